@@ -1,0 +1,4 @@
+"""What an agent reaches: text search, image search and locating a region.
+
+Each tool is a LangChain `BaseTool` and knows nothing of agents. Importing this package loads neither
+torch nor a database; a provider's weight is paid when that provider is built."""

@@ -1,0 +1,138 @@
+"""Any LangChain search tool behind the interface of this package.
+
+Invariant: whatever the foreign tool returns or raises, what comes out is a `SearchResult`. Read are: a
+`SearchResult` artifact, lists of records, `{"results": [...]}`, JSON text, and plain text as one hit. A
+locator cannot be adapted: there is no common way to return boxes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import Any
+
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import BaseTool
+from PIL import Image
+
+from tools.base import ImageSearch, LensTool, TextSearch
+from tools.results import Hit, SearchResult, ToolFailure
+
+_TITLES = ("title", "name", "source")
+_URLS = ("url", "link", "href", "page_url")
+_SNIPPETS = ("snippet", "content", "body", "description", "text", "summary")
+_LISTS = ("results", "items", "hits", "visual_matches", "organic_results", "data")
+
+
+class ForeignTextSearch(TextSearch):
+    """A foreign LangChain tool as a text search."""
+
+    tool: BaseTool
+    """The tool that does the work."""
+    argument: str
+    """The foreign tool's argument that takes the query."""
+
+    async def asearch(self, query: str) -> SearchResult:
+        """Call the foreign tool and read what it returns."""
+        hits = await _call(self.tool, {self.argument: query})
+        return SearchResult(kind="text", query=query, hits=hits[: self.k])
+
+
+class ForeignImageSearch(ImageSearch):
+    """A foreign LangChain tool as an image search; it is given a PNG data URI."""
+
+    tool: BaseTool
+    """The tool that does the work."""
+    argument: str
+    """The foreign tool's argument that takes the picture."""
+
+    async def asearch(self, image: Image.Image) -> SearchResult:
+        """Call the foreign tool with a data URI and read what it returns."""
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+        hits = await _call(self.tool, {self.argument: uri})
+        return SearchResult(kind="image", query=f"image {image.width}x{image.height}", hits=hits[: self.k])
+
+
+def adapt(kind: str, tool: BaseTool) -> LensTool:
+    """Wrap a foreign tool, or raise ValueError when it cannot serve this kind."""
+    if kind == "text_search":
+        argument = _argument(tool, ("query", "q", "search_query", "input", "text", "__arg1"))
+        return ForeignTextSearch(tool=tool, argument=argument)
+    if kind == "image_search":
+        argument = _argument(tool, ("image", "picture", "image_url", "url", "image_path", "__arg1"))
+        return ForeignImageSearch(tool=tool, argument=argument)
+    raise ValueError(
+        f"{tool.name!r} is a foreign tool, and boxes have no common form; subclass tools.base.Locator."
+    )
+
+
+def _argument(tool: BaseTool, preferred: tuple[str, ...]) -> str:
+    schema = tool.get_input_jsonschema()
+    properties: dict[str, Any] = schema.get("properties", {})
+    for name in preferred:
+        if name in properties:
+            return name
+    required = schema.get("required", [])
+    if len(required) == 1:
+        return str(required[0])
+    raise ValueError(
+        f"{tool.name!r} takes {sorted(properties)}; one argument must be called {preferred[0]!r}."
+    )
+
+
+async def _call(tool: BaseTool, arguments: dict[str, Any]) -> list[Hit]:
+    message = await tool.ainvoke({"type": "tool_call", "id": "foreign", "name": tool.name, "args": arguments})
+    if not isinstance(message, ToolMessage):
+        return read_hits(message, tool.name)
+    if message.status == "error":
+        raise ToolFailure("unavailable", f"{tool.name}: {str(message.content)[:200]}")
+    artifact = message.artifact
+    if isinstance(artifact, SearchResult):
+        return list(artifact.hits)
+    if isinstance(artifact, dict | list) and artifact:
+        hits = read_hits(artifact, tool.name)
+        if hits:
+            return hits
+    return read_hits(message.content, tool.name)
+
+
+def read_hits(found: Any, source: str) -> list[Hit]:
+    """Hits from whatever a search tool returns; [] when there is nothing to read."""
+    if isinstance(found, str):
+        text = found.strip()
+        if text[:1] in ("{", "["):
+            try:
+                return read_hits(json.loads(text), source)
+            except ValueError:
+                pass  # text that merely starts with a bracket
+        return [Hit(title=source, url="", snippet=text)] if text else []
+    if isinstance(found, dict):
+        if found.get("error"):
+            raise ToolFailure("unavailable", f"{source}: {str(found['error'])[:200]}")
+        for key in _LISTS:
+            if isinstance(found.get(key), list):
+                return read_hits(found[key], source)
+        return [_hit(found, source)]
+    if isinstance(found, list):
+        blocks = [
+            item.get("text", "") for item in found if isinstance(item, dict) and item.get("type") == "text"
+        ]
+        if blocks:
+            return read_hits("\n".join(blocks), source)
+        return [_hit(item, source) for item in found if isinstance(item, dict)]
+    raise ToolFailure("malformed", f"{source}: returned a {type(found).__name__}, which is no search result.")
+
+
+def _hit(record: dict[str, Any], source: str) -> Hit:
+    def first(keys: tuple[str, ...]) -> str:
+        return next((str(record[key]) for key in keys if record.get(key)), "")
+
+    score = record.get("score")
+    return Hit(
+        title=first(_TITLES) or first(_URLS) or source,
+        url=first(_URLS),
+        snippet=first(_SNIPPETS),
+        score=float(score) if isinstance(score, int | float) else None,
+    )

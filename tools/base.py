@@ -1,0 +1,259 @@
+"""The three kinds of tool, as small abstract LangChain tools.
+
+Invariant: calling a tool never raises for what happened outside. Whatever a provider throws becomes a
+result with an `error`, so a failed tool is an observation for the policy and a line in the trajectory.
+The content of the tool message is text for any LangChain agent; the artifact is the typed result.
+
+A provider subclasses one of `TextSearch`, `ImageSearch`, `Locator` and writes one async method.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Coroutine
+from typing import Annotated, Any, Literal, TypeVar
+
+from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
+from langchain_core.tools import BaseTool
+from PIL import Image
+from pydantic import BaseModel, Field, WithJsonSchema
+
+from tools import guard
+from tools.results import LocateResult, SearchResult, ToolError, ToolFailure
+
+ImageInput = Annotated[
+    Any,
+    WithJsonSchema(
+        {"type": "string", "description": "A path, a data URI or an http(s) address of a picture."}
+    ),
+]
+"""What a tool takes for a picture: PIL image, bytes, or a string (path, data URI, http or https address)."""
+
+MAX_QUERY_CHARS = 1_000
+"""Longest text query sent anywhere: a runaway generation is not a query."""
+
+T = TypeVar("T")
+_Result = TypeVar("_Result", SearchResult, LocateResult)
+
+
+class TextSearchArgs(BaseModel):
+    """Arguments of a text search."""
+
+    query: str = Field(description="What to look for, in a few words.")
+
+
+class ImageSearchArgs(BaseModel):
+    """Arguments of an image search."""
+
+    image: ImageInput = Field(description="The picture to search with.")
+
+
+class LocateArgs(BaseModel):
+    """Arguments of a locator."""
+
+    image: ImageInput = Field(description="The picture to look in.")
+    expression: str = Field(description="What to find, for example 'the second flag from the left'.")
+
+
+class LensTool(BaseTool):
+    """What the three kinds share: the clock, the price and the boundary that turns exceptions into
+    results."""
+
+    response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
+    timeout: float = Field(default=30.0, gt=0)
+    """Seconds after which a call counts as failed."""
+    price_per_call: float = Field(default=0.0, ge=0)
+    """US dollars a call costs; recorded with each result, paid by the search budget in training."""
+
+    async def _measure(self, call: Coroutine[Any, Any, _Result], failed: _Result) -> _Result:
+        """Await `call` under the clock; on any exception return `failed` with the error filled in."""
+        started = time.perf_counter()
+        try:
+            result = await asyncio.wait_for(call, self.timeout)
+            price = result.price or self.price_per_call
+        except Exception as error:  # the boundary: providers may throw anything
+            result, price = failed.model_copy(update={"error": self._to_error(error)}), 0.0
+        return result.model_copy(update={"seconds": time.perf_counter() - started, "price": price})
+
+    def _to_error(self, error: Exception) -> ToolError:
+        if isinstance(error, ToolFailure):
+            return ToolError(reason=error.reason, message=str(error))
+        if isinstance(error, TimeoutError):
+            return ToolError(reason="timeout", message=f"{self.name}: no answer in {self.timeout:g} s.")
+        line = " ".join(str(error).split())[:200]
+        return ToolError(reason="unavailable", message=f"{self.name}: {type(error).__name__}: {line}")
+
+
+class TextSearch(LensTool):
+    """Search by words. A provider writes `asearch`."""
+
+    name: str = "text_search"
+    description: str = "Search pages by words. Returns titles, addresses and snippets."
+    args_schema: Any = TextSearchArgs
+    k: int = Field(default=5, ge=1)
+    """How many results to return."""
+
+    @abstractmethod
+    async def asearch(self, query: str) -> SearchResult:
+        """Search; raise `ToolFailure` (or anything) on failure."""
+
+    async def search(self, query: str) -> SearchResult:
+        """The whole call outside LangChain: checks, clock, failure as a result."""
+        return await self._measure(
+            self._checked(query), SearchResult(kind="text", query=query[:MAX_QUERY_CHARS])
+        )
+
+    async def _checked(self, query: str) -> SearchResult:
+        query = query.strip()
+        if not query:
+            raise ToolFailure("bad_input", "The text query is empty; write what to look for.")
+        if len(query) > MAX_QUERY_CHARS:
+            raise ToolFailure(
+                "bad_input", f"The text query has {len(query)} characters; use at most {MAX_QUERY_CHARS}."
+            )
+        return _require_hits(await self.asearch(query), f"No page matches {query!r}.")
+
+    async def _arun(
+        self, query: str, run_manager: AsyncCallbackManagerForToolRun | None = None
+    ) -> tuple[str, SearchResult]:
+        result = await self.search(query)
+        return render_search(result), result
+
+    def _run(
+        self, query: str, run_manager: CallbackManagerForToolRun | None = None
+    ) -> tuple[str, SearchResult]:
+        result = wait_for(self.search(query))
+        return render_search(result), result
+
+
+class ImageSearch(LensTool):
+    """Search by a picture. A provider writes `asearch`, which gets an upright RGB picture."""
+
+    name: str = "image_search"
+    description: str = "Search by a picture. Returns titles and addresses of pages that show the same thing."
+    args_schema: Any = ImageSearchArgs
+    k: int = Field(default=5, ge=1)
+    """How many results to return."""
+
+    @abstractmethod
+    async def asearch(self, image: Image.Image) -> SearchResult:
+        """Search; raise `ToolFailure` (or anything) on failure."""
+
+    async def search(self, image: Any) -> SearchResult:
+        """The whole call outside LangChain: guarded picture, clock, failure as a result."""
+        return await self._measure(self._checked(image), SearchResult(kind="image", query="image"))
+
+    async def _checked(self, image: Any) -> SearchResult:
+        picture = await guard.load_image(image)
+        return _require_hits(await self.asearch(picture), "No indexed picture resembles this one.")
+
+    async def _arun(
+        self, image: Any, run_manager: AsyncCallbackManagerForToolRun | None = None
+    ) -> tuple[str, SearchResult]:
+        result = await self.search(image)
+        return render_search(result), result
+
+    def _run(
+        self, image: Any, run_manager: CallbackManagerForToolRun | None = None
+    ) -> tuple[str, SearchResult]:
+        result = wait_for(self.search(image))
+        return render_search(result), result
+
+
+class Locator(LensTool):
+    """Find a region from an expression. A provider writes `alocate`, which gets an upright RGB picture."""
+
+    name: str = "locate"
+    description: str = "Find the part of a picture that an expression names. Returns boxes in pixels."
+    args_schema: Any = LocateArgs
+
+    @abstractmethod
+    async def alocate(self, image: Image.Image, expression: str) -> LocateResult:
+        """Locate; raise `ToolFailure` (or anything) on failure."""
+
+    async def locate(self, image: Any, expression: str) -> LocateResult:
+        """The whole call outside LangChain: guarded picture, clock, failure as a result."""
+        return await self._measure(
+            self._checked(image, expression), LocateResult(expression=expression[:MAX_QUERY_CHARS])
+        )
+
+    async def _checked(self, image: Any, expression: str) -> LocateResult:
+        expression = expression.strip()
+        if not expression:
+            raise ToolFailure("bad_input", "The expression is empty; say which part of the picture to find.")
+        if len(expression) > MAX_QUERY_CHARS:
+            raise ToolFailure(
+                "bad_input",
+                f"The expression has {len(expression)} characters; use at most {MAX_QUERY_CHARS}.",
+            )
+        picture = await guard.load_image(image)
+        result = await self.alocate(picture, expression)
+        if result.error is None and not result.regions:
+            raise ToolFailure("empty", f"Nothing in the picture matches {expression!r}.")
+        return result
+
+    async def _arun(
+        self, image: Any, expression: str, run_manager: AsyncCallbackManagerForToolRun | None = None
+    ) -> tuple[str, LocateResult]:
+        result = await self.locate(image, expression)
+        return render_regions(result), result
+
+    def _run(
+        self, image: Any, expression: str, run_manager: CallbackManagerForToolRun | None = None
+    ) -> tuple[str, LocateResult]:
+        result = wait_for(self.locate(image, expression))
+        return render_regions(result), result
+
+
+def render_search(result: SearchResult) -> str:
+    """A search result as text for any LangChain agent."""
+    if result.error is not None:
+        return f"error ({result.error.reason}): {result.error.message}"
+    entries = []
+    for rank, hit in enumerate(result.hits, start=1):
+        score = "" if hit.score is None else f" ({hit.score:.2f})"
+        snippet = f"\n{hit.snippet}" if hit.snippet else ""
+        entries.append(f"{rank}. {hit.title}{score}\n{hit.url}{snippet}")
+    return "\n".join(entries)
+
+
+def render_regions(result: LocateResult) -> str:
+    """A locator's result as text for any LangChain agent."""
+    if result.error is not None:
+        return f"error ({result.error.reason}): {result.error.message}"
+    return "\n".join(
+        f"{rank}. {region.label or 'region'} at {list(region.box.ltrb)} ({region.score:.2f})"
+        for rank, region in enumerate(result.regions, start=1)
+    )
+
+
+def wait_for(call: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine from synchronous code, also when the calling thread already runs an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(call)
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            outcome.append(asyncio.run(call))
+        except BaseException as error:  # carried to the calling thread
+            failure.append(error)
+
+    thread = threading.Thread(target=target)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+def _require_hits(result: SearchResult, message: str) -> SearchResult:
+    if result.error is None and not result.hits:
+        raise ToolFailure("empty", message)
+    return result

@@ -1,0 +1,135 @@
+"""From a few lines of configuration to a tool.
+
+`build("text_search", {"use": "local", "index": "my-index"})`: `use` is a provider's short name or any
+import path `package.module:Class`; the other keys are the tool's own fields. A foreign LangChain tool is
+wrapped by `tools.adapter`. Only the provider asked for is imported."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from langchain_core.tools import BaseTool
+from pydantic import ValidationError
+
+from tools.base import ImageSearch, LensTool, Locator, TextSearch
+
+Kind = Literal["text_search", "image_search", "locate"]
+"""The kinds of tool, named as the graph calls them."""
+
+BASES: dict[Kind, Any] = {
+    "text_search": TextSearch,
+    "image_search": ImageSearch,
+    "locate": Locator,
+}
+"""What a tool of each kind must be."""
+
+PROVIDERS: dict[Kind, dict[str, str]] = {
+    "text_search": {
+        "local": "tools.local.text_search:LocalTextSearch",
+        "tavily": "tools.text.tavily:TavilyTextSearch",
+    },
+    "image_search": {"local": "tools.local.image_search:LocalImageSearch"},
+    "locate": {
+        "local": "tools.local.locate:LocalLocator",
+        "grounding_dino": "tools.locate.grounding_dino:GroundingDinoLocator",
+    },
+}
+"""Short names, kind by kind. The first is the default."""
+
+
+class ToolConfigError(ValueError):
+    """The configuration of a tool cannot be used. The message is one line that names the key and the
+    valid values."""
+
+
+def build(kind: Kind, spec: Mapping[str, Any] | None = None) -> LensTool:
+    """The tool that `spec` describes; an empty spec is the embedded default."""
+    if kind not in get_args(Kind):
+        raise ToolConfigError(f"Unknown kind of tool {kind!r}; valid kinds: {', '.join(get_args(Kind))}.")
+    options = dict(spec or {})
+    use = options.pop("use", "local")
+    provider = load(kind, use)
+    if not (isinstance(provider, type) and issubclass(provider, BASES[kind])):
+        return _adapt(kind, use, provider, options)
+    valid = sorted(set(provider.model_fields) - set(BaseTool.model_fields) | {"name", "description"})
+    unknown = sorted(set(options) - set(valid))
+    if unknown:
+        raise ToolConfigError(
+            f"tools.{kind}: unknown {_keys(unknown)} for {use!r}; valid keys: {', '.join(valid)}."
+        )
+    try:
+        tool = provider(**options)
+    except ValidationError as error:
+        raise ToolConfigError(f"tools.{kind} ({use}): {first_problem(error)}") from error
+    return tool
+
+
+def load(kind: Kind, use: Any) -> Any:
+    """The class (or ready tool) behind a short name or an import path."""
+    names = PROVIDERS[kind]
+    help_ = f"valid names: {', '.join(names)}, or an import path such as 'package.module:Class'"
+    if not isinstance(use, str) or (use not in names and ":" not in use):
+        raise ToolConfigError(f"tools.{kind}.use: unknown provider {use!r}; {help_}.")
+    module_name, _, attribute = names.get(use, use).partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        missing = error.name or module_name
+        raise ToolConfigError(
+            f"tools.{kind}.use: {use!r} needs {missing!r}, which cannot be imported; {_fix(use, missing)}."
+        ) from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        raise ToolConfigError(
+            f"tools.{kind}.use: module {module_name!r} has no {attribute!r}; {help_}."
+        ) from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """One line from a pydantic error: the field, the value and what is wrong."""
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    if not where:
+        return message
+    if problem["type"] == "missing":
+        return f"{where} is missing; set it."
+    return f"{where}={problem.get('input')!r}: {message}"
+
+
+def _adapt(kind: Kind, use: str, provider: Any, options: dict[str, Any]) -> LensTool:
+    from tools.adapter import adapt  # only foreign tools need it
+
+    if isinstance(provider, type) and issubclass(provider, BaseTool) and not inspect.isabstract(provider):
+        try:
+            provider = provider(**options)
+        except ValidationError as error:
+            raise ToolConfigError(f"tools.{kind} ({use}): {first_problem(error)}") from error
+    elif options:
+        raise ToolConfigError(
+            f"tools.{kind}: {use!r} is a ready tool and takes no {_keys(sorted(options))}; remove it."
+        )
+    if not isinstance(provider, BaseTool):
+        raise ToolConfigError(
+            f"tools.{kind}.use: {use!r} is no LangChain tool; subclass {BASES[kind].__name__} or BaseTool."
+        )
+    try:
+        return adapt(kind, provider)
+    except ValueError as error:
+        raise ToolConfigError(f"tools.{kind}.use: {error}") from error
+
+
+def _fix(use: str, missing: str) -> str:
+    # Our own optional providers live in the `live` extra; for anything else the user knows where it
+    # comes from.
+    if missing.split(".")[0] in ("tavily",):
+        return "install it with 'pip install lensgraph[live]'"
+    return f"install the package that provides it, or correct {use!r}"
+
+
+def _keys(names: list[str]) -> str:
+    return f"key{'s' if len(names) > 1 else ''} {', '.join(repr(name) for name in names)}"
