@@ -1,0 +1,32 @@
+"""What every test may rely on: no network, no hub, one torch thread, and a home folder of the test run's own.
+
+Set before any test module is imported, and in the environment, so that programs started by a test inherit it.
+`LENSGRAPH_HOME` given from outside is kept: a developer may reuse one built index between runs."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ["LANGSMITH_TRACING"] = "false"
+# Keys of the person who runs the tests never reach a test: a live search would be paid for.
+for name in ("TAVILY_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "GOOGLE_APPLICATION_CREDENTIALS"):
+    os.environ.pop(name, None)
+
+_home: "tempfile.TemporaryDirectory[str] | None" = None
+if "LENSGRAPH_HOME" not in os.environ:
+    _home = tempfile.TemporaryDirectory(prefix="lensgraph-tests-", ignore_cleanup_errors=True)
+    os.environ["LENSGRAPH_HOME"] = _home.name
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the repository: README, notebooks and metadata, which the wheel does not carry."""
+    return REPOSITORY
