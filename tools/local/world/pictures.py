@@ -1,0 +1,54 @@
+"""The drawings themselves: one picture per entity and rendition (an artist's set).
+
+Invariant: what is indexed is never what is asked with. `INDEXED` renditions are in the index, `TRAIN_QUERIES` and
+`TEST_QUERIES` are what questions are drawn from, and the three roles do not overlap for a kind; `HARD_QUERIES` is for
+retrieval tables only.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+from typing import TYPE_CHECKING
+
+from tools.local.world.entities import DATA, Kind
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+INDEXED: dict[Kind, tuple[str, ...]] = {"flag": ("flag_icons", "twemoji"), "thing": ("noto", "twemoji")}
+"""What the image index holds."""
+TRAIN_QUERIES: dict[Kind, tuple[str, ...]] = {"flag": ("emojione",), "thing": ("emojione",)}
+"""What questions of train and validation show."""
+TEST_QUERIES: dict[Kind, tuple[str, ...]] = {"flag": ("flagpack",), "thing": ("fluent_3d",)}
+"""What questions of test show: artists whose work nothing was tuned on."""
+HARD_QUERIES: dict[Kind, tuple[str, ...]] = {"flag": ("circle_flags",), "thing": ()}
+"""Round, simplified flags: reported in the retrieval table, not asked about."""
+RENDITIONS = ("flag_icons", "twemoji", "noto", "emojione", "flagpack", "fluent_3d", "circle_flags")
+"""Every set that ships, each in `data/renditions/<name>.parquet`."""
+
+
+@cache
+def encoded(rendition: str) -> dict[str, bytes]:
+    """Entity id -> webp bytes of one rendition, in the order of the file."""
+    import pyarrow.parquet  # a third of a second: only those who look at pictures pay it
+
+    if rendition not in RENDITIONS:
+        raise KeyError(f"no rendition {rendition!r}; there are {', '.join(RENDITIONS)}")
+    table = pyarrow.parquet.read_table(DATA / "renditions" / f"{rendition}.parquet")
+    return dict(zip(table["entity_id"].to_pylist(), table["image"].to_pylist(), strict=True))
+
+
+def has(entity_id: str, rendition: str) -> bool:
+    """Whether this artist drew this entity."""
+    return entity_id in encoded(rendition)
+
+
+def load(entity_id: str, rendition: str) -> Image.Image:
+    """The picture, RGBA, cut to its outline, at most 128 pixels on its longer side."""
+    from PIL import Image
+
+    data = encoded(rendition).get(entity_id)
+    if data is None:
+        raise KeyError(f"rendition {rendition!r} has no picture of {entity_id!r}; check with pictures.has()")
+    return Image.open(io.BytesIO(data)).convert("RGBA")
