@@ -149,7 +149,7 @@ THING_NAMES: dict[str, str] = {
     "1f3cf": "cricket bat and ball", "1f3be": "tennis ball", "1f3b3": "bowling ball and pins",
     "1f3d3": "table tennis paddle", "1f3f8": "badminton racket", "1f3d2": "ice hockey stick",
     "1f3d1": "field hockey stick", "1f94d": "lacrosse stick", "1f3ae": "game controller", "1f6cb": "couch",
-    "1f9ec": "DNA", "1f98f": "rhinoceros", "1f9fd": "cleaning sponge", "1f997": "cricket", 
+    "1f9ec": "DNA", "1f98f": "rhinoceros", "1f9fd": "cleaning sponge", "1f997": "cricket",
     "1f492": "wedding chapel", "1f5bc": "framed picture", "1f45a": "blouse",
     "1f45e": "leather shoe", "1f461": "sandal", "1f462": "boot", "1f452": "sun hat", "26d1": "rescue helmet",
     "1f690": "van", "1f6f0": "satellite", "1f3bd": "running shirt", "1f93f": "diving mask", "1f94b": "judo uniform",

@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TypedDict
+
+from typing_extensions import TypedDict
 
 from tools.local.world import entities as world_entities
 from tools.local.world import pages
@@ -238,7 +239,11 @@ def _prefix(value: str) -> Parsed | None:
 
 def _utc(value: str) -> Parsed | None:
     found = re.match(r"(UTC ?[+-]?\d+(?:[.:]\d+)?)(?: \(|$)", value)
-    return (found[1], [found[1].replace("UTC", "GMT"), found[1].replace("UTC", "UTC ").replace("  ", " ")]) if found else None
+    return (
+        (found[1], [found[1].replace("UTC", "GMT"), found[1].replace("UTC", "UTC ").replace("  ", " ")])
+        if found
+        else None
+    )
 
 
 def _seats(value: str) -> Parsed | None:
@@ -251,7 +256,13 @@ def _heritage(value: str) -> Parsed | None:
     return (found[1], []) if found and found[1] != "0" else None
 
 
-def _flag(name: str, chapter: str, path: str, parse: Callable[[str], Parsed | None], tolerance: Tolerance | None = None) -> Relation:
+def _flag(
+    name: str,
+    chapter: str,
+    path: str,
+    parse: Callable[[str], Parsed | None],
+    tolerance: Tolerance | None = None,
+) -> Relation:
     return Relation(name, "flag", chapter, tuple(path.split(" > ")), parse, tolerance)
 
 
@@ -440,7 +451,9 @@ def _thing_fact(entity: Entity, relation: Relation) -> Fact | None:
     if chosen:
         gold = chosen
     else:
-        if point in REJECTED[name].split() or (name in ("kind", "made_of", "species_count") and not _same_subject(entity)):
+        if point in REJECTED[name].split() or (
+            name in ("kind", "made_of", "species_count") and not _same_subject(entity)
+        ):
             return None
         found = re.search(LEAD_PATTERNS[name], lead)
         if not found or (name in ("kind", "made_of") and _VAGUE.search(found[1])):

@@ -1,7 +1,7 @@
 """Vector or bitmap artwork -> one small picture with alpha.
 
-Invariant: the result is cut to the artwork's own outline (no transparent margin), keeps its aspect ratio, and is at most
-`SIDE` pixels on its longer side, so that a picture pasted into a scene has exactly the box of what can be seen.
+Invariant: the result is cut to the artwork's own outline (no transparent margin), keeps its aspect ratio, and is at
+most `SIDE` pixels on its longer side, so that a picture pasted into a scene has exactly the box of what can be seen.
 """
 
 from __future__ import annotations
