@@ -54,17 +54,17 @@ def build(kind: Kind, spec: Mapping[str, Any] | None = None) -> LensTool:
     provider = load(kind, use)
     if not (isinstance(provider, type) and issubclass(provider, BASES[kind])):
         return _adapt(kind, use, provider, options)
-    valid = sorted(set(provider.model_fields) - set(BaseTool.model_fields) | {"name", "description"})
+    tool_class: type[LensTool] = provider
+    valid = sorted(set(tool_class.model_fields) - set(BaseTool.model_fields) | {"name", "description"})
     unknown = sorted(set(options) - set(valid))
     if unknown:
         raise ToolConfigError(
             f"tools.{kind}: unknown {_keys(unknown)} for {use!r}; valid keys: {', '.join(valid)}."
         )
     try:
-        tool = provider(**options)
+        return tool_class(**options)
     except ValidationError as error:
         raise ToolConfigError(f"tools.{kind} ({use}): {first_problem(error)}") from error
-    return tool
 
 
 def load(kind: Kind, use: Any) -> Any:

@@ -125,8 +125,11 @@ class Iconify:
 
     def svg(self, name: str) -> str:
         """The icon as a whole SVG document."""
-        alias = self._aliases.get(name)
-        icon = self._icons[name] if name in self._icons else {**self._icons[alias["parent"]], **alias}
+        if name in self._icons:
+            icon = self._icons[name]
+        else:
+            alias = self._aliases[name]
+            icon = {**self._icons[alias["parent"]], **alias}
         width = icon.get("width", self._data.get("width", 16))
         height = icon.get("height", self._data.get("height", 16))
         view = f"{icon.get('left', 0)} {icon.get('top', 0)} {width} {height}"
