@@ -1,0 +1,263 @@
+"""One tree of settings, read from YAML, the environment and dotted overrides, in that order of increasing weight.
+
+Invariant: what `load` returns is complete and checked; whatever is wrong with a setting becomes one `ConfigError`, one
+line that names the setting, its value and the valid ones. No secret is ever a setting: keys are named by the
+environment variable that holds them, so the effective configuration can be printed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tools import guard
+
+PREFIX = "LENSGRAPH_"
+CONFIG_VARIABLE = "LENSGRAPH_CONFIG"
+"""Names the YAML file to read if the program names none; the way to configure `langgraph dev`."""
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used. The message is one line that names the value and the fix."""
+
+
+class Section(BaseModel):
+    """A part of the tree: unknown keys are errors, attribute docstrings are descriptions."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+
+
+class PolicyConfig(Section):
+    """The chat model that decides."""
+
+    kind: str = "transformers"
+    """`transformers` (in this process), `openai_compatible` (a server such as vLLM), or an import path
+    `package.module:Class` of a LangChain chat model."""
+    model: str = "pocket"
+    """`pocket` is the embedded policy; else a model's name or folder, as the kind understands it."""
+    max_new_tokens: int = Field(default=512, ge=1)
+    """Longest turn of the policy, in tokens. MMSearch-R1 allows 2048."""
+    temperature: float = Field(default=0.0, ge=0)
+    """0 takes the most likely token, which is what the papers evaluate with."""
+    base_url: str = "http://127.0.0.1:8000/v1"
+    """`openai_compatible` only: where the server is; the default is vLLM's."""
+    api_key_env: str | None = None
+    """`openai_compatible` only: the environment variable that holds the key. None: the server needs none."""
+    timeout: float = Field(default=120.0, gt=0)
+    """`openai_compatible` only: seconds to wait for one turn."""
+    retries: int = Field(default=2, ge=0)
+    """`openai_compatible` only: further tries after a busy server (429, 503) or a broken connection."""
+    options: dict[str, Any] = {}
+    """Further arguments of the policy's class, as they are."""
+
+
+class DialectConfig(Section):
+    """How actions are written as text. It must be the one that the policy was trained on."""
+
+    name: Literal["compact", "deepmmsearch_r1", "mmsearch_r1"] = "compact"
+    """`compact` for the pocket policy; `mmsearch_r1` and `deepmmsearch_r1` for the published protocols, the latter
+    also for a model that was not trained to search."""
+    lenient: bool = False
+    """Also accept near misses (other spellings, unclosed tags, bare answers). Off for parity with the papers."""
+    prompts: str | None = None
+    """Own wording: a YAML file with the keys of the packaged one; for `mmsearch_r1` also a clone's `prompts` folder.
+    None: the packaged wording."""
+
+
+class ToolSpec(BaseModel):
+    """A provider and its options; which options exist is the provider's business."""
+
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True, frozen=True)
+
+    use: str = "local"
+    """A provider's short name, or an import path `package.module:Class`. Other keys are the provider's options."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"use": value} if isinstance(value, str) else value
+
+
+class ToolsConfig(Section):
+    """What the agent reaches."""
+
+    text_search: ToolSpec = ToolSpec()
+    """Search by text."""
+    image_search: ToolSpec = ToolSpec()
+    """Search by image."""
+    locate: ToolSpec = ToolSpec()
+    """Find a region of the picture from words."""
+
+
+class LimitsConfig(Section):
+    """What one question may spend. None: what the dialect's protocol allows."""
+
+    image_searches: int | None = Field(default=None, ge=0)
+    """Image searches, of the whole picture or of a crop."""
+    text_searches: int | None = Field(default=None, ge=0)
+    """Text searches."""
+    tool_calls: int | None = Field(default=None, ge=0)
+    """Tool calls of every kind together."""
+    turns: int | None = Field(default=None, ge=1, le=100)
+    """Turns of the policy; the last one may only answer."""
+    tokens: int | None = Field(default=None, ge=1)
+    """Tokens behind the first prompt, if the policy reports them."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Wall clock for the whole question."""
+    question_chars: int = Field(default=8_000, ge=1)
+    """Longest question: about the 4096-token prompt of MMSearch-R1."""
+    pictures: int = Field(default=8, ge=1)
+    """Most pictures in one question."""
+
+    def overrides(self) -> dict[str, int | float | None]:
+        """The values that replace a dialect's own, under the names of `agent.limits.Limits`."""
+        return {
+            "image": self.image_searches, "text": self.text_searches, "calls": self.tool_calls,
+            "turns": self.turns, "tokens": self.tokens, "seconds": self.seconds,
+        }  # fmt: skip
+
+
+class ImagesConfig(Section):
+    """Pictures."""
+
+    folder: str | None = None
+    """Where to keep pictures, so that a thread can go on in another process. None: in memory only."""
+    max_pixels: int = Field(default=guard.MAX_PIXELS, ge=1)
+    """Largest picture that is decoded."""
+    view_pixels: int = Field(default=672 * 672 * 2, ge=28 * 28)
+    """Largest picture sent to the policy; larger ones are scaled down. The value of MMSearch-R1. Tools and crops
+    always work on the original."""
+    local_files: bool = True
+    """Whether a question may name files of this machine. Turn it off when strangers can ask."""
+
+
+class Config(Section):
+    """Everything that can be set."""
+
+    graph: Literal["search_agent", "direct", "rag"] = "search_agent"
+    """Which graph answers: the agent that searches on demand, or one of the baselines."""
+    policy: PolicyConfig = PolicyConfig()
+    """The chat model that decides."""
+    dialect: DialectConfig = DialectConfig()
+    """How actions are written as text."""
+    tools: ToolsConfig = ToolsConfig()
+    """What the agent reaches."""
+    limits: LimitsConfig = LimitsConfig()
+    """What one question may spend."""
+    images: ImagesConfig = ImagesConfig()
+    """Pictures."""
+
+
+def load(
+    path: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """The effective configuration: defaults, then YAML, then `LENSGRAPH_A__B=value`, then `a.b=value`."""
+    environ = os.environ if environ is None else environ
+    path = path or environ.get(CONFIG_VARIABLE) or None
+    tree: dict[str, Any] = _read_yaml(Path(path).expanduser()) if path else {}
+    for name, value in environ.items():
+        keys = name.removeprefix(PREFIX).lower().split("__")
+        # Single words such as LENSGRAPH_HOME belong to other parts of the package.
+        if name.startswith(PREFIX) and (len(keys) > 1 or keys[0] in Config.model_fields):
+            _set(tree, keys, _value(value), name)
+    for override in overrides:
+        dotted, equals, value = override.partition("=")
+        if not equals or not dotted:
+            raise ConfigError(f"{override!r} is not a setting; write it as key.key=value.")
+        _set(tree, dotted.split("."), _value(value), dotted)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())[:120]}).") from error
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: must hold keys such as `policy:`, not {type(found).__name__}.")
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text) if text else ""
+    except yaml.YAMLError:
+        return text
+
+
+def _set(tree: dict[str, Any], keys: list[str], value: Any, name: str) -> None:
+    for key in keys[:-1]:
+        below = tree.setdefault(key, {})
+        if isinstance(below, str):  # `tools.text_search: local` is short for `{use: local}`
+            below = tree[key] = {"use": below}
+        if not isinstance(below, dict):
+            raise ConfigError(f"{name}: {key!r} is the value {below!r} and has no settings below it.")
+        tree = below
+    tree[keys[-1]] = value
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem in one line."""
+    problem = error.errors(include_url=False)[0]
+    where = [str(part) for part in problem["loc"]]
+    name = ".".join(where)
+    if problem["type"] == "extra_forbidden":
+        valid = _section(where[:-1]).model_fields
+        close = difflib.get_close_matches(where[-1], valid, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return f"{name}: unknown key; {hint}Valid keys{' of ' + '.'.join(where[:-1]) if where[:-1] else ''}: {', '.join(valid)}."
+    message = problem["msg"].removeprefix("Value error, ")
+    shown = repr(problem["input"])
+    return f"{name}={shown if len(shown) <= 80 else shown[:77] + '...'}: {message}."
+
+
+def _section(path: list[str]) -> type[BaseModel]:
+    section: type[BaseModel] = Config
+    for key in path:
+        annotation = section.model_fields[key].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        section = annotation
+    return section
+
+
+def render(config: BaseModel, indent: int = 0) -> str:
+    """The configuration as YAML, each setting under a comment that says what it means."""
+    lines: list[str] = []
+    pad = "  " * indent
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        description = " ".join((field.description or "").split())
+        lines += [f"{pad}# {part}" for part in _wrapped(description, 100 - len(pad))]
+        if isinstance(value, BaseModel):
+            lines.append(f"{pad}{name}:")
+            lines.append(render(value, indent + 1).rstrip("\n"))
+            for key, extra in (value.model_extra or {}).items():
+                lines.append(f"{pad}  {_plain({key: extra})}")
+        else:
+            lines.append(f"{pad}{_plain({name: value})}")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(value: dict[str, Any]) -> str:
+    return yaml.safe_dump(value, default_flow_style=None, sort_keys=False, allow_unicode=True, width=1000).rstrip("\n")
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width)

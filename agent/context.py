@@ -1,0 +1,169 @@
+"""What a run is given: the options a user may set per run, and the backends that they lead to.
+
+Invariants: options that a remote user can set (Studio, the API) are names from fixed lists and numbers, never an import
+path, an address or a file, because those belong to whoever runs the server; a backend is built on first use, in a
+thread, once a process for equal settings, and shared by all runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import threading
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
+
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.tools import BaseTool
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr
+from pydantic.json_schema import SkipJsonSchema
+
+from agent import config as configuration
+from agent import policy as policies
+from agent.config import Config
+from agent.dialects import Dialect
+from agent.dialects import build as build_dialect
+from agent.images import ImageStore
+from tools import registry
+from tools.adapter import adapt
+from tools.base import LensTool
+
+T = TypeVar("T")
+PolicyName = Literal["transformers", "openai_compatible"]
+DialectName = Literal["compact", "deepmmsearch_r1", "mmsearch_r1"]
+Limit = Annotated[int, Field(ge=0, le=100)]
+
+
+class Context(BaseModel):
+    """Options of one run. Empty: as configured. Programs may also pass live objects."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True)
+
+    policy: PolicyName | SkipJsonSchema[InstanceOf[BaseChatModel]] | None = None
+    """Which policy decides: the in-process model or the configured model server. Empty: as configured."""
+    dialect: DialectName | SkipJsonSchema[InstanceOf[Dialect]] | None = None
+    """How actions are written as text; must fit the policy. Empty: as configured."""
+    lenient: bool | None = None
+    """Also accept turns that are nearly well formed. Empty: as configured."""
+    max_turns: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Most turns of the policy; the last one may only answer. Empty: what the dialect allows."""
+    max_image_searches: Limit | None = None
+    """Most image searches, of the whole picture or of a crop. Empty: what the dialect allows."""
+    max_text_searches: Limit | None = None
+    """Most text searches. Empty: what the dialect allows."""
+    text_search: SkipJsonSchema[InstanceOf[BaseTool] | None] = None
+    """A live text-search tool."""
+    image_search: SkipJsonSchema[InstanceOf[BaseTool] | None] = None
+    """A live image-search tool."""
+    locate: SkipJsonSchema[InstanceOf[BaseTool] | None] = None
+    """A live locator."""
+    store: SkipJsonSchema[InstanceOf[ImageStore] | None] = None
+    """A live image store, for example one a training batch."""
+    config: SkipJsonSchema[InstanceOf[Config] | None] = None
+    """The configuration to start from. None: the file named by LENSGRAPH_CONFIG and the environment."""
+    _backends: Backends | None = PrivateAttr(default=None)
+
+
+class Backends:
+    """Everything a node may reach, found from a `Context`. Built off the event loop, because it reads files."""
+
+    def __init__(self, context: Context) -> None:
+        config = context.config or default_config()
+        if isinstance(context.policy, str):
+            policy = config.policy.model_copy(update={"kind": context.policy})
+            config = config.model_copy(update={"policy": policy})
+        self.config, self.context = config, context
+        self.dialect = _dialect(context, config)
+        self.store = context.store or _shared_store(config)
+        self.view_pixels = config.images.view_pixels
+        self._policy = context.policy if isinstance(context.policy, BaseChatModel) else None
+        live: dict[registry.Kind, BaseTool | None] = {
+            "text_search": context.text_search, "image_search": context.image_search, "locate": context.locate,
+        }  # fmt: skip
+        self._tools: dict[registry.Kind, LensTool] = {
+            kind: tool if isinstance(tool, registry.BASES[kind]) else adapt(kind, tool)
+            for kind, tool in live.items()
+            if tool is not None
+        }
+
+    async def policy(self) -> BaseChatModel:
+        """The policy, loaded on first use."""
+        if self._policy is None:
+            self._policy = await asyncio.to_thread(self.build_policy)
+        return self._policy
+
+    async def tool(self, kind: registry.Kind) -> LensTool:
+        """A tool, built on first use."""
+        if kind not in self._tools:
+            self._tools[kind] = await asyncio.to_thread(self.build_tool, kind)
+        return self._tools[kind]
+
+    def build_policy(self) -> BaseChatModel:
+        """The configured policy, one a process for equal settings."""
+        config = self.config.policy
+        return _once(("policy", config.model_dump_json()), lambda: policies.build(config))
+
+    def build_tool(self, kind: registry.Kind) -> LensTool:
+        """The configured tool, one a process for equal settings."""
+        spec = getattr(self.config.tools, kind).model_dump()
+        return _once((kind, json.dumps(spec, sort_keys=True, default=str)), lambda: registry.build(kind, spec))
+
+
+async def backends_of(context: Context | None) -> Backends:
+    """The backends of a run. The first node of a run pays for finding them, the others look them up."""
+    context = context if context is not None else _default_context()
+    if context._backends is None:
+        context._backends = await asyncio.to_thread(Backends, context)
+    return context._backends
+
+
+@functools.cache
+def default_config() -> Config:
+    """The configuration of a process that passes none, read once."""
+    return configuration.load()
+
+
+@functools.cache
+def _default_context() -> Context:
+    return Context()
+
+
+def _dialect(context: Context, config: Config) -> Dialect:
+    if isinstance(context.dialect, Dialect):
+        return context.dialect
+    limits = config.limits.overrides()
+    for name, value in (
+        ("turns", context.max_turns), ("image", context.max_image_searches), ("text", context.max_text_searches),
+    ):  # fmt: skip
+        if value is not None:
+            limits[name] = value
+    name = context.dialect or config.dialect.name
+    lenient = config.dialect.lenient if context.lenient is None else context.lenient
+    # Prompts belong to the configured dialect; a run that asks for another one gets that one's own wording.
+    prompts = config.dialect.prompts if name == config.dialect.name else None
+    return build_dialect(name, lenient=lenient, limits=limits, prompts=prompts)
+
+
+def _shared_store(config: Config) -> ImageStore:
+    images = config.images
+    return _once(
+        ("store", images.model_dump_json()),
+        lambda: ImageStore(images.folder, max_pixels=images.max_pixels, local_files=images.local_files),
+    )
+
+
+_built: dict[tuple[str, str], Any] = {}
+_locks: dict[tuple[str, str], threading.Lock] = {}
+_guard = threading.Lock()
+
+
+def _once(key: tuple[str, str], make: Callable[[], T]) -> T:
+    """`make()` once a process for this key, also when several threads ask at the same time."""
+    with _guard:
+        lock = _locks.setdefault(key, threading.Lock())
+    with lock:
+        if key not in _built:
+            _built[key] = make()
+        found: T = _built[key]
+    return found

@@ -1,0 +1,218 @@
+"""A dialect: how questions, observations and actions are written as text. The only place where a tag is written down.
+
+Invariants: `parse` returns exactly one action for every text; whatever came from outside passes `outside` on its way
+into a message; image blocks in messages hold ids only. A dialect knows no tool, no store and no model.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from langchain_core.messages import BaseMessage, HumanMessage
+
+from agent.actions import Action, Crop, ImageSearch, OverLimit, TextSearch
+from agent.dialects import prompts as prompt_files
+from agent.dialects.outside import line, neutral
+from agent.images import Picture
+from agent.limits import Counts, Limits
+from tools.results import Hit, SearchResult, ToolError
+
+Block = dict[str, Any]
+_PLACEHOLDER = re.compile(r"(<image>|\{question\}|\{information\})")
+TITLE_CHARS = 200
+"""Longest title shown: search engines cut far earlier, a hostile page would not."""
+ERROR_CHARS = 300
+"""Longest error message shown to the policy."""
+
+
+class Dialect(ABC):
+    """One way to write. Subclasses say how each thing looks; limits, leniency and wording are options."""
+
+    name: ClassVar[str]
+    """Short name in the configuration."""
+    default_limits: ClassVar[Limits]
+    """What the protocol allows; the user's limits replace single values."""
+    image_hits: ClassVar[int]
+    """Image results shown to the policy."""
+    text_hits: ClassVar[int]
+    """Text results shown to the policy."""
+    snippet_chars: ClassVar[int]
+    """Longest text shown per result."""
+    thumbnails: ClassVar[bool] = False
+    """Whether image results show their picture to the policy."""
+    missing_region: ClassVar[Literal["tell", "whole"]] = "tell"
+    """Region not found: tell the policy, or search with the whole picture and note it."""
+    over_limit: ClassVar[Literal["tell", "end"]] = "end"
+    """A search over a limit: end the episode as in the papers, or tell the policy and go on to the last turn."""
+    stop: ClassVar[list[str]] = []
+    """Strings at which the policy shall stop; empty: its end-of-turn token is enough."""
+
+    def __init__(
+        self,
+        *,
+        lenient: bool = False,
+        limits: Mapping[str, int | float | None] | None = None,
+        prompts: str | Path | None = None,
+    ) -> None:
+        """`limits` replaces single fields of `default_limits`; `prompts` is described by `load_prompts`."""
+        self.lenient = lenient
+        self.limits = self.default_limits.with_(**(limits or {}))
+        self.prompts = self.load_prompts(Path(prompts).expanduser()) if prompts else prompt_files.packaged(self.name)
+
+    def load_prompts(self, path: Path) -> dict[str, str]:
+        """The user's wording: a YAML file with the same keys as the packaged one."""
+        if path.suffix in (".yaml", ".yml"):
+            return prompt_files.from_yaml(path)
+        raise prompt_files.PromptError(
+            f"dialect.prompts: {path} is no .yaml file, and no prompts were published for {self.name}."
+        )
+
+    # --- reading
+
+    def parse(self, text: str, counts: Counts) -> Action:
+        """The action that a turn asks for, held against the limits."""
+        action = self.read_leniently(text) if self.lenient else self.read(text)
+        return self.limited(action, counts)
+
+    @abstractmethod
+    def read(self, text: str) -> Action:
+        """The action by the protocol's strict rules, limits aside."""
+
+    @abstractmethod
+    def read_leniently(self, text: str) -> Action:
+        """The action that the policy most likely meant."""
+
+    @abstractmethod
+    def thought(self, text: str) -> str:
+        """The reasoning in a turn; empty if there is none."""
+
+    @abstractmethod
+    def well_formed(self, turns: Sequence[str]) -> bool:
+        """Whether a whole episode keeps the protocol's format rules (the papers' format score)."""
+
+    def limited(self, action: Action, counts: Counts) -> Action:
+        """The action itself, or that it is over a limit."""
+        kinds: dict[type, Literal["image", "text", "crop"]] = {
+            ImageSearch: "image", TextSearch: "text", Crop: "crop",
+        }  # fmt: skip
+        if isinstance(action, ImageSearch | TextSearch | Crop):
+            stop = self.limits.check(kinds[type(action)], counts)
+            return action if stop is None else OverLimit(action, stop)
+        return action
+
+    # --- writing
+
+    def first(self, question: str, images: Sequence[str]) -> list[BaseMessage]:
+        """The turn that opens a question."""
+        return [self._message(self._fill("first", question, images))]
+
+    def direct(self, question: str, images: Sequence[str]) -> list[BaseMessage]:
+        """The turn of the direct baseline: answer without any search."""
+        return [self._message(self._fill("direct", question, images))]
+
+    def rag_query(
+        self,
+        question: str,
+        images: Sequence[str],
+        result: SearchResult,
+        *,
+        thumbnails: Sequence[str | None] = (),
+    ) -> list[BaseMessage]:
+        """The RAG baseline's opening turn, after its forced image search: write a text query."""
+        information = self.information(self._image_entries(result, thumbnails))
+        return [self._message(self._fill("rag_query", question, images, information))]
+
+    def rag_answer(self, result: SearchResult, *, question: str) -> HumanMessage:
+        """The RAG baseline's last turn: the text results, and answer now."""
+        return self._message(
+            [*self.information(self._text_entries(result)), *self._fill("rag_answer", question, [])]
+        )
+
+    def observe_image(
+        self,
+        result: SearchResult,
+        *,
+        question: str,
+        crop: Picture | None = None,
+        thumbnails: Sequence[str | None] = (),
+        note: str | None = None,
+    ) -> HumanMessage:
+        """What an image search found. `thumbnails` are ids per hit; `note` says that a region was not found."""
+        entries = self._image_entries(result, thumbnails)
+        if note:
+            entries = [_text(line(note, ERROR_CHARS) + "\n"), *entries]
+        shown = [image_block(crop["id"])] if crop else []
+        return self._message([*shown, *self.information(entries), *self._fill("after_image_search", question, [])])
+
+    def observe_text(self, result: SearchResult, *, question: str) -> HumanMessage:
+        """What a text search found."""
+        entries = self._text_entries(result)
+        return self._message([*self.information(entries), *self._fill("after_text_search", question, [])])
+
+    def observe_crop(self, crop: Picture, *, question: str) -> HumanMessage:
+        """The crop that the policy asked to see."""
+        return self._message([image_block(crop["id"])])
+
+    def observe_failure(self, kind: Literal["image", "text", "crop"], error: ToolError, *, question: str) -> HumanMessage:
+        """A tool failed, found nothing, or was refused by a limit."""
+        stage = "after_text_search" if kind == "text" else "after_image_search"
+        entries = [_text(f"error: {line(error.message, ERROR_CHARS)}")]
+        return self._message([*self.information(entries), *self._fill(stage, question, [])])
+
+    @abstractmethod
+    def information(self, entries: list[Block]) -> list[Block]:
+        """Observed text in its wrapper."""
+
+    def _image_entries(self, result: SearchResult, thumbnails: Sequence[str | None]) -> list[Block]:
+        if result.error:
+            return [_text(f"error: {line(result.error.message, ERROR_CHARS)}")]
+        return [_text("\n".join(f"{n}. {self._image_entry(hit)}" for n, hit in enumerate(result.hits, 1)))]
+
+    def _image_entry(self, hit: Hit) -> str:
+        score = "" if hit.score is None else f" ({hit.score:.2f})"
+        return line(hit.title, TITLE_CHARS) + score
+
+    def _text_entries(self, result: SearchResult) -> list[Block]:
+        if result.error:
+            return [_text(f"error: {line(result.error.message, ERROR_CHARS)}")]
+        return [_text("\n".join(f"{n}. {self._text_entry(hit)}" for n, hit in enumerate(result.hits, 1)))]
+
+    def _text_entry(self, hit: Hit) -> str:
+        return f"{line(hit.title, TITLE_CHARS)}\n{line(hit.snippet, self.snippet_chars)}".rstrip()
+
+    def _fill(
+        self, key: str, question: str, images: Sequence[str], information: Sequence[Block] = ()
+    ) -> list[Block]:
+        """A prompt as content blocks. One pass: a placeholder inside the question is text."""
+        values: dict[str, list[Block]] = {
+            "<image>": [image_block(identity) for identity in images],
+            "{question}": [_text(neutral(question))],
+            "{information}": list(information),
+        }
+        parts = _PLACEHOLDER.split(self.prompts[key])
+        return [block for part in parts for block in values.get(part, [_text(part)])]
+
+    def _message(self, blocks: Sequence[Block]) -> HumanMessage:
+        """A user turn: neighbouring texts joined; a plain string if there is no picture."""
+        merged: list[Block] = []
+        for block in blocks:
+            if block["type"] == "text" and merged and merged[-1]["type"] == "text":
+                merged[-1] = _text(merged[-1]["text"] + block["text"])
+            elif block["type"] != "text" or block["text"]:
+                merged.append(block)
+        if all(block["type"] == "text" for block in merged):
+            return HumanMessage("".join(block["text"] for block in merged))
+        return HumanMessage(content=list(merged))
+
+
+def image_block(identity: str) -> Block:
+    """A picture in a message of the dialogue: its id; the bytes are added when the policy is called."""
+    return {"type": "image", "id": identity}
+
+
+def _text(text: str) -> Block:
+    return {"type": "text", "text": text}

@@ -1,0 +1,50 @@
+"""DeepMMSearch-R1's tags in few tokens, for the pocket policy.
+
+No instructions and no stage prompts; reasoning is optional; few and short results. One tag is added: `<crop>` shows a
+region without searching. A search over a limit is told to the policy, which may still answer in a later turn.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from agent.actions import Action, Crop, Malformed
+from agent.dialects import tags
+from agent.dialects.base import Block
+from agent.dialects.deepmmsearch_r1 import DeepMMSearchR1
+from agent.limits import Limits
+from tools.results import Hit
+
+
+class Compact(DeepMMSearchR1):
+    """Fewer tokens, and failures are told."""
+
+    name: ClassVar[str] = "compact"
+    default_limits: ClassVar[Limits] = Limits(image=2, text=3, turns=6)
+    image_hits: ClassVar[int] = 3
+    text_hits: ClassVar[int] = 2
+    snippet_chars: ClassVar[int] = 400
+    missing_region: ClassVar[Literal["tell", "whole"]] = "tell"
+    over_limit: ClassVar[Literal["tell", "end"]] = "tell"
+    reason_required: ClassVar[bool] = False
+
+    def read(self, text: str) -> Action:
+        """DeepMMSearch-R1's rules, and the crop tag."""
+        pair = tags.closing_pair(text.strip(), ("crop",))
+        if pair is None:
+            return super().read(text)
+        region = pair[1].strip()
+        if not region or "<" in region or ">" in region:
+            return Malformed(f"{region[:40]!r} names no region")
+        return Crop(region)
+
+    def read_leniently(self, text: str) -> Action:
+        """Also other spellings, trailing text, unclosed tags and bare answers."""
+        return tags.read_leniently(text, regions=True, crops=True)
+
+    def information(self, entries: list[Block]) -> list[Block]:
+        """`<information>` ... `</information>`, and nothing behind it."""
+        return [{"type": "text", "text": "<information>"}, *entries, {"type": "text", "text": "</information>"}]
+
+    def _image_entry(self, hit: Hit) -> str:
+        return super(DeepMMSearchR1, self)._image_entry(hit)

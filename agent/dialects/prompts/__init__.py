@@ -1,0 +1,108 @@
+"""The wording of the user turns: one YAML file a dialect, our own words unless the user loads a checkpoint's.
+
+Invariant: every set of prompts has exactly the keys of `KEYS`; placeholders are `<image>`, `{question}` and
+`{information}`, replaced in one pass, so that a question which contains a placeholder stays a question.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickletools
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+KEYS = ("first", "after_image_search", "after_text_search", "direct", "rag_query", "rag_answer")
+"""first: the opening turn. after_*: what follows an observation. direct, rag_*: the baselines' turns."""
+
+
+class PromptError(ValueError):
+    """Prompts that cannot be used. The message is one line that names the file and the fix."""
+
+
+def packaged(dialect: str) -> dict[str, str]:
+    """Our own wording."""
+    text = resources.files(__name__).joinpath(f"{dialect}.yaml").read_text(encoding="utf-8")
+    return _checked(yaml.safe_load(text), f"{dialect}.yaml")
+
+
+def from_yaml(path: Path) -> dict[str, str]:
+    """A user's own wording, with the same keys as ours."""
+    try:
+        return _checked(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise PromptError(f"dialect.prompts: {path} cannot be read as YAML ({_first_line(error)}).") from error
+
+
+def _checked(found: object, name: str) -> dict[str, str]:
+    if not isinstance(found, Mapping) or not all(isinstance(value, str) for value in found.values()):
+        raise PromptError(f"dialect.prompts: {name} must map {', '.join(KEYS)} to texts.")
+    wrong = sorted(set(found) ^ set(KEYS))
+    if wrong:
+        raise PromptError(f"dialect.prompts: {name} has unknown or missing {wrong}; the keys are {', '.join(KEYS)}.")
+    return dict(found)
+
+
+def published(folder: Path, files: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """A checkpoint's own prompts from a clone of its repository: `{key: (file stem, sha256 of the text)}`.
+
+    Each is a text file (`STEM.txt`) or a pickle of one string (`STEM.pkl`), in `folder` or in its `prompts` folder.
+    """
+    return {key: _published(folder, stem, digest) for key, (stem, digest) in files.items()}
+
+
+def _published(folder: Path, stem: str, digest: str) -> str:
+    places = (folder, folder / "prompts", *(sub / "prompts" for sub in sorted(folder.iterdir()) if sub.is_dir()))
+    path = next((p for place in places for p in (place / f"{stem}.pkl", place / f"{stem}.txt") if p.is_file()), None)
+    if path is None:
+        raise PromptError(
+            f"dialect.prompts: no {stem}.pkl or {stem}.txt in {folder}; give the `prompts` folder of the checkpoint's clone."
+        )
+    data = path.read_bytes()
+    texts = [string_in_pickle(data, path)] if path.suffix == ".pkl" else _readings(data, path)
+    for text in texts:
+        if hashlib.sha256(text.encode()).hexdigest() == digest:
+            return text
+    found = hashlib.sha256(texts[0].encode()).hexdigest()
+    raise PromptError(
+        f"dialect.prompts: {path} is not the published prompt (sha256 {found[:12]}..., expected {digest[:12]}...); "
+        "check out the published commit, or give a .yaml file for wording of your own."
+    )
+
+
+def _readings(data: bytes, path: Path) -> list[str]:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PromptError(f"dialect.prompts: {path} is not UTF-8 text.") from error
+    return [text, text.removesuffix("\n")]  # editors add a final newline
+
+
+_STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"}
+_HARMLESS = {"PROTO", "FRAME", "MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT", "STOP"}
+
+
+def string_in_pickle(data: bytes, path: Path) -> str:
+    """The one string that a pickle holds, read from its opcodes: nothing in the file is executed."""
+    strings: list[str] = []
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name in _STRINGS:
+                strings.append(str(argument))
+            elif opcode.name not in _HARMLESS:
+                raise PromptError(
+                    f"dialect.prompts: {path} holds more than one text (opcode {opcode.name}); it was not executed."
+                )
+    except PromptError:
+        raise
+    except Exception as error:  # pickletools raises several kinds on bytes that are no pickle
+        raise PromptError(f"dialect.prompts: {path} is not a pickle ({_first_line(error)}).") from error
+    if len(strings) != 1:
+        raise PromptError(f"dialect.prompts: {path} holds {len(strings)} texts instead of one.")
+    return strings[0]
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]

@@ -1,0 +1,176 @@
+"""Turn a dialogue into token ids and pictures, exactly as the policy sampled and saw them.
+
+Invariants:
+- A turn that carries `response_metadata["token_ids"]` enters with those ids; sampled ids are never decoded and encoded
+  again, because byte-level tokenizers do not survive that round trip.
+- Rendering is append-only: the ids of a dialogue start with the ids of every earlier state of it.
+- Placeholders of a picture = rows of its grid / merge_size**2, in the order in which the pictures appear.
+
+Not covered: chat templates that rewrite earlier turns (such as those that drop old reasoning); they are refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from langchain_core.messages import AIMessage, BaseMessage
+from PIL import Image
+
+from agent.policy.processor import IMAGE_PAD, VISION_END, VISION_START, PictureProcessor
+
+ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """One picture as the vision tower takes it."""
+
+    id: str
+    """sha256 of the picture's encoded bytes, or of its raw pixels if it came as a PIL image."""
+    values: np.ndarray
+    """(patches, channels * temporal * patch * patch), float32, normalised."""
+    grid: tuple[int, int, int]
+    """(time, height, width) in patches."""
+
+
+@dataclass
+class Rendered:
+    """A dialogue in tokens."""
+
+    ids: list[int] = field(default_factory=list)
+    """Token ids, image placeholders expanded."""
+    mask: list[int] = field(default_factory=list)
+    """Same length: 1 where the policy wrote the token (with its end-of-turn), 0 where the environment did."""
+    pixels: list[Pixels] = field(default_factory=list)
+    """Every picture, in token order."""
+
+    def extend(self, ids: Sequence[int], mask: int) -> None:
+        """Append `ids`, all sampled (mask 1) or all from the environment (mask 0)."""
+        self.ids += ids
+        self.mask += [mask] * len(ids)
+
+
+class Renderer:
+    """Renders LangChain messages with a checkpoint's own chat template, tokenizer and image processor."""
+
+    def __init__(self, processor: PictureProcessor, *, cached_pictures: int = 256) -> None:
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self.eos: int = self.tokenizer.eos_token_id
+        self.image_pad: int = processor.image_token_id
+        self._merge: int = processor.image_processor.merge_size**2
+        self._cache: OrderedDict[str, Pixels] = OrderedDict()
+        self._cached_pictures = cached_pictures
+        self._dummy = [{"role": "user", "content": "d"}, {"role": "assistant", "content": "d"}]
+        self._dummy_text = self._template(self._dummy, generate=False)
+
+    def render(self, messages: Sequence[BaseMessage], *, generate: bool = True) -> Rendered:
+        """Tokens of `messages`; with `generate`, ending in the header of the policy's next turn.
+
+        Raises:
+            ValueError: the dialogue does not begin with a user or system message, an image block holds no picture, or
+                the chat template is not prefix-preserving.
+        """
+        out = Rendered()
+        pending: list[BaseMessage] = []
+        started = False
+        for message in messages:
+            if not isinstance(message, AIMessage):
+                pending.append(message)
+                continue
+            if not pending:
+                raise ValueError("the policy spoke twice in a row, or first: a turn needs a message before it")
+            self._environment(out, pending, first=not started, generate=True)
+            out.extend(self.turn_ids(message), 1)
+            pending, started = [], True
+        if pending:
+            self._environment(out, pending, first=not started, generate=generate)
+        return out
+
+    def turn_ids(self, message: AIMessage) -> list[int]:
+        """Ids of one of the policy's turns, end-of-turn token included: as sampled, or encoded if it was not sampled."""
+        sampled = message.response_metadata.get("token_ids")
+        ids = list(sampled) if sampled else self.tokenizer.encode(str(message.text), add_special_tokens=False)
+        return ids if ids and ids[-1] == self.eos else [*ids, self.eos]
+
+    def pixels(self, block: dict[str, Any]) -> Pixels:
+        """The picture of an image block: `base64`, or a PIL image under `image`."""
+        key = block.get("id")
+        if key and key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        picture = block.get("image")
+        if picture is None:
+            if "base64" not in block:
+                raise ValueError(f"image block with neither 'base64' nor 'image': keys {sorted(block)}")
+            data = base64.b64decode(block["base64"])
+            key = key or hashlib.sha256(data).hexdigest()
+            picture = Image.open(io.BytesIO(data))
+        picture = picture.convert("RGB")
+        key = key or hashlib.sha256(picture.tobytes()).hexdigest()
+        out = self.processor.image_processor(images=[picture], return_tensors="np")
+        grid = tuple(int(n) for n in out["image_grid_thw"][0])
+        pixels = Pixels(key, np.asarray(out["pixel_values"], dtype=np.float32), grid)  # type: ignore[arg-type]
+        self._cache[key] = pixels
+        while len(self._cache) > self._cached_pictures:
+            self._cache.popitem(last=False)
+        return pixels
+
+    def _environment(self, out: Rendered, messages: list[BaseMessage], *, first: bool, generate: bool) -> None:
+        """Append what stands between two turns of the policy."""
+        chat, pictures = [], []
+        for message in messages:
+            content, found = self._content(message)
+            chat.append({"role": ROLES[message.type], "content": content})
+            pictures += found
+        if first:
+            text = self._template(chat, generate=generate)
+        else:
+            text = self._template(self._dummy + chat, generate=generate)
+            if not text.startswith(self._dummy_text):
+                raise ValueError("the chat template rewrites earlier turns; training and serving need one that only appends")
+            # the policy's own end-of-turn token is already there; the template's glue behind it is not
+            cut = self._dummy_text.rindex(self.tokenizer.eos_token) + len(self.tokenizer.eos_token)
+            text = text[cut:]
+        ids: list[int] = []
+        remaining = iter(pictures)
+        for token in self.tokenizer.encode(text, add_special_tokens=False):
+            if token != self.image_pad:
+                ids.append(token)
+                continue
+            picture = next(remaining)
+            ids += [token] * (int(np.prod(picture.grid)) // self._merge)
+        out.extend(ids, 0)
+        out.pixels += pictures
+
+    def _content(self, message: BaseMessage) -> tuple[str, list[Pixels]]:
+        """A message as one string with image placeholders, and its pictures."""
+        if isinstance(message.content, str):
+            return self.clean(message.content), []
+        parts, pictures = [], []
+        for block in message.content:
+            if isinstance(block, str):
+                parts.append(self.clean(block))
+            elif block.get("type") == "image":
+                pictures.append(self.pixels(block))
+                parts.append(f"{VISION_START}{IMAGE_PAD}{VISION_END}")
+            elif block.get("type") == "text":
+                parts.append(self.clean(block["text"]))
+            else:
+                raise ValueError(f"content block of type {block.get('type')!r}; the policy takes 'text' and 'image'")
+        return "".join(parts), pictures
+
+    def clean(self, text: str) -> str:
+        """Text with control tokens defused, so that no outside text can end a turn or announce a picture."""
+        return text.replace("<|", "<\u200b|") if "<|" in text else text
+
+    def _template(self, chat: list[dict[str, str]], *, generate: bool) -> str:
+        render: Callable[..., str] = self.tokenizer.apply_chat_template
+        return render(chat, tokenize=False, add_generation_prompt=generate, chat_template=self.processor.chat_template)

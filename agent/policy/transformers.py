@@ -1,0 +1,230 @@
+"""A vision-language policy in this process, through transformers: the pocket policy, or any Qwen-VL checkpoint.
+
+A policy is a LangChain chat model. Calls that wait at the same time (concurrent graphs on one event loop) are sampled as
+one batch. Every turn carries the ids that were sampled (`response_metadata["token_ids"]`), and a turn that comes back in
+a dialogue is fed with those ids, so the policy sees exactly what it said.
+
+Not covered: tool calling by schema (dialects write actions as text) and batching across threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import Field, PrivateAttr
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+
+from agent.pocket import WEIGHTS
+from agent.policy.processor import VIDEO_PAD, VISION_END, VISION_START, load_processor
+from agent.policy.render import Rendered, Renderer
+
+BATCH_WAIT_S = 0.004  # long enough for sibling graphs to reach their policy call, short against one decoding step
+
+
+@dataclass
+class Sampled:
+    """One sampled turn."""
+
+    ids: list[int]
+    """Sampled token ids, with the end-of-turn token unless the length limit cut the turn."""
+    logprobs: list[float]
+    """Log-probability of each id under the sampling distribution before suppression."""
+
+
+@dataclass
+class _Waiting:
+    rendered: Rendered
+    future: asyncio.Future[Sampled]
+
+
+class TransformersPolicy(BaseChatModel):
+    """A Qwen2.5-VL policy through transformers, on the best device there is."""
+
+    model: str = "pocket"
+    """`pocket`, a checkpoint folder, or a hub name of the Qwen2.5-VL family."""
+    max_new_tokens: int = Field(default=160, ge=1)
+    """Most tokens of one turn; a longer one is cut and counts as malformed."""
+    temperature: float = Field(default=0.0, ge=0.0)
+    """0 decodes greedily."""
+    device: str | None = None
+    """`cpu`, `cuda`, `cuda:1`, `mps`; None takes CUDA where there is one."""
+    max_batch: int = Field(default=64, ge=1)
+    """Most calls sampled together."""
+
+    _network: Qwen2_5_VLForConditionalGeneration | None = PrivateAttr(default=None)
+    _renderer: Renderer | None = PrivateAttr(default=None)
+    _lock: Any = PrivateAttr(default_factory=threading.RLock)
+    _queues: dict[int, list[_Waiting]] = PrivateAttr(default_factory=dict)
+
+    @property
+    def _llm_type(self) -> str:
+        return "lensgraph-transformers"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.model, "temperature": self.temperature, "max_new_tokens": self.max_new_tokens}
+
+    @property
+    def path(self) -> str:
+        """Where the checkpoint is: a folder, or a hub name."""
+        return str(WEIGHTS) if self.model == "pocket" else self.model
+
+    @property
+    def renderer(self) -> Renderer:
+        """Dialogue to tokens, as this checkpoint wants it. Loads the processor on first use."""
+        with self._lock:
+            if self._renderer is None:
+                self._check()
+                self._renderer = Renderer(load_processor(self.path))
+            return self._renderer
+
+    @property
+    def network(self) -> Qwen2_5_VLForConditionalGeneration:
+        """The model, in eval mode on its device. Loads the weights on first use."""
+        with self._lock:
+            if self._network is None:
+                self._check()
+                device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+                dtype = torch.float32 if device == "cpu" else torch.bfloat16
+                network = Qwen2_5_VLForConditionalGeneration.from_pretrained(self.path, dtype=dtype)
+                self._network = network.to(device).eval()
+            return self._network
+
+    def attach(self, network: Qwen2_5_VLForConditionalGeneration, renderer: Renderer) -> TransformersPolicy:
+        """Use a model that is already in memory (a model in training, say) instead of loading one."""
+        self._network, self._renderer = network, renderer
+        return self
+
+    def load(self) -> TransformersPolicy:
+        """Load everything now rather than at the first question."""
+        _ = self.renderer, self.network
+        return self
+
+    def sample(self, batch: Sequence[Rendered]) -> list[Sampled]:
+        """Sample one turn for every dialogue of `batch`, in one padded forward.
+
+        Raises:
+            ValueError: a dialogue with pictures and one whose placeholders do not match its pictures' grids.
+        """
+        renderer, network = self.renderer, self.network
+        device = network.device
+        length = max(len(row.ids) for row in batch)
+        pad = renderer.tokenizer.pad_token_id
+        ids = torch.tensor([[pad] * (length - len(row.ids)) + row.ids for row in batch], device=device)
+        attention = torch.tensor(
+            [[0] * (length - len(row.ids)) + [1] * len(row.ids) for row in batch], device=device
+        )
+        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": attention}
+        pictures = [picture for row in batch for picture in row.pixels]
+        if pictures:
+            inputs["pixel_values"] = torch.cat([torch.from_numpy(p.values) for p in pictures]).to(device, network.dtype)
+            inputs["image_grid_thw"] = torch.tensor([p.grid for p in pictures], device=device)
+            inputs["mm_token_type_ids"] = (ids == renderer.image_pad).int()
+        sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        if self.temperature > 0:
+            sampling = {"do_sample": True, "temperature": self.temperature, "top_p": 1.0, "top_k": 0}
+        with self._lock, torch.inference_mode():
+            out = network.generate(
+                **inputs,
+                **sampling,
+                max_new_tokens=self.max_new_tokens,
+                eos_token_id=renderer.eos,
+                pad_token_id=pad,
+                # a picture token in a sampled turn would have no pixels behind it
+                suppress_tokens=self._picture_tokens(),
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
+        scale = self.temperature or 1.0
+        logprobs = [torch.log_softmax(step.float() / scale, -1) for step in out.logits]
+        rows = []
+        for i, sequence in enumerate(out.sequences[:, length:].tolist()):
+            end = sequence.index(renderer.eos) + 1 if renderer.eos in sequence else len(sequence)
+            rows.append(Sampled(sequence[:end], [float(logprobs[t][i, sequence[t]]) for t in range(end)]))
+        return rows
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        rendered = self.renderer.render(messages)
+        return self._result(rendered, self.sample([rendered])[0])
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        rendered = await asyncio.to_thread(lambda: self.renderer.render(messages))
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(rendered, loop.create_future())
+        queue = self._queues.setdefault(id(loop), [])
+        queue.append(waiting)
+        if len(queue) == 1:
+            loop.create_task(self._drain(queue))
+        return self._result(rendered, await waiting.future)
+
+    async def _drain(self, queue: list[_Waiting]) -> None:
+        """Sample what waits, batch by batch, until nothing does. The queue keeps one entry while a batch runs."""
+        while queue:
+            await asyncio.sleep(BATCH_WAIT_S)
+            batch = queue[: self.max_batch]
+            try:
+                sampled = await asyncio.to_thread(self.sample, [waiting.rendered for waiting in batch])
+            except Exception as error:  # each caller gets it; the graph records it as the policy's failure
+                for waiting in batch:
+                    if not waiting.future.done():
+                        waiting.future.set_exception(error)
+            else:
+                for waiting, row in zip(batch, sampled, strict=True):
+                    if not waiting.future.done():
+                        waiting.future.set_result(row)
+            del queue[: len(batch)]
+
+    def _result(self, rendered: Rendered, row: Sampled) -> ChatResult:
+        finished = bool(row.ids) and row.ids[-1] == self.renderer.eos
+        said = row.ids[:-1] if finished else row.ids
+        message = AIMessage(
+            content=self.renderer.tokenizer.decode(said, skip_special_tokens=False),
+            response_metadata={
+                "model_name": self.model,
+                "finish_reason": "stop" if finished else "length",
+                "token_ids": row.ids,
+                "logprobs": row.logprobs,
+            },
+            usage_metadata={
+                "input_tokens": len(rendered.ids),
+                "output_tokens": len(row.ids),
+                "total_tokens": len(rendered.ids) + len(row.ids),
+            },
+        )
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _picture_tokens(self) -> list[int]:
+        tokens = ["<|image_pad|>", VIDEO_PAD, VISION_START, VISION_END, "<|vision_pad|>"]
+        ids = self.renderer.tokenizer.convert_tokens_to_ids(tokens)
+        return [i for i in ids if i is not None]
+
+    def _check(self) -> None:
+        if self.model == "pocket" and not (WEIGHTS / "config.json").is_file():
+            raise FileNotFoundError(
+                f"the pocket policy's weights are not in {WEIGHTS.name}/; reinstall lensgraph, or make them with "
+                "'python -m rl.train sft'"
+            )
+        if Path(self.model).is_dir() and not (Path(self.model) / "config.json").is_file():
+            raise FileNotFoundError(f"policy.model={self.model}: no config.json in that folder; point it at a checkpoint")

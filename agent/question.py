@@ -1,0 +1,111 @@
+"""Reading a question: from chat messages or from `question` and `images`, into text and stored pictures.
+
+Invariant: after `take`, the chat and the state hold picture ids only. Bad input is a `BadInput`, one line that names
+the value and the fix; nothing has run by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.messages import AnyMessage, HumanMessage
+
+from agent.config import LimitsConfig
+from agent.dialects.base import image_block
+from agent.images import ImageStore, Picture
+from agent.state import AgentState
+from tools.guard import Refused
+from tools.results import ToolFailure
+
+
+class BadInput(ValueError):
+    """The question or a picture cannot be used."""
+
+
+class Question:
+    """A question with its stored pictures, and the chat message that holds both."""
+
+    def __init__(self, text: str, pictures: list[Picture], message: HumanMessage) -> None:
+        self.text, self.pictures, self.message = text, pictures, message
+
+
+async def take(state: AgentState, store: ImageStore, limits: LimitsConfig) -> Question:
+    """The question that this run is about. A follow-up without a picture keeps the pictures of the thread."""
+    text, sources = state.get("question"), list(state.get("images") or [])
+    messages = state.get("messages") or []
+    asked: AnyMessage | None = None
+    if text is None:
+        asked = _last_human(messages)
+        if asked is None:
+            raise BadInput("No question: give `messages` with a human message, or `question` and `images`.")
+        text = _text_of(asked)
+        sources = [*_pictures_of(asked), *sources]
+    if not isinstance(text, str):
+        raise BadInput(f"The question is a {type(text).__name__}; give a text.")
+    text = text.strip()
+    if not text:
+        raise BadInput("The question is empty; ask something about the picture.")
+    if len(text) > limits.question_chars:
+        raise BadInput(
+            f"The question has {len(text):,} characters, the limit is {limits.question_chars:,} "
+            "(limits.question_chars); shorten it."
+        )
+    if len(sources) > limits.pictures:
+        raise BadInput(f"{len(sources)} pictures in one question, the limit is {limits.pictures} (limits.pictures).")
+    brought = [await _stored(source, store) for source in sources]
+    content: list[dict[str, Any] | str] = [*(image_block(p["id"]) for p in brought), {"type": "text", "text": text}]
+    message = HumanMessage(content=content, id=asked.id if asked is not None else None)
+    pictures = brought or state.get("pictures") or await _earlier(messages, store)
+    return Question(text, list(pictures), message)
+
+
+async def _stored(source: Any, store: ImageStore) -> Picture:
+    try:
+        return await store.take(source)
+    except (Refused, ToolFailure) as error:
+        raise BadInput(str(error)) from error
+
+
+async def _earlier(messages: Sequence[AnyMessage], store: ImageStore) -> list[Picture]:
+    """Pictures of the latest earlier message that has some: a client may send the whole chat each time."""
+    for message in reversed(messages):
+        if isinstance(message, HumanMessage) and (sources := _pictures_of(message)):
+            return [await _stored(source, store) for source in sources]
+    return []
+
+
+def _last_human(messages: Sequence[AnyMessage]) -> HumanMessage | None:
+    return next((m for m in reversed(messages) if isinstance(m, HumanMessage)), None)
+
+
+def _text_of(message: AnyMessage) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    parts = (block if isinstance(block, str) else block.get("text", "") for block in message.content)
+    return "\n".join(part for part in parts if part)
+
+
+def _pictures_of(message: AnyMessage) -> list[Any]:
+    """Image sources in a message: standard blocks, and the older and OpenAI forms that clients send."""
+    if isinstance(message.content, str):
+        return []
+    return [source for block in message.content if isinstance(block, dict) and (source := _source(block)) is not None]
+
+
+def _source(block: dict[str, Any]) -> Any:
+    kind = block.get("type")
+    if kind == "image_url":
+        address = block.get("image_url")
+        return address.get("url") if isinstance(address, dict) else address
+    if kind != "image":
+        return None
+    data = block.get("base64") or (block.get("data") if block.get("source_type") == "base64" else None)
+    if data is not None:
+        if isinstance(data, bytes):
+            return data
+        return f"data:{block.get('mime_type') or 'image/png'};base64,{data}"
+    address = block.get("url") or block.get("id") or block.get("file_id")
+    if address is None:
+        raise BadInput("An image block holds no picture: give `base64` with `mime_type`, or `url`.")
+    return address

@@ -1,0 +1,160 @@
+"""What flows through a graph: input, output and internal state, kept apart.
+
+Invariants: `dialogue` and `turns` only ever grow at the end, so one episode is one training row; a picture is an id
+and a box, never bytes; every value besides messages is plain JSON, so that a checkpoint needs no custom types.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from langchain_core.messages import AnyMessage
+from langgraph.channels import UntrackedValue
+from langgraph.graph.message import add_messages
+
+# typing.TypedDict gives LangGraph an empty input schema on Python 3.11
+from typing_extensions import TypedDict
+
+from agent.images import Picture
+
+T = TypeVar("T")
+NodeName = Literal["receive", "reason", "crop", "image_search", "text_search", "answer"]
+
+
+class Source(TypedDict):
+    """A page that the policy was shown."""
+
+    title: str
+    """As the search engine gave it."""
+    url: str
+    """Where it is; an embedded page has a URL of its own package."""
+    turn: int
+    """The policy's turn, from 1, that asked for it first."""
+
+
+class Hit(TypedDict):
+    """One search result as it was shown to the policy."""
+
+    title: str
+    """Page title."""
+    url: str
+    """Page address."""
+    snippet: str
+    """Text shown to the policy; empty for image results."""
+    score: float | None
+    """The engine's score, if it gave one."""
+
+
+class Turn(TypedDict, total=False):
+    """What one node did. A list of these is the story of an episode."""
+
+    node: str
+    """Which node ran."""
+    turn: int
+    """The policy's turn that this belongs to, from 1."""
+    seconds: float
+    """Seconds waited for the policy or the tool; the graph's own time is not in it."""
+    price: float
+    """What the call cost, in the currency of the configured prices."""
+    text: str
+    """`reason` only: the turn as the policy wrote it."""
+    thought: str
+    """`reason` only: the reasoning in it."""
+    action: dict[str, Any]
+    """`reason` only: the action as `agent.actions.dump` writes it."""
+    tokens_in: int
+    """`reason` only: prompt tokens, if the policy reports them."""
+    tokens_out: int
+    """`reason` only: sampled tokens, if the policy reports them."""
+    query: str
+    """What was searched for: the text, the region's expression, or `<whole picture>`."""
+    crop: Picture | None
+    """`crop`, and `image_search` on a crop: the crop and its box. None: no region was found."""
+    hits: list[Hit]
+    """Search nodes only: what the policy was shown. Empty: nothing was found or the tool failed."""
+    error: str | None
+    """`reason: message` when the tool or the policy failed, else None."""
+
+
+class Usage(TypedDict):
+    """What the question cost."""
+
+    turns: int
+    """Turns of the policy."""
+    searches: dict[str, int]
+    """Tool calls by kind, `image` and `text`, failed ones included."""
+    seconds: dict[str, float]
+    """Seconds by node, waiting for the policy or the tool."""
+    price: dict[str, float]
+    """Price by node."""
+    tokens: dict[str, int]
+    """`in` and `out`, summed over turns; 0 if the policy does not report them."""
+
+
+def append(old: list[T] | None, new: list[T]) -> list[T]:
+    """The only way to write an append-only channel: what is there stays as it is."""
+    return [*(old or []), *new]
+
+
+class AskInput(TypedDict, total=False):
+    """A question about a picture: as chat messages, or as a question with its pictures."""
+
+    messages: Annotated[list[AnyMessage], add_messages]
+    """The chat so far. The last human message holds the question and, as image blocks, its pictures."""
+    question: Annotated[str, UntrackedValue]
+    """The question, if it is not in `messages`."""
+    images: Annotated[list[Any], UntrackedValue]
+    """Pictures to go with `question`: path, http(s) address, data URI or stored id; in Python also bytes or PIL images."""
+
+
+class AskOutput(TypedDict, total=False):
+    """The answer, and what it took."""
+
+    messages: Annotated[list[AnyMessage], add_messages]
+    """The chat, ending in the answer."""
+    answer: str | None
+    """None: there is none, see `stop_reason`. An empty string is a real, wrong answer."""
+    sources: list[Source]
+    """Pages the policy was shown for this question, in the order in which it saw them."""
+    usage: Usage
+    """Turns, searches, seconds and price of this question."""
+    stop_reason: str
+    """A value of `agent.limits.StopReason`."""
+
+
+class AgentState(AskInput, AskOutput, total=False):
+    """Everything the nodes share."""
+
+    asked: str
+    """The current question, verbatim. Written by `receive`; no other node rewrites it."""
+    pictures: list[Picture]
+    """The current question's pictures. Kept for a follow-up that brings none of its own."""
+    dialogue: Annotated[list[AnyMessage], append]
+    """The policy's own conversation. Image blocks hold ids only; the policy's messages are kept as it returned them."""
+    turns: Annotated[list[Turn], append]
+    """One record a node visit, over the whole thread."""
+    first_turn: int
+    """Where the current question starts in `turns`."""
+    started: float
+    """Unix time at which the current question came in."""
+    action: dict[str, Any]
+    """The action that the last turn decided, as `agent.actions.dump` writes it."""
+    crop: Picture | None
+    """The crop that `image_search` shall use; None: the whole picture."""
+    note: str | None
+    """What `image_search` shall tell the policy about the region, such as that it was not found."""
+
+
+EVERYTHING = sorted(AgentState.__annotations__)
+"""Pass as `output_keys` to get the internal state (`dialogue`, `turns`) back too, for training and evaluation."""
+
+
+def this_question(state: AgentState) -> list[Turn]:
+    """The turns of the current question, without those of earlier questions in the thread."""
+    return state.get("turns", [])[state.get("first_turn", 0) :]
+
+
+__all__ = [
+    "EVERYTHING", "AgentState", "AskInput", "AskOutput", "Hit", "NodeName", "Picture", "Source", "Turn", "Usage",
+    "append", "this_question",
+]  # fmt: skip

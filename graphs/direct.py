@@ -1,0 +1,41 @@
+"""Baseline: the policy answers from the picture alone."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+from langgraph.types import Checkpointer, Command
+
+from agent import nodes
+from agent.context import Context, backends_of
+from agent.state import AgentState, AskInput, AskOutput
+
+
+async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["reason"]]:
+    """Take the question in and ask for an answer without searches."""
+    backends = await backends_of(runtime.context)
+    update = await nodes.take_question(state, backends)
+    opening = backends.dialect.direct(update["asked"], [p["id"] for p in update["pictures"]])
+    return Command(goto="reason", update={**update, "dialogue": opening})
+
+
+async def reason(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["answer"]]:
+    """The policy's only turn. A search is not carried out: the episode ends with `search_limit`."""
+    return Command(goto="answer", update=await nodes.think(state, await backends_of(runtime.context)))
+
+
+def build(checkpointer: Checkpointer = None) -> CompiledStateGraph[AgentState, Context, AskInput, AskOutput]:
+    """Compile the graph."""
+    wiring = StateGraph(AgentState, context_schema=Context, input_schema=AskInput, output_schema=AskOutput)
+    wiring.add_node("receive", receive)
+    wiring.add_node("reason", reason)
+    wiring.add_node("answer", nodes.answer)
+    wiring.add_edge(START, "receive")
+    wiring.add_edge("answer", END)
+    return wiring.compile(checkpointer=checkpointer, name="direct")
+
+
+graph = build()

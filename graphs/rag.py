@@ -1,0 +1,68 @@
+"""Baseline: always image search, then text search, then answer. The policy only words the query and the answer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+from langgraph.types import Checkpointer, Command
+
+from agent import actions, nodes
+from agent.actions import OverLimit, TextSearch
+from agent.context import Context, backends_of
+from agent.state import AgentState, AskInput, AskOutput
+
+
+async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["image_search"]]:
+    """Take the question in. The dialogue opens only when the image results are there."""
+    update = await nodes.take_question(state, await backends_of(runtime.context))
+    return Command(goto="image_search", update=update)
+
+
+async def image_search(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["query"]]:
+    """Search with the whole picture and open the dialogue with the results."""
+    backends = await backends_of(runtime.context)
+    result, thumbnails, update = await nodes.search_by_image(state, backends)
+    ids = [picture["id"] for picture in state["pictures"]]
+    opening = backends.dialect.rag_query(state["asked"], ids, result, thumbnails=thumbnails)
+    return Command(goto="query", update={**update, "dialogue": opening})
+
+
+async def query(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["text_search"]]:
+    """The policy words the text query."""
+    return Command(goto="text_search", update=await nodes.think(state, await backends_of(runtime.context)))
+
+
+async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["conclude"]]:
+    """Search with the policy's query, or with the question itself if the policy wrote none."""
+    backends = await backends_of(runtime.context)
+    action = actions.load(state["action"])
+    wanted = action.wanted if isinstance(action, OverLimit) else action
+    words = wanted.query if isinstance(wanted, TextSearch) else state["asked"]
+    result, update = await nodes.search_by_text(state, backends, words)
+    observation = backends.dialect.rag_answer(result, question=state["asked"])
+    return Command(goto="conclude", update={**update, "dialogue": [observation]})
+
+
+async def conclude(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["answer"]]:
+    """The policy's answer."""
+    return Command(goto="answer", update=await nodes.think(state, await backends_of(runtime.context)))
+
+
+def build(checkpointer: Checkpointer = None) -> CompiledStateGraph[AgentState, Context, AskInput, AskOutput]:
+    """Compile the graph."""
+    wiring = StateGraph(AgentState, context_schema=Context, input_schema=AskInput, output_schema=AskOutput)
+    wiring.add_node("receive", receive)
+    wiring.add_node("image_search", image_search)
+    wiring.add_node("query", query)
+    wiring.add_node("text_search", text_search)
+    wiring.add_node("conclude", conclude)
+    wiring.add_node("answer", nodes.answer)
+    wiring.add_edge(START, "receive")
+    wiring.add_edge("answer", END)
+    return wiring.compile(checkpointer=checkpointer, name="rag")
+
+
+graph = build()
