@@ -13,7 +13,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tools.local.world.entities import DATA
 from tools.local.world import pictures
@@ -157,6 +157,12 @@ class Scene:
             field[..., 0] = 5 * ((y // 10) % 2) - 2
         shade = np.asarray(self.shade, dtype=np.float32)
         return np.clip(shade + field, 0, 255).astype(np.uint8)
+
+
+def from_dict(record: dict[str, Any]) -> Scene:
+    """The scene that `dataclasses.asdict` took apart, also after a trip through JSON."""
+    items = tuple(Item(i["entity_id"], i["rendition"], tuple(i["box"])) for i in record["items"])
+    return Scene(**{**record, "shade": tuple(record["shade"]), "items": items})
 
 
 def compose(

@@ -1,0 +1,93 @@
+"""Rendered dialogues to the padded batch that a Qwen2.5-VL model trains on.
+
+Everything that depends on the layout of pictures is worked out here, in the data loader's workers: the three-part
+rotary positions and the order of patches in the vision tower. The model would do the same row by row on the device.
+
+Invariants (tested): labels are the ids where the mask is 1 and -100 elsewhere; positions equal the model's own;
+placeholders = grid / merge**2 for every picture, else a ValueError (the model would silently mix up rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import Qwen2_5_VLConfig
+
+from transformers.vision_utils import get_vision_cu_seqlens, get_vision_position_ids, get_vision_window_index
+
+from agent.policy.render import Rendered
+
+IGNORE = -100
+
+
+class Collator:
+    """Pads on the right: training needs no alignment at the end."""
+
+    def __init__(self, config: Qwen2_5_VLConfig, *, pad: int, max_length: int = 2048) -> None:
+        self.pad, self.max_length = pad, max_length
+        self.image_pad, self.vision = config.image_token_id, config.vision_config
+        self.merge = self.vision.spatial_merge_size
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """`rows` hold a `Rendered` each under `rendered`."""
+        dialogues: list[Rendered] = [row["rendered"] for row in rows]
+        longest = max(len(dialogue.ids) for dialogue in dialogues)
+        if longest > self.max_length:
+            raise ValueError(f"a dialogue of {longest} tokens is over max_length={self.max_length}; raise it or drop the row")
+        shape = (len(dialogues), longest)
+        ids = torch.full(shape, self.pad)
+        attention = torch.zeros(shape, dtype=torch.long)
+        labels = torch.full(shape, IGNORE)
+        positions = torch.ones((3, *shape), dtype=torch.long)
+        for i, dialogue in enumerate(dialogues):
+            n = len(dialogue.ids)
+            row = torch.tensor(dialogue.ids)
+            ids[i, :n], attention[i, :n] = row, 1
+            labels[i, :n] = torch.where(torch.tensor(dialogue.mask) == 1, row, IGNORE)
+            grids = [picture.grid for picture in dialogue.pixels]
+            positions[:, i, :n] = torch.from_numpy(mrope_positions(dialogue.ids, grids, self.image_pad, self.merge))
+        batch = {"input_ids": ids, "attention_mask": attention, "labels": labels, "position_ids": positions}
+        pictures = [picture for dialogue in dialogues for picture in dialogue.pixels]
+        if pictures:
+            batch["pixel_values"] = torch.from_numpy(np.concatenate([picture.values for picture in pictures]))
+            grid = batch["image_grid_thw"] = torch.tensor([picture.grid for picture in pictures])
+            # names with `image_` reach the vision tower in place of what it would compute itself
+            batch["image_position_ids"] = get_vision_position_ids(grid, self.merge)
+            batch["image_cu_seqlens"] = get_vision_cu_seqlens(grid)
+            batch["image_window_index"], batch["image_cu_window_seqlens"] = get_vision_window_index(
+                grid, self.merge, self.vision.window_size, self.vision.patch_size
+            )
+        return batch
+
+
+def mrope_positions(
+    ids: Sequence[int], grids: Sequence[tuple[int, int, int]], image_pad: int, merge: int
+) -> np.ndarray:
+    """Rotary positions (3, tokens) of time, height and width: text counts on, a picture spans a grid.
+
+    Raises:
+        ValueError: the placeholders do not match the grids.
+    """
+    tokens = np.asarray(ids)
+    out = np.empty((3, len(tokens)), dtype=np.int64)
+    at, position = 0, 0
+    starts = np.flatnonzero(tokens == image_pad)
+    for time, height, width in grids:
+        begin = next((int(s) for s in starts if s >= at), None)
+        rows, columns = height // merge, width // merge
+        size = time * rows * columns
+        if begin is None or not np.all(tokens[begin : begin + size] == image_pad) or begin + size > len(tokens):
+            raise ValueError(f"a picture of grid {(time, height, width)} has no {size} placeholders after token {at}")
+        out[:, at:begin] = position + np.arange(begin - at)
+        position += begin - at
+        grid = np.indices((time, rows, columns)).reshape(3, -1)
+        out[:, begin : begin + size] = position + grid
+        position += max(height, width) // merge
+        at = begin + size
+    if np.any(tokens[at:] == image_pad):
+        raise ValueError(f"{int(np.sum(tokens[at:] == image_pad))} placeholders have no picture")
+    out[:, at:] = position + np.arange(len(tokens) - at)
+    return out

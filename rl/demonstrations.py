@@ -1,0 +1,202 @@
+"""Make demonstrations: the scripted oracle runs through the real graphs with the real tools, and right runs are kept.
+
+The file is JSON lines, appended run by run, wrong ones included with `"right": false`; so an interrupted run goes on
+where it stopped, and the share of wrong runs (what retrieval and location cost) stays countable.
+
+    python -m rl.demonstrations --out runs/world_sft/demonstrations.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage
+from langgraph.graph.state import CompiledStateGraph
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from agent.config import Config
+from agent.config import load as load_config
+from agent.context import Context
+from agent.dialects import build as build_dialect
+from agent.images import ImageStore
+from graphs import direct, rag, search_agent
+from rl.oracle import OraclePolicy, right
+from rl.rewrite import Demonstration, Message
+from tools.local.world import entities
+from tools.local.world import tasks as world
+from tools.local.world.tasks import WorldTask
+
+GRAPHS: dict[str, CompiledStateGraph[Any, Context, Any, Any]] = {
+    "search_agent": search_agent.graph,
+    "rag": rag.graph,
+    "direct": direct.graph,
+}
+SEARCHING = ("image", "image_text", "crop_text", "correction")
+COUNTS: dict[str, dict[str, int]] = {
+    "search_agent": {
+        "visible": 9000, "known": 6000, "image": 900, "image_text": 2600, "crop_text": 2000, "correction": 2000,
+    },
+    "rag": {"image": 300, "image_text": 900, "correction": 300},
+    "direct": {"visible": 300, "known": 200, "image": 200, "image_text": 400, "correction": 100},
+}  # fmt: skip
+"""Tasks per graph and family. Runs without a tool are cheap, and they are the ones that need many pictures."""
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Names that rewriting may and must not use."""
+
+    names: tuple[str, ...]
+    """Names of training entities."""
+    forbidden: tuple[str, ...]
+    """Names of validation and test entities; none may stand in a training row."""
+
+
+def lexicon() -> Lexicon:
+    """The embedded world's names, by split."""
+    everyone = entities.load()
+    names = tuple(e.name for e in everyone if e.split == "train")
+    train = {name.lower() for name in names}
+    # two-letter aliases ("US") are words of their own in running text
+    forbidden = {n for e in everyone if e.split != "train" for n in (e.name, *e.aliases) if len(n) > 3}
+    return Lexicon(names, tuple(sorted(n for n in forbidden if n.lower() not in train)))
+
+
+async def demonstrate(task: WorldTask, workflow: str, config: Config) -> tuple[Demonstration, bool]:
+    """Run one graph under the oracle; the run, and whether its answer is right."""
+    dialect = build_dialect(config.dialect.name)
+    store = ImageStore()
+    oracle = OraclePolicy(task=task, dialect=dialect, workflow=workflow)  # type: ignore[arg-type]
+    context = Context(policy=oracle, dialect=dialect, store=store, config=config)
+    state = {"question": task.question, "images": [task.render()]}
+    final: dict[str, Any] = {}
+    async for final in GRAPHS[workflow].astream(state, context=context, stream_mode="values"):
+        pass
+    crops = [turn["crop"] for turn in final["turns"] if turn.get("crop")]
+    known = {final["pictures"][0]["id"]: 0} | {crop["id"]: n for n, crop in enumerate(crops, 1)}
+    demo = Demonstration(
+        task=task.id,
+        workflow=workflow,
+        family=task.family,
+        scene=asdict(task.picture),
+        messages=tuple(_message(message, known) for message in final["dialogue"]),
+        crops=tuple(tuple(crop["box"]) for crop in crops),
+        name=_name(final["turns"]),
+        answer=final["answer"] or "",
+    )
+    return demo, right(final["answer"], task)
+
+
+def make(path: Path, counts: dict[str, dict[str, int]] = COUNTS, *, concurrent: int = 4) -> None:
+    """Append what is missing of `counts` runs per graph and family to `path`, with a progress bar on stderr."""
+    done = {(row["task"], row["workflow"]) for row in _rows(path)} if path.is_file() else set()
+    todo = [
+        (task, workflow)
+        for workflow, families in counts.items()
+        for family, count in families.items()
+        for task in _tasks(family, count)
+        if (task.id, workflow) not in done
+    ]
+    random.Random(0).shuffle(todo)  # an interrupted run then holds every kind
+    path.parent.mkdir(parents=True, exist_ok=True)
+    asyncio.run(_make(path, todo, concurrent))
+
+
+def _tasks(family: str, count: int) -> Iterator[WorldTask]:
+    """The first `count` training tasks of a family, over as many seeds as it takes; the seed becomes part of the id."""
+    made = 0
+    for seed in range(100):
+        for task in world.load("train", family, seed=seed):
+            if made == count:
+                return
+            made += 1
+            yield replace(task, id=f"{task.id}/{seed}") if seed else task
+
+
+async def _make(path: Path, todo: Sequence[tuple[WorldTask, str]], concurrent: int) -> None:
+    config = load_config()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    queue = iter(todo)
+    with path.open("a", encoding="utf-8") as out, Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("demonstrations", total=len(todo))
+
+        async def worker() -> None:
+            for task, workflow in queue:
+                demo, is_right = await demonstrate(task, workflow, config)
+                out.write(json.dumps({**asdict(demo), "right": is_right}, ensure_ascii=False) + "\n")
+                out.flush()
+                progress.advance(bar)
+
+        await asyncio.gather(*(worker() for _ in range(concurrent)))
+
+
+def load(path: Path) -> list[Demonstration]:
+    """The right runs of a file."""
+    return [_demonstration(row) for row in _rows(path) if row["right"]]
+
+
+def summary(path: Path) -> dict[str, tuple[int, int]]:
+    """(right, all) runs per workflow and family."""
+    tally: dict[str, Counter[bool]] = {}
+    for row in _rows(path):
+        tally.setdefault(f"{row['workflow']}/{row['family']}", Counter())[row["right"]] += 1
+    return {key: (count[True], count.total()) for key, count in sorted(tally.items())}
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            # a kill may have cut the last line; its run is made again
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def _demonstration(row: dict[str, Any]) -> Demonstration:
+    messages = tuple(Message(m["role"], m["text"], tuple(m["pictures"])) for m in row["messages"])
+    crops = tuple(tuple(box) for box in row["crops"])
+    fields = {key: row[key] for key in ("task", "workflow", "family", "scene", "name", "answer")}
+    return Demonstration(messages=messages, crops=crops, **fields)
+
+
+def _message(message: BaseMessage, known: dict[str, int]) -> Message:
+    if isinstance(message, AIMessage):
+        return Message("assistant", str(message.text))
+    blocks = [message.content] if isinstance(message.content, str) else message.content
+    texts = [b if isinstance(b, str) else b["text"] for b in blocks if isinstance(b, str) or b["type"] == "text"]
+    shown = [known[b["id"]] for b in blocks if isinstance(b, dict) and b["type"] == "image"]
+    return Message("user", "".join(texts), tuple(shown))
+
+
+def _name(turns: Iterable[dict[str, Any]]) -> str | None:
+    """What the last image search put first."""
+    titles = [turn["hits"][0]["title"] for turn in turns if turn["node"] == "image_search" and turn.get("hits")]
+    return titles[-1] if titles else None
+
+
+def main() -> None:
+    """Command line: make what is missing, then print the share of right runs."""
+    parser = argparse.ArgumentParser(prog="python -m rl.demonstrations", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/world_sft/demonstrations.jsonl"))
+    parser.add_argument("--share", type=float, default=1.0, help="of the default number of runs, for a quick look")
+    parser.add_argument("--concurrent", type=int, default=4, help="runs at a time")
+    args = parser.parse_args()
+    counts = {
+        workflow: {family: max(1, round(count * args.share)) for family, count in families.items()}
+        for workflow, families in COUNTS.items()
+    }
+    make(args.out, counts, concurrent=args.concurrent)
+    for key, (good, total) in summary(args.out).items():
+        print(f"{key:28} {good:5} right of {total:5}  {good / total:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""A scripted oracle: the policy of the demonstrations that the pocket policy is cold-started on.
+
+It sits where a policy sits, sees what a policy sees, and writes turns in the graph's own dialect; so a demonstration is
+a real run of the real graph with the real tools. What it knows beyond the dialogue is the task: its family, the words
+of a good query, and the gold answers. It names an entity by what the search showed, never by what the task says, so a
+wrong search result leads to a wrong answer, and such a run is dropped like any other wrong one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import ConfigDict
+
+from agent.actions import Action, Answer, GiveUp, ImageSearch, TextSearch
+from agent.dialects.base import Dialect
+from rl.match import match
+from tools.local.world import entities
+from tools.local.world.tasks import WorldTask
+
+Workflow = Literal["search_agent", "direct", "rag"]
+_HIT = re.compile(r"^(?:<information>)?\d+\. (.+?)(?: \(-?\d\.\d+\))?$", re.MULTILINE)
+
+
+class OraclePolicy(BaseChatModel):
+    """Writes the demonstration of one task."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    task: WorldTask
+    """What is asked, with its gold answers."""
+    dialect: Dialect
+    """How turns are written."""
+    workflow: Workflow = "search_agent"
+    """Which graph is being demonstrated."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "lensgraph-oracle"
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        said = [self.dialect.read(str(m.text)) for m in messages if isinstance(m, AIMessage)]
+        thought, action = self.decide(said, str(messages[-1].text))
+        message = AIMessage(self.dialect.write(thought, action))
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def decide(self, said: Sequence[Action], seen: str) -> tuple[str, Action]:
+        """The next thought and action, from the actions so far and the text of the last observation."""
+        task = self.task
+        if self.workflow == "direct":
+            return "", Answer(task.golds[0])
+        if self.workflow == "search_agent" and not said:
+            if task.knowledge == "visible":
+                return "I can see it.", Answer(task.golds[0])
+            if task.knowledge == "known":
+                return f"I know this: {self._entity}.", Answer(task.golds[0])
+            region = task.target
+            need = f"I need {region}." if region else "I do not know this."
+            return need, ImageSearch(region)
+        last = said[-1] if said else ImageSearch()
+        if isinstance(last, ImageSearch):
+            return self._after_image(last, said, seen)
+        return self._after_text(said, seen)
+
+    def _after_image(self, last: ImageSearch, said: Sequence[Action], seen: str) -> tuple[str, Action]:
+        task = self.task
+        titles = _HIT.findall(seen.split("Search results:")[-1])
+        if not titles:
+            tried = sum(isinstance(action, ImageSearch) for action in said)
+            if last.region and tried < 2:
+                return "That region was not found. I search the whole picture.", ImageSearch()
+            return "The search found nothing.", GiveUp()
+        name = titles[0]
+        if not task.query_formal:
+            # the RAG workflow demands a text query even where the title answers
+            return (f"It is {name}.", TextSearch(name)) if self.workflow == "rag" else (f"It is {name}.", Answer(name))
+        lay = task.query_lay if self.workflow == "search_agent" else ""
+        return f"It is {name}.", TextSearch(self._query(lay or task.query_formal, name))
+
+    def _after_text(self, said: Sequence[Action], seen: str) -> tuple[str, Action]:
+        if not self.task.query_formal:
+            return "It is clear.", Answer(self._name(said) or self.task.golds[0])
+        gold = next((gold for gold in self.task.golds if _holds(seen, gold)), None)
+        if gold is not None:
+            return "The page gives it.", Answer(gold)
+        queries = [action.query for action in said if isinstance(action, TextSearch)]
+        name = self._name(said)
+        better = self._query(self.task.query_formal, name) if name else None
+        if self.workflow == "rag" or better is None or better in queries:
+            return "The pages do not give it.", GiveUp()
+        return "That does not answer it. I ask with other words.", TextSearch(better)
+
+    def _query(self, query: str, name: str) -> str:
+        """The query about what the search named, which need not be the task's entity."""
+        return query.replace(self._entity, name, 1)
+
+    @property
+    def _entity(self) -> str:
+        """The name that the task's own queries begin with."""
+        return entities.get(self.task.entity_id).name if self.task.entity_id else ""
+
+    def _name(self, said: Sequence[Action]) -> str | None:
+        """The name in the first text query: everything that the query's fixed words leave over."""
+        first = next((action.query for action in said if isinstance(action, TextSearch)), None)
+        for query in (self.task.query_lay, self.task.query_formal):
+            words = query.removeprefix(self._entity)
+            if first is not None and words and first.endswith(words):
+                return first.removesuffix(words)
+        return first
+
+
+def right(answer: str | None, task: WorldTask) -> bool:
+    """Whether a demonstration's answer is right, by the task's own golds."""
+    return answer is not None and match(answer, task.golds, task.tolerance)
+
+
+def _holds(text: str, gold: str) -> bool:
+    """Whether the gold stands in the text as whole words."""
+    return re.search(rf"(?<!\w){re.escape(gold)}(?!\w)", text) is not None

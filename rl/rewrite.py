@@ -1,0 +1,176 @@
+"""Rewrite demonstrations so that a small policy learns to read instead of to remember.
+
+With a few hundred pages a small model memorises the facts of the training entities. So most training rows tell of a
+world that does not exist: the entity's name, the answer and every other number are replaced, consistently in queries,
+results and turns, by inventions of the same shape. What stays is the form: which tool, which words, where to look.
+
+Invariants (tested): a rewritten row differs from its source only in names and values; the answer still stands in the
+last result letter for letter; no name in `forbidden` (the validation and test entities) survives in any row.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+MONTHS = (
+    "January February March April May June July August September October November December"
+).split()
+KEPT = frozenset(
+    "a an the of and in on for to de la le du des el al km sq m metres years year people tonnes % percent total none "
+    "thousand million billion trillion est BC AD degrees".split()
+)
+"""Words of an answer that carry its form and not its content: units and small words."""
+_NAME, _GOLD = "\x01", "\x02"
+_IMAGE_HIT = re.compile(r"^(?P<lead>(?:<information>)?(?P<rank>\d)\. )(?P<title>.+?) \((?P<score>-?\d\.\d\d)\)", re.M)
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")  # noqa: RUF001 - both apostrophes occur in names
+_ONSETS = "b br c ch d dr f g gr h j k kh kl l m n p pr qu r s sh st t th tr v w y z".split() + [""] * 4
+_VOWELS = "a e i o u a e i o ai au ea ei ia io oa ou ue aa".split()
+_CODAS = "b d g k l ld m n nd ng nt r rd rk rn s sh sk st t th x".split() + [""] * 14
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a demonstration's dialogue."""
+
+    role: str
+    """`user` (the environment) or `assistant` (the policy)."""
+    text: str
+    """As the dialect wrote it."""
+    pictures: tuple[int, ...] = ()
+    """Which pictures stand before the text: 0 is the question's, n is the n-th crop."""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A right run of the graph under the oracle, without the pixels."""
+
+    task: str
+    """Id of the task that was demonstrated."""
+    workflow: str
+    """The graph that ran: `search_agent`, `rag` or `direct`."""
+    family: str
+    """The task's family, for balance and analysis."""
+    scene: dict[str, Any]
+    """The question's picture as `tools.local.world.scenes` describes it; it is rendered when it is needed."""
+    messages: tuple[Message, ...]
+    """The policy's whole conversation."""
+    crops: tuple[tuple[int, int, int, int], ...] = ()
+    """Boxes (left, top, right, bottom) in pixels of the question's picture, in the order in which they were made."""
+    name: str | None = None
+    """The entity as the search named it; None: nothing was searched."""
+    answer: str = ""
+    """The answer, as the policy wrote it."""
+
+
+def rewrite(
+    demo: Demonstration, rng: random.Random, names: Sequence[str], *, share: float = 0.85, forbidden: Iterable[str] = ()
+) -> Demonstration:
+    """A row to train on: with probability `share` about an invented entity, else the demonstration itself.
+
+    Runs without a search come back as they are. Neighbours in the image results are always renamed, and forbidden names
+    always replaced.
+    """
+    if demo.name is None or demo.workflow == "direct":
+        return demo
+    invent = rng.random() < share
+    name = _subject(demo.name, rng, names) if invent else demo.name
+    aliases: dict[str, str] = {}
+    scrub = _matcher(tuple(sorted(forbidden)))
+    held = _word(demo.name)
+    gold_form = held.sub(_NAME, demo.answer)
+    gold = _value(gold_form, rng) if invent and gold_form != _NAME else gold_form
+    numbers: dict[str, str] = {}
+
+    def one(message: Message) -> Message:
+        text = message.text
+        text = held.sub(_NAME, text)
+        if gold_form != _NAME:
+            text = re.sub(rf"(?<!\w){re.escape(gold_form)}(?!\w)", _GOLD, text)
+        text = _IMAGE_HIT.sub(lambda hit: _neighbour(hit, rng, names), text)
+        if invent:
+            text = _digits(text, rng, numbers)
+        if scrub is not None and message.role == "user":
+            text = scrub.sub(lambda found: aliases.setdefault(found[0], _subject(found[0], rng, ())), text)
+        return replace(message, text=text.replace(_GOLD, gold).replace(_NAME, name))
+
+    first, *rest = demo.messages
+    # the question never names the entity, but the RAG workflow's first message holds results
+    head = one(first) if demo.workflow == "rag" else first
+    messages = (head, *map(one, rest))
+    return replace(demo, messages=messages, name=name, answer=gold.replace(_NAME, name))
+
+
+def invented(rng: random.Random, *, capital: bool = True) -> str:
+    """A word that nobody knows, of one to four syllables."""
+    syllables = rng.choices((1, 2, 3, 4), (1, 4, 3, 1))[0]
+    word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(syllables))
+    word = word if len(word) > 2 else word + "ra"
+    return word.capitalize() if capital else word
+
+
+def _subject(name: str, rng: random.Random, names: Sequence[str]) -> str:
+    """Another name: sometimes one that exists, mostly one that does not, in the letter case of `name`."""
+    capital = name[:1].isupper()
+    if names and rng.random() < 0.4:
+        other = rng.choice(names)
+        if other[:1].isupper() == capital:
+            return other
+    words = rng.choices((1, 2, 3), (6, 3, 1))[0]
+    return " ".join(invented(rng, capital=capital) for _ in range(words))
+
+
+def _value(gold: str, rng: random.Random) -> str:
+    """Another answer of the same shape. The stand-in for the entity's name stays where it is."""
+    numbers: dict[str, str] = {}
+    return _WORD.sub(lambda found: _other_word(found[0], rng), _digits(gold, rng, numbers))
+
+
+def _other_word(word: str, rng: random.Random) -> str:
+    if word in KEPT or word.lower() in KEPT:
+        return word
+    if word in MONTHS:
+        return rng.choice(MONTHS)
+    if word.isupper() and len(word) <= 4:
+        return "".join(rng.choice("ABCDEFGHIJKLMNOPRSTUVWYZ") for _ in word)
+    return invented(rng, capital=word[:1].isupper())
+
+
+def _neighbour(hit: re.Match[str], rng: random.Random, names: Sequence[str]) -> str:
+    """An image result: the subject keeps its rank, others get another name, scores wobble."""
+    title = hit["title"]
+    if _NAME not in title:
+        title = _subject(title, rng, names)
+    score = min(0.99, max(0.0, float(hit["score"]) + rng.uniform(-0.04, 0.04)))
+    return f"{hit['lead']}{title} ({score:.2f})"
+
+
+def _digits(text: str, rng: random.Random, known: dict[str, str]) -> str:
+    """Other digits for every number, the same for the same number. Ranks of results and their scores stay."""
+
+    def number(found: re.Match[str]) -> str:
+        old = found[0]
+        if old not in known:
+            first = "0" if old[0] == "0" else rng.choice("123456789")
+            known[old] = first + "".join(rng.choice("0123456789") for _ in old[1:])
+        return known[old]
+
+    return re.sub(r"(?<![\d\w])\d+(?!\.\s|\d|\.\d\d\))", number, text)
+
+
+def _word(text: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(text)}(?!\w)")
+
+
+@lru_cache(maxsize=8)
+def _matcher(forbidden: tuple[str, ...]) -> re.Pattern[str] | None:
+    """One pattern for all forbidden names, longest first, in either letter case."""
+    if not forbidden:
+        return None
+    longest = sorted(forbidden, key=len, reverse=True)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest))})(?!\w)", re.IGNORECASE)
+

@@ -1,0 +1,224 @@
+"""The cold start: supervised training on the oracle's demonstrations, with TRL's SFTTrainer.
+
+A row is drawn when it is needed: a demonstration by family, rewritten (`rl.rewrite`), its picture rendered anew, and
+turned into tokens by the same renderer that serves the policy. The loss is on the policy's own turns only.
+
+Invariant: row `i` of a run is a function of the recipe's seed and `i`, so a resumed run sees the rows it would have seen.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from pydantic import BaseModel, ConfigDict, Field
+from transformers import TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from agent.policy.processor import load_processor
+from agent.policy.render import Rendered, Renderer
+from rl import pocket
+from rl.collate import Collator
+from rl.demonstrations import lexicon as world_lexicon
+from rl.demonstrations import load as load_demonstrations
+from rl.demonstrations import make as demonstrations_of_world
+from rl.rewrite import Demonstration, rewrite
+from rl.vision_attention import batch_pictures
+from tools.local.world import entities, pictures, scenes
+from tools.local.world.scenes import Scene
+
+
+class SFTRecipe(BaseModel):
+    """Everything that decides a cold start."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    demonstrations: Path = Path("runs/world_sft/demonstrations.jsonl")
+    """Where they are kept; missing ones are made first."""
+    output: Path = Path("runs/world_sft")
+    """Checkpoints, log and the finished policy (`policy/`)."""
+    start_from: Path | None = None
+    """A checkpoint folder to go on from; None builds a new policy of `size`."""
+    size: pocket.PocketSize = pocket.PocketSize()
+    """The network, if it is new."""
+    rewrite_share: float = Field(default=0.85, ge=0, le=1)
+    """Share of rows that tell of an invented entity."""
+    weights: dict[str, float] = {}
+    """Rows drawn per family, in parts; a family that is not named counts 1."""
+    workflows: dict[str, float] = {"search_agent": 0.84, "rag": 0.11, "direct": 0.05}
+    """Rows drawn per graph, in parts."""
+    steps: int = Field(default=3000, ge=1)
+    """Optimiser steps."""
+    batch: int = Field(default=256, ge=1)
+    """Rows a step on each device."""
+    accumulate: int = Field(default=1, ge=1)
+    """Batches a step."""
+    learning_rate: float = 1e-3
+    """Peak of the cosine schedule."""
+    warmup_steps: int = 150
+    """Steps to reach it."""
+    weight_decay: float = 0.05
+    """On every weight, as in AdamW."""
+    max_length: int = 1024
+    """Tokens; a longer row is an error, not cut, because a cut could fall inside a picture."""
+    seed: int = 0
+    """Of the network, the rows and the rewriting."""
+    workers: int = 0
+    """Data loader processes; a GPU wants one a core."""
+    save_every: int = 500
+    """Steps between checkpoints to resume from."""
+    log_every: int = 20
+    """Steps between log lines."""
+
+
+class Rows:
+    """Draws training rows by number."""
+
+    def __init__(
+        self,
+        demonstrations: Sequence[Demonstration],
+        renderer: Renderer,
+        recipe: SFTRecipe,
+        *,
+        names: Sequence[str],
+        forbidden: Sequence[str],
+    ) -> None:
+        self.renderer, self.recipe = renderer, recipe
+        self.names, self.forbidden = names, forbidden
+        self.shelves: dict[tuple[str, str], list[Demonstration]] = {}
+        for demo in demonstrations:
+            self.shelves.setdefault((demo.workflow, demo.family), []).append(demo)
+        self.odds = [
+            recipe.workflows.get(workflow, 0.0) * recipe.weights.get(family, 1.0) for workflow, family in self.shelves
+        ]
+
+    def row(self, number: int) -> Rendered:
+        """Training row `number`."""
+        rng = random.Random(f"{self.recipe.seed}/{number}")
+        shelf = rng.choices(list(self.shelves), self.odds)[0]
+        demo = rng.choice(self.shelves[shelf])
+        told = rewrite(demo, rng, self.names, share=self.recipe.rewrite_share, forbidden=self.forbidden)
+        return self.renderer.render(self.messages(told, rng), generate=False)
+
+    def messages(self, demo: Demonstration, rng: random.Random) -> list[BaseMessage]:
+        """The demonstration as chat messages with its pictures."""
+        picture = varied(demo, rng).render()
+        pictures = [picture, *(picture.crop(box) for box in demo.crops)]
+        messages: list[BaseMessage] = []
+        for message in demo.messages:
+            if message.role == "assistant":
+                messages.append(AIMessage(message.text))
+                continue
+            shown = [{"type": "image", "image": pictures[n]} for n in message.pictures]
+            messages.append(HumanMessage([*shown, {"type": "text", "text": message.text}]))
+        return messages
+
+
+def varied(demo: Demonstration, rng: random.Random) -> Scene:
+    """The demonstration's scene, drawn anew where the run allows it.
+
+    A closed-book run holds for every drawing of its entity, so it is composed again, by any artist that training may
+    see; elsewhere only the texture's noise and the colours' shake change, because boxes and colours may matter.
+    """
+    scene = scenes.from_dict(demo.scene)
+    if demo.family == "known" and len(scene.items) == 1:
+        entity = entities.get(scene.items[0].entity_id)
+        artists = [*pictures.TRAIN_QUERIES[entity.kind], *pictures.INDEXED[entity.kind]]
+        drawn = [a for a in artists if f"{a}/{entity.id}" in scenes.pixels()]
+        return scenes.compose([(entity.id, rng.choice(drawn))], rng, augment=rng.random() < 0.7, scale=(0.5, 1.0))
+    return replace(scene, seed=rng.getrandbits(32))
+
+
+class SummaryLog(TrainerCallback):
+    """Appends every log line to a JSONL file: the run's own record, whatever tracker is on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """One line a log event, with the step."""
+        with self.path.open("a", encoding="utf-8") as out:
+            out.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
+
+
+def corpus(demonstrations: Sequence[Demonstration], recipe: SFTRecipe, names: Sequence[str], forbidden: Sequence[str]) -> Iterator[str]:
+    """What the tokenizer is trained on: demonstrations as they are and rewritten, without the forbidden names."""
+    rng = random.Random(recipe.seed)
+    for demo in demonstrations:
+        for share in (0.0, 1.0):
+            told = rewrite(demo, rng, names, share=share, forbidden=forbidden)
+            yield from (message.text for message in told.messages)
+
+
+def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = None) -> Path:
+    """Run the recipe; returns the folder of the finished policy.
+
+    Raises:
+        FileNotFoundError: `start_from` is no checkpoint, or `resume` without one in `output`.
+    """
+    if not recipe.demonstrations.is_file():
+        demonstrations_of_world(recipe.demonstrations)
+    demonstrations, lexicon = load_demonstrations(recipe.demonstrations), world_lexicon()
+    recipe.output.mkdir(parents=True, exist_ok=True)
+    if recipe.start_from is None:
+        tokenizer = pocket.train_tokenizer(
+            corpus(demonstrations, recipe, lexicon.names, lexicon.forbidden), recipe.size.vocabulary
+        )
+        processor = pocket.build_processor(tokenizer, recipe.size)
+        network = pocket.build_network(processor, recipe.size, seed=recipe.seed)
+    else:
+        processor = load_processor(recipe.start_from)
+        network = pocket.load_network(recipe.start_from)
+    renderer = Renderer(processor, cached_pictures=0)
+    rows = Rows(demonstrations, renderer, recipe, names=lexicon.names, forbidden=lexicon.forbidden)
+    steps = min(recipe.steps, max_steps or recipe.steps)
+    count = recipe.steps * recipe.batch * recipe.accumulate * max(1, torch.cuda.device_count())
+    dataset = Dataset.from_dict({"number": range(count)}).with_transform(
+        lambda batch: {"rendered": [rows.row(number) for number in batch["number"]]}
+    )
+    gpu = torch.cuda.is_available()
+    config = SFTConfig(
+        output_dir=str(recipe.output / "checkpoints"),
+        max_steps=steps,
+        per_device_train_batch_size=recipe.batch,
+        gradient_accumulation_steps=recipe.accumulate,
+        learning_rate=recipe.learning_rate,
+        warmup_steps=recipe.warmup_steps,
+        lr_scheduler_type="cosine",
+        weight_decay=recipe.weight_decay,
+        adam_beta2=0.95,
+        max_length=None,
+        seed=recipe.seed,
+        bf16=gpu,
+        use_cpu=not gpu,
+        gradient_checkpointing=False,
+        dataloader_num_workers=recipe.workers,
+        dataloader_prefetch_factor=4 if recipe.workers else None,
+        dataloader_persistent_workers=recipe.workers > 0,
+        save_steps=recipe.save_every,
+        save_total_limit=1,
+        logging_steps=recipe.log_every,
+        report_to=[],
+        remove_unused_columns=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        disable_tqdm=False,
+    )
+    trainer = SFTTrainer(
+        model=batch_pictures(network),
+        args=config,
+        train_dataset=dataset,
+        data_collator=Collator(network.config, pad=processor.tokenizer.pad_token_id, max_length=recipe.max_length),
+        processing_class=processor,
+        callbacks=[SummaryLog(recipe.output / "log.jsonl")],
+    )
+    trainer.train(resume_from_checkpoint=resume or None)
+    policy = recipe.output / "policy"
+    pocket.save(network, processor, policy)
+    return policy
