@@ -17,6 +17,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from agent.errors import UserError
 from tools import guard
 
 PREFIX = "LENSGRAPH_"
@@ -24,8 +25,8 @@ CONFIG_VARIABLE = "LENSGRAPH_CONFIG"
 """Names the YAML file to read if the program names none; the way to configure `langgraph dev`."""
 
 
-class ConfigError(ValueError):
-    """A setting that cannot be used. The message is one line that names the value and the fix."""
+class ConfigError(UserError):
+    """A setting that cannot be used."""
 
 
 class Section(BaseModel):
@@ -42,8 +43,8 @@ class PolicyConfig(Section):
     `package.module:Class` of a LangChain chat model."""
     model: str = "pocket"
     """`pocket` is the embedded policy; else a model's name or folder, as the kind understands it."""
-    max_new_tokens: int = Field(default=512, ge=1)
-    """Longest turn of the policy, in tokens. MMSearch-R1 allows 2048."""
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """Longest turn, in tokens; MMSearch-R1 allows 2048. None: the policy's own default."""
     temperature: float = Field(default=0.0, ge=0)
     """0 takes the most likely token, which is what the papers evaluate with."""
     base_url: str = "http://127.0.0.1:8000/v1"
@@ -256,7 +257,7 @@ def render(config: BaseModel, indent: int = 0) -> str:
 
 
 def _plain(value: dict[str, Any]) -> str:
-    return yaml.safe_dump(value, default_flow_style=None, sort_keys=False, allow_unicode=True, width=1000).rstrip("\n")
+    return yaml.safe_dump(value, default_flow_style=False, sort_keys=False, allow_unicode=True, width=1000).rstrip("\n")
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -107,7 +107,11 @@ class Backends:
     def build_tool(self, kind: registry.Kind) -> LensTool:
         """The configured tool, one a process for equal settings."""
         spec = getattr(self.config.tools, kind).model_dump()
-        return _once((kind, json.dumps(spec, sort_keys=True, default=str)), lambda: registry.build(kind, spec))
+        key = (kind, json.dumps(spec, sort_keys=True, default=str))
+        try:
+            return _once(key, lambda: registry.build(kind, spec))
+        except registry.ToolConfigError as error:
+            raise configuration.ConfigError(str(error)) from error
 
 
 async def backends_of(context: Context | None) -> Backends:

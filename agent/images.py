@@ -144,7 +144,12 @@ class ImageStore:
         """Store a part of a picture. `box` is in the pixels of `picture`; the record's box is in the original's."""
         image = self.open(picture["id"])
         left, top, right, bottom = box.ltrb
-        inside = Box(left=max(0, left), top=max(0, top), right=min(image.width, right), bottom=min(image.height, bottom))
+        inside = Box(
+            left=max(0, left),
+            top=max(0, top),
+            right=min(image.width, right),
+            bottom=min(image.height, bottom),
+        )
         crop = self.add_image(image.crop(inside.ltrb))
         dx, dy = (picture["box"] or [0, 0])[:2]
         crop["parent"] = picture["parent"] or picture["id"]
@@ -205,7 +210,9 @@ class ImageStore:
         image = self.open(identity)
         if width * height > max_pixels:
             scale = (max_pixels / (width * height)) ** 0.5
-            image = image.resize((max(1, int(width * scale)), max(1, int(height * scale))), Image.Resampling.BICUBIC)
+            image = image.resize(
+                (max(1, int(width * scale)), max(1, int(height * scale))), Image.Resampling.BICUBIC
+            )
         return _encode(image, mime_type), mime_type
 
     def block(self, identity: str, max_pixels: int) -> dict[str, Any]:

@@ -158,7 +158,9 @@ def _with_bytes(message: AnyMessage, store: ImageStore, max_pixels: int) -> AnyM
     if not _image_blocks(message):
         return message
     content = [
-        store.block(block["id"], max_pixels) if isinstance(block, dict) and block.get("type") == "image" else block
+        store.block(block["id"], max_pixels)
+        if isinstance(block, dict) and block.get("type") == "image"
+        else block
         for block in message.content
     ]
     return message.model_copy(update={"content": content})
@@ -190,7 +192,9 @@ async def crop(state: AgentState, runtime: Runtime[Context]) -> Command[Literal[
     if cut is not None:
         if isinstance(action, ImageSearch):
             return Command(goto="image_search", update=update)
-        return Command(goto="reason", update={**update, "dialogue": [dialect.observe_crop(cut, question=asked)]})
+        return Command(
+            goto="reason", update={**update, "dialogue": [dialect.observe_crop(cut, question=asked)]}
+        )
     error = error or ToolError(reason="empty", message=f"no region found for {action.region!r}")
     if isinstance(action, ImageSearch) and dialect.missing_region == "whole":
         note = f"{error.message} The whole picture was searched instead."
@@ -252,7 +256,9 @@ async def search_by_image(
     result = result.model_copy(update={"hits": result.hits[: backends.dialect.image_hits]})
     thumbnails: list[str | None] = []
     if backends.dialect.thumbnails:
-        thumbnails = await asyncio.to_thread(lambda: [_thumbnail(hit.thumbnail, backends.store) for hit in result.hits])
+        thumbnails = await asyncio.to_thread(
+            lambda: [_thumbnail(hit.thumbnail, backends.store) for hit in result.hits]
+        )
     query = _region(state) if cut is not None else WHOLE_PICTURE
     record = _search_record("image_search", state, result, query)
     record["crop"] = cut
@@ -305,13 +311,23 @@ def _refused(state: AgentState) -> OverLimit | None:
     return action if isinstance(action, OverLimit) else None
 
 
-def refuse(state: AgentState, backends: Backends, kind: Literal["image", "text"], action: OverLimit) -> Update:
+def refuse(
+    state: AgentState, backends: Backends, kind: Literal["image", "text"], action: OverLimit
+) -> Update:
     """Tell the policy that this search is over a limit. No tool runs, so the record holds no `hits`."""
     error = ToolError(reason="refused", message=f"no {kind} searches left; answer with what you know")
     record = Turn(
-        node=f"{kind}_search", turn=_turn(state), seconds=0.0, price=0.0, query=_wanted(action), error=_line(error)
+        node=f"{kind}_search",
+        turn=_turn(state),
+        seconds=0.0,
+        price=0.0,
+        query=_wanted(action),
+        error=_line(error),
     )
-    return {"turns": [record], "dialogue": [backends.dialect.observe_failure(kind, error, question=state["asked"])]}
+    return {
+        "turns": [record],
+        "dialogue": [backends.dialect.observe_failure(kind, error, question=state["asked"])],
+    }
 
 
 def _wanted(action: OverLimit) -> str:
@@ -331,7 +347,9 @@ async def call(tool: LensTool, arguments: dict[str, Any], failed: R) -> R:
         error = ToolError(reason="malformed", message=f"{tool.name} returned no {type(failed).__name__}")
     except Exception as problem:  # the boundary to foreign code: recorded in the turn, told to the policy
         message_line = (str(problem).splitlines() or [""])[0][:200]
-        error = ToolError(reason="unavailable", message=f"{tool.name}: {type(problem).__name__}: {message_line}")
+        error = ToolError(
+            reason="unavailable", message=f"{tool.name}: {type(problem).__name__}: {message_line}"
+        )
     return failed.model_copy(update={"error": error, "seconds": time.perf_counter() - started})
 
 

@@ -13,13 +13,14 @@ from langchain_core.messages import AnyMessage, HumanMessage
 
 from agent.config import LimitsConfig
 from agent.dialects.base import image_block
+from agent.errors import UserError
 from agent.images import ImageStore, Picture
 from agent.state import AgentState
 from tools.guard import Refused
 from tools.results import ToolFailure
 
 
-class BadInput(ValueError):
+class BadInput(UserError):
     """The question or a picture cannot be used."""
 
 
@@ -52,9 +53,14 @@ async def take(state: AgentState, store: ImageStore, limits: LimitsConfig) -> Qu
             "(limits.question_chars); shorten it."
         )
     if len(sources) > limits.pictures:
-        raise BadInput(f"{len(sources)} pictures in one question, the limit is {limits.pictures} (limits.pictures).")
+        raise BadInput(
+            f"{len(sources)} pictures in one question, the limit is {limits.pictures} (limits.pictures)."
+        )
     brought = [await _stored(source, store) for source in sources]
-    content: list[dict[str, Any] | str] = [*(image_block(p["id"]) for p in brought), {"type": "text", "text": text}]
+    content: list[dict[str, Any] | str] = [
+        *(image_block(p["id"]) for p in brought),
+        {"type": "text", "text": text},
+    ]
     message = HumanMessage(content=content, id=asked.id if asked is not None else None)
     pictures = brought or state.get("pictures") or await _earlier(messages, store)
     return Question(text, list(pictures), message)
@@ -90,7 +96,11 @@ def _pictures_of(message: AnyMessage) -> list[Any]:
     """Image sources in a message: standard blocks, and the older and OpenAI forms that clients send."""
     if isinstance(message.content, str):
         return []
-    return [source for block in message.content if isinstance(block, dict) and (source := _source(block)) is not None]
+    return [
+        source
+        for block in message.content
+        if isinstance(block, dict) and (source := _source(block)) is not None
+    ]
 
 
 def _source(block: dict[str, Any]) -> Any:

@@ -23,7 +23,7 @@ def build(
 ) -> Dialect:
     """The dialect of this name; `limits` replaces single values of its own limits."""
     if name not in DIALECTS:
-        raise ValueError(f"dialect.name: unknown dialect {name!r}; valid: {', '.join(DIALECTS)}.")
+        raise PromptError(f"dialect.name: unknown dialect {name!r}; valid: {', '.join(DIALECTS)}.")
     return DIALECTS[name](lenient=lenient, limits=limits, prompts=prompts)
 
 

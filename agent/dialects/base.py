@@ -61,7 +61,9 @@ class Dialect(ABC):
         """`limits` replaces single fields of `default_limits`; `prompts` is described by `load_prompts`."""
         self.lenient = lenient
         self.limits = self.default_limits.with_(**(limits or {}))
-        self.prompts = self.load_prompts(Path(prompts).expanduser()) if prompts else prompt_files.packaged(self.name)
+        self.prompts = (
+            self.load_prompts(Path(prompts).expanduser()) if prompts else prompt_files.packaged(self.name)
+        )
 
     def load_prompts(self, path: Path) -> dict[str, str]:
         """The user's wording: a YAML file with the same keys as the packaged one."""
@@ -106,6 +108,14 @@ class Dialect(ABC):
 
     # --- writing
 
+    @abstractmethod
+    def write(self, thought: str, action: Action) -> str:
+        """A turn that `read` reads as `action`: how demonstrations are written. No thought: no reason tags.
+
+        Raises:
+            ValueError: the protocol has no words for this action.
+        """
+
     def first(self, question: str, images: Sequence[str]) -> list[BaseMessage]:
         """The turn that opens a question."""
         return [self._message(self._fill("first", question, images))]
@@ -146,7 +156,9 @@ class Dialect(ABC):
         if note:
             entries = [_text(line(note, ERROR_CHARS) + "\n"), *entries]
         shown = [image_block(crop["id"])] if crop else []
-        return self._message([*shown, *self.information(entries), *self._fill("after_image_search", question, [])])
+        return self._message(
+            [*shown, *self.information(entries), *self._fill("after_image_search", question, [])]
+        )
 
     def observe_text(self, result: SearchResult, *, question: str) -> HumanMessage:
         """What a text search found."""
@@ -157,7 +169,9 @@ class Dialect(ABC):
         """The crop that the policy asked to see."""
         return self._message([image_block(crop["id"])])
 
-    def observe_failure(self, kind: Literal["image", "text", "crop"], error: ToolError, *, question: str) -> HumanMessage:
+    def observe_failure(
+        self, kind: Literal["image", "text", "crop"], error: ToolError, *, question: str
+    ) -> HumanMessage:
         """A tool failed, found nothing, or was refused by a limit."""
         stage = "after_text_search" if kind == "text" else "after_image_search"
         entries = [_text(f"error: {line(error.message, ERROR_CHARS)}")]

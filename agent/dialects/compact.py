@@ -42,9 +42,20 @@ class Compact(DeepMMSearchR1):
         """Also other spellings, trailing text, unclosed tags and bare answers."""
         return tags.read_leniently(text, regions=True, crops=True)
 
+    def write(self, thought: str, action: Action) -> str:
+        """A turn in these tags."""
+        if isinstance(action, Crop):
+            reason = f"<reason>{thought}</reason>" if thought else ""
+            return f"{reason}<crop>{action.region}</crop>"
+        return super().write(thought, action)
+
     def information(self, entries: list[Block]) -> list[Block]:
         """`<information>` ... `</information>`, and nothing behind it."""
-        return [{"type": "text", "text": "<information>"}, *entries, {"type": "text", "text": "</information>"}]
+        return [
+            {"type": "text", "text": "<information>"},
+            *entries,
+            {"type": "text", "text": "</information>"},
+        ]
 
     def _image_entry(self, hit: Hit) -> str:
         return super(DeepMMSearchR1, self)._image_entry(hit)

@@ -52,6 +52,10 @@ class DeepMMSearchR1(Dialect):
         """Also other spellings, trailing text, unclosed tags and bare answers."""
         return tags.read_leniently(text, regions=True, crops=False)
 
+    def write(self, thought: str, action: Action) -> str:
+        """A turn in this protocol's tags."""
+        return tags.write(thought, action, "img_search", regions=True)
+
     def thought(self, text: str) -> str:
         """What stands in the reason tags."""
         return tags.thought(text)
@@ -87,7 +91,11 @@ class DeepMMSearchR1(Dialect):
 
     def information(self, entries: list[Block]) -> list[Block]:
         """`<information>` ... `</information>` and a newline before the stage prompt."""
-        return [{"type": "text", "text": "<information>"}, *entries, {"type": "text", "text": "</information>\n"}]
+        return [
+            {"type": "text", "text": "<information>"},
+            *entries,
+            {"type": "text", "text": "</information>\n"},
+        ]
 
     def _image_entry(self, hit: Hit) -> str:
         return self._text_entry(hit)

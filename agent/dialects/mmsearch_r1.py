@@ -88,7 +88,9 @@ class MMSearchR1(Dialect):
             return ImageSearch()
         if _TEXT_AT_END.search(text):
             queries = _QUERY.findall(text)
-            return TextSearch(queries[-1]) if queries and queries[-1] else Malformed("the text query is empty")
+            return (
+                TextSearch(queries[-1]) if queries and queries[-1] else Malformed("the text query is empty")
+            )
         answers = _ANSWER.findall(text)
         if answers:
             answer = answers[-1].strip()
@@ -101,13 +103,19 @@ class MMSearchR1(Dialect):
         """Also other spellings, trailing text, unclosed tags and bare answers; blank queries are refused."""
         return tags.read_leniently(text, regions=False, crops=False)
 
+    def write(self, thought: str, action: Action) -> str:
+        """A turn in this protocol's tags."""
+        return tags.write(thought, action, "search", regions=False)
+
     def thought(self, text: str) -> str:
         """What stands in the reason tags."""
         return tags.thought(text)
 
     def well_formed(self, turns: Sequence[str]) -> bool:
         """The released format score: all or nothing, and only four sequences of turns."""
-        return [self._format_of(turn.strip()) for turn in turns] in [list(sequence) for sequence in _SEQUENCES]
+        return [self._format_of(turn.strip()) for turn in turns] in [
+            list(sequence) for sequence in _SEQUENCES
+        ]
 
     def _format_of(self, turn: str) -> str | None:
         for kind, pattern in _REASONED.items():
@@ -155,13 +163,19 @@ class MMSearchR1(Dialect):
         """Block, reminder of the question, prompt."""
         return self._reminded(self._text_entries(result), "rag_answer", question)
 
-    def observe_failure(self, kind: Literal["image", "text", "crop"], error: ToolError, *, question: str) -> HumanMessage:
+    def observe_failure(
+        self, kind: Literal["image", "text", "crop"], error: ToolError, *, question: str
+    ) -> HumanMessage:
         """The bare published sentence: no block, no reminder, no prompt. The cause stays in the trajectory."""
         return HumanMessage(f"[{'Text' if kind == 'text' else 'Image'} Search Results] {FAILED}")
 
     def _reminded(self, entries: list[Block], stage: str, question: str) -> HumanMessage:
         reminder = f"Original user's question: {neutral(question)}\n"
-        blocks = [*self.information(entries), {"type": "text", "text": reminder}, *self._fill(stage, question, [])]
+        blocks = [
+            *self.information(entries),
+            {"type": "text", "text": reminder},
+            *self._fill(stage, question, []),
+        ]
         return self._message(blocks)
 
     def _image_entries(self, result: SearchResult, thumbnails: Sequence[str | None]) -> list[Block]:
@@ -169,10 +183,16 @@ class MMSearchR1(Dialect):
         padded = [*thumbnails, *[None] * len(result.hits)]
         for number, (hit, thumbnail) in enumerate(zip(result.hits, padded, strict=False), 1):
             lead, title = f"{number}. image: ", f"title: {line(hit.title, TITLE_CHARS)}\n"
-            if thumbnail is None:  # upstream drops results without a picture; a title is worth more than nothing
+            if (
+                thumbnail is None
+            ):  # upstream drops results without a picture; a title is worth more than nothing
                 blocks.append({"type": "text", "text": f"{number}. {title}"})
             else:
-                blocks += [{"type": "text", "text": lead}, image_block(thumbnail), {"type": "text", "text": f"\n{title}"}]
+                blocks += [
+                    {"type": "text", "text": lead},
+                    image_block(thumbnail),
+                    {"type": "text", "text": f"\n{title}"},
+                ]
         if result.error:
             blocks.append({"type": "text", "text": f"{FAILED}\n"})
         return blocks

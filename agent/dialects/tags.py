@@ -64,3 +64,21 @@ def read_leniently(text: str, *, regions: bool, crops: bool) -> Action:
     if tag == "crop" and crops:
         return Crop(region) if region else Malformed("the crop names no region")
     return ImageSearch(region)
+
+
+def write(thought: str, action: Action, image_tag: str, *, regions: bool) -> str:
+    """A turn in these tags. `image_tag` is the tag of an image search; `regions` whether one may name a region."""
+    match action:
+        case Answer(text):
+            ending = f"<answer>{text}</answer>"
+        case GiveUp():
+            ending = f"<answer>{GIVE_UP}</answer>"
+        case TextSearch(query):
+            ending = f"<text_search>{query}</text_search>"
+        case ImageSearch(None):
+            ending = f"<{image_tag}>{WHOLE}</{image_tag}>"
+        case ImageSearch(str() as region) if regions:
+            ending = f"<{image_tag}>{region}</{image_tag}>"
+        case _:
+            raise ValueError(f"this dialect has no words for {action!r}")
+    return f"<reason>{thought}</reason>{ending}" if thought else ending

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from pydantic import ValidationError
@@ -38,7 +39,11 @@ def build(config: PolicyConfig) -> BaseChatModel:
         "model": config.model,
         "max_new_tokens": config.max_new_tokens,
         "temperature": config.temperature,
-        **({key: getattr(config, key) for key in _SERVER_FIELDS} if config.kind == "openai_compatible" else {}),
+        **(
+            {key: getattr(config, key) for key in _SERVER_FIELDS}
+            if config.kind == "openai_compatible"
+            else {}
+        ),
         **config.options,
     }
     try:

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import yaml
 
+from agent.errors import UserError
+
 KEYS = ("first", "after_image_search", "after_text_search", "direct", "rag_query", "rag_answer")
 """first: the opening turn. after_*: what follows an observation. direct, rag_*: the baselines' turns."""
 
 
-class PromptError(ValueError):
-    """Prompts that cannot be used. The message is one line that names the file and the fix."""
+class PromptError(UserError):
+    """Prompts that cannot be used."""
 
 
 def packaged(dialect: str) -> dict[str, str]:
@@ -33,7 +35,9 @@ def from_yaml(path: Path) -> dict[str, str]:
     try:
         return _checked(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PromptError(f"dialect.prompts: {path} cannot be read as YAML ({_first_line(error)}).") from error
+        raise PromptError(
+            f"dialect.prompts: {path} cannot be read as YAML ({_first_line(error)})."
+        ) from error
 
 
 def _checked(found: object, name: str) -> dict[str, str]:
@@ -41,7 +45,9 @@ def _checked(found: object, name: str) -> dict[str, str]:
         raise PromptError(f"dialect.prompts: {name} must map {', '.join(KEYS)} to texts.")
     wrong = sorted(set(found) ^ set(KEYS))
     if wrong:
-        raise PromptError(f"dialect.prompts: {name} has unknown or missing {wrong}; the keys are {', '.join(KEYS)}.")
+        raise PromptError(
+            f"dialect.prompts: {name} has unknown or missing {wrong}; the keys are {', '.join(KEYS)}."
+        )
     return dict(found)
 
 
@@ -54,8 +60,14 @@ def published(folder: Path, files: Mapping[str, tuple[str, str]]) -> dict[str, s
 
 
 def _published(folder: Path, stem: str, digest: str) -> str:
-    places = (folder, folder / "prompts", *(sub / "prompts" for sub in sorted(folder.iterdir()) if sub.is_dir()))
-    path = next((p for place in places for p in (place / f"{stem}.pkl", place / f"{stem}.txt") if p.is_file()), None)
+    places = (
+        folder,
+        folder / "prompts",
+        *(sub / "prompts" for sub in sorted(folder.iterdir()) if sub.is_dir()),
+    )
+    path = next(
+        (p for place in places for p in (place / f"{stem}.pkl", place / f"{stem}.txt") if p.is_file()), None
+    )
     if path is None:
         raise PromptError(
             f"dialect.prompts: no {stem}.pkl or {stem}.txt in {folder}; give the `prompts` folder of the checkpoint's clone."

@@ -1,0 +1,113 @@
+"""`lensgraph ask`: check, load, run the graph, show each turn as it happens.
+
+Invariant: settings and picture are checked before torch, LangGraph or an index is imported; those are then loaded side
+by side, because importing them is most of what a warm question costs. Which graph runs is a setting, imported by name:
+this package does not depend on `graphs`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import sys
+import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from agent import config as configuration
+from agent.config import Config
+from agent.errors import UserError
+from tools import guard
+
+if TYPE_CHECKING:
+    from agent.context import Context
+    from agent.show import Show
+
+ANSWERED, GAVE_UP = 0, 1
+
+
+def ask(picture: str, question: str, config_file: str | None, settings: list[str], *, as_json: bool) -> int:
+    """Answer on stdout; the return value is the exit code."""
+    config = configuration.load(config_file, settings)
+    _check(picture, question, config)
+    if not sys.warnoptions:  # warnings are for programmers, and `-W` brings them back
+        warnings.simplefilter("ignore")
+    with ThreadPoolExecutor() as pool:
+        context, graph = _load(config, pool)
+    from agent.show import Show
+
+    show = None if as_json else Show(picture)
+    result = asyncio.run(_run(graph, context, {"question": question, "images": [picture]}, show))
+    if show is not None:
+        show.end(result)
+    else:
+        print(json.dumps(as_object(result), ensure_ascii=False))
+    if result["error"]:
+        print(f"lensgraph ask: {result['error']}", file=sys.stderr)
+    return ANSWERED if result["stop_reason"] == "answered" else GAVE_UP
+
+
+def _check(picture: str, question: str, config: Config) -> None:
+    """What the graph would refuse too, but only after the heavy imports."""
+    if len(question) > config.limits.question_chars:
+        raise UserError(
+            f"the question has {len(question):,} characters, the limit is {config.limits.question_chars:,} "
+            "(limits.question_chars); shorten it"
+        )
+    if picture.lower().startswith(("http://", "https://")):
+        return
+    try:
+        data, name = guard.image_bytes(picture)
+        guard.open_image(data, name=name, max_pixels=config.images.max_pixels)
+    except guard.Refused as error:
+        raise UserError(str(error)) from error
+
+
+def _load(config: Config, pool: ThreadPoolExecutor) -> tuple[Context, Any]:
+    """The graph and its backends: the policy's imports and weights in one thread, the tools' in another."""
+    early: list[Future[Any]] = [
+        pool.submit(importlib.import_module, module)
+        for module in ("torch",) if config.policy.kind == "transformers"
+    ]  # fmt: skip
+    from agent.context import Backends, Context
+
+    context = Context(config=config)
+    backends = Backends(context)
+    context._backends = backends
+    for future in early:
+        future.result()
+    policy = pool.submit(backends.build_policy)
+    graph = importlib.import_module(f"graphs.{config.graph}").graph
+    if config.graph != "direct":
+        backends.build_tool("text_search")
+        backends.build_tool("image_search")
+    policy.result()
+    return context, graph
+
+
+async def _run(graph: Any, context: Context, question: dict[str, Any], show: Show | None) -> dict[str, Any]:
+    """Run the graph; show each node's record as it arrives. The result is the graph's output and the last error."""
+    result: dict[str, Any] = {"error": None}
+    async for update in graph.astream(question, context=context, stream_mode="updates"):
+        for values in update.values():
+            for turn in values.get("turns", []):
+                if turn["node"] == "reason" and turn.get("error"):
+                    result["error"] = turn["error"]
+                if show is not None:
+                    show.turn(turn)
+            result |= {key: values[key] for key in ("answer", "sources", "usage", "stop_reason") if key in values}
+    return result
+
+
+def as_object(result: dict[str, Any]) -> dict[str, Any]:
+    """What `--json` prints."""
+    usage = result["usage"]
+    return {
+        "answer": result["answer"],
+        "sources": result["sources"],
+        "turns": usage["turns"],
+        "searches": usage["searches"],
+        "stop_reason": result["stop_reason"],
+        "usage": usage,
+    }
