@@ -1,0 +1,157 @@
+"""The world's own local index: built on first use, in seconds, from the installed packages and the shipped vectors.
+
+Invariant: what `ensure` returns is complete and fits this version of the pages, the pictures and the embedder. The folder's
+name is a fingerprint of all that goes into it, it appears by one rename, and a lock lets one process build while the
+others wait; so a killed build leaves nothing behind, and an upgrade builds a new index instead of mixing two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from filelock import FileLock
+
+from tools.local import store
+from tools.local.store import PageRow, PictureRow, Store
+from tools.local.world import entities, pages, pictures
+from tools.local.world.entities import DATA, Entity
+
+if TYPE_CHECKING:
+    import numpy as np
+
+T = TypeVar("T")
+Vectors = tuple[list[PictureRow], "np.ndarray"]
+
+HOME_VARIABLE = "LENSGRAPH_HOME"
+"""Environment variable that moves everything this package writes by itself."""
+
+
+def home() -> Path:
+    """Where indexes and caches go: `LENSGRAPH_HOME`, else `lensgraph` in the platform's cache folder."""
+    if given := os.environ.get(HOME_VARIABLE):
+        return Path(given).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "lensgraph"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "lensgraph"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lensgraph"
+
+
+def fingerprint() -> str:
+    """Changes when anything that decides the index's content does."""
+    digest = hashlib.sha256(store.FORMAT.encode())
+    for name, version in sorted(pages.versions().items()):
+        digest.update(f"{name}=={version};".encode())
+    for source in (Path(pages.__file__), Path(__file__), DATA / "entities.jsonl", DATA / "vectors.npz"):
+        digest.update(source.read_bytes() if source.exists() else b"none")
+    return digest.hexdigest()[:12]
+
+
+def ensure(home: Path | str | None = None, progress: bool = True) -> Path:
+    """The folder of the world's index, built now if it is not there.
+
+    `home` is where it is kept (default: `home()`); `progress` shows a bar on stderr while it is built.
+    """
+    root = Path(home) if home is not None else globals()["home"]()
+    folder = root / f"world-{fingerprint()}"
+    if (folder / store.FILE_NAME).is_file():
+        return folder
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / "world.lock"):
+        # Somebody else may have built it while this process waited.
+        if not (folder / store.FILE_NAME).is_file():
+            scratch = Path(tempfile.mkdtemp(prefix="world-building-", dir=root))
+            try:
+                build(scratch / "index", progress=progress)
+                (scratch / "index").rename(folder)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+            _forget_old(root, folder)
+    return folder
+
+
+def build(folder: Path, *, progress: bool = True) -> None:
+    """Write a fresh index of the world into `folder`, which must not exist."""
+    index = Store.create(folder)
+    try:
+        with _bar(progress) as track, index.transaction():
+            index.add_pages(
+                PageRow(id=page.id, title=page.title, url=page.url, text=page.text, source=page.source)
+                for page in track(pages.pages(), 12_500, "Indexing the embedded web")
+            )
+            rows, vectors = _pictures()
+            index.add_pictures(rows, vectors)
+            index.set_meta("embedder", "embedded")
+        index.finish()
+    finally:
+        index.close()
+
+
+def _pictures() -> Vectors:
+    """The indexed drawings with the vectors that ship."""
+    import numpy as np
+
+    from tools.local.world import retrieval  # brings numpy and the embedder's file format, not torch
+
+    known = retrieval.shipped()
+    keys = retrieval.indexed_keys()
+    rows = [_row(entities.get(entity_id), rendition) for entity_id, rendition in keys]
+    return rows, np.stack([known[f"{entity_id} {rendition}"] for entity_id, rendition in keys])
+
+
+def _row(entity: Entity, rendition: str) -> PictureRow:
+    page_id, url = front_page(entity)
+    return PictureRow(
+        id=f"{entity.id} {rendition}",
+        title=picture_title(entity),
+        url=url,
+        # Both drawings of an entity are one hit, whether or not a page of the world is about it.
+        page_id=page_id,
+        thumbnail=pictures.encoded(rendition)[entity.id],
+    )
+
+
+def picture_title(entity: Entity) -> str:
+    """What a hit on a drawing of the entity is called."""
+    if entity.kind == "flag":
+        return f"Flag of {entity.name}"
+    return entity.name[:1].upper() + entity.name[1:]
+
+
+def front_page(entity: Entity) -> tuple[str, str]:
+    """Id and address of the page that a drawing of the entity belongs to."""
+    if entity.kind == "flag" and entity.gec:
+        return pages.profile_page_id(entity.gec, "Introduction"), pages.profile_url(entity.gec, "Introduction")
+    # Two things may share a lead (a red and a green apple): their drawings stay two hits.
+    address = pages.lead_url(entity.wiki_title) if entity.wiki_title else f"world:{entity.id.replace(':', '/')}"
+    return f"drawing:{entity.id}", address
+
+
+def _forget_old(root: Path, keep: Path) -> None:
+    for folder in root.glob("world-*"):
+        if folder != keep and folder.is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+Track = Callable[[Iterable[T], int, str], Iterator[T]]
+
+
+@contextmanager
+def _bar(shown: bool) -> Iterator[Track[pages.Page]]:
+    """`track(things, about how many, label)`, with a bar on stderr or without."""
+    if not shown:
+        yield lambda things, total, label: iter(things)
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        yield lambda things, total, label: iter(bar.track(things, total=total, description=label))
