@@ -1,0 +1,36 @@
+"""Image search over a local index: your own folder, or the embedded world."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from PIL import Image
+from pydantic import PrivateAttr
+
+from tools.base import ImageSearch
+from tools.local.engine import LocalEngine
+from tools.local.open import open_engine
+from tools.results import Hit, SearchResult
+
+
+class LocalImageSearch(ImageSearch):
+    """A picture to the pages of a local index that show the same thing. Needs no key and no network."""
+
+    index: Path | None = None
+    """Folder written by `python -m tools.local index`. None: the embedded world, built on first use."""
+    embedder: str | None = None
+    """Embedder of the queries, when it must differ in name from the index's (a moved model folder). None: the
+    embedder that the index was built with."""
+
+    _engine: LocalEngine | None = PrivateAttr(default=None)
+
+    async def asearch(self, image: Image.Image) -> SearchResult:
+        """Embed and search in a worker thread."""
+        hits = await asyncio.to_thread(self._search, image)
+        return SearchResult(kind="image", query=f"image {image.width}x{image.height}", hits=hits)
+
+    def _search(self, image: Image.Image) -> list[Hit]:
+        if self._engine is None:
+            self._engine = open_engine(self.index, embedder=self.embedder)
+        return self._engine.search_image(image, self.k)

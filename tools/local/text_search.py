@@ -1,0 +1,35 @@
+"""Text search over a local index: your own folder, or the embedded world."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from pydantic import Field, PrivateAttr
+
+from tools.base import TextSearch
+from tools.local.engine import SNIPPET_CHARS, LocalEngine
+from tools.local.open import open_engine
+from tools.results import Hit, SearchResult
+
+
+class LocalTextSearch(TextSearch):
+    """Words to pages of a local index. Needs no key and no network."""
+
+    description: str = "Search pages by words. Name the subject in full: 'Kenya national anthem'."
+    index: Path | None = None
+    """Folder written by `python -m tools.local index`. None: the embedded world, built on first use."""
+    snippet_chars: int = Field(default=SNIPPET_CHARS, ge=20)
+    """Longest snippet, in characters. 200 holds one fact; more costs the policy tokens at every turn."""
+
+    _engine: LocalEngine | None = PrivateAttr(default=None)
+
+    async def asearch(self, query: str) -> SearchResult:
+        """Search in a worker thread."""
+        hits = await asyncio.to_thread(self._search, query)
+        return SearchResult(kind="text", query=query, hits=hits)
+
+    def _search(self, query: str) -> list[Hit]:
+        if self._engine is None:
+            self._engine = open_engine(self.index, snippet_chars=self.snippet_chars)
+        return self._engine.search_text(query, self.k)
