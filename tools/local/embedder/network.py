@@ -1,0 +1,153 @@
+"""A picture -> one unit vector, on a CPU, in milliseconds.
+
+The body is EfficientNet-Lite0; the head adds what pooling forgets, the layout of shapes and colours, which is most of a
+flag. Invariant: `embed` depends on the weights and on the pixels composited over `BACKDROP` only, and `fingerprint`
+changes whenever its result can, so that vectors made by one version are never compared with another's.
+Needs torch, numpy and Pillow; knows nothing of indexes or of the world.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+WEIGHTS = Path(__file__).parent / "weights.safetensors"
+SIDE = 112
+"""Pictures are letterboxed into a square of this side, in pixels."""
+DIMENSION = 256
+BACKDROP = (208, 208, 212)
+"""What transparent pixels and the letterbox are filled with: a light grey no flag has."""
+MARGIN = 0.04
+"""Free border on each side of the letterboxed picture, as a share of the square."""
+BATCH = 32
+
+# (expansion, channels, repeats, stride, kernel) of EfficientNet-Lite0
+_STAGES = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
+)
+_LAYOUT_CHANNELS = 48
+_LAYOUT_GRID = 4
+_COLOUR_GRID = 8
+
+
+class Convolution(nn.Module):
+    """Convolution with TensorFlow's "same" padding, batch norm and an optional ReLU6."""
+
+    def __init__(self, cin: int, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1, act: bool = True):
+        super().__init__()
+        self.conv = nn.Conv2d(cin, cout, kernel, stride, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(cout, eps=1e-3)
+        self.kernel, self.stride, self.act = kernel, stride, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kernel > 1:
+            pads = []
+            for size in (x.shape[3], x.shape[2]):
+                total = max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0)
+                pads += [total // 2, total - total // 2]
+            x = F.pad(x, pads)
+        x = self.norm(self.conv(x))
+        return F.relu6(x) if self.act else x
+
+
+class Block(nn.Module):
+    """Inverted residual: expand, filter each channel, project back."""
+
+    def __init__(self, cin: int, cout: int, expansion: int, kernel: int, stride: int):
+        super().__init__()
+        wide = cin * expansion
+        self.expand = Convolution(cin, wide) if expansion > 1 else nn.Identity()
+        self.depthwise = Convolution(wide, wide, kernel, stride, groups=wide)
+        self.project = Convolution(wide, cout, act=False)
+        self.skip = stride == 1 and cin == cout
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(self.depthwise(self.expand(x)))
+        return x + y if self.skip else y
+
+
+class Embedder(nn.Module):
+    """RGB in [-1, 1], shape (n, 3, SIDE, SIDE) -> unit vectors (n, DIMENSION)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = Convolution(3, 32, 3, 2)
+        blocks: list[nn.Module] = []
+        cin = 32
+        for expansion, cout, repeats, stride, kernel in _STAGES:
+            for i in range(repeats):
+                blocks.append(Block(cin, cout, expansion, kernel, stride if i == 0 else 1))
+                cin = cout
+        self.blocks = nn.Sequential(*blocks)
+        self.top = Convolution(cin, 1280)
+        self.meaning = nn.Linear(1280, DIMENSION)
+        self.squeeze = nn.Conv2d(cin, _LAYOUT_CHANNELS, 1)
+        self.layout = nn.Linear(_LAYOUT_CHANNELS * _LAYOUT_GRID**2, DIMENSION, bias=False)
+        self.colour = nn.Linear(3 * _COLOUR_GRID**2, DIMENSION, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        deep = self.blocks(self.stem(x))
+        pooled = self.top(deep).mean((2, 3))
+        places = F.adaptive_avg_pool2d(F.relu(self.squeeze(deep)), _LAYOUT_GRID).flatten(1)
+        colours = F.adaptive_avg_pool2d(x, _COLOUR_GRID).flatten(1)
+        return F.normalize(self.meaning(pooled) + self.layout(places) + self.colour(colours), dim=1)
+
+
+def load(weights: Path | None = None) -> Embedder:
+    """The network with its weights, in eval mode. None: the weights that ship."""
+    network = Embedder()
+    network.load_state_dict({k: v.float() for k, v in load_file(weights or WEIGHTS).items()})
+    return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+@cache
+def _shipped() -> Embedder:
+    return load()
+
+
+def letterbox(image: Image.Image, side: int = SIDE) -> np.ndarray:
+    """The picture centred on `BACKDROP`, uint8 (side, side, 3)."""
+    if image.mode != "RGBA":
+        image = image.convert("RGBA" if "transparency" in image.info or image.mode in ("LA", "PA") else "RGB")
+    room = side * (1 - 2 * MARGIN)
+    scale = room / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    canvas = Image.new("RGB", (side, side), BACKDROP)
+    canvas.paste(image, ((side - size[0]) // 2, (side - size[1]) // 2), image if image.mode == "RGBA" else None)
+    return np.asarray(canvas)
+
+
+def embed(images: Sequence[Image.Image], network: Embedder | None = None) -> np.ndarray:
+    """Unit vectors, float32 (n, DIMENSION). No pictures give an empty array of the right width."""
+    network = network or _shipped()
+    vectors = [np.zeros((0, DIMENSION), np.float32)]
+    for start in range(0, len(images), BATCH):
+        pixels = np.stack([letterbox(image) for image in images[start : start + BATCH]])
+        batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        with torch.inference_mode():
+            vectors.append(network(batch.contiguous(memory_format=torch.channels_last)).numpy())
+    return np.concatenate(vectors)
+
+
+@cache
+def fingerprint() -> str:
+    """Short hash of the weights that ship and of how pictures are laid out before them."""
+    digest = hashlib.sha256(WEIGHTS.read_bytes())
+    digest.update(repr((SIDE, MARGIN, BACKDROP, DIMENSION, "bilinear")).encode())
+    return digest.hexdigest()[:16]
