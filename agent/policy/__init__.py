@@ -21,37 +21,40 @@ _SERVER_FIELDS = ("base_url", "api_key_env", "timeout", "retries")
 
 def build(config: PolicyConfig) -> BaseChatModel:
     """The policy that `config` describes; a `ConfigError` if it cannot be had."""
-    path = KINDS.get(config.kind, config.kind)
-    module_name, _, attribute = path.partition(":")
+    cls = _class_of(config.kind)
+    fields: dict[str, Any] = {"model": config.model, "temperature": config.temperature, **config.options}
+    if config.max_new_tokens is not None:
+        fields["max_new_tokens"] = config.max_new_tokens
+    if config.kind == "openai_compatible":
+        fields |= {key: getattr(config, key) for key in _SERVER_FIELDS}
+    try:
+        policy = cls(**fields)
+        # Missing weights are found out here, as a setting that is wrong, and not in the middle of a question.
+        return policy.load() if config.kind == "transformers" else policy
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(["policy", *(str(part) for part in problem["loc"])])
+        message = problem["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{where}: {message} (kind {config.kind!r}).") from error
+    except (OSError, ImportError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"policy.model={config.model!r}: {first[:200]}") from error
+
+
+def _class_of(kind: str) -> Any:
+    module_name, _, attribute = KINDS.get(kind, kind).partition(":")
     if not attribute:
-        raise ConfigError(
-            f"policy.kind: unknown kind {config.kind!r}; valid: {', '.join(KINDS)}, or an import path package.module:Class."
-        )
+        valid = f"{', '.join(KINDS)}, or an import path package.module:Class"
+        raise ConfigError(f"policy.kind: unknown kind {kind!r}; valid: {valid}.")
     try:
         cls = getattr(importlib.import_module(module_name), attribute)
     except ImportError as error:
-        raise ConfigError(f"policy.kind: {config.kind!r} cannot be imported ({error}).") from error
+        raise ConfigError(f"policy.kind: {kind!r} cannot be imported ({error}).") from error
     except AttributeError as error:
         raise ConfigError(f"policy.kind: module {module_name!r} has no {attribute!r}.") from error
     if not (isinstance(cls, type) and issubclass(cls, BaseChatModel)):
-        raise ConfigError(f"policy.kind: {config.kind!r} is no LangChain chat model.")
-    fields = {
-        "model": config.model,
-        "max_new_tokens": config.max_new_tokens,
-        "temperature": config.temperature,
-        **(
-            {key: getattr(config, key) for key in _SERVER_FIELDS}
-            if config.kind == "openai_compatible"
-            else {}
-        ),
-        **config.options,
-    }
-    try:
-        return cls(**fields)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise ConfigError(f"policy.{where}: {problem['msg']} (kind {config.kind!r}).") from error
+        raise ConfigError(f"policy.kind: {kind!r} is no LangChain chat model.")
+    return cls
 
 
 __all__ = ["KINDS", "PolicyError", "build"]

@@ -1,0 +1,146 @@
+"""The HTTP policy, against a small server on this machine that answers as a script says."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from PIL import Image
+
+from agent import testing
+from agent.config import ConfigError, PolicyConfig
+from agent.policy import PolicyError, build
+from agent.state import EVERYTHING
+from graphs import search_agent
+
+
+class Server:
+    """Plays `answers`, a list of (status, headers, body); remembers the requests."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, dict[str, str], Any]] = []
+        self.requests: list[tuple[dict[str, str], dict[str, Any]]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                outer.requests.append((dict(self.headers), body))
+                status, headers, answer = outer.answers.pop(0)
+                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+                self.send_response(status)
+                for name, value in {**headers, "content-length": str(len(data))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def says(self, text: str, **message: Any) -> None:
+        body = {
+            "choices": [{"message": {"content": text, **message}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 7, "completion_tokens": 3},
+        }
+        self.answers.append((200, {}, body))
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+def policy(server: Server, **fields: Any) -> Any:
+    return build(PolicyConfig(kind="openai_compatible", model="m", base_url=server.url, **fields))
+
+
+async def test_text_and_pictures_are_sent_and_the_turn_comes_back_whole(server: Server) -> None:
+    server.says("<answer>x</answer>\n", reasoning="because")
+    picture = {"type": "image", "id": "a", "base64": "QUJD", "mime_type": "image/png"}
+    messages = [HumanMessage([picture, {"type": "text", "text": "what?"}]), AIMessage("hm"), HumanMessage("go on")]
+    reply = await policy(server, max_new_tokens=9).ainvoke(messages, stop=["</answer>"])
+    headers, body = server.requests[0]
+    assert body["messages"][0]["content"][0]["image_url"]["url"] == "data:image/png;base64,QUJD"
+    assert [m["role"] for m in body["messages"]] == ["user", "assistant", "user"]
+    assert (body["model"], body["max_tokens"], body["temperature"], body["stop"]) == ("m", 9, 0.0, ["</answer>"])
+    assert "Authorization" not in headers
+    assert reply.content == "<answer>x</answer>\n"
+    assert reply.usage_metadata == {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}
+    assert reply.additional_kwargs == {"reasoning_content": "because"}
+
+
+async def test_a_graph_runs_on_a_server_and_records_tokens_and_thoughts(server: Server) -> None:
+    server.says("<text_search>kestrel</text_search>", reasoning_content="a lighthouse")
+    server.says("<reason>The page says so.</reason><answer>1987</answer>")
+    context = testing.context([], policy=policy(server))
+    given = {"question": "When?", "images": [Image.new("RGB", (30, 30))]}
+    state = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
+    assert (state["answer"], state["usage"]["tokens"]) == ("1987", {"in": 14, "out": 6})
+    thoughts = [turn["thought"] for turn in state["turns"] if turn["node"] == "reason"]
+    assert thoughts == ["a lighthouse", "The page says so."]
+
+
+def test_the_synchronous_call_works_too(server: Server) -> None:
+    server.says("hello")
+    assert policy(server).invoke("hi").content == "hello"
+
+
+async def test_the_key_is_read_from_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "s3cret")
+    server.says("x")
+    made = policy(server, api_key_env="SOME_KEY")
+    await made.ainvoke("hi")
+    assert server.requests[0][0]["Authorization"] == "Bearer s3cret"
+    assert "s3cret" not in repr(made)
+
+
+def test_a_missing_key_is_a_setting_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOME_KEY", raising=False)
+    with pytest.raises(ConfigError, match="'SOME_KEY' is not set; export your key"):
+        build(PolicyConfig(kind="openai_compatible", model="m", api_key_env="SOME_KEY"))
+
+
+async def test_a_busy_server_is_asked_again_after_the_time_it_names(server: Server) -> None:
+    server.answers.append((429, {"retry-after": "0"}, {"error": {"message": "slow down"}}))
+    server.answers.append((503, {"retry-after": "0"}, {}))
+    server.says("x")
+    assert (await policy(server).ainvoke("hi")).content == "x"
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (401, {"error": {"message": "bad key"}}, "401 bad key; set policy.api_key_env"),
+        (404, {"message": "no model m"}, "404 no model m; check policy.model"),
+        (400, b"plain words\nand more", "400 plain words and more"),
+        (200, b"<html>", "no chat completion"),
+        (200, {"choices": []}, "no chat completion"),
+    ],
+)
+async def test_a_refusal_is_one_line(server: Server, status: int, body: Any, message: str) -> None:
+    server.answers.append((status, {}, body))
+    with pytest.raises(PolicyError) as caught:
+        await policy(server).ainvoke("hi")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_server_that_is_not_there_ends_the_episode_and_not_the_program(server: Server) -> None:
+    server.http.shutdown()
+    server.http.server_close()
+    context = testing.context([], policy=policy(server, retries=0))
+    given = {"question": "When?", "images": [Image.new("RGB", (30, 30))]}
+    result = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
+    assert (result["stop_reason"], result["answer"]) == ("policy_failed", None)
+    assert "start a server there or set policy.base_url" in result["turns"][0]["error"]
