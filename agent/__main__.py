@@ -73,7 +73,9 @@ def bench(argv: Sequence[str]) -> int:
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="YAML settings; `lensgraph config` shows all of them")
-    parser.add_argument("settings", nargs="*", metavar="key.key=value", help="single settings, such as policy.model=NAME")
+    parser.add_argument(
+        "settings", nargs="*", metavar="key.key=value", help="single settings, such as policy.model=NAME"
+    )
 
 
 def _check_file(parser: argparse.ArgumentParser, name: str) -> None:

@@ -210,9 +210,7 @@ class ImageStore:
         image = self.open(identity)
         if width * height > max_pixels:
             scale = (max_pixels / (width * height)) ** 0.5
-            image = image.resize(
-                (max(1, int(width * scale)), max(1, int(height * scale))), Image.Resampling.BICUBIC
-            )
+            image = image.resize((max(1, int(width * scale)), max(1, int(height * scale))), Image.Resampling.BICUBIC)
         return _encode(image, mime_type), mime_type
 
     def block(self, identity: str, max_pixels: int) -> dict[str, Any]:
@@ -234,9 +232,7 @@ class ImageStore:
 
 
 def _record(identity: str, image: Image.Image, mime_type: str) -> Picture:
-    return Picture(
-        id=identity, width=image.width, height=image.height, mime_type=mime_type, parent=None, box=None
-    )
+    return Picture(id=identity, width=image.width, height=image.height, mime_type=mime_type, parent=None, box=None)
 
 
 def _mime_type_if_plain(data: bytes) -> str | None:

@@ -80,9 +80,7 @@ async def reason(
     return Command(goto=_route(actions.load(update["action"]), backends), update=update)
 
 
-def _route(
-    action: actions.Action, backends: Backends
-) -> Literal["crop", "image_search", "text_search", "answer"]:
+def _route(action: actions.Action, backends: Backends) -> Literal["crop", "image_search", "text_search", "answer"]:
     match action:
         case TextSearch():
             return "text_search"
@@ -158,9 +156,7 @@ def _with_bytes(message: AnyMessage, store: ImageStore, max_pixels: int) -> AnyM
     if not _image_blocks(message):
         return message
     content = [
-        store.block(block["id"], max_pixels)
-        if isinstance(block, dict) and block.get("type") == "image"
-        else block
+        store.block(block["id"], max_pixels) if isinstance(block, dict) and block.get("type") == "image" else block
         for block in message.content
     ]
     return message.model_copy(update={"content": content})
@@ -192,9 +188,7 @@ async def crop(state: AgentState, runtime: Runtime[Context]) -> Command[Literal[
     if cut is not None:
         if isinstance(action, ImageSearch):
             return Command(goto="image_search", update=update)
-        return Command(
-            goto="reason", update={**update, "dialogue": [dialect.observe_crop(cut, question=asked)]}
-        )
+        return Command(goto="reason", update={**update, "dialogue": [dialect.observe_crop(cut, question=asked)]})
     error = error or ToolError(reason="empty", message=f"no region found for {action.region!r}")
     if isinstance(action, ImageSearch) and dialect.missing_region == "whole":
         note = f"{error.message} The whole picture was searched instead."
@@ -240,9 +234,7 @@ async def image_search(state: AgentState, runtime: Runtime[Context]) -> Command[
     return Command(goto="reason", update={**update, "dialogue": [observation], "crop": None, "note": None})
 
 
-async def search_by_image(
-    state: AgentState, backends: Backends
-) -> tuple[SearchResult, list[str | None], Update]:
+async def search_by_image(state: AgentState, backends: Backends) -> tuple[SearchResult, list[str | None], Update]:
     """The image search itself: its result cut to what the dialect shows, stored thumbnails, and its record."""
     cut, pictures = state.get("crop"), state["pictures"]
     result = SearchResult(kind="image", query="image")
@@ -256,9 +248,7 @@ async def search_by_image(
     result = result.model_copy(update={"hits": result.hits[: backends.dialect.image_hits]})
     thumbnails: list[str | None] = []
     if backends.dialect.thumbnails:
-        thumbnails = await asyncio.to_thread(
-            lambda: [_thumbnail(hit.thumbnail, backends.store) for hit in result.hits]
-        )
+        thumbnails = await asyncio.to_thread(lambda: [_thumbnail(hit.thumbnail, backends.store) for hit in result.hits])
     query = _region(state) if cut is not None else WHOLE_PICTURE
     record = _search_record("image_search", state, result, query)
     record["crop"] = cut
@@ -311,9 +301,7 @@ def _refused(state: AgentState) -> OverLimit | None:
     return action if isinstance(action, OverLimit) else None
 
 
-def refuse(
-    state: AgentState, backends: Backends, kind: Literal["image", "text"], action: OverLimit
-) -> Update:
+def refuse(state: AgentState, backends: Backends, kind: Literal["image", "text"], action: OverLimit) -> Update:
     """Tell the policy that this search is over a limit. No tool runs, so the record holds no `hits`."""
     error = ToolError(reason="refused", message=f"no {kind} searches left; answer with what you know")
     record = Turn(
@@ -347,9 +335,7 @@ async def call(tool: LensTool, arguments: dict[str, Any], failed: R) -> R:
         error = ToolError(reason="malformed", message=f"{tool.name} returned no {type(failed).__name__}")
     except Exception as problem:  # the boundary to foreign code: recorded in the turn, told to the policy
         message_line = (str(problem).splitlines() or [""])[0][:200]
-        error = ToolError(
-            reason="unavailable", message=f"{tool.name}: {type(problem).__name__}: {message_line}"
-        )
+        error = ToolError(reason="unavailable", message=f"{tool.name}: {type(problem).__name__}: {message_line}")
     return failed.model_copy(update={"error": error, "seconds": time.perf_counter() - started})
 
 

@@ -53,9 +53,7 @@ async def take(state: AgentState, store: ImageStore, limits: LimitsConfig) -> Qu
             "(limits.question_chars); shorten it."
         )
     if len(sources) > limits.pictures:
-        raise BadInput(
-            f"{len(sources)} pictures in one question, the limit is {limits.pictures} (limits.pictures)."
-        )
+        raise BadInput(f"{len(sources)} pictures in one question, the limit is {limits.pictures} (limits.pictures).")
     brought = [await _stored(source, store) for source in sources]
     content: list[dict[str, Any] | str] = [
         *(image_block(p["id"]) for p in brought),
@@ -96,11 +94,7 @@ def _pictures_of(message: AnyMessage) -> list[Any]:
     """Image sources in a message: standard blocks, and the older and OpenAI forms that clients send."""
     if isinstance(message.content, str):
         return []
-    return [
-        source
-        for block in message.content
-        if isinstance(block, dict) and (source := _source(block)) is not None
-    ]
+    return [source for block in message.content if isinstance(block, dict) and (source := _source(block)) is not None]
 
 
 def _source(block: dict[str, Any]) -> Any:

@@ -77,7 +77,9 @@ class Show:
         else:
             self._print("answer", "bold green", f"  {result['answer']}", "bold")
         for source in result["sources"]:
-            self._print("  source", "dim", f"  {source['title']}", "", f"  {source['url']}  turn {source['turn']}", "dim")
+            self._print(
+                "  source", "dim", f"  {source['title']}", "", f"  {source['url']}  turn {source['turn']}", "dim"
+            )
         searches, price = usage["searches"], sum(usage["price"].values())
         cost = (
             f"{usage['turns']} turns, {searches['image']} image and {searches['text']} text searches, "

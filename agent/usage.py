@@ -58,7 +58,5 @@ def sources(turns: Sequence[Turn]) -> list[Source]:
     found: dict[str, Source] = {}
     for turn in turns:
         for hit in turn.get("hits", []):
-            found.setdefault(
-                hit["url"] or hit["title"], Source(title=hit["title"], url=hit["url"], turn=turn["turn"])
-            )
+            found.setdefault(hit["url"] or hit["title"], Source(title=hit["title"], url=hit["url"], turn=turn["turn"]))
     return list(found.values())

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import Qwen2_5_VLConfig
-
 from transformers.vision_utils import get_vision_cu_seqlens, get_vision_position_ids, get_vision_window_index
 
 from agent.policy.render import Rendered
@@ -36,7 +35,9 @@ class Collator:
         dialogues: list[Rendered] = [row["rendered"] for row in rows]
         longest = max(len(dialogue.ids) for dialogue in dialogues)
         if longest > self.max_length:
-            raise ValueError(f"a dialogue of {longest} tokens is over max_length={self.max_length}; raise it or drop the row")
+            raise ValueError(
+                f"a dialogue of {longest} tokens is over max_length={self.max_length}; raise it or drop the row"
+            )
         shape = (len(dialogues), longest)
         ids = torch.full(shape, self.pad)
         attention = torch.zeros(shape, dtype=torch.long)

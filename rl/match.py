@@ -14,9 +14,7 @@ from collections.abc import Iterable
 
 from tools.local.world.facts import Tolerance
 
-MONTHS = (
-    "january february march april may june july august september october november december".split()
-)
+MONTHS = "january february march april may june july august september october november december".split()
 NUMBER_WORDS = {
     word: value
     for value, word in enumerate(
@@ -43,7 +41,9 @@ UNITS: dict[str, tuple[str, float]] = {
 }
 """Unit -> its dimension and its size in the dimension's base unit."""
 
-_HEDGE = re.compile(r"^(?:about|around|approximately|approx\.?|roughly|nearly|almost|some|over|more than|circa|ca\.?|~)\s*")
+_HEDGE = re.compile(
+    r"^(?:about|around|approximately|approx\.?|roughly|nearly|almost|some|over|more than|circa|ca\.?|~)\s*"
+)
 _YEAR_NOTE = re.compile(r"\s*\((?:\d{4}(?: est\.?)?|est\.?)\)$")
 _DELETE = str.maketrans("", "", string.punctuation)
 

@@ -119,7 +119,9 @@ def build_processor(tokenizer: PreTrainedTokenizerFast, size: PocketSize) -> Pic
     return PictureProcessor(image_processor=pictures, tokenizer=tokenizer, chat_template=TEMPLATE)
 
 
-def build_network(processor: PictureProcessor, size: PocketSize, *, seed: int = 0) -> Qwen2_5_VLForConditionalGeneration:
+def build_network(
+    processor: PictureProcessor, size: PocketSize, *, seed: int = 0
+) -> Qwen2_5_VLForConditionalGeneration:
     """A freshly initialised network for `processor`'s tokenizer, float32."""
     torch.manual_seed(seed)
     tokenizer = processor.tokenizer
@@ -138,7 +140,11 @@ def build_network(processor: PictureProcessor, size: PocketSize, *, seed: int = 
             # the three parts (time, height, width) share half of the head, as 16:24:24 does at 128
             "rope_parameters": {
                 "rope_type": "default",
-                "mrope_section": [quarter // 2, (quarter * 2 - quarter // 2) // 2, (quarter * 2 - quarter // 2 + 1) // 2],
+                "mrope_section": [
+                    quarter // 2,
+                    (quarter * 2 - quarter // 2) // 2,
+                    (quarter * 2 - quarter // 2 + 1) // 2,
+                ],
                 "rope_theta": 10000.0,
             },
             "eos_token_id": token(END),

@@ -17,9 +17,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-MONTHS = (
-    "January February March April May June July August September October November December"
-).split()
+MONTHS = ("January February March April May June July August September October November December").split()
 KEPT = frozenset(
     "a an the of and in on for to de la le du des el al km sq m metres years year people tonnes % percent total none "
     "thousand million billion trillion est BC AD degrees".split()
@@ -27,7 +25,7 @@ KEPT = frozenset(
 """Words of an answer that carry its form and not its content: units and small words."""
 _NAME, _GOLD = "\x01", "\x02"
 _IMAGE_HIT = re.compile(r"^(?P<lead>(?:<information>)?(?P<rank>\d)\. )(?P<title>.+?) \((?P<score>-?\d\.\d\d)\)", re.M)
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")  # noqa: RUF001 - both apostrophes occur in names
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _ONSETS = "b br c ch d dr f g gr h j k kh kl l m n p pr qu r s sh st t th tr v w y z".split() + [""] * 4
 _VOWELS = "a e i o u a e i o ai au ea ei ia io oa ou ue aa".split()
 _CODAS = "b d g k l ld m n nd ng nt r rd rk rn s sh sk st t th x".split() + [""] * 14
@@ -173,4 +171,3 @@ def _matcher(forbidden: tuple[str, ...]) -> re.Pattern[str] | None:
         return None
     longest = sorted(forbidden, key=len, reverse=True)
     return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest))})(?!\w)", re.IGNORECASE)
-

@@ -148,7 +148,9 @@ class SummaryLog(TrainerCallback):
             out.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
 
 
-def corpus(demonstrations: Sequence[Demonstration], recipe: SFTRecipe, names: Sequence[str], forbidden: Sequence[str]) -> Iterator[str]:
+def corpus(
+    demonstrations: Sequence[Demonstration], recipe: SFTRecipe, names: Sequence[str], forbidden: Sequence[str]
+) -> Iterator[str]:
     """What the tokenizer is trained on: demonstrations as they are and rewritten, without the forbidden names."""
     rng = random.Random(recipe.seed)
     for demo in demonstrations:

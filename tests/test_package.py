@@ -130,9 +130,7 @@ def test_no_schema_is_a_typing_typeddict(repository: Path) -> None:
 
 
 def test_every_module_says_what_it_is_for(repository: Path) -> None:
-    silent = [
-        str(path) for path, tree in sources(repository, *ROOMS) if tree.body and not ast.get_docstring(tree)
-    ]
+    silent = [str(path) for path, tree in sources(repository, *ROOMS) if tree.body and not ast.get_docstring(tree)]
     assert silent == []
 
 

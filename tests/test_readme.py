@@ -94,9 +94,7 @@ def test_the_python_blocks_run(readme: str, repository: Path) -> None:
     """All in one process, one after the other, from the repository's root, as a reader would paste them."""
     found = blocks(readme, "python")
     assert len(found) >= 3
-    code = "\n".join(
-        f"exec(compile({block!r}, 'README block {n}', 'exec'), {{}})" for n, block in enumerate(found)
-    )
+    code = "\n".join(f"exec(compile({block!r}, 'README block {n}', 'exec'), {{}})" for n, block in enumerate(found))
     done = subprocess.run(
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, cwd=repository, timeout=170
     )
@@ -107,9 +105,7 @@ def test_the_python_blocks_run(readme: str, repository: Path) -> None:
 @pytest.mark.e2e
 def test_the_first_command_answers(readme: str, repository: Path) -> None:
     """The install itself is what CI does; what follows `&&` is run here as it is written."""
-    install, ask = (
-        next(block for block in blocks(readme, "sh") if "lensgraph ask" in block).strip().split(" && ")
-    )
+    install, ask = next(block for block in blocks(readme, "sh") if "lensgraph ask" in block).strip().split(" && ")
     assert install == "pip install ."
     words = shlex.split(ask)
     assert words[:2] == ["lensgraph", "ask"]

@@ -63,9 +63,7 @@ def adapt(kind: str, tool: BaseTool) -> LensTool:
     if kind == "image_search":
         argument = _argument(tool, ("image", "picture", "image_url", "url", "image_path", "__arg1"))
         return ForeignImageSearch(tool=tool, argument=argument)
-    raise ValueError(
-        f"{tool.name!r} is a foreign tool, and boxes have no common form; subclass tools.base.Locator."
-    )
+    raise ValueError(f"{tool.name!r} is a foreign tool, and boxes have no common form; subclass tools.base.Locator.")
 
 
 def _argument(tool: BaseTool, preferred: tuple[str, ...]) -> str:
@@ -77,9 +75,7 @@ def _argument(tool: BaseTool, preferred: tuple[str, ...]) -> str:
     required = schema.get("required", [])
     if len(required) == 1:
         return str(required[0])
-    raise ValueError(
-        f"{tool.name!r} takes {sorted(properties)}; one argument must be called {preferred[0]!r}."
-    )
+    raise ValueError(f"{tool.name!r} takes {sorted(properties)}; one argument must be called {preferred[0]!r}.")
 
 
 async def _call(tool: BaseTool, arguments: dict[str, Any]) -> list[Hit]:
@@ -116,9 +112,7 @@ def read_hits(found: Any, source: str) -> list[Hit]:
                 return read_hits(found[key], source)
         return [_hit(found, source)]
     if isinstance(found, list):
-        blocks = [
-            item.get("text", "") for item in found if isinstance(item, dict) and item.get("type") == "text"
-        ]
+        blocks = [item.get("text", "") for item in found if isinstance(item, dict) and item.get("type") == "text"]
         if blocks:
             return read_hits("\n".join(blocks), source)
         return [_hit(item, source) for item in found if isinstance(item, dict)]

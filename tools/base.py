@@ -26,9 +26,7 @@ from tools.results import LocateResult, SearchResult, ToolError, ToolFailure
 
 ImageInput = Annotated[
     Any,
-    WithJsonSchema(
-        {"type": "string", "description": "A path, a data URI or an http(s) address of a picture."}
-    ),
+    WithJsonSchema({"type": "string", "description": "A path, a data URI or an http(s) address of a picture."}),
 ]
 """What a tool takes for a picture: PIL image, bytes, or a string (path, data URI, http or https address)."""
 
@@ -102,9 +100,7 @@ class TextSearch(LensTool):
 
     async def search(self, query: str) -> SearchResult:
         """The whole call outside LangChain: checks, clock, failure as a result."""
-        return await self._measure(
-            self._checked(query), SearchResult(kind="text", query=query[:MAX_QUERY_CHARS])
-        )
+        return await self._measure(self._checked(query), SearchResult(kind="text", query=query[:MAX_QUERY_CHARS]))
 
     async def _checked(self, query: str) -> SearchResult:
         query = query.strip()
@@ -122,9 +118,7 @@ class TextSearch(LensTool):
         result = await self.search(query)
         return render_search(result), result
 
-    def _run(
-        self, query: str, run_manager: CallbackManagerForToolRun | None = None
-    ) -> tuple[str, SearchResult]:
+    def _run(self, query: str, run_manager: CallbackManagerForToolRun | None = None) -> tuple[str, SearchResult]:
         result = wait_for(self.search(query))
         return render_search(result), result
 
@@ -156,9 +150,7 @@ class ImageSearch(LensTool):
         result = await self.search(image)
         return render_search(result), result
 
-    def _run(
-        self, image: Any, run_manager: CallbackManagerForToolRun | None = None
-    ) -> tuple[str, SearchResult]:
+    def _run(self, image: Any, run_manager: CallbackManagerForToolRun | None = None) -> tuple[str, SearchResult]:
         result = wait_for(self.search(image))
         return render_search(result), result
 

@@ -64,14 +64,10 @@ def open_image(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXE
     picture = _open_header(data, name)
     width, height = picture.size
     if width * height > max_pixels:
-        raise Refused(
-            f"{name}: {width}x{height} pixels is over the cap of {max_pixels:,}; give a smaller picture."
-        )
+        raise Refused(f"{name}: {width}x{height} pixels is over the cap of {max_pixels:,}; give a smaller picture.")
     try:
         picture.load()
-    except (
-        Exception
-    ) as error:  # hostile bytes make decoders raise almost anything; all of it means "unreadable"
+    except Exception as error:  # hostile bytes make decoders raise almost anything; all of it means "unreadable"
         raise Refused(
             f"{name}: truncated or damaged {picture.format} file ({_one_line(error)}); save it again."
         ) from error
@@ -117,9 +113,7 @@ def image_bytes(source: str | Path) -> tuple[bytes, str]:
         if not path.is_file():
             raise Refused(f"{text}: not a file; give the path of one picture.")
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise Refused(
-                f"{text}: {path.stat().st_size:,} bytes, the cap is {MAX_FILE_BYTES:,}; give a smaller file."
-            )
+            raise Refused(f"{text}: {path.stat().st_size:,} bytes, the cap is {MAX_FILE_BYTES:,}; give a smaller file.")
         return path.read_bytes(), path.name
     except OSError as error:
         raise Refused(
@@ -144,9 +138,7 @@ async def load_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Imag
             return open_image(data, name=name, max_pixels=max_pixels)
 
         return await asyncio.to_thread(read)
-    raise Refused(
-        f"a picture cannot be a {type(source).__name__}; give a PIL image, bytes, a path or an address."
-    )
+    raise Refused(f"a picture cannot be a {type(source).__name__}; give a PIL image, bytes, a path or an address.")
 
 
 def _open_header(data: bytes, name: str) -> Image.Image:

@@ -58,9 +58,7 @@ def build(kind: Kind, spec: Mapping[str, Any] | None = None) -> LensTool:
     valid = sorted(set(tool_class.model_fields) - set(BaseTool.model_fields) | {"name", "description"})
     unknown = sorted(set(options) - set(valid))
     if unknown:
-        raise ToolConfigError(
-            f"tools.{kind}: unknown {_keys(unknown)} for {use!r}; valid keys: {', '.join(valid)}."
-        )
+        raise ToolConfigError(f"tools.{kind}: unknown {_keys(unknown)} for {use!r}; valid keys: {', '.join(valid)}.")
     try:
         return tool_class(**options)
     except ValidationError as error:
@@ -84,9 +82,7 @@ def load(kind: Kind, use: Any) -> Any:
     try:
         return getattr(module, attribute)
     except AttributeError as error:
-        raise ToolConfigError(
-            f"tools.{kind}.use: module {module_name!r} has no {attribute!r}; {help_}."
-        ) from error
+        raise ToolConfigError(f"tools.{kind}.use: module {module_name!r} has no {attribute!r}; {help_}.") from error
 
 
 def first_problem(error: ValidationError) -> str:

@@ -87,9 +87,7 @@ class Box(_Record):
     @model_validator(mode="after")
     def _has_area(self) -> Box:
         if self.right <= self.left or self.bottom <= self.top:
-            raise ValueError(
-                f"Box {self.ltrb} has no area; right must exceed left and bottom must exceed top."
-            )
+            raise ValueError(f"Box {self.ltrb} has no area; right must exceed left and bottom must exceed top.")
         return self
 
     @property

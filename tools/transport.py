@@ -23,16 +23,12 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         url = request.url
         shown = str(url.copy_with(username=None, password=None))[:200]
         if url.scheme not in self.policy.schemes:
-            raise Refused(
-                f"{shown}: scheme {url.scheme!r} is not fetched; give http:// or https://.", "refused"
-            )
+            raise Refused(f"{shown}: scheme {url.scheme!r} is not fetched; give http:// or https://.", "refused")
         if url.userinfo:
             raise Refused(f"{shown}: an address with a user name is not fetched; remove it.", "refused")
         port = url.port or (443 if url.scheme == "https" else 80)
         if port not in self.policy.ports:
-            raise Refused(
-                f"{shown}: port {port} is not fetched; allowed are {sorted(self.policy.ports)}.", "refused"
-            )
+            raise Refused(f"{shown}: port {port} is not fetched; allowed are {sorted(self.policy.ports)}.", "refused")
         address = await resolve(url.host, port, self.policy)
         pinned = httpx.Request(
             request.method,

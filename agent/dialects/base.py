@@ -61,9 +61,7 @@ class Dialect(ABC):
         """`limits` replaces single fields of `default_limits`; `prompts` is described by `load_prompts`."""
         self.lenient = lenient
         self.limits = self.default_limits.with_(**(limits or {}))
-        self.prompts = (
-            self.load_prompts(Path(prompts).expanduser()) if prompts else prompt_files.packaged(self.name)
-        )
+        self.prompts = self.load_prompts(Path(prompts).expanduser()) if prompts else prompt_files.packaged(self.name)
 
     def load_prompts(self, path: Path) -> dict[str, str]:
         """The user's wording: a YAML file with the same keys as the packaged one."""
@@ -138,9 +136,7 @@ class Dialect(ABC):
 
     def rag_answer(self, result: SearchResult, *, question: str) -> HumanMessage:
         """The RAG baseline's last turn: the text results, and answer now."""
-        return self._message(
-            [*self.information(self._text_entries(result)), *self._fill("rag_answer", question, [])]
-        )
+        return self._message([*self.information(self._text_entries(result)), *self._fill("rag_answer", question, [])])
 
     def observe_image(
         self,
@@ -156,9 +152,7 @@ class Dialect(ABC):
         if note:
             entries = [_text(line(note, ERROR_CHARS) + "\n"), *entries]
         shown = [image_block(crop["id"])] if crop else []
-        return self._message(
-            [*shown, *self.information(entries), *self._fill("after_image_search", question, [])]
-        )
+        return self._message([*shown, *self.information(entries), *self._fill("after_image_search", question, [])])
 
     def observe_text(self, result: SearchResult, *, question: str) -> HumanMessage:
         """What a text search found."""
@@ -198,9 +192,7 @@ class Dialect(ABC):
     def _text_entry(self, hit: Hit) -> str:
         return f"{line(hit.title, TITLE_CHARS)}\n{line(hit.snippet, self.snippet_chars)}".rstrip()
 
-    def _fill(
-        self, key: str, question: str, images: Sequence[str], information: Sequence[Block] = ()
-    ) -> list[Block]:
+    def _fill(self, key: str, question: str, images: Sequence[str], information: Sequence[Block] = ()) -> list[Block]:
         """A prompt as content blocks. One pass: a placeholder inside the question is text."""
         values: dict[str, list[Block]] = {
             "<image>": [image_block(identity) for identity in images],

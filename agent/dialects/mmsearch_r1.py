@@ -88,9 +88,7 @@ class MMSearchR1(Dialect):
             return ImageSearch()
         if _TEXT_AT_END.search(text):
             queries = _QUERY.findall(text)
-            return (
-                TextSearch(queries[-1]) if queries and queries[-1] else Malformed("the text query is empty")
-            )
+            return TextSearch(queries[-1]) if queries and queries[-1] else Malformed("the text query is empty")
         answers = _ANSWER.findall(text)
         if answers:
             answer = answers[-1].strip()
@@ -113,9 +111,7 @@ class MMSearchR1(Dialect):
 
     def well_formed(self, turns: Sequence[str]) -> bool:
         """The released format score: all or nothing, and only four sequences of turns."""
-        return [self._format_of(turn.strip()) for turn in turns] in [
-            list(sequence) for sequence in _SEQUENCES
-        ]
+        return [self._format_of(turn.strip()) for turn in turns] in [list(sequence) for sequence in _SEQUENCES]
 
     def _format_of(self, turn: str) -> str | None:
         for kind, pattern in _REASONED.items():
@@ -183,9 +179,7 @@ class MMSearchR1(Dialect):
         padded = [*thumbnails, *[None] * len(result.hits)]
         for number, (hit, thumbnail) in enumerate(zip(result.hits, padded, strict=False), 1):
             lead, title = f"{number}. image: ", f"title: {line(hit.title, TITLE_CHARS)}\n"
-            if (
-                thumbnail is None
-            ):  # upstream drops results without a picture; a title is worth more than nothing
+            if thumbnail is None:  # upstream drops results without a picture; a title is worth more than nothing
                 blocks.append({"type": "text", "text": f"{number}. {title}"})
             else:
                 blocks += [

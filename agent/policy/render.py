@@ -135,7 +135,9 @@ class Renderer:
         else:
             text = self._template(self._dummy + chat, generate=generate)
             if not text.startswith(self._dummy_text):
-                raise ValueError("the chat template rewrites earlier turns; training and serving need one that only appends")
+                raise ValueError(
+                    "the chat template rewrites earlier turns; training and serving need one that only appends"
+                )
             # the policy's own end-of-turn token is already there; the template's glue behind it is not
             cut = self._dummy_text.rindex(self.tokenizer.eos_token) + len(self.tokenizer.eos_token)
             text = text[cut:]

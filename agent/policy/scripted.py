@@ -42,7 +42,5 @@ class ScriptedPolicy(BaseChatModel):
         elif len(self.seen) <= len(self.turns):
             text = self.turns[len(self.seen) - 1]
         else:
-            raise IndexError(
-                f"the script has {len(self.turns)} turns, and turn {len(self.seen)} was asked for"
-            )
+            raise IndexError(f"the script has {len(self.turns)} turns, and turn {len(self.seen)} was asked for")
         return ChatResult(generations=[ChatGeneration(message=AIMessage(text))])

@@ -121,9 +121,7 @@ class TransformersPolicy(BaseChatModel):
         length = max(len(row.ids) for row in batch)
         pad = renderer.tokenizer.pad_token_id
         ids = torch.tensor([[pad] * (length - len(row.ids)) + row.ids for row in batch], device=device)
-        attention = torch.tensor(
-            [[0] * (length - len(row.ids)) + [1] * len(row.ids) for row in batch], device=device
-        )
+        attention = torch.tensor([[0] * (length - len(row.ids)) + [1] * len(row.ids) for row in batch], device=device)
         inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": attention}
         pictures = [picture for row in batch for picture in row.pixels]
         if pictures:
@@ -227,4 +225,6 @@ class TransformersPolicy(BaseChatModel):
                 "'python -m rl.train sft'"
             )
         if Path(self.model).is_dir() and not (Path(self.model) / "config.json").is_file():
-            raise FileNotFoundError(f"policy.model={self.model}: no config.json in that folder; point it at a checkpoint")
+            raise FileNotFoundError(
+                f"policy.model={self.model}: no config.json in that folder; point it at a checkpoint"
+            )

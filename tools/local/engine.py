@@ -57,9 +57,7 @@ class Ranked:
 class LocalEngine:
     """A local index, open for searching."""
 
-    def __init__(
-        self, store: Store, *, snippet_chars: int = SNIPPET_CHARS, embedder: str | None = None
-    ) -> None:
+    def __init__(self, store: Store, *, snippet_chars: int = SNIPPET_CHARS, embedder: str | None = None) -> None:
         self.store = store
         self.embedder_name = embedder
         self.snippet_chars = snippet_chars
@@ -70,9 +68,7 @@ class LocalEngine:
         self._vectors: tuple[np.ndarray, np.ndarray, list[str]] | None = None
 
     @classmethod
-    def open(
-        cls, path: Path | str, *, snippet_chars: int = SNIPPET_CHARS, embedder: str | None = None
-    ) -> LocalEngine:
+    def open(cls, path: Path | str, *, snippet_chars: int = SNIPPET_CHARS, embedder: str | None = None) -> LocalEngine:
         """The index in the folder `path`; `NoIndex` when there is none. `embedder` None: the one it was
         built with."""
         return cls(Store.open(Path(path)), snippet_chars=snippet_chars, embedder=embedder)

@@ -8,9 +8,7 @@ from tools.local.engine import SNIPPET_CHARS, LocalEngine
 from tools.local.home import home
 
 
-def open_engine(
-    index: Path | None, *, snippet_chars: int = SNIPPET_CHARS, embedder: str | None = None
-) -> LocalEngine:
+def open_engine(index: Path | None, *, snippet_chars: int = SNIPPET_CHARS, embedder: str | None = None) -> LocalEngine:
     """An open engine; the embedded world is built first where it does not exist yet."""
     if index is None:
         from tools.local.world.index import ensure  # only the embedded world needs its builder

@@ -47,9 +47,7 @@ def query_pattern(weights: Mapping[str, float]) -> re.Pattern[str] | None:
     starts = {key[:-1] if key.endswith("y") and len(key) > 3 else key for key in weights}
     if not starts:
         return None
-    return re.compile(
-        r"(?<![^\W_])(?:" + "|".join(re.escape(s) for s in sorted(starts, key=len)) + r")[^\W_]*"
-    )
+    return re.compile(r"(?<![^\W_])(?:" + "|".join(re.escape(s) for s in sorted(starts, key=len)) + r")[^\W_]*")
 
 
 def score_passages(text: str, weights: Mapping[str, float], pattern: re.Pattern[str] | None) -> list[Passage]:
@@ -59,11 +57,7 @@ def score_passages(text: str, weights: Mapping[str, float], pattern: re.Pattern[
     if pattern is None or total <= 0:
         return [Passage(start, end, 0.0) for start, end in spans]
     folded = fold(text)
-    hits = [
-        (match.start(), found)
-        for match in pattern.finditer(folded)
-        if (found := stem(match.group())) in weights
-    ]
+    hits = [(match.start(), found) for match in pattern.finditer(folded) if (found := stem(match.group())) in weights]
     passages, at = [], 0
     for start, end in spans:
         while at < len(hits) and hits[at][0] < start:

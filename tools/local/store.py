@@ -146,9 +146,7 @@ class Store:
         try:
             found = store.meta("format")
         except sqlite3.DatabaseError as error:
-            raise NoIndex(
-                f"The index at {str(folder)!r} is damaged ({error}); remove it and index again."
-            ) from error
+            raise NoIndex(f"The index at {str(folder)!r} is damaged ({error}); remove it and index again.") from error
         if found != FORMAT:
             raise NoIndex(
                 f"The index at {str(folder)!r} has format {found!r}, this version reads {FORMAT!r}; "

@@ -35,9 +35,7 @@ def from_yaml(path: Path) -> dict[str, str]:
     try:
         return _checked(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PromptError(
-            f"dialect.prompts: {path} cannot be read as YAML ({_first_line(error)})."
-        ) from error
+        raise PromptError(f"dialect.prompts: {path} cannot be read as YAML ({_first_line(error)}).") from error
 
 
 def _checked(found: object, name: str) -> dict[str, str]:
@@ -45,9 +43,7 @@ def _checked(found: object, name: str) -> dict[str, str]:
         raise PromptError(f"dialect.prompts: {name} must map {', '.join(KEYS)} to texts.")
     wrong = sorted(set(found) ^ set(KEYS))
     if wrong:
-        raise PromptError(
-            f"dialect.prompts: {name} has unknown or missing {wrong}; the keys are {', '.join(KEYS)}."
-        )
+        raise PromptError(f"dialect.prompts: {name} has unknown or missing {wrong}; the keys are {', '.join(KEYS)}.")
     return dict(found)
 
 
@@ -65,9 +61,7 @@ def _published(folder: Path, stem: str, digest: str) -> str:
         folder / "prompts",
         *(sub / "prompts" for sub in sorted(folder.iterdir()) if sub.is_dir()),
     )
-    path = next(
-        (p for place in places for p in (place / f"{stem}.pkl", place / f"{stem}.txt") if p.is_file()), None
-    )
+    path = next((p for place in places for p in (place / f"{stem}.pkl", place / f"{stem}.txt") if p.is_file()), None)
     if path is None:
         raise PromptError(
             f"dialect.prompts: no {stem}.pkl or {stem}.txt in {folder}; give the `prompts` folder of the checkpoint's clone."

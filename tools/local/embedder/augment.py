@@ -172,6 +172,7 @@ class Augment:
     def _degrade(self, picture: Tensor) -> Tensor:
         n = len(picture)
         small = int(self._uniform(1, 32, 96).item())
-        blurred = F.interpolate(F.interpolate(picture, size=(small, small), mode="area"), size=(SIDE, SIDE), mode="bilinear")
+        shrunk = F.interpolate(picture, size=(small, small), mode="area")
+        blurred = F.interpolate(shrunk, size=(SIDE, SIDE), mode="bilinear")
         picture = torch.where(self._chance(n, 0.35)[:, None, None, None], blurred, picture)
         return picture + self._normal(n, 1.0, 3, SIDE, SIDE) * self._uniform(n, 0, 0.03, 1, 1, 1)

@@ -1,8 +1,8 @@
 """What the embedder may learn from: pictures by class, several artists each.
 
-Invariant: no class is a validation or test entity of the world or an emoji left out of it as a double, and no picture is
-from an artist that test questions are asked with (`FORBIDDEN`). Classes: the world's train entities; every emoji outside
-the world's groups (people, symbols, smileys); and invented flags, each painted by two invented artists.
+Invariant: no class is a validation or test entity of the world or an emoji left out of it as a double, and no
+picture is from an artist that test questions are asked with (`FORBIDDEN`). Classes: the world's train entities; every
+emoji outside the world's groups (people, symbols, smileys); and invented flags, each painted by two invented artists.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ def gather(cache: Path) -> Material:
     """Draw everything, or read it back from `cache`."""
     saved = cache / "material.npz"
     if saved.exists():
-        with np.load(saved) as arrays:
-            return Material(**{k: v for k, v in arrays.items() if k != "names"}, names=[str(n) for n in arrays["names"]])
+        with np.load(saved) as file:
+            arrays = dict(file)
+        return Material(names=[str(n) for n in arrays.pop("names")], **arrays)
     drawn = _Drawn()
     _world(drawn, cache)
     _other_emoji(drawn, cache)
@@ -127,7 +128,10 @@ def _other_emoji(drawn: _Drawn, cache: Path) -> None:
         drawn.add(row["name"], False, row["group"], {**by_artist, **extra.draw(code, row["name"])})
 
 
-_PALETTE = [(200, 16, 46), (0, 56, 168), (255, 255, 255), (252, 209, 22), (0, 122, 61), (10, 10, 10), (255, 130, 0), (108, 172, 228), (128, 0, 32), (0, 30, 98)]  # fmt: skip
+_PALETTE = [
+    (200, 16, 46), (0, 56, 168), (255, 255, 255), (252, 209, 22), (0, 122, 61),
+    (10, 10, 10), (255, 130, 0), (108, 172, 228), (128, 0, 32), (0, 30, 98),
+]  # fmt: skip
 
 
 def _invented(drawn: _Drawn) -> None:

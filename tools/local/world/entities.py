@@ -70,14 +70,10 @@ def get(entity_id: str) -> Entity:
     try:
         return _by_id()[entity_id]
     except KeyError:
-        raise KeyError(
-            f"no entity {entity_id!r} in the world; ids look like 'flag:KE' or 'thing:1F42F'"
-        ) from None
+        raise KeyError(f"no entity {entity_id!r} in the world; ids look like 'flag:KE' or 'thing:1F42F'") from None
 
 
-def select(
-    *, kind: Kind | None = None, split: Split | None = None, known: bool | None = None
-) -> list[Entity]:
+def select(*, kind: Kind | None = None, split: Split | None = None, known: bool | None = None) -> list[Entity]:
     """Entities that match every filter given."""
     return [
         e

@@ -8,9 +8,7 @@ others wait; so a killed build leaves nothing behind, and an upgrade builds a ne
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +17,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock
 
-from tools.local import store
+from tools.local import embed, store
+from tools.local.home import home as default_home
 from tools.local.store import PageRow, PictureRow, Store
 from tools.local.world import entities, pages, pictures
 from tools.local.world.entities import DATA, Entity
@@ -28,23 +27,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
-Vectors = tuple[list[PictureRow], "np.ndarray"]
-
-HOME_VARIABLE = "LENSGRAPH_HOME"
-"""Environment variable that moves everything this package writes by itself."""
-
-
-def home() -> Path:
-    """Where indexes and caches go: `LENSGRAPH_HOME`, else `lensgraph` in the platform's cache folder."""
-    if given := os.environ.get(HOME_VARIABLE):
-        return Path(given).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "lensgraph"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "lensgraph"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lensgraph"
-
-
 def fingerprint() -> str:
     """Changes when anything that decides the index's content does."""
     digest = hashlib.sha256(store.FORMAT.encode())
@@ -58,9 +40,9 @@ def fingerprint() -> str:
 def ensure(home: Path | str | None = None, progress: bool = True) -> Path:
     """The folder of the world's index, built now if it is not there.
 
-    `home` is where it is kept (default: `home()`); `progress` shows a bar on stderr while it is built.
+    `home` is where it is kept (default: `tools.local.home.home()`); `progress` shows a bar on stderr while it is built.
     """
-    root = Path(home) if home is not None else globals()["home"]()
+    root = Path(home) if home is not None else default_home()
     folder = root / f"world-{fingerprint()}"
     if (folder / store.FILE_NAME).is_file():
         return folder
@@ -87,24 +69,35 @@ def build(folder: Path, *, progress: bool = True) -> None:
                 PageRow(id=page.id, title=page.title, url=page.url, text=page.text, source=page.source)
                 for page in track(pages.pages(), 12_500, "Indexing the embedded web")
             )
-            rows, vectors = _pictures()
+            rows, vectors, made_by = _pictures()
             index.add_pictures(rows, vectors)
-            index.set_meta("embedder", "embedded")
+            index.set_meta("embedder", embed.DEFAULT)
+            index.set_meta("embedder_dimension", str(vectors.shape[1]))
+            index.set_meta("embedder_fingerprint", made_by)
         index.finish()
     finally:
         index.close()
 
 
-def _pictures() -> Vectors:
-    """The indexed drawings with the vectors that ship."""
+def _pictures() -> tuple[list[PictureRow], np.ndarray, str]:
+    """The indexed drawings, the vectors that ship, and the fingerprint of the embedder that made them.
+
+    Read without importing the embedder, which would bring torch into the first seconds of a fresh machine.
+    """
     import numpy as np
 
-    from tools.local.world import retrieval  # brings numpy and the embedder's file format, not torch
-
-    known = retrieval.shipped()
-    keys = retrieval.indexed_keys()
-    rows = [_row(entities.get(entity_id), rendition) for entity_id, rendition in keys]
-    return rows, np.stack([known[f"{entity_id} {rendition}"] for entity_id, rendition in keys])
+    with np.load(DATA / "vectors.npz") as arrays:
+        place = {str(key): row for row, key in enumerate(arrays["keys"])}
+        vectors, made_by = arrays["vectors"].astype(np.float32), str(arrays["fingerprint"])
+    keys = [
+        (entity, rendition)
+        for entity in entities.load()
+        for rendition in pictures.INDEXED[entity.kind]
+        if pictures.has(entity.id, rendition)
+    ]
+    chosen = vectors[[place[f"{entity.id} {rendition}"] for entity, rendition in keys]]
+    chosen /= np.linalg.norm(chosen, axis=1, keepdims=True)
+    return [_row(entity, rendition) for entity, rendition in keys], chosen, made_by
 
 
 def _row(entity: Entity, rendition: str) -> PictureRow:

@@ -198,9 +198,7 @@ def profiles() -> dict[str, dict[str, Any]]:
 def leads() -> dict[str, str]:
     """Every English Wikipedia lead by its title, in the package's order."""
     raw = json.loads((_folder(LEADS) / "data" / "summaries_en-us.json").read_text(encoding="utf-8"))
-    return {
-        title: re.sub(r"\s+", " ", row["extract"].translate(_QUOTES)).strip() for title, row in raw.items()
-    }
+    return {title: re.sub(r"\s+", " ", row["extract"].translate(_QUOTES)).strip() for title, row in raw.items()}
 
 
 def value_of(gec: str, chapter: str, path: tuple[str, ...]) -> str | None:
@@ -216,9 +214,7 @@ def value_of(gec: str, chapter: str, path: tuple[str, ...]) -> str | None:
 def label_of(chapter: str, path: tuple[str, ...]) -> str:
     """The label of a value's line."""
     known = LABELS.get((chapter, *path)) or LABELS.get((chapter, path[0])) if len(path) < 3 else None
-    if known and (
-        len(path) == 1 or (chapter, *path) in LABELS or path[-1] in _TOTALS or _YEAR.search(path[-1])
-    ):
+    if known and (len(path) == 1 or (chapter, *path) in LABELS or path[-1] in _TOTALS or _YEAR.search(path[-1])):
         return known
     field, last = path[0], path[-1].strip()
     if len(path) == 1 or last in _TOTALS or last == field:

@@ -108,7 +108,7 @@ Give the day and month of the national holiday of {C}.
 What day and month is the national holiday in {C}?
 !On what calendar day does the national holiday of {C} fall?
 !When do the people of {C} mark their national holiday?
-!Tell me the date of {C}'s main national holiday.
+!Tell me the date of the main national holiday of {C}.
 ~ When are the big fireworks and parades in {C}? => fireworks and parades day
 ~ On which day are all the shops in {C} shut because the nation celebrates itself? => shops shut day nation celebrates
 !~ When does {C} throw its yearly party for itself? => yearly party of the nation
@@ -124,7 +124,7 @@ Which song is the national anthem of {C}?
 What is the anthem of {C} called?
 !What title does the anthem of {C} bear?
 !Which national anthem is sung in {C}?
-!Tell me the name of {C}'s national anthem.
+!Tell me the name of the anthem that stands for {C}.
 ~ What do athletes from {C} hear when they win gold? => song athletes hear when they win gold
 ~ What is played before the football team of {C} kicks off? => played before football team kicks off
 ~ Which song do people in {C} stand up for at ceremonies? => song people stand up for at ceremonies
@@ -135,7 +135,7 @@ What is the national symbol of {C}?
 Which animal, plant or object is the national symbol of {C}?
 What serves as the national symbol of {C}?
 Name the national symbol of {C}.
-What is {C}'s national symbol?
+What symbol is the national symbol of {C}?
 Which symbol stands for {C}?
 What has {C} chosen as its national symbol?
 What is listed as the national symbol of {C}?
@@ -152,7 +152,7 @@ What is the name of the legislature of {C}?
 Which legislature does {C} have?
 How is the legislature of {C} called?
 Name the legislative body of {C}.
-What is {C}'s legislature?
+What is the legislature of {C}?
 Which body is the legislature of {C}?
 What name does the legislature of {C} have?
 !By what name is the legislature of {C} known?
@@ -519,7 +519,7 @@ Name the first export commodity of {C}.
 Which product heads the export commodities of {C}?
 What is the leading export commodity of {C}?
 !Which commodity ranks first among the exports of {C}?
-!What is {C}'s most important export commodity?
+!What is the most important export commodity of {C}?
 !State the top export commodity of {C}.
 ~ What does {C} mostly sell abroad? => mostly sold abroad
 ~ Which ware brings most money to {C} from other countries? => ware that brings most money
@@ -535,7 +535,7 @@ Name the leading agricultural product of {C}.
 Which product heads the agricultural products of {C}?
 What agricultural product does {C} produce most?
 !Which agricultural product ranks first in {C}?
-!What is {C}'s most important agricultural product?
+!What is the most important agricultural product of {C}?
 !State the top agricultural product of {C}.
 ~ What do farmers in {C} mostly bring home? => farmers mostly bring home
 ~ What grows or is milked most in {C}? => grown or milked most

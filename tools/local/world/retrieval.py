@@ -2,26 +2,33 @@
 
 Invariant: every row searches the pictures of *all* entities of both kinds, of every split, as the shipped index does; a
 hit is the right entity, whichever artist's picture was found. Queries are the entities of one split, drawn by one
-artist who is not in the index.
+artist who is not in the index, either as the bare drawing or as it stands in a scene (`View`).
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from tools.local.embedder import network
-from tools.local.world import entities, pictures
+from tools.local.world import entities, pictures, scenes
 from tools.local.world.entities import DATA, Kind, Split
 
 Embed = Callable[[Sequence[Image.Image]], np.ndarray]
 VECTORS = DATA / "vectors.npz"
 """Vectors of the indexed pictures and of the test queries, so that first use and tests embed nothing."""
 RESAMPLES = 2000
+SCENE_MARGIN = 6
+"""What a region proposal leaves around an item, in pixels, when a query is cut out of a scene."""
+
+View = Literal["drawing", "scene", "cut"]
+"""The bare drawing; a whole scene with this one item; the item cut out of a scene of four, with `SCENE_MARGIN`."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +39,19 @@ class Pair:
     """What the queries show."""
     query: str
     """The artist of the queries."""
+    view: View = "drawing"
+    """How the query is seen."""
 
 
 PAIRS = (
     Pair("flag", "flagpack"),
+    Pair("flag", "flagpack", "scene"),
+    Pair("flag", "flagpack", "cut"),
     Pair("flag", "circle_flags"),
     Pair("flag", "emojione"),
     Pair("thing", "fluent_3d"),
+    Pair("thing", "fluent_3d", "scene"),
+    Pair("thing", "fluent_3d", "cut"),
     Pair("thing", "emojione"),
 )
 PROGRESS = (Pair("flag", "emojione"), Pair("thing", "emojione"))
@@ -52,6 +65,8 @@ class Row:
     kind: Kind
     query: str
     """Artist of the queries."""
+    view: View
+    """How the queries are seen."""
     index: tuple[str, ...]
     """Artists in the index for this kind."""
     split: Split | None
@@ -66,9 +81,34 @@ class Row:
     """95 % bootstrap interval of `recall_at_1` over queries."""
 
 
+@dataclass(frozen=True)
+class Key:
+    """One picture that is embedded."""
+
+    entity: str
+    rendition: str
+    view: View = "drawing"
+
+    def __str__(self) -> str:
+        return f"{self.entity} {self.rendition} {self.view}"
+
+    def picture(self) -> Image.Image:
+        """What the embedder sees; the same pixels every time."""
+        if self.view == "drawing":
+            return pictures.load(self.entity, self.rendition)
+        chance = random.Random(str(self))
+        others = [] if self.view == "scene" else chance.sample(list(pictures.encoded(self.rendition)), 3)
+        scene = scenes.compose([(e, self.rendition) for e in (self.entity, *others)], chance)
+        if self.view == "scene":
+            return scene.render()
+        left, top, right, bottom = scene.items[0].box
+        grown = (left - SCENE_MARGIN, top - SCENE_MARGIN, right + SCENE_MARGIN, bottom + SCENE_MARGIN)
+        return scene.render().crop(grown)
+
+
 @cache
 def shipped() -> dict[str, np.ndarray]:
-    """`"entity rendition"` -> unit vector (float32) of every indexed picture and test query.
+    """`str(Key)` -> unit vector (float32) of every indexed picture and every query of `PAIRS`.
 
     Raises RuntimeError when the vectors were made by other weights than those that ship.
     """
@@ -83,30 +123,36 @@ def shipped() -> dict[str, np.ndarray]:
     return dict(zip((str(k) for k in keys), vectors, strict=True))
 
 
-def indexed_keys() -> list[tuple[str, str]]:
-    """(entity id, rendition) of every picture the index holds."""
-    return [(e.id, r) for e in entities.load() for r in pictures.INDEXED[e.kind] if pictures.has(e.id, r)]
+def vector(entity_id: str, rendition: str) -> np.ndarray:
+    """The shipped vector of an indexed picture, float32, unit length."""
+    return shipped()[str(Key(entity_id, rendition))]
+
+
+def indexed_keys() -> list[Key]:
+    """Every picture the index holds."""
+    return [Key(e.id, r) for e in entities.load() for r in pictures.INDEXED[e.kind] if pictures.has(e.id, r)]
 
 
 def table() -> list[Row]:
     """Every pair of `PAIRS`, on test entities and on all, from the vectors that ship."""
-    return [row for split in ("test", None) for row in measure(PAIRS, None, split=split)]  # type: ignore[arg-type]
+    return [*measure(PAIRS, None, split="test"), *measure(PAIRS, None, split=None)]
 
 
 def measure(pairs: Sequence[Pair], embed: Embed | None, *, split: Split | None) -> list[Row]:
     """Rows for these pairs. `embed` None: use the shipped vectors."""
     index = indexed_keys()
     index_vectors = _vectors(index, embed)
-    owners = np.array([entity for entity, _ in index])
+    owners = np.array([key.entity for key in index])
     rows = []
     for pair in pairs:
-        asked = [(e.id, pair.query) for e in entities.select(kind=pair.kind, split=split) if pictures.has(e.id, pair.query)]
-        ranks = _ranks(_vectors(asked, embed) @ index_vectors.T, owners, [entity for entity, _ in asked])
+        asked = queries(pair, split)
+        ranks = _ranks(_vectors(asked, embed) @ index_vectors.T, owners, [key.entity for key in asked])
         low, high = _interval(ranks == 0)
         rows.append(
             Row(
                 kind=pair.kind,
                 query=pair.query,
+                view=pair.view,
                 index=pictures.INDEXED[pair.kind],
                 split=split,
                 n=len(asked),
@@ -119,11 +165,17 @@ def measure(pairs: Sequence[Pair], embed: Embed | None, *, split: Split | None) 
     return rows
 
 
-def _vectors(keys: list[tuple[str, str]], embed: Embed | None) -> np.ndarray:
+def queries(pair: Pair, split: Split | None) -> list[Key]:
+    """The pictures a pair asks with."""
+    asked = entities.select(kind=pair.kind, split=split)
+    return [Key(e.id, pair.query, pair.view) for e in asked if pictures.has(e.id, pair.query)]
+
+
+def _vectors(keys: list[Key], embed: Embed | None) -> np.ndarray:
     if embed is not None:
-        return embed([pictures.load(*key) for key in keys])
+        return embed([key.picture() for key in keys])
     known = shipped()
-    return np.stack([known[f"{entity} {rendition}"] for entity, rendition in keys])
+    return np.stack([known[str(key)] for key in keys])
 
 
 def _ranks(likeness: np.ndarray, owners: np.ndarray, wanted: list[str]) -> np.ndarray:
@@ -144,16 +196,25 @@ def _interval(hits: np.ndarray) -> tuple[float, float]:
 
 def write_vectors() -> None:
     """Embed every indexed picture and every query of the table with the weights that ship."""
-    queries = [(e.id, p.query) for p in PAIRS for e in entities.select(kind=p.kind) if pictures.has(e.id, p.query)]
-    keys = [*indexed_keys(), *queries]
-    vectors = network.embed([pictures.load(*key) for key in keys]).astype(np.float16)
+    keys = [*indexed_keys(), *(key for pair in PAIRS for key in queries(pair, None))]
     np.savez_compressed(
         VECTORS,
-        keys=np.array([f"{entity} {rendition}" for entity, rendition in keys]),
-        vectors=vectors,
+        keys=np.array([str(key) for key in keys]),
+        vectors=network.embed([key.picture() for key in keys]).astype(np.float16),
         fingerprint=np.array(network.fingerprint()),
     )
     shipped.cache_clear()
+
+
+def render(rows: Sequence[Row]) -> str:
+    """The table as Markdown."""
+    lines = ["| queries | seen as | index | entities | n | R@1 (95 %) | R@5 |", "|---|---|---|---|---|---|---|"]
+    lines += [
+        f"| {r.kind}s, {r.query} | {r.view} | {' + '.join(r.index)} | {r.split or 'all'} | {r.n} "
+        f"| {r.recall_at_1:.3f} ({r.low:.3f}-{r.high:.3f}) | {r.recall_at_5:.3f} |"
+        for r in rows
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
@@ -161,5 +222,4 @@ if __name__ == "__main__":
 
     if "--write" in sys.argv:
         write_vectors()
-    for row in table():
-        print(row)  # noqa: T201
+    print(render(table()))  # noqa: T201

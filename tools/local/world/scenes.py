@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from tools.local.world.entities import DATA
 from tools.local.world import pictures
+from tools.local.world.entities import DATA
 
 if TYPE_CHECKING:
     import numpy as np
@@ -189,9 +189,7 @@ def compose(
         top = round((cell // columns) * cell_h + GAP + rng.uniform(0, max(0.0, room_h - h)))
         items.append(Item(entity, rendition, (left, top, left + w, top + h)))
     texture = rng.choice(TEXTURES)
-    return Scene(
-        width, height, columns, rows, background, shade, texture, tuple(items), rng.getrandbits(32), augment
-    )
+    return Scene(width, height, columns, rows, background, shade, texture, tuple(items), rng.getrandbits(32), augment)
 
 
 def choose_background(cast: list[Pixels], rng: random.Random) -> tuple[str, RGB]:
@@ -249,11 +247,20 @@ def _by_order(
         return []
     rank, count = places.index(item.centre[axis]), len(places)
     first, last = sides
-    found = [f"the {ORDINALS[rank]} {noun} from the {first}", f"the {ORDINALS[count - 1 - rank]} {noun} from the {last}"]
+    found = [
+        f"the {ORDINALS[rank]} {noun} from the {first}",
+        f"the {ORDINALS[count - 1 - rank]} {noun} from the {last}",
+    ]
     if rank == 0:
-        found += [f"the {extremes[0]} {noun}", f"the {noun} on the far {first}" if axis == 0 else f"the {noun} at the top"]
+        found += [
+            f"the {extremes[0]} {noun}",
+            f"the {noun} on the far {first}" if axis == 0 else f"the {noun} at the top",
+        ]
     if rank == count - 1:
-        found += [f"the {extremes[1]} {noun}", f"the {noun} on the far {last}" if axis == 0 else f"the {noun} at the bottom"]
+        found += [
+            f"the {extremes[1]} {noun}",
+            f"the {noun} on the far {last}" if axis == 0 else f"the {noun} at the bottom",
+        ]
     if count == 3 and rank == 1:
         found.append(f"the {noun} in the middle")
     return found

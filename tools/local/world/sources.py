@@ -118,9 +118,7 @@ class Iconify:
                 if target["parent"] in known:
                     candidates.append(alias)
         # EmojiOne says "flag-for-kenya" where the others say "flag-kenya"
-        candidates += [
-            f"flag-for-{c.removeprefix('flag-')}" for c in candidates if c and c.startswith("flag-")
-        ]
+        candidates += [f"flag-for-{c.removeprefix('flag-')}" for c in candidates if c and c.startswith("flag-")]
         return next((c for c in candidates if c in self._icons or c in self._aliases), None)
 
     def svg(self, name: str) -> str:

@@ -286,7 +286,9 @@ class _Maker:
         augment = self.split == "train" and not plain and self.rng.random() < 0.6
         return scenes.compose([(entity.id, self.rng.choice(options))], self.rng, augment=augment, scale=(0.5, 1.0))
 
-    def _group(self, entity: Entity | None, count: int, *, any_artist: bool = False, plain: bool = False) -> tuple[Scene, int]:
+    def _group(
+        self, entity: Entity | None, count: int, *, any_artist: bool = False, plain: bool = False
+    ) -> tuple[Scene, int]:
         """A scene of `count` items with `entity` at a random place, and that place."""
         share = self.rng.choice((0.25, 0.5, 0.75))
         others: list[Entity] = []
@@ -426,7 +428,9 @@ class _Maker:
             yield task
 
     def _visible(self) -> Iterator[WorldTask | None]:
-        for relation in _deck(("count_items", "count_flags", "count_things", "background", "main_colour", "kind_at"), self.rng):
+        for relation in _deck(
+            ("count_items", "count_flags", "count_things", "background", "main_colour", "kind_at"), self.rng
+        ):
             yield self._seen(relation)
 
     def _seen(self, relation: str) -> WorldTask | None:
