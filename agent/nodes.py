@@ -118,10 +118,17 @@ async def think(state: AgentState, backends: Backends) -> Update:
     tokens = _tokens(reply)
     action = backends.dialect.parse(text, usage.spent(turns, state["started"], tokens))
     record = Turn(
-        node="reason", turn=number, seconds=seconds, price=float(reply.response_metadata.get("price", 0.0)), text=text,
-        thought=backends.dialect.thought(text) or str(reply.additional_kwargs.get("reasoning_content", "")), action=actions.dump(action), tokens_in=tokens[0], tokens_out=tokens[1],
+        node="reason",
+        turn=number,
+        seconds=seconds,
+        price=float(reply.response_metadata.get("price", 0.0)),
+        text=text,
+        thought=backends.dialect.thought(text) or str(reply.additional_kwargs.get("reasoning_content", "")),
+        action=actions.dump(action),
+        tokens_in=tokens[0],
+        tokens_out=tokens[1],
         error=None,
-    )  # fmt: skip
+    )
     return {"dialogue": [reply], "turns": [record], "action": record["action"]}
 
 

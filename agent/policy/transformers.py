@@ -65,6 +65,7 @@ class TransformersPolicy(BaseChatModel):
     _renderer: Renderer | None = PrivateAttr(default=None)
     _lock: Any = PrivateAttr(default_factory=threading.RLock)
     _queues: dict[int, list[_Waiting]] = PrivateAttr(default_factory=dict)
+    _drains: set[asyncio.Task[None]] = PrivateAttr(default_factory=set)
 
     @property
     def _llm_type(self) -> str:
@@ -174,7 +175,10 @@ class TransformersPolicy(BaseChatModel):
         queue = self._queues.setdefault(id(loop), [])
         queue.append(waiting)
         if len(queue) == 1:
-            loop.create_task(self._drain(queue))
+            drain = loop.create_task(self._drain(queue))
+            # the loop itself keeps only a weak reference to a task
+            self._drains.add(drain)
+            drain.add_done_callback(self._drains.discard)
         return self._result(rendered, await waiting.future)
 
     async def _drain(self, queue: list[_Waiting]) -> None:

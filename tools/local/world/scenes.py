@@ -13,6 +13,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from tools.local.world import pictures
@@ -243,7 +244,7 @@ def _by_order(
     item: Item, others: list[Item], noun: str, axis: int, sides: tuple[str, str], extremes: tuple[str, str]
 ) -> list[str]:
     places = sorted(o.centre[axis] for o in others)
-    if any(b - a < APART for a, b in zip(places, places[1:], strict=False)):
+    if any(b - a < APART for a, b in pairwise(places)):
         return []
     rank, count = places.index(item.centre[axis]), len(places)
     first, last = sides
