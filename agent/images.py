@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import builtins
 import hashlib
 import io
 import re
@@ -199,7 +200,7 @@ class ImageStore:
         data = self.bytes(identity)
         return _record(identity, self.open(identity), _mime_type_if_plain(data) or "image/png")
 
-    def view(self, identity: str, max_pixels: int) -> tuple[bytes, str]:
+    def view(self, identity: str, max_pixels: int) -> tuple[builtins.bytes, str]:
         """Encoded bytes for the policy and their type: at most `max_pixels`, without metadata such as a location."""
         data = self.bytes(identity)
         with Image.open(io.BytesIO(data)) as header:

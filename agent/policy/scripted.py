@@ -23,7 +23,7 @@ class ScriptedPolicy(BaseChatModel):
     """The messages of every call, for tests to look at."""
 
     def __init__(self, turns: Script = (), **fields: Any) -> None:
-        super().__init__(turns=turns if callable(turns) else list(turns), **fields)
+        super().__init__(**{"turns": turns if callable(turns) else list(turns), **fields})
 
     @property
     def _llm_type(self) -> str:

@@ -1,0 +1,195 @@
+"""`langgraph dev` as Studio uses it: offline, on a free port, with a picture in the input."""
+
+import base64
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+POLICY = '''
+from agent.policy.scripted import ScriptedPolicy
+
+
+class Policy(ScriptedPolicy):
+    """Searches with a region, then answers; every run starts anew."""
+
+    model: str = ""
+    temperature: float = 0.0
+
+    def __init__(self, **fields):
+        def turn(messages):
+            if len(messages) == 1:
+                return "<reason>Unknown.</reason><img_search>the left half</img_search>"
+            return "<answer>" + ("picture seen" if messages[0].content[0].get("base64") else "blind") + "</answer>"
+
+        super().__init__(turn, **fields)
+'''
+CONFIG = """
+policy: {kind: "studio_policy:Policy"}
+tools:
+  text_search: {use: "agent.testing:FixedText"}
+  image_search: {use: "agent.testing:FixedImage"}
+  locate: {use: "agent.testing:FixedLocator"}
+"""
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """The development server, started with the repository's own langgraph.json."""
+    pytest.importorskip("langgraph_api", reason="needs lensgraph[studio]")
+    folder = tmp_path_factory.mktemp("studio")
+    (folder / "studio_policy.py").write_text(POLICY)
+    (folder / "config.yaml").write_text(CONFIG)
+    (folder / "langgraph.json").write_text(
+        json.dumps(
+            {
+                **json.loads((repository / "langgraph.json").read_text()),
+                "dependencies": [str(repository)],
+                "graphs": {
+                    name: {**spec, "path": str(repository / spec["path"])}
+                    for name, spec in json.loads((repository / "langgraph.json").read_text())["graphs"].items()
+                },
+            }
+        )
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environ = {
+        **os.environ,
+        "LANGSMITH_TRACING": "false",
+        "LENSGRAPH_CONFIG": str(folder / "config.yaml"),
+        "PYTHONPATH": str(folder),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    command = ["langgraph", "dev", "--no-browser", "--no-reload", "--port", str(port)]
+    log = (folder / "log.txt").open("w")
+    process = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+            for _ in range(240):
+                try:
+                    client.get("/ok").raise_for_status()
+                    break
+                except httpx.HTTPError:
+                    assert process.poll() is None, (folder / "log.txt").read_text()
+                    time.sleep(0.25)
+            yield client
+    finally:
+        process.terminate()
+        process.wait(30)
+        log.close()
+
+
+def picture() -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48), "teal").save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def assistant(server: httpx.Client, graph: str) -> str:
+    found = server.post("/assistants/search", json={"graph_id": graph}).raise_for_status().json()
+    return found[0]["assistant_id"]
+
+
+def stream(server: httpx.Client, graph: str, given: dict[str, Any], **body: Any) -> list[tuple[str, Any]]:
+    """Run a graph without a thread and return its events."""
+    events: list[tuple[str, Any]] = []
+    payload = {"assistant_id": graph, "input": given, "stream_mode": ["updates", "values"], **body}
+    with server.stream("POST", "/runs/stream", json=payload) as response:
+        response.raise_for_status()
+        name = ""
+        for line in response.iter_lines():
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                events.append((name, json.loads(line.removeprefix("data: "))))
+    return events
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "image", "base64": picture(), "mime_type": "image/png"},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture()}"}},
+    ],
+)
+def test_a_run_with_a_picture_streams_every_node_and_ends_in_the_answer(
+    server: httpx.Client, block: dict[str, Any]
+) -> None:
+    message = {"role": "user", "content": [block, {"type": "text", "text": "What is this?"}]}
+    events = stream(server, "search_agent", {"messages": [message]})
+    assert [data for name, data in events if name == "error"] == []
+    nodes = [node for name, data in events if name == "updates" for node in data]
+    assert nodes == ["receive", "reason", "crop", "image_search", "reason", "answer"]
+    last = [data for name, data in events if name == "values"][-1]
+    assert (last["answer"], last["stop_reason"]) == ("picture seen", "answered")
+    assert last["messages"][-1]["content"] == "picture seen"
+    assert picture() not in json.dumps(last), "the state holds ids, not pictures"
+
+
+def test_a_question_with_its_pictures_is_the_other_input_form(server: httpx.Client) -> None:
+    given = {"question": "What is this?", "images": [f"data:image/png;base64,{picture()}"]}
+    events = stream(server, "search_agent", given, context={"max_image_searches": 0, "lenient": True})
+    last = [data for name, data in events if name == "values"][-1]
+    assert last["usage"]["searches"] == {"image": 0, "text": 0}
+    assert last["answer"] == "picture seen"
+
+
+@pytest.mark.parametrize(
+    ("graph", "nodes"),
+    [
+        ("direct", ["receive", "reason", "answer"]),
+        ("rag", ["receive", "image_search", "query", "text_search", "conclude", "answer"]),
+    ],
+)
+def test_the_baselines_run_too(server: httpx.Client, graph: str, nodes: list[str]) -> None:
+    given = {"question": "What is this?", "images": [f"data:image/png;base64,{picture()}"]}
+    events = stream(server, graph, given)
+    assert [node for name, data in events if name == "updates" for node in data] == nodes
+
+
+def test_a_wrong_setting_is_refused_with_its_name(server: httpx.Client) -> None:
+    events = stream(server, "direct", {"question": "?"}, context={"max_turns": 0})
+    assert "max_turns" in json.dumps([data for name, data in events if name == "error"])
+
+
+def test_schemas_list_the_input_and_the_settings_with_their_descriptions(server: httpx.Client) -> None:
+    schemas = server.get(f"/assistants/{assistant(server, 'search_agent')}/schemas").raise_for_status().json()
+    assert set(schemas["input_schema"]["properties"]) == {"messages", "question", "images"}
+    assert {"messages", "answer", "sources", "usage", "stop_reason"} <= set(schemas["output_schema"]["properties"])
+    settings = schemas["context_schema"]["properties"]
+    assert set(settings) == {
+        "policy", "dialect", "lenient", "max_turns", "max_image_searches", "max_text_searches",
+    }  # fmt: skip
+    assert all(setting["description"] for setting in settings.values())
+
+
+def test_the_drawing_has_exactly_the_legal_edges(server: httpx.Client) -> None:
+    drawn = server.get(f"/assistants/{assistant(server, 'search_agent')}/graph").raise_for_status().json()
+    edges = {(edge["source"], edge["target"]) for edge in drawn["edges"]}
+    assert edges == {
+        ("__start__", "receive"),
+        ("receive", "reason"),
+        ("reason", "crop"),
+        ("reason", "image_search"),
+        ("reason", "text_search"),
+        ("reason", "answer"),
+        ("crop", "image_search"),
+        ("crop", "reason"),
+        ("image_search", "reason"),
+        ("text_search", "reason"),
+        ("answer", "__end__"),
+    }
