@@ -56,8 +56,7 @@ def _forward(
             room = part.new_zeros(pictures * longest, *part.shape[1:])
             padded.append(room.index_copy(0, slot, part).reshape(pictures, longest, *part.shape[1:]))
         mask = valid[:, None, None, :]
-    out = functional.scaled_dot_product_attention(
-        *(part.transpose(1, 2) for part in padded), attn_mask=mask, scale=self.scaling
-    )
+    q, k, v = (part.transpose(1, 2) for part in padded)
+    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scaling)
     out = out.transpose(1, 2).reshape(pictures * longest, -1)
     return self.proj(out if slot is None else out.index_select(0, slot))
