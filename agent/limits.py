@@ -1,8 +1,9 @@
 """How much an episode may spend, how much it has spent, and why it ended.
 
-Order of the checks: the policy's turn is read first; a search is then held against its own kind, against all tool
-calls, against the turns left (the last turn may only answer), against tokens and at last against the clock. An answer
-is never over a limit. A search that fails has still been made and counts; so does a region that was not found.
+Order of the checks: the policy's turn is read first; a search is then held against the turns left (the last turn may
+only answer), tokens, the clock, its own kind and all tool calls. What ends the episode comes before what a dialect may
+only tell the policy, so that no policy is told anything that it has no turn left to read. An answer is never over a
+limit. A search that fails has still been made and counts; so does a region that was not found.
 """
 
 from __future__ import annotations
@@ -70,17 +71,17 @@ class Limits:
 
     def check(self, kind: Literal["image", "text", "crop"], counts: Counts) -> StopReason | None:
         """Why a tool call of this kind is not allowed now, or None if it is."""
-        own = {"image": (self.image, counts.image), "text": (self.text, counts.text), "crop": (None, 0)}[kind]
-        if own[0] is not None and own[1] >= own[0]:
-            return StopReason.SEARCH_LIMIT
-        if self.calls is not None and counts.image + counts.text + counts.crops >= self.calls:
-            return StopReason.SEARCH_LIMIT
         if counts.turns + 1 >= self.turns:
             return StopReason.TURN_LIMIT
         if self.tokens is not None and counts.tokens >= self.tokens:
             return StopReason.TOKEN_LIMIT
         if self.seconds is not None and counts.seconds >= self.seconds:
             return StopReason.TIME_LIMIT
+        own = {"image": (self.image, counts.image), "text": (self.text, counts.text), "crop": (None, 0)}[kind]
+        if own[0] is not None and own[1] >= own[0]:
+            return StopReason.SEARCH_LIMIT
+        if self.calls is not None and counts.image + counts.text + counts.crops >= self.calls:
+            return StopReason.SEARCH_LIMIT
         return None
 
     def with_(self, **changes: int | float | None) -> Limits:

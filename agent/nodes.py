@@ -50,8 +50,14 @@ async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Liter
     """Take the question in: pictures go to the store, the dialogue gets its opening turn."""
     backends = await backends_of(runtime.context)
     update = await take_question(state, backends)
-    opening = backends.dialect.first(update["asked"], [p["id"] for p in update["pictures"]])
+    opening = backends.dialect.first(update["asked"], unseen(update["pictures"], state))
     return Command(goto="reason", update={**update, "dialogue": opening})
+
+
+def unseen(pictures: list[Picture], state: AgentState) -> list[str]:
+    """Ids of the pictures that the dialogue does not show yet: a follow-up repeats none."""
+    seen = {block["id"] for message in state.get("dialogue") or [] for block in _image_blocks(message)}
+    return [picture["id"] for picture in pictures if picture["id"] not in seen]
 
 
 async def take_question(state: AgentState, backends: Backends) -> Update:

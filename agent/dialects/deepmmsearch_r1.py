@@ -24,7 +24,7 @@ class DeepMMSearchR1(Dialect):
     """Strict reading: the action is the tag pair that ends the stripped turn."""
 
     name: ClassVar[str] = "deepmmsearch_r1"
-    default_limits: ClassVar[Limits] = Limits(image=1, calls=10, turns=11, tokens=8192)
+    default_limits: ClassVar[Limits] = Limits(image=1, calls=10, turns=12, tokens=8192)
     image_hits: ClassVar[int] = 5
     text_hits: ClassVar[int] = 5
     snippet_chars: ClassVar[int] = 1200
