@@ -197,3 +197,44 @@ def test_the_typed_results_keep_their_fields() -> None:
     assert list(LocateResult.model_fields) == ["expression", "regions", "error", "seconds", "price"]
     assert list(Region.model_fields) == ["box", "score", "label"]
     assert list(ToolError.model_fields) == ["reason", "message"]
+
+
+def test_the_graphs_keep_their_input_and_output() -> None:
+    from graphs import direct, rag, search_agent
+
+    for module in (search_agent, rag, direct):
+        assert set(module.graph.get_input_jsonschema()["properties"]) == {"messages", "question", "images"}
+        assert set(module.graph.get_output_jsonschema()["properties"]) == {
+            "messages",
+            "answer",
+            "sources",
+            "usage",
+            "stop_reason",
+        }
+        assert parameters(module.build) == ["checkpointer"]
+
+
+def test_a_run_keeps_its_options() -> None:
+    from agent.config import Config
+    from agent.context import Context
+
+    served = {"policy", "dialect", "lenient", "max_turns", "max_image_searches", "max_text_searches"}
+    live = {"text_search", "image_search", "locate", "store", "config"}
+    assert set(Context.model_fields) >= served | live
+    assert set(Config.model_fields) >= {"graph", "policy", "dialect", "tools", "limits", "images"}
+
+
+def test_the_records_that_training_reads_keep_their_fields() -> None:
+    from agent.state import EVERYTHING, Turn, Usage
+
+    assert {"dialogue", "turns", "pictures", "messages", "answer", "stop_reason"} <= set(EVERYTHING)
+    told = {"node", "turn", "seconds", "price", "text", "thought", "action", "query", "crop", "hits", "error"}
+    assert told <= set(Turn.__annotations__)
+    assert set(Usage.__annotations__) >= {"turns", "searches", "seconds", "price"}
+
+
+def test_tasks_and_their_match_keep_their_arguments() -> None:
+    from rl import match, tasks
+
+    assert parameters(tasks.load) == ["name", "limit", "family", "seed"]
+    assert parameters(match.match)[:3] == ["answer", "golds", "tolerance"]
