@@ -58,6 +58,9 @@ def fold(text: str) -> str:
     """The kinder normalisation: accents and hyphens do not matter, `&` is `and`, `St.` is `Saint`, `Mt.` is `Mount`."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     plain = plain.lower().replace("&", " and ").replace("ı", "i").replace("ł", "l").replace("ø", "o").replace("đ", "d")
+    # The sign of a number is its meaning: UTC+3 is not UTC-3.
+    plain = re.sub(r"\s*[-−](?=\d)", " minus ", plain)
+    plain = re.sub(r"\s*\+(?=\d)", " plus ", plain)
     plain = re.sub(r"[-‐‑‒–—/_]", " ", plain)
     plain = re.sub(r"\bst\.? (?=[a-z])", "saint ", plain)
     plain = re.sub(r"\bmt\.? (?=[a-z])", "mount ", plain)
@@ -91,7 +94,10 @@ def _equal(given: str, gold: str, tolerance: Tolerance) -> bool:
         return True
     measured = number(gold)
     if measured is None:
-        return bool(fold(gold)) and (fold(given) == fold(gold) or normalise(given) == normalise(gold))
+        if not fold(gold):
+            return False
+        signed = re.search(r"[-−+]\d", gold)
+        return fold(given) == fold(gold) or (not signed and normalise(given) == normalise(gold))
     found = number(given, tolerance.get("unit"))
     if found is None:
         return False

@@ -87,7 +87,8 @@ def _pictures() -> tuple[list[PictureRow], np.ndarray, str]:
     import numpy as np
 
     with np.load(DATA / "vectors.npz") as arrays:
-        place = {str(key): row for row, key in enumerate(arrays["keys"])}
+        # Keys read "entity artist view"; the index holds the plain drawings.
+        place = {str(key).removesuffix(" drawing"): row for row, key in enumerate(arrays["keys"])}
         vectors, made_by = arrays["vectors"].astype(np.float32), str(arrays["fingerprint"])
     keys = [
         (entity, rendition)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import colorsys
 import json
+import math
 import random
 from collections import Counter
 from dataclasses import dataclass
@@ -47,13 +48,16 @@ Texture = Literal["plain", "gradient", "noise", "checks", "stripes"]
 TEXTURES: tuple[Texture, ...] = ("plain", "plain", "plain", "gradient", "noise", "checks", "stripes")
 
 CANVASES: dict[int, tuple[tuple[int, int, int, int], ...]] = {
-    1: ((224, 224, 1, 1), (196, 196, 1, 1), (252, 196, 1, 1), (168, 168, 1, 1), (280, 196, 1, 1), (196, 252, 1, 1)),
+    1: (
+        (140, 140, 1, 1), (168, 168, 1, 1), (196, 196, 1, 1), (224, 224, 1, 1), (168, 140, 1, 1), (196, 140, 1, 1),
+        (224, 168, 1, 1), (252, 196, 1, 1), (224, 196, 1, 1), (140, 168, 1, 1), (168, 224, 1, 1), (196, 224, 1, 1),
+    ),
     2: ((280, 168, 2, 1), (252, 140, 2, 1), (280, 196, 2, 1), (168, 280, 1, 2)),
     3: ((336, 140, 3, 1), (308, 168, 3, 1), (336, 168, 3, 1), (140, 336, 1, 3)),
     4: ((252, 224, 2, 2), (280, 224, 2, 2), (392, 140, 4, 1), (224, 224, 2, 2)),
     5: ((336, 224, 3, 2), (308, 224, 3, 2), (448, 112, 5, 1)),
     6: ((336, 224, 3, 2), (308, 224, 3, 2), (336, 252, 3, 2)),
-}
+}  # fmt: skip
 """Number of items -> (width, height, columns, rows). Sides are multiples of 28, one patch of the policy's eye."""
 
 
@@ -173,7 +177,14 @@ def compose(
 
     `scale` is the range of an item's size as a share of what its cell allows.
     """
-    width, height, columns, rows = rng.choice(CANVASES[len(cast)])
+    canvases = CANVASES[len(cast)]
+    if len(cast) == 1:
+        # Who shows one thing fills the frame with it.
+        alone = pixels()[f"{cast[0][1]}/{cast[0][0]}"]
+        ratio = alone.width / alone.height
+        nearest = sorted(canvases, key=lambda c: abs(math.log(c[0] / c[1] / ratio)))
+        canvases = tuple(nearest[:5])
+    width, height, columns, rows = rng.choice(canvases)
     background, shade = choose_background([pixels()[f"{rendition}/{entity}"] for entity, rendition in cast], rng)
     cells = list(range(columns * rows))
     # five items on a grid of six leave one cell empty, never a whole row

@@ -284,7 +284,7 @@ class _Maker:
     def _alone(self, entity: Entity, *, any_artist: bool = False, plain: bool = False) -> Scene:
         options = (_any_rendition if any_artist else _query_renditions)(self.split, entity)
         augment = self.split == "train" and not plain and self.rng.random() < 0.6
-        return scenes.compose([(entity.id, self.rng.choice(options))], self.rng, augment=augment, scale=(0.5, 1.0))
+        return scenes.compose([(entity.id, self.rng.choice(options))], self.rng, augment=augment, scale=(0.75, 1.0))
 
     def _group(
         self, entity: Entity | None, count: int, *, any_artist: bool = False, plain: bool = False
