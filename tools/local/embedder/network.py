@@ -1,14 +1,16 @@
 """A picture -> one unit vector, on a CPU, in milliseconds.
 
 The body is EfficientNet-Lite0; the head adds what pooling forgets, the layout of shapes and colours, which is most of a
-flag. Invariant: `embed` depends on the weights and on the pixels composited over `BACKDROP` only, and `fingerprint`
-changes whenever its result can, so that vectors made by one version are never compared with another's.
+flag. A picture on a plain background is read as its item (`cutout.lift`). Invariant: `embed` depends on the weights and
+on the pixels composited over `BACKDROP` only, and `fingerprint` changes whenever its result can, so that vectors made by
+one version are never compared with another's.
 Needs torch, numpy and Pillow; knows nothing of indexes or of the world.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -19,6 +21,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from tools.local.embedder.cutout import lift
 
 WEIGHTS = Path(__file__).parent / "weights.safetensors"
 SIDE = 112
@@ -121,9 +125,7 @@ def _shipped() -> Embedder:
 
 
 def letterbox(image: Image.Image, side: int = SIDE) -> np.ndarray:
-    """The picture centred on `BACKDROP`, uint8 (side, side, 3)."""
-    if image.mode != "RGBA":
-        image = image.convert("RGBA" if "transparency" in image.info or image.mode in ("LA", "PA") else "RGB")
+    """An RGB or RGBA picture centred on `BACKDROP`, uint8 (side, side, 3)."""
     room = side * (1 - 2 * MARGIN)
     scale = room / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -133,13 +135,35 @@ def letterbox(image: Image.Image, side: int = SIDE) -> np.ndarray:
     return np.asarray(canvas)
 
 
+def _with_alpha_or_without(image: Image.Image) -> Image.Image:
+    clear = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    return image.convert("RGBA" if clear else "RGB")
+
+
+def _readings(image: Image.Image) -> list[Image.Image]:
+    """The pictures whose vectors' mean stands for this one: itself, lifted off its background, or both when unsure."""
+    image = _with_alpha_or_without(image)
+    lifted = lift(image) if image.mode == "RGB" else None
+    if lifted is None:
+        return [image]
+    return [lifted.picture] if lifted.certain else [image, lifted.picture]
+
+
 def embed(images: Sequence[Image.Image], network: Embedder | None = None) -> np.ndarray:
     """Unit vectors, float32 (n, DIMENSION). No pictures give an empty array of the right width."""
-    network = network or _shipped()
+    readings = [_readings(image) for image in images]
+    raw = _forward([letterbox(reading) for of_one in readings for reading in of_one], network or _shipped())
+    ends = np.cumsum([0, *map(len, readings)])
+    vectors = np.zeros((len(images), DIMENSION), np.float32)
+    for i, (start, end) in enumerate(itertools.pairwise(ends)):
+        vectors[i] = raw[start:end].mean(0)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+def _forward(pixels: Sequence[np.ndarray], network: Embedder) -> np.ndarray:
     vectors = [np.zeros((0, DIMENSION), np.float32)]
-    for start in range(0, len(images), BATCH):
-        pixels = np.stack([letterbox(image) for image in images[start : start + BATCH]])
-        batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    for start in range(0, len(pixels), BATCH):
+        batch = torch.from_numpy(np.stack(pixels[start : start + BATCH])).permute(0, 3, 1, 2).float().div(127.5).sub(1)
         with torch.inference_mode():
             vectors.append(network(batch.contiguous(memory_format=torch.channels_last)).numpy())
     return np.concatenate(vectors)
@@ -149,5 +173,5 @@ def embed(images: Sequence[Image.Image], network: Embedder | None = None) -> np.
 def fingerprint() -> str:
     """Short hash of the weights that ship and of how pictures are laid out before them."""
     digest = hashlib.sha256(WEIGHTS.read_bytes())
-    digest.update(repr((SIDE, MARGIN, BACKDROP, DIMENSION, "bilinear")).encode())
+    digest.update(repr((SIDE, MARGIN, BACKDROP, DIMENSION, "bilinear, lifted")).encode())
     return digest.hexdigest()[:16]

@@ -105,7 +105,7 @@ def train(options: argparse.Namespace) -> None:
         part.requires_grad_(False)
     body = [p for part in (model.blocks, model.top) for p in part.parameters() if p.requires_grad]
     head = [p for part in (model.meaning, model.squeeze, model.layout, model.colour) for p in part.parameters()]
-    classifier = nn.Parameter(F.normalize(torch.randn(len(material.names), network.DIMENSION)).to(device))
+    classifier = nn.Parameter(prototypes(model, material, augment, device))
     groups = [{"params": body, "lr": BODY_RATE}, {"params": [*head, classifier], "lr": HEAD_RATE}]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -135,7 +135,19 @@ def train(options: argparse.Namespace) -> None:
             if (step + 1) % 200 == 0 or step + 1 == options.steps:
                 save(average, options.out)
                 line |= progress(options.out)
-            print(json.dumps(line), flush=True)  # noqa: T201
+            print(json.dumps(line), flush=True)
+
+
+@torch.no_grad()
+def prototypes(model: nn.Module, material: Material, augment: Augment, device: torch.device) -> Tensor:
+    """Where each class stands before training: the vector of its first picture."""
+    first = np.unique(material.label, return_index=True)[1]
+    vectors = []
+    for rows in np.array_split(first, len(first) // 64 + 1):
+        flag = torch.from_numpy(material.is_flag[material.label[rows]])
+        views = augment(torch.from_numpy(material.images[rows]), flag, False)
+        vectors.append(model(views.to(device, memory_format=torch.channels_last)))
+    return torch.cat(vectors)
 
 
 def contrastive(plain: Tensor, hard: Tensor) -> Tensor:
@@ -160,7 +172,7 @@ def progress(weights: Path) -> dict[str, float]:
     """R@1 of validation entities, between training artists: the only figure choices may be made on."""
     model = network.load(weights)
     rows = retrieval.measure(retrieval.PROGRESS, lambda images: network.embed(images, model), split="validation")
-    return {f"{row.kind} {row.query}": round(row.recall_at_1, 3) for row in rows}
+    return {f"{row.kind} {row.view}": round(row.recall_at_1, 3) for row in rows}
 
 
 if __name__ == "__main__":

@@ -17,18 +17,18 @@ import numpy as np
 from PIL import Image
 
 from tools.local.embedder import network
-from tools.local.world import entities, pictures, scenes
+from tools.local.world import entities, pictures
 from tools.local.world.entities import DATA, Kind, Split
 
 Embed = Callable[[Sequence[Image.Image]], np.ndarray]
 VECTORS = DATA / "vectors.npz"
 """Vectors of the indexed pictures and of the test queries, so that first use and tests embed nothing."""
 RESAMPLES = 2000
-SCENE_MARGIN = 6
+CUT_MARGIN = 8
 """What a region proposal leaves around an item, in pixels, when a query is cut out of a scene."""
 
 View = Literal["drawing", "scene", "cut"]
-"""The bare drawing; a whole scene with this one item; the item cut out of a scene of four, with `SCENE_MARGIN`."""
+"""The bare drawing; somewhere on a coloured canvas up to 1.8 times as wide; cut from one with `CUT_MARGIN` around it."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ PAIRS = (
     Pair("thing", "fluent_3d", "cut"),
     Pair("thing", "emojione"),
 )
-PROGRESS = (Pair("flag", "emojione"), Pair("thing", "emojione"))
+PROGRESS = tuple(Pair(kind, "emojione", view) for kind in ("flag", "thing") for view in ("drawing", "scene", "cut"))
 """What training may look at."""
 
 
@@ -97,13 +97,26 @@ class Key:
         if self.view == "drawing":
             return pictures.load(self.entity, self.rendition)
         chance = random.Random(str(self))
-        others = [] if self.view == "scene" else chance.sample(list(pictures.encoded(self.rendition)), 3)
-        scene = scenes.compose([(e, self.rendition) for e in (self.entity, *others)], chance)
-        if self.view == "scene":
-            return scene.render()
-        left, top, right, bottom = scene.items[0].box
-        grown = (left - SCENE_MARGIN, top - SCENE_MARGIN, right + SCENE_MARGIN, bottom + SCENE_MARGIN)
-        return scene.render().crop(grown)
+        drawing = pictures.load(self.entity, self.rendition)
+        shade = _unlike_edges(drawing, chance)
+        side = max(drawing.size)
+        if self.view == "cut":
+            size, place = (drawing.width + 2 * CUT_MARGIN, drawing.height + 2 * CUT_MARGIN), (CUT_MARGIN, CUT_MARGIN)
+        else:
+            size = (round(side * chance.uniform(1.2, 1.8)), round(side * chance.uniform(1.2, 1.8)))
+            place = (chance.randint(0, size[0] - drawing.width), chance.randint(0, size[1] - drawing.height))
+        scene = Image.new("RGB", size, shade)
+        scene.paste(drawing, place, drawing)
+        return scene
+
+
+def _unlike_edges(drawing: Image.Image, chance: random.Random) -> tuple[int, int, int]:
+    """A background colour that the drawing's outline does not blend into."""
+    seen = np.asarray(drawing.resize((24, 24))).astype(int)
+    colours = seen[seen[..., 3] > 128][:, :3]
+    shades = [tuple(chance.randint(0, 255) for _ in range(3)) for _ in range(12)]
+    best = max(shades, key=lambda shade: np.abs(colours - shade).sum(1).min())
+    return best[0], best[1], best[2]
 
 
 @cache
