@@ -79,7 +79,7 @@ async def demonstrate(task: WorldTask, workflow: str, config: Config) -> tuple[D
     context = Context(policy=oracle, dialect=dialect, store=store, config=config)
     state = {"question": task.question, "images": [task.render()]}
     final: dict[str, Any] = {}
-    async for final in GRAPHS[workflow].astream(state, context=context, stream_mode="values"):  # noqa: B007
+    async for final in GRAPHS[workflow].astream(state, context=context, stream_mode="values"):
         pass
     crops = [turn["crop"] for turn in final["turns"] if turn.get("crop")]
     known = {final["pictures"][0]["id"]: 0} | {crop["id"]: n for n, crop in enumerate(crops, 1)}

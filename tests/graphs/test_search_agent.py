@@ -379,7 +379,7 @@ async def test_a_message_with_a_picture_leaves_the_state_as_an_id() -> None:
     given = {"messages": [HumanMessage([block, {"type": "text", "text": "When?"}], id="m1")]}
     context = testing.context([ANSWER])
     result = await search_agent.graph.ainvoke(given, context=context)
-    assert [message.id for message in result["messages"]][0] == "m1"
+    assert result["messages"][0].id == "m1"
     assert len(result["messages"]) == 2
     assert set(result["messages"][0].content[0]) == {"type", "id"}
 
