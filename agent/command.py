@@ -19,6 +19,7 @@ from agent import config as configuration
 from agent.config import Config
 from agent.errors import UserError
 from tools import guard
+from tools.results import ToolFailure
 
 if TYPE_CHECKING:
     from agent.context import Context
@@ -30,7 +31,7 @@ ANSWERED, GAVE_UP = 0, 1
 def ask(picture: str, question: str, config_file: str | None, settings: list[str], *, as_json: bool) -> int:
     """Answer on stdout; the return value is the exit code."""
     config = configuration.load(config_file, settings)
-    _check(picture, question, config)
+    data = _read(picture, question, config)
     if not sys.warnoptions:  # warnings are for programmers, and `-W` brings them back
         warnings.simplefilter("ignore")
     with ThreadPoolExecutor() as pool:
@@ -38,7 +39,7 @@ def ask(picture: str, question: str, config_file: str | None, settings: list[str
     from agent.show import Show
 
     show = None if as_json else Show(picture)
-    result = asyncio.run(_run(graph, context, {"question": question, "images": [picture]}, show))
+    result = asyncio.run(_run(graph, context, {"question": question, "images": [data]}, show))
     if show is not None:
         show.end(result)
     else:
@@ -48,20 +49,22 @@ def ask(picture: str, question: str, config_file: str | None, settings: list[str
     return ANSWERED if result["stop_reason"] == "answered" else GAVE_UP
 
 
-def _check(picture: str, question: str, config: Config) -> None:
-    """What the graph would refuse too, but only after the heavy imports."""
+def _read(picture: str, question: str, config: Config) -> bytes:
+    """The picture's bytes, checked: the graph would refuse them too, but only after the heavy imports."""
     if len(question) > config.limits.question_chars:
         raise UserError(
             f"the question has {len(question):,} characters, the limit is {config.limits.question_chars:,} "
             "(limits.question_chars); shorten it"
         )
-    if picture.lower().startswith(("http://", "https://")):
-        return
     try:
-        data, name = guard.image_bytes(picture)
+        if picture.lower().startswith(("http://", "https://")):
+            data, name = asyncio.run(guard.fetch(picture)), picture[:120]
+        else:
+            data, name = guard.image_bytes(picture)
         guard.open_image(data, name=name, max_pixels=config.images.max_pixels)
-    except guard.Refused as error:
+    except ToolFailure as error:
         raise UserError(str(error)) from error
+    return data
 
 
 def _load(config: Config, pool: ThreadPoolExecutor) -> tuple[Context, Any]:

@@ -15,15 +15,22 @@ Script = Sequence[str] | Callable[[list[BaseMessage]], str]
 
 
 class ScriptedPolicy(BaseChatModel):
-    """`ScriptedPolicy(turns=["<text_search>q</text_search>", "<answer>a</answer>"])`, or a function of the messages."""
+    """`ScriptedPolicy(["<text_search>q</text_search>", "<answer>a</answer>"])`, or a function of the messages.
+
+    Which turn is next is read from the dialogue, so one script serves any number of runs at once.
+    """
 
     turns: Any = Field(default_factory=list)
-    """The texts, one a call, or a function that writes the next turn from the messages."""
+    """The texts in order, or a function that writes the next turn from the messages."""
+    model: str = "script"
+    """Ignored: a configured policy is given one."""
+    temperature: float = 0.0
+    """Ignored: a configured policy is given one."""
     seen: list[list[BaseMessage]] = Field(default_factory=list)
     """The messages of every call, for tests to look at."""
 
     def __init__(self, turns: Script = (), **fields: Any) -> None:
-        super().__init__(**{"turns": turns if callable(turns) else list(turns), **fields})
+        super().__init__(turns=turns if callable(turns) else list(turns), **fields)
 
     @property
     def _llm_type(self) -> str:
@@ -37,10 +44,11 @@ class ScriptedPolicy(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         self.seen.append(list(messages))
+        said = sum(isinstance(message, AIMessage) for message in messages)
         if callable(self.turns):
             text = self.turns(messages)
-        elif len(self.seen) <= len(self.turns):
-            text = self.turns[len(self.seen) - 1]
+        elif said < len(self.turns):
+            text = self.turns[said]
         else:
-            raise IndexError(f"the script has {len(self.turns)} turns, and turn {len(self.seen)} was asked for")
+            raise IndexError(f"the script has {len(self.turns)} turns, and turn {said + 1} was asked for")
         return ChatResult(generations=[ChatGeneration(message=AIMessage(text))])

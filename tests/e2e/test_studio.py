@@ -23,9 +23,6 @@ from agent.policy.scripted import ScriptedPolicy
 class Policy(ScriptedPolicy):
     """Searches with a region, then answers; every run starts anew."""
 
-    model: str = ""
-    temperature: float = 0.0
-
     def __init__(self, **fields):
         def turn(messages):
             if len(messages) == 1:

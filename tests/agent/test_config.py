@@ -1,0 +1,77 @@
+"""Settings: where they come from, which wins, and that each says what it means."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from agent.__main__ import main
+from agent.config import Config, ConfigError, load, render
+
+
+def test_defaults_are_the_embedded_world_and_the_pocket_policy() -> None:
+    config = load(environ={})
+    assert (config.policy.kind, config.policy.model) == ("transformers", "pocket")
+    assert (config.dialect.name, config.tools.text_search.use) == ("compact", "local")
+
+
+def test_a_later_source_wins(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("policy: {model: from-yaml, temperature: 0.5}\nlimits: {turns: 3}\n")
+    environ = {"LENSGRAPH_POLICY__MODEL": "from-environment", "LENSGRAPH_LIMITS__TURNS": "4"}
+    config = load(path, ["limits.turns=5"], environ)
+    assert (config.policy.temperature, config.policy.model, config.limits.turns) == (0.5, "from-environment", 5)
+
+
+def test_the_environment_may_name_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("policy: {model: m}")
+    assert load(environ={"LENSGRAPH_CONFIG": str(path)}).policy.model == "m"
+
+
+def test_other_variables_of_the_package_are_left_alone() -> None:
+    assert load(environ={"LENSGRAPH_HOME": "/x", "PATH": "/bin"}) == Config()
+
+
+def test_values_have_their_yaml_type() -> None:
+    config = load(overrides=["dialect.lenient=true", "images.folder=null", 'policy.options={"a": [1, x]}'], environ={})
+    assert (config.dialect.lenient, config.images.folder, config.policy.options) == (True, None, {"a": [1, "x"]})
+
+
+def test_a_tool_takes_its_providers_options() -> None:
+    config = load(overrides=["tools.text_search=local", "tools.text_search.k=3"], environ={})
+    assert config.tools.text_search.model_dump() == {"use": "local", "k": 3}
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").touch()
+    assert load(tmp_path / "a.yaml", environ={}) == Config()
+
+
+def test_an_error_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(overrides=["policy.options=" + "x" * 500], environ={})
+    assert len(str(caught.value)) < 250
+
+
+def test_what_config_prints_is_what_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "limits.turns=4", "tools.locate.use=grounding_dino", "tools.locate.device=cpu"]) == 0
+    printed = capsys.readouterr().out
+    path = tmp_path / "printed.yaml"
+    path.write_text(printed)
+    config = load(path, environ={})
+    assert config.limits.turns == 4
+    assert config.tools.locate.model_dump() == {"use": "grounding_dino", "device": "cpu"}
+    assert render(config) == printed
+    assert yaml.safe_load(render(Config())) == Config().model_dump()
+
+
+def test_every_setting_says_what_it_means() -> None:
+    def walk(section: type[BaseModel], path: str) -> None:
+        for name, field in section.model_fields.items():
+            assert field.description, f"{path}{name}"
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                walk(field.annotation, f"{path}{name}.")
+
+    walk(Config, "")
