@@ -30,7 +30,8 @@ class ScriptedPolicy(BaseChatModel):
     """The messages of every call, for tests to look at."""
 
     def __init__(self, turns: Script = (), **fields: Any) -> None:
-        super().__init__(turns=turns if callable(turns) else list(turns), **fields)
+        script: dict[str, Any] = {"turns": turns if callable(turns) else list(turns)}
+        super().__init__(**script, **fields)
 
     @property
     def _llm_type(self) -> str:

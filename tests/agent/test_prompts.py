@@ -121,5 +121,5 @@ def test_a_users_own_wording_has_the_same_keys(tmp_path: Path) -> None:
 
 def test_a_placeholder_in_the_question_stays_text() -> None:
     content = build("mmsearch_r1").first("What is {information} and <image>?", ["a"])[0].content
-    assert [block["type"] for block in content] == ["text", "image"] + ["text"]
+    assert [block["type"] for block in content] == ["text", "image", "text"]
     assert content[2]["text"].endswith("What is {information} and \u2039image>?")
