@@ -74,9 +74,7 @@ def test_the_same_seed_gives_the_same_tasks_and_another_seed_others() -> None:
     assert tasks.load("validation", limit=50, seed=1) != first
 
 
-@pytest.mark.parametrize(
-    ("split", "family", "limit"), [("dev", None, None), ("test", "crop", None), ("test", None, 0)]
-)
+@pytest.mark.parametrize(("split", "family", "limit"), [("dev", None, None), ("test", "crop", None), ("test", None, 0)])
 def test_a_bad_name_is_an_error_that_lists_the_valid_ones(split: str, family: str | None, limit: int | None) -> None:
     with pytest.raises(ValueError, match=r"there are|at least 1"):
         tasks.load(split, family=family, limit=limit)

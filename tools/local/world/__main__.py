@@ -1,9 +1,9 @@
 """The embedded world from the command line.
 
-    python -m tools.local.world card [--all] [--out FILE]   print counts, splits, licences and retrieval figures
-    python -m tools.local.world index                       build the index now and print its folder
-    python -m tools.local.world verify                      find again which lay wordings mislead the engine
-    python -m tools.local.world build                       remake the pictures from their packages
+python -m tools.local.world card [--all] [--out FILE]   print counts, splits, licences and retrieval figures
+python -m tools.local.world index                       build the index now and print its folder
+python -m tools.local.world verify                      find again which lay wordings mislead the engine
+python -m tools.local.world build                       remake the pictures from their packages
 """
 
 from __future__ import annotations

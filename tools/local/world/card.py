@@ -199,7 +199,12 @@ def licences() -> str:
     packages = _table(
         ("package", "version", "used for", "licence"),
         [
-            [pages.FACTBOOK, pages.PINNED[pages.FACTBOOK], "country pages", "text: public domain (US government); package: MIT"],
+            [
+                pages.FACTBOOK,
+                pages.PINNED[pages.FACTBOOK],
+                "country pages",
+                "text: public domain (US government); package: MIT",
+            ],
             [pages.LEADS, pages.PINNED[pages.LEADS], "Wikipedia leads", "text: CC-BY-SA-4.0; its GPL code is not used"],
         ],
     )

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
+
+
 def fingerprint() -> str:
     """Changes when anything that decides the index's content does."""
     digest = hashlib.sha256(store.FORMAT.encode())

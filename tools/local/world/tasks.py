@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -181,18 +182,14 @@ def _any_rendition(split: Split, entity: Entity) -> list[str]:
     return [*_query_renditions(split, entity), *found]
 
 
-THING_NOUNS = {
-    "Animals & Nature": "animal",
-    "Food & Drink": "food",
-    "Travel & Places": "place",
-    "Activities": "object",
-    "Objects": "object",
-}
 _PLANTS = frozenset(
     "1F331 1F332 1F333 1F334 1F335 1F337 1F338 1F339 1F33A 1F33B 1F33C 1F33E 1F33F 1F340 1F341 1F342 1F343 1F344 "
     "1F490 1F940 1FAB4 1FAB7 1FABB 1F3F5 2618 1F384".split()
 )
 _NO_ANIMAL = frozenset("1F43E 1FAB6 1FABD 1F578 1F41A 1FAB8 1FAB9 1FABA 1F4AE 1F9A0 1FABE 1FABC".split())
+_NO_FOOD = re.compile(
+    r"\b(chopsticks|fork|spoon|knife|plate|jar|amphora|glass(es)?|cup|mugs?|bottle|cocktail|drink|tea(pot)?|mate|ice)\b"
+)
 _VEHICLES = frozenset(
     "1F680 1F681 1F682 1F683 1F685 1F686 1F687 1F68A 1F68C 1F68E 1F690 1F691 1F692 1F693 1F695 1F697 1F699 1F69A 1F69B "
     "1F69C 1F69D 1F69E 1F69F 1F6A0 1F6A1 1F6A2 1F6A4 1F6B2 1F6F3 1F6F4 1F6F5 1F6F6 1F6F8 1F6F9 1F6FA 1F6FB 1F6E5 1F6E9 "
@@ -218,13 +215,8 @@ def sort_of(entity: Entity) -> str | None:
     if entity.group == "Animals & Nature":
         return None if point in _NO_ANIMAL else "animal"
     if entity.group == "Food & Drink":
-        return None if re_utensil(entity) else "food"
+        return None if _NO_FOOD.search(entity.name) else "food"
     return "object" if entity.group == "Objects" else None
-
-
-def re_utensil(entity: Entity) -> bool:
-    """Whether an entity of the food group is a tool for eating."""
-    return any(word in entity.name for word in ("chopstick", "fork", "spoon", "knife", "plate", "jar", "amphora"))
 
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
@@ -271,8 +263,7 @@ class _Maker:
         if entity is not None and entity.kind == "flag":
             frame = self._frame(phrasings.COUNTRY_CROP_FRAMES if target else phrasings.COUNTRY_FRAMES)
         elif entity is not None:
-            sort = sort_of(entity) or THING_NOUNS.get(entity.group or "", "thing")
-            noun = {"building": "place"}.get(sort, sort)
+            noun = sort_of(entity) or "thing"
             frame = "{T}" if target else self._frame(phrasings.THING_FRAMES).replace("{N}", noun)
         else:
             frame = ""
@@ -451,7 +442,7 @@ class _Maker:
             return self._task(phrasing, picture, [sort], target=self.rng.choice(options))
         flags = sum(item.is_flag for item in picture.items)
         number = {"count_items": count, "count_flags": flags, "count_things": count - flags}[relation]
-        return self._task(phrasing, picture, [str(number), NUMBERS[number]])
+        return self._task(phrasing, picture, [str(number), NUMBERS[number], *(["none"] if number == 0 else [])])
 
     def _colour(self, phrasing: Phrasing) -> WorldTask | None:
         picture, place = self._group(None, self.rng.choice((1, 2, 3)), any_artist=True, plain=True)
