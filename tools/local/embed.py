@@ -87,6 +87,7 @@ def require_same(store: Store, embedder: ImageEmbedder) -> None:
         theirs = store.meta(f"embedder_{key}")
         if theirs is not None and theirs != mine:
             raise NoIndex(
-                f"The index at {str(store.folder)!r} was built with embedder {store.meta('embedder')!r} "
+                f"The index at {str(store.folder)!r} was built with embedder "
+                f"{store.meta('embedder')!r} "
                 f"of {key} {theirs}, but the one loaded has {key} {mine}; index the folder again, or load the former embedder."
             )

@@ -13,8 +13,11 @@ from functools import lru_cache
 WORD = re.compile(r"[^\W_]+", re.UNICODE)
 
 STOP_WORDS = frozenset(
-    "a an and are as at be been by can did do does for from had has have how i in is it its me my of on or s tell than "
-    "that the their them there these this those to was were what when where which who whom whose why will with you your".split()
+    (
+        "a an and are as at be been by can did do does for from had has have how i in is it its me my of on or s tell "
+        "than that the their them there these this those to was were what when where which who whom whose why will with "
+        "you your"
+    ).split()
 )
 """Words that never decide which page or line is meant."""
 
