@@ -28,6 +28,7 @@ from agent.images import ImageStore
 from tools import registry
 from tools.adapter import adapt
 from tools.base import LensTool
+from tools.results import ToolFailure
 
 T = TypeVar("T")
 PolicyName = Literal["transformers", "openai_compatible"]
@@ -109,8 +110,8 @@ class Backends:
         spec = getattr(self.config.tools, kind).model_dump()
         key = (kind, json.dumps(spec, sort_keys=True, default=str))
         try:
-            return _once(key, lambda: registry.build(kind, spec))
-        except registry.ToolConfigError as error:
+            return _once(key, lambda: _ready(registry.build(kind, spec)))
+        except (registry.ToolConfigError, ToolFailure) as error:
             raise configuration.ConfigError(str(error)) from error
 
 
@@ -131,6 +132,12 @@ def default_config() -> Config:
 @functools.cache
 def _default_context() -> Context:
     return Context()
+
+
+def _ready(tool: LensTool) -> LensTool:
+    """Building an index for the first time may take longer than a call is given."""
+    tool.prepare()
+    return tool
 
 
 def _dialect(context: Context, config: Config) -> Dialect:

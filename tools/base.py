@@ -66,6 +66,11 @@ class LensTool(BaseTool):
     price_per_call: float = Field(default=0.0, ge=0)
     """US dollars a call costs; recorded with each result, paid by the search budget in training."""
 
+    def prepare(self) -> None:
+        """Load now what the first call would load, such as an index or a model, outside of that call's timeout.
+
+        Blocking: call it from a thread. Raises `ToolFailure` when the tool can never work as configured."""
+
     async def _measure(self, call: Coroutine[Any, Any, _Result], failed: _Result) -> _Result:
         """Await `call` under the clock; on any exception return `failed` with the error filled in."""
         started = time.perf_counter()

@@ -13,6 +13,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 
 from agent import testing
+from agent.dialects import Compact
 from agent.images import ImageStore
 from agent.policy import PolicyError
 from agent.state import EVERYTHING
@@ -153,9 +154,9 @@ async def test_the_compact_dialect_writes_few_tokens() -> None:
     assert opening[1]["text"] == "When was it automated?"
     assert [block["type"] for block in image] == ["image", "text"], "the crop comes first"
     assert image[1]["text"] == "<information>1. Kestrel Point Light (0.90)\n2. Visiting (0.50)</information>"
-    assert text == (
-        "<information>1. Kestrel Point Light\nAutomated in 1987.\n2. Visiting\nOpen daily. Free: yes</information>"
-    )
+    pages = ["1. Kestrel Point Light\nAutomated in 1987.", "2. Visiting\nOpen daily. Free: yes"]
+    shown = "\n".join(pages[: Compact.text_hits])
+    assert text == f"<information>{shown}</information>"
 
 
 async def test_a_search_with_the_whole_picture_does_not_show_it_again() -> None:

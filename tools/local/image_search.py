@@ -30,7 +30,14 @@ class LocalImageSearch(ImageSearch):
         hits = await asyncio.to_thread(self._search, image)
         return SearchResult(kind="image", query=f"image {image.width}x{image.height}", hits=hits)
 
-    def _search(self, image: Image.Image) -> list[Hit]:
+    def prepare(self) -> None:
+        """Open the index; the embedded world is built first where it does not exist yet."""
+        self._open()
+
+    def _open(self) -> LocalEngine:
         if self._engine is None:
             self._engine = open_engine(self.index, embedder=self.embedder)
-        return self._engine.search_image(image, self.k)
+        return self._engine
+
+    def _search(self, image: Image.Image) -> list[Hit]:
+        return self._open().search_image(image, self.k)

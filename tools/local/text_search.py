@@ -29,7 +29,14 @@ class LocalTextSearch(TextSearch):
         hits = await asyncio.to_thread(self._search, query)
         return SearchResult(kind="text", query=query, hits=hits)
 
-    def _search(self, query: str) -> list[Hit]:
+    def prepare(self) -> None:
+        """Open the index; the embedded world is built first where it does not exist yet."""
+        self._open()
+
+    def _open(self) -> LocalEngine:
         if self._engine is None:
             self._engine = open_engine(self.index, snippet_chars=self.snippet_chars)
-        return self._engine.search_text(query, self.k)
+        return self._engine
+
+    def _search(self, query: str) -> list[Hit]:
+        return self._open().search_text(query, self.k)
