@@ -38,7 +38,7 @@ def ask(picture: str, question: str, config_file: str | None, settings: list[str
         context, graph = _load(config, pool)
     from agent.show import Show
 
-    show = None if as_json else Show(picture)
+    show = None if as_json else Show()
     result = asyncio.run(_run(graph, context, {"question": question, "images": [data]}, show))
     if show is not None:
         show.end(result)
@@ -82,10 +82,10 @@ def _load(config: Config, pool: ThreadPoolExecutor) -> tuple[Context, Any]:
         future.result()
     policy = pool.submit(backends.build_policy)
     graph = importlib.import_module(f"graphs.{config.graph}").graph
+    policy.result()  # a wrong setting is said before an index is built
     if config.graph != "direct":
         backends.build_tool("text_search")
         backends.build_tool("image_search")
-    policy.result()
     return context, graph
 
 

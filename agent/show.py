@@ -5,84 +5,100 @@ Invariant: text that came from a model or a page is printed as text; it can neit
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from agent.dialects.outside import neutral
-from agent.state import Turn
+from agent.state import Hit, Turn
 
-LABELS = {
+ACTIONS = {
     "image_search": "search by image",
     "text_search": "search by text",
-    "crop": "look closer at",
+    "crop": "look closer",
     "answer": "answer",
     "give_up": "give up",
     "over_limit": "one search too many",
     "malformed": "unreadable turn",
 }
 """What the policy's actions are called here."""
+LABEL = 17
+"""Columns of the labels in front of what they label."""
+SECONDS = "  {:.2f} s"
 
 
 class Show:
     """Prints one run."""
 
-    def __init__(self, picture: str, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
-        self.seconds = 0.0
 
     def turn(self, turn: Turn) -> None:
         """One node's record."""
-        self.seconds += turn.get("seconds", 0.0)
+        seconds = SECONDS.format(turn.get("seconds", 0.0))
         if turn["node"] == "reason":
-            self._reason(turn)
+            self._reason(turn, seconds)
         elif turn["node"] == "crop":
             cut = turn.get("crop")
-            where = "no such region" if cut is None else f"box {tuple(cut['box'] or ())}"
-            self._line("  crop", f"{where}  of {cut['width']}x{cut['height']} px" if cut else where, turn)
-        else:
-            self._line(f"  {turn['node'].replace('_', ' ')}", turn["query"] if "hits" not in turn else "", turn)
-            for rank, hit in enumerate(turn.get("hits", []), 1):
-                score = "" if hit["score"] is None else f"  {hit['score']:.2f}"
-                self._print(f"    {rank}. ", "dim", hit["title"], "", score, "dim")
+            if cut is not None and cut["box"]:
+                left, top, right, bottom = cut["box"]
+                self._row("cropped", f"box {left},{top} to {right},{bottom}", "yellow", seconds)
+        elif turn.get("hits"):
+            self._found(turn["hits"], seconds)
         if turn.get("error"):
-            self._print("    ", "", str(turn["error"]), "red")
+            self._row("failed", str(turn["error"]), "red", seconds)
 
-    def _reason(self, turn: Turn) -> None:
+    def _reason(self, turn: Turn, seconds: str) -> None:
         action = turn["action"]
+        self._print([(f"turn {turn['turn']}", "bold cyan"), (seconds, "dim")])
+        if turn.get("thought"):
+            self._row("thought", turn["thought"], "italic")
+        if action["kind"] in ("answer", "give_up"):
+            return  # it is printed at the end
         wanted = action.get("wanted", action)
-        detail = wanted.get("query") or wanted.get("region") or wanted.get("reason") or ""
-        if action["kind"] == "image_search" and not detail:
-            detail = "the whole picture"
-        self._line(f"turn {turn['turn']}", turn.get("thought", ""), turn, style="bold cyan")
-        self._print(f"  {LABELS[action['kind']]}", "bold", f"  {detail}" if detail else "", "yellow")
+        detail = wanted.get("query") or wanted.get("region") or wanted.get("reason") or "the whole picture"
+        self._row(ACTIONS[action["kind"]], detail, "bold yellow")
 
-    def _line(self, head: str, text: str, turn: Turn, style: str = "bold") -> None:
-        self._print(head, style, f"  {text}" if text else "", "italic" if turn["node"] == "reason" else "",
-                    f"  {turn.get('seconds', 0.0):.2f} s", "dim")  # fmt: skip
+    def _found(self, hits: list[Hit], seconds: str) -> None:
+        for rank, hit in enumerate(hits, 1):
+            score = "" if hit["score"] is None else f"  {hit['score']:.2f}"
+            self._row(
+                "found" if rank == 1 else "", f"{rank}. {hit['title']}", "", score + (seconds if rank == 1 else "")
+            )
 
-    def _print(self, *parts: str) -> None:
+    def _row(self, label: str, text: str, style: str, rest: str = "") -> None:
+        self._print([(f"  {label:<{LABEL}}", "dim"), (text, style), (rest, "dim")])
+
+    def _print(self, parts: Iterable[tuple[str, str]]) -> None:
         line = Text()
-        for text, style in zip(parts[::2], parts[1::2], strict=True):
+        for text, style in parts:
             line.append(" ".join(neutral(text).split("\n")), style=style)
-        self.console.print(line, soft_wrap=False)
+        self.console.print(line, soft_wrap=True)
 
     def end(self, result: dict[str, Any]) -> None:
         """The answer or why there is none, the sources, the cost."""
         usage = result["usage"]
         self.console.print()
         if result["answer"] is None:
-            self._print("no answer", "bold red", f"  {result['stop_reason']}", "")
+            self._print([("no answer  ", "bold red"), (result["stop_reason"], "")])
         else:
-            self._print("answer", "bold green", f"  {result['answer']}", "bold")
+            self._print([("answer  ", "bold green"), (result["answer"], "bold")])
         for source in result["sources"]:
             self._print(
-                "  source", "dim", f"  {source['title']}", "", f"  {source['url']}  turn {source['turn']}", "dim"
+                [("source  ", "dim"), (source["title"], ""), (f"  {source['url']}  turn {source['turn']}", "dim")]
             )
-        searches, price = usage["searches"], sum(usage["price"].values())
-        cost = (
-            f"{usage['turns']} turns, {searches['image']} image and {searches['text']} text searches, "
-            f"{sum(usage['seconds'].values()):.2f} s" + (f", {price:.4f} USD" if price else "")
-        )
-        self._print("  cost", "dim", f"  {cost}", "dim")
+        price = sum(usage["price"].values())
+        parts = [
+            _count(usage["turns"], "turn"),
+            _count(usage["searches"]["image"], "image search"),
+            _count(usage["searches"]["text"], "text search"),
+            SECONDS.format(sum(usage["seconds"].values())).strip(),
+            *([f"{price:.4f} USD"] if price else []),
+        ]
+        self._print([("cost    ", "dim"), (", ".join(parts), "dim")])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 'es' if noun.endswith('h') else 's'}"

@@ -1,0 +1,92 @@
+"""What a person sees while a question is answered."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from agent import testing
+from agent.__main__ import main
+from agent.show import Show
+from agent.state import EVERYTHING
+from graphs import search_agent
+from tools.results import Hit
+
+TURNS = [
+    "<reason>A tower I cannot name.</reason><img_search>the white tower</img_search>",
+    "<text_search>kestrel automated</text_search>",
+    "<answer>1987</answer>",
+]
+
+
+async def shown(turns: list[str], **fields: Any) -> str:
+    context = testing.context(turns, **fields)
+    given = {"question": "When?", "images": [Image.new("RGB", (64, 48))]}
+    state = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
+    out = io.StringIO()
+    show = Show(Console(file=out, width=200, force_terminal=False, highlight=False))
+    for turn in state["turns"]:
+        show.turn({**turn, "seconds": 0.25})
+    show.end(state)
+    return out.getvalue()
+
+
+async def test_a_run_shows_thought_action_box_results_time_answer_sources_and_cost() -> None:
+    lines = (await shown(TURNS)).splitlines()
+    assert lines[:-1] == [
+        "turn 1  0.25 s",
+        "  thought          A tower I cannot name.",
+        "  search by image  the white tower",
+        "  cropped          box 8,8 to 24,24  0.25 s",
+        "  found            1. Kestrel Point Light  0.90  0.25 s",
+        "turn 2  0.25 s",
+        "  search by text   kestrel automated",
+        "  found            1. Kestrel Point Light  0.90  0.25 s",
+        "turn 3  0.25 s",
+        "",
+        "answer  1987",
+        "source  Kestrel Point Light  https://example.org/kestrel  turn 1",
+    ]
+    assert lines[-1].startswith("cost    3 turns, 1 image search, 1 text search, 0.")
+
+
+async def test_failures_and_a_missing_answer_are_said() -> None:
+    turns = ["<img_search>the tower</img_search>", "<text_search>q</text_search>", "garbage"]
+    said = await shown(turns, locate=testing.FixedLocator(box=None), text_search=testing.FixedText(hits=[]))
+    assert "failed           empty: Nothing in the picture matches" in said
+    assert "failed           unavailable: the text search is down" in said
+    assert "unreadable turn  the turn does not end in an action" in said
+    assert "no answer  malformed" in said
+
+
+async def test_a_page_cannot_write_to_the_terminal() -> None:
+    hostile = Hit(title="\x1b]0;owned\x07\x1b[31mred [bold]x[/bold]\nturn 9", url="https://example.org/\x1b[2J")
+    said = await shown(
+        ["<text_search>q</text_search>", "<answer>\x1b[2Jx</answer>"], text_search=testing.FixedText(hits=[hostile])
+    )
+    assert "\x1b" not in said
+    assert "\x07" not in said
+    assert "[bold]x[/bold]" in said, "and markup is text"
+    assert "\nturn 9" not in said
+
+
+def test_turns_are_streamed_while_the_graph_runs(
+    settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    order: list[str] = []
+    turn = Show.turn
+    monkeypatch.setattr(Show, "turn", lambda self, record: (order.append(record["node"]), turn(self, record)))
+    search = testing.FixedImage.asearch
+
+    async def recorded(self: Any, image: Any) -> Any:
+        order.append("(image search runs)")
+        return await search(self, image)
+
+    monkeypatch.setattr(testing.FixedImage, "asearch", recorded)
+    assert main(["ask", str(tmp_path / "a.png"), "What?", "--config", str(settings)]) == 0
+    assert order == ["reason", "(image search runs)", "image_search", "reason"]
+    assert "answer  1987" in capsys.readouterr().out
