@@ -120,6 +120,8 @@ class AskOutput(TypedDict, total=False):
     """Turns, searches, seconds and price of this question."""
     stop_reason: str
     """A value of `agent.limits.StopReason`."""
+    turns: Annotated[list[Turn], append]
+    """One record a node visit, over the whole thread; streamed as it happens with `stream_mode="updates"`."""
 
 
 class AgentState(AskInput, AskOutput, total=False):
@@ -131,8 +133,6 @@ class AgentState(AskInput, AskOutput, total=False):
     """The current question's pictures. Kept for a follow-up that brings none of its own."""
     dialogue: Annotated[list[AnyMessage], append]
     """The policy's own conversation. Image blocks hold ids only; the policy's messages are kept as it returned them."""
-    turns: Annotated[list[Turn], append]
-    """One record a node visit, over the whole thread."""
     first_turn: int
     """Where the current question starts in `turns`."""
     started: float
@@ -146,7 +146,7 @@ class AgentState(AskInput, AskOutput, total=False):
 
 
 EVERYTHING = sorted(AgentState.__annotations__)
-"""Pass as `output_keys` to get the internal state (`dialogue`, `turns`) back too, for training and evaluation."""
+"""Pass as `output_keys` to get the internal state (`dialogue`, `pictures`) back too, for training and evaluation."""
 
 
 def this_question(state: AgentState) -> list[Turn]:

@@ -34,6 +34,9 @@ async def ask(turns: Any, dialect: str = "compact", graph: Any = search_agent.gr
     return {**state, "context": context}
 
 
+PUBLIC = {"messages", "answer", "sources", "usage", "stop_reason", "turns"}
+
+
 def edges(graph: Any) -> set[tuple[str, str]]:
     return {(edge.source, edge.target) for edge in graph.get_graph().edges}
 
@@ -59,7 +62,7 @@ def test_the_baselines_are_straight_lines() -> None:
 def test_input_output_and_settings_have_schemas(module: Any) -> None:
     assert set(module.graph.get_input_jsonschema()["properties"]) == {"messages", "question", "images"}
     output = module.graph.get_output_jsonschema()["properties"]
-    assert set(output) == {"messages", "answer", "sources", "usage", "stop_reason"}
+    assert set(output) == PUBLIC
     settings = module.graph.get_context_jsonschema()["properties"]
     assert "max_turns" in settings
     assert not {"config", "store", "text_search"} & set(settings), "live objects are no remote settings"
@@ -68,7 +71,7 @@ def test_input_output_and_settings_have_schemas(module: Any) -> None:
 async def test_the_output_has_the_public_keys_only_and_ends_in_the_answer() -> None:
     given = {"question": "When?", "images": [PICTURE]}
     result = await search_agent.graph.ainvoke(given, context=testing.context([TEXT, ANSWER]))
-    assert set(result) == {"messages", "answer", "sources", "usage", "stop_reason"}
+    assert set(result) == PUBLIC
     assert isinstance(result["messages"][0], HumanMessage)
     assert isinstance(result["messages"][-1], AIMessage)
     assert result["messages"][-1].content == result["answer"] == "1987"
