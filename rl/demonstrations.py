@@ -43,10 +43,10 @@ GRAPHS: dict[str, CompiledStateGraph[Any, Context, Any, Any]] = {
 SEARCHING = ("image", "image_text", "crop_text", "correction")
 COUNTS: dict[str, dict[str, int]] = {
     "search_agent": {
-        "visible": 9000, "known": 6000, "image": 900, "image_text": 2600, "crop_text": 2000, "correction": 2000,
+        "visible": 8000, "known": 5000, "image": 600, "image_text": 1900, "crop_text": 1300, "correction": 1400,
     },
-    "rag": {"image": 300, "image_text": 900, "correction": 300},
-    "direct": {"visible": 300, "known": 200, "image": 200, "image_text": 400, "correction": 100},
+    "rag": {"image": 200, "image_text": 600, "correction": 150},
+    "direct": {"visible": 200, "known": 150, "image": 150, "image_text": 300},
 }  # fmt: skip
 """Tasks per graph and family. Runs without a tool are cheap, and they are the ones that need many pictures."""
 

@@ -85,16 +85,17 @@ class OraclePolicy(BaseChatModel):
         name = titles[0]
         if not task.query_formal:
             # the RAG workflow demands a text query even where the title answers
-            return (f"It is {name}.", TextSearch(name)) if self.workflow == "rag" else (f"It is {name}.", Answer(name))
+            return f"1. {name}", TextSearch(name) if self.workflow == "rag" else Answer(name)
         lay = task.query_lay if self.workflow == "search_agent" else ""
-        return f"It is {name}.", TextSearch(self._query(lay or task.query_formal, name))
+        return f"1. {name}", TextSearch(self._query(lay or task.query_formal, name))
 
     def _after_text(self, said: Sequence[Action], seen: str) -> tuple[str, Action]:
         if not self.task.query_formal:
-            return "It is clear.", Answer(self._name(said) or self.task.golds[0])
+            name = self._name(said) or self.task.golds[0]
+            return name, Answer(name)
         gold = next((gold for gold in self.task.golds if _holds(seen, gold)), None)
         if gold is not None:
-            return "The page gives it.", Answer(gold)
+            return quote(seen, gold), Answer(gold)
         queries = [action.query for action in said if isinstance(action, TextSearch)]
         name = self._name(said)
         better = self._query(self.task.query_formal, name) if name else None
@@ -124,6 +125,20 @@ class OraclePolicy(BaseChatModel):
 def right(answer: str | None, task: WorldTask) -> bool:
     """Whether a demonstration's answer is right, by the task's own golds."""
     return answer is not None and match(answer, task.golds, task.tolerance)
+
+
+def quote(text: str, gold: str) -> str:
+    """The words of the page that lead to the gold, and the gold: from its label, or from four words before it.
+
+    A policy that quotes before it answers has the answer's beginning told to it by the page itself.
+    """
+    end = re.search(rf"(?<!\w){re.escape(gold)}(?!\w)", text)
+    if end is None:
+        raise ValueError(f"{gold!r} does not stand in the text that should be quoted")
+    clause = re.split(r"; |\n|\. ", text[: end.start()])[-1]
+    words = clause.split(" ")
+    lead = clause if ":" in clause and len(clause) < 60 else " ".join(words[-5:])
+    return lead + gold
 
 
 def _holds(text: str, gold: str) -> bool:

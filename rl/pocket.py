@@ -18,6 +18,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForCond
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from agent.policy.processor import PictureProcessor
+from rl.induction import seed_copying
 
 END, PAD = "<|im_end|>", "<|endoftext|>"
 SPECIAL = [
@@ -41,6 +42,8 @@ TAGS = [
     "<img>",
     "<answer>",
     "</answer>",
+    "<crop>",
+    "</crop>",
     "<information>",
     "</information>",
 ]
@@ -57,28 +60,30 @@ class PocketSize(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    vocabulary: int = Field(default=6144, ge=512)
+    vocabulary: int = Field(default=4096, ge=512)
     """Byte-level BPE entries, control tokens and tags included."""
-    hidden: int = 384
+    hidden: int = 192
     """Width of the language model."""
-    layers: int = 8
+    layers: int = 6
     """Decoder layers."""
-    heads: int = 6
+    heads: int = 3
     """Query heads."""
-    kv_heads: int = 2
+    kv_heads: int = 3
     """Key-value heads."""
-    mlp: int = 1024
+    mlp: int = 512
     """Inner width of the decoder's MLP."""
-    vision_hidden: int = 256
+    vision_hidden: int = 128
     """Width of the vision tower."""
-    vision_layers: int = 6
+    vision_layers: int = 4
     """Blocks of the vision tower."""
     vision_heads: int = 4
     """Heads of the vision tower."""
-    vision_mlp: int = 768
+    vision_mlp: int = 384
     """Inner width of the vision tower's MLP."""
-    picture_tokens: int = 36
+    picture_tokens: int = 16
     """Most visual tokens of one picture; each covers 28 x 28 pixels."""
+    copying: bool = True
+    """Start with a copying circuit (`rl.induction`); False starts at random."""
     context: int = 4096
     """Positions of the rotary embedding."""
 
@@ -113,7 +118,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast, size: PocketSize) -> Pic
         patch_size=14,
         merge_size=2,
         temporal_patch_size=1,
-        min_pixels=28 * 28 * max(4, size.picture_tokens // 3),
+        min_pixels=28 * 28 * max(4, size.picture_tokens // 2),
         max_pixels=28 * 28 * size.picture_tokens,
     )
     return PictureProcessor(image_processor=pictures, tokenizer=tokenizer, chat_template=TEMPLATE)
@@ -170,6 +175,8 @@ def build_network(
         tie_word_embeddings=True,
     )
     network = Qwen2_5_VLForConditionalGeneration(config)
+    if size.copying:
+        seed_copying(network, seed=seed)
     network.generation_config.eos_token_id = token(END)
     network.generation_config.pad_token_id = token(PAD)
     return network

@@ -101,7 +101,10 @@ class Renderer:
         return ids if ids and ids[-1] == self.eos else [*ids, self.eos]
 
     def pixels(self, block: dict[str, Any]) -> Pixels:
-        """The picture of an image block: `base64`, or a PIL image under `image`."""
+        """The picture of an image block: `base64`, a PIL image under `image`, or finished `pixels`."""
+        if "pixels" in block:
+            done: Pixels = block["pixels"]
+            return done
         key = block.get("id")
         if key and key in self._cache:
             self._cache.move_to_end(key)

@@ -1,0 +1,250 @@
+"""`python -m rl.evaluate`: run a graph over a task set and say how often it is right, what it searched and what it cost.
+
+    python -m rl.evaluate --graph search_agent --tasks world/test --limit 200 --json out.json
+
+Every question is one run of the compiled graph, the same that applications serve. Intervals are 95 % percentile
+bootstraps over tasks. Search ratio is calls made over calls allowed (MMSearch-R1, caption of Table 1), where one image
+and one text search are allowed a question.
+
+With `--records FILE` each finished question is appended there, and a run that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from langchain_core.language_models.chat_models import BaseChatModel
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from agent.config import Config, ConfigError
+from agent.config import load as load_config
+from agent.context import Backends, Context
+from agent.dialects import Dialect
+from agent.images import ImageStore
+from graphs import direct, rag, search_agent
+from rl.tasks import Task, TaskError
+from rl.tasks import load as load_tasks
+
+GRAPHS = {"search_agent": search_agent.graph, "rag": rag.graph, "direct": direct.graph}
+ALLOWED_CALLS = 2
+"""One image and one text search a question: what the search ratio is a share of."""
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Record:
+    """One question's outcome."""
+
+    task: str
+    """Task id."""
+    family: str
+    """Kind of question; empty if the set names none."""
+    knowledge: str
+    """Where the answer can come from without a search; empty if not labelled."""
+    answer: str | None
+    """None: there was none."""
+    correct: bool
+    """By the task's golds and tolerance."""
+    stop_reason: str
+    """A value of `agent.limits.StopReason`."""
+    turns: int
+    """Turns of the policy."""
+    malformed: int
+    """Turns that could not be read as an action."""
+    well_formed: bool
+    """Whether the whole episode keeps the dialect's format rules."""
+    image_searches: int
+    """Image searches made."""
+    text_searches: int
+    """Text searches made."""
+    seconds: dict[str, float]
+    """Waiting for the policy or a tool, by node. Concurrent questions share the policy, so this is not latency."""
+    price: float
+    """In the currency of the configured prices."""
+    trace: list[dict[str, Any]]
+    """The turns, for reading a single case."""
+
+
+async def ask(task: Task, graph: str, config: Config, policy: BaseChatModel, dialect: Dialect) -> Record:
+    """Run one question through a graph."""
+    context = Context(config=config, policy=policy, dialect=dialect, store=ImageStore())
+    state = {"question": task.question, "images": await asyncio.to_thread(task.pictures)}
+    final: dict[str, Any] = {}
+    async for final in GRAPHS[graph].astream(state, context=context, stream_mode="values"):
+        pass
+    turns, usage = final["turns"], final["usage"]
+    spoken = [turn for turn in turns if "action" in turn]
+    return Record(
+        task=task.id,
+        family=task.family,
+        knowledge=task.knowledge,
+        answer=final["answer"],
+        correct=task.correct(final["answer"]),
+        stop_reason=final["stop_reason"],
+        turns=usage["turns"],
+        malformed=sum(turn["action"]["kind"] == "malformed" for turn in spoken),
+        well_formed=dialect.well_formed([turn["text"] for turn in spoken]),
+        image_searches=usage["searches"]["image"],
+        text_searches=usage["searches"]["text"],
+        seconds=usage["seconds"],
+        price=sum(usage["price"].values()),
+        trace=[{k: v for k, v in turn.items() if k in ("node", "text", "query", "error", "hits")} for turn in turns],
+    )
+
+
+def evaluate(
+    tasks: Sequence[Task], *, graph: str, config: Config, concurrent: int = 32, records: Path | None = None
+) -> list[Record]:
+    """Run every task; what `records` already holds is not run again. Progress goes to stderr."""
+    done = _read(records) if records and records.is_file() else {}
+    todo = [task for task in tasks if task.id not in done]
+    if todo:
+        for record in asyncio.run(_run(todo, graph, config, concurrent, records)):
+            done[record.task] = record
+    return [done[task.id] for task in tasks]
+
+
+async def _run(
+    tasks: Sequence[Task], graph: str, config: Config, concurrent: int, records: Path | None
+) -> list[Record]:
+    backends = await asyncio.to_thread(Backends, Context(config=config))
+    policy = await backends.policy()
+    queue, made = iter(tasks), []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(graph, total=len(tasks))
+
+        async def worker() -> None:
+            for task in queue:
+                record = await ask(task, graph, config, policy, backends.dialect)
+                made.append(record)
+                if records:
+                    with records.open("a", encoding="utf-8") as out:
+                        out.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+                progress.advance(bar)
+
+        await asyncio.gather(*(worker() for _ in range(min(concurrent, len(tasks)))))
+    return made
+
+
+def _read(path: Path) -> dict[str, Record]:
+    found = {}
+    for line in path.read_text("utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):  # a kill may have cut the last line
+            row = json.loads(line)
+            found[row["task"]] = Record(**row)
+    return found
+
+
+def interval(values: Sequence[float], *, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a mean; (nan, nan) for nothing."""
+    if not values:
+        return float("nan"), float("nan")
+    rng = random.Random(seed)
+    means = sorted(sum(rng.choices(values, k=len(values))) / len(values) for _ in range(RESAMPLES))
+    return means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
+
+
+def summarise(records: Sequence[Record]) -> dict[str, Any]:
+    """The figures of a set of records."""
+    count = len(records)
+    right = [float(record.correct) for record in records]
+    turns = sum(record.turns for record in records)
+    low, high = interval(right)
+    seconds: Counter[str] = Counter()
+    for record in records:
+        seconds.update(record.seconds)
+    calls = sum(record.image_searches + record.text_searches for record in records)
+    return {
+        "tasks": count,
+        "accuracy": sum(right) / count,
+        "interval": [low, high],
+        "search_ratio": calls / (ALLOWED_CALLS * count),
+        "searching_share": sum(r.image_searches + r.text_searches > 0 for r in records) / count,
+        "image_searches": sum(r.image_searches for r in records) / count,
+        "text_searches": sum(r.text_searches for r in records) / count,
+        "turns": turns / count,
+        "well_formed_turns": 1 - sum(r.malformed for r in records) / max(1, turns),
+        "well_formed_episodes": sum(r.well_formed for r in records) / count,
+        "stop_reasons": dict(Counter(r.stop_reason for r in records)),
+        "seconds": {node: value / count for node, value in seconds.items()},
+        "price": sum(r.price for r in records) / count,
+    }
+
+
+def report(records: Sequence[Record]) -> dict[str, Any]:
+    """Figures of all records, by family and by where the answer can come from."""
+    tables: dict[str, dict[str, Any]] = {}
+    for key in ("family", "knowledge"):
+        groups: defaultdict[str, list[Record]] = defaultdict(list)
+        for record in records:
+            groups[getattr(record, key) or "-"].append(record)
+        tables[key] = {name: summarise(group) for name, group in sorted(groups.items())}
+    return {"all": summarise(records), "by_family": tables["family"], "by_knowledge": tables["knowledge"]}
+
+
+def show(figures: dict[str, Any], title: str) -> Table:
+    """The figures as a table for the terminal."""
+    table = Table(title=title)
+    for column in ("", "tasks", "accuracy", "95 %", "search ratio", "image", "text", "turns", "well formed"):
+        table.add_column(column, justify="left" if not column else "right")
+    rows = [("all", figures["all"]), *figures["by_family"].items()]
+    rows += [(f"({name})", row) for name, row in figures["by_knowledge"].items() if name not in figures["by_family"]]
+    for name, row in rows:
+        low, high = row["interval"]
+        cells = [f"{row['accuracy']:.3f}", f"{low:.3f}-{high:.3f}", f"{row['search_ratio']:.3f}"]
+        cells += [f"{row[key]:.2f}" for key in ("image_searches", "text_searches", "turns")]
+        table.add_row(name, str(row["tasks"]), *cells, f"{row['well_formed_turns']:.3f}")
+    return table
+
+
+def main(argv: Iterable[str] | None = None) -> int:
+    """Run the command line; 0 done, 2 bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rl.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--graph", choices=sorted(GRAPHS), default="search_agent")
+    parser.add_argument("--tasks", default="world/test", help="a task set's name or a .jsonl file")
+    parser.add_argument("--family", help="only this family")
+    parser.add_argument("--limit", type=int, help="the first so many tasks")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--records", type=Path, help="append every question here, and go on from it")
+    parser.add_argument("--concurrent", type=int, default=32, help="questions at a time")
+    parser.add_argument("--config", type=Path, help="a configuration file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as policy.model=FOLDER")
+    args = parser.parse_args(list(argv) if argv is not None else None)
+    try:
+        config = load_config(args.config, args.overrides)
+        tasks = load_tasks(args.tasks, args.limit, family=args.family)
+    except (ConfigError, TaskError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    started = time.perf_counter()
+    records = evaluate(tasks, graph=args.graph, config=config, concurrent=args.concurrent, records=args.records)
+    figures = {
+        "graph": args.graph,
+        "tasks": args.tasks,
+        "policy": config.policy.model,
+        "wall_seconds": time.perf_counter() - started,
+        **report(records),
+    }
+    Console().print(show(figures, f"{args.graph} on {args.tasks}"))
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=1), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
