@@ -769,7 +769,7 @@ What goes into making {X}?
 !What is used to make {X}?
 !Tell me what {X} is made of.
 
-kind: kind
+kind: -
 According to its page, what kind of thing is {X}?
 What kind of thing is {X}, by its definition?
 How does an encyclopedia define {X}: as what kind of thing?

@@ -481,7 +481,8 @@ def names_of(entity: Entity) -> list[str]:
 def formal_query(fact: Fact) -> str:
     """The entity and what the page calls the relation."""
     name = world_entities.get(fact.entity_id).name
-    return f"{name} {phrasings.wordings()[fact.relation].formal_query}"
+    # What a thing is by definition needs no word for it: a page begins with that.
+    return f"{name} {phrasings.wordings()[fact.relation].formal_query}".strip()
 
 
 def lay_query(fact: Fact, lay: Phrasing) -> str:
