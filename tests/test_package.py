@@ -210,6 +210,7 @@ def test_the_graphs_keep_their_input_and_output() -> None:
             "sources",
             "usage",
             "stop_reason",
+            "turns",  # Studio streams output keys only: without it a run would show no thought, box or result
         }
         assert parameters(module.build) == ["checkpointer"]
 
