@@ -9,7 +9,8 @@ from agent import overhead
 def test_overhead_is_at_most_3_ms_a_node() -> None:
     figures = overhead.measure(60)
     assert figures["nodes"] == 10, "every node is visited"
-    assert figures["median"] <= 3.0, figures
+    # Processor time: the clock also counts whatever else the machine is busy with.
+    assert figures["cpu"] <= 3.0, figures
 
 
 def test_the_bench_prints_runs_and_an_interval(capsys: pytest.CaptureFixture[str]) -> None:
