@@ -205,7 +205,9 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
         FileNotFoundError: `start_from` is no checkpoint, or `resume` without one in `output`.
     """
     if recipe.start_from is not None and not (recipe.start_from / "config.json").is_file():
-        raise FileNotFoundError(f"start_from={recipe.start_from}: no checkpoint there; give a folder with a config.json")
+        raise FileNotFoundError(
+            f"start_from={recipe.start_from}: no checkpoint there; give a folder with a config.json"
+        )
     if not recipe.demonstrations.is_file():
         demonstrations_of_world(recipe.demonstrations)
     demonstrations, lexicon = load_demonstrations(recipe.demonstrations), world_lexicon()

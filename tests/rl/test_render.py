@@ -37,7 +37,11 @@ def test_sampled_ids_are_never_encoded_again(renderer: Renderer) -> None:
 
 
 def test_rendering_only_ever_appends(renderer: Renderer) -> None:
-    dialogue = [HumanMessage([_picture(60, 40), {"type": "text", "text": "q?"}]), AIMessage("look"), HumanMessage("obs")]
+    dialogue = [
+        HumanMessage([_picture(60, 40), {"type": "text", "text": "q?"}]),
+        AIMessage("look"),
+        HumanMessage("obs"),
+    ]
     first = renderer.render(dialogue[:1])
     whole = renderer.render(dialogue)
     assert whole.ids[: len(first.ids)] == first.ids
@@ -78,7 +82,9 @@ def test_the_pixels_matter(policy: TransformersPolicy) -> None:
 
 
 def test_concurrent_questions_are_sampled_as_one_batch_with_the_same_words(policy: TransformersPolicy) -> None:
-    dialogues = [[HumanMessage([_picture(40 + 20 * n, 60), {"type": "text", "text": f"question {n}?"}])] for n in range(5)]
+    dialogues = [
+        [HumanMessage([_picture(40 + 20 * n, 60), {"type": "text", "text": f"question {n}?"}])] for n in range(5)
+    ]
     alone = [policy.invoke(dialogue).text for dialogue in dialogues]
     batches: list[int] = []
     sample = policy.sample

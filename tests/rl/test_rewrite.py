@@ -18,7 +18,9 @@ DEMO = Demonstration(
         Message("assistant", "<img_search><img></img_search>"),
         Message("user", "<information>1. Kenya (0.93)\n2. Malawi (0.71)\n3. Gambia (0.40)</information>"),
         Message("assistant", "<reason>1. Kenya</reason><text_search>Kenya independence date</text_search>"),
-        Message("user", "<information>1. Kenya: Government\nIndependence date: 12 December 1963; Seats: 350</information>"),
+        Message(
+            "user", "<information>1. Kenya: Government\nIndependence date: 12 December 1963; Seats: 350</information>"
+        ),
         Message("assistant", "<reason>Independence date: 12 December 1963</reason><answer>12 December 1963</answer>"),
     ),
     name="Kenya",
