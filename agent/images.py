@@ -195,6 +195,12 @@ class ImageStore:
                 self._decoded.put(identity, image, 1)
         return image
 
+    async def opened(self, identity: str) -> Image.Image:
+        """`open` for nodes: a thread only if there is something to decode."""
+        with self._lock:
+            image: Image.Image | None = self._decoded.get(identity)
+        return image if image is not None else await asyncio.to_thread(self.open, identity)
+
     def picture(self, identity: str) -> Picture:
         """The record of a stored picture, as an original."""
         data = self.bytes(identity)

@@ -219,7 +219,7 @@ async def locate(state: AgentState, backends: Backends, region: str) -> tuple[Lo
     tool = await backends.tool("locate")
     results: list[LocateResult] = []
     for picture in pictures:
-        image = await asyncio.to_thread(backends.store.open, picture["id"])
+        image = await backends.store.opened(picture["id"])
         failed = LocateResult(expression=region)
         results.append(await call(tool, {"image": image, "expression": region}, failed))
     best = max(range(len(results)), key=lambda n: results[n].regions[0].score if results[n].regions else -1.0)
@@ -256,7 +256,7 @@ async def search_by_image(state: AgentState, backends: Backends) -> tuple[Search
         result = result.model_copy(update={"error": error})
     else:
         tool = await backends.tool("image_search")
-        image = await asyncio.to_thread(backends.store.open, (cut or pictures[0])["id"])
+        image = await backends.store.opened((cut or pictures[0])["id"])
         result = await call(tool, {"image": image}, result)
     result = result.model_copy(update={"hits": result.hits[: backends.dialect.image_hits]})
     thumbnails: list[str | None] = []
