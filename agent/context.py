@@ -115,9 +115,12 @@ class Backends:
             raise configuration.ConfigError(str(error)) from error
 
 
-async def backends_of(context: Context | None) -> Backends:
-    """The backends of a run. The first node of a run pays for finding them, the others look them up."""
-    context = context if context is not None else _default_context()
+async def backends_of(context: object) -> Backends:
+    """The backends of a run. The first node of a run pays for finding them, the others look them up.
+
+    Without a `Context` (none given, or a parent graph with a context of its own) everything is as configured.
+    """
+    context = context if isinstance(context, Context) else _default_context()
     if context._backends is None:
         context._backends = await asyncio.to_thread(Backends, context)
     return context._backends

@@ -16,6 +16,7 @@ from langgraph.graph.message import add_messages
 from typing_extensions import TypedDict
 
 from agent.images import Picture
+from tools.base import ImageInput
 
 T = TypeVar("T")
 NodeName = Literal["receive", "reason", "crop", "image_search", "text_search", "answer"]
@@ -103,7 +104,7 @@ class AskInput(TypedDict, total=False):
     """The chat so far. The last human message holds the question and, as image blocks, its pictures."""
     question: Annotated[str, UntrackedValue]
     """The question, if it is not in `messages`."""
-    images: Annotated[list[Any], UntrackedValue]
+    images: Annotated[list[ImageInput], UntrackedValue]
     """Pictures to go with `question`: path, http(s) address, data URI or stored id; in Python also bytes or PIL images."""
 
 

@@ -5,12 +5,15 @@ A red test here asks for a decision: what is trained is what is served, so a cha
 
 import asyncio
 import itertools
+import warnings
 from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 from PIL import Image
+from typing_extensions import TypedDict
 
 from agent import testing
 from agent.dialects import Compact
@@ -65,6 +68,7 @@ def test_input_output_and_settings_have_schemas(module: Any) -> None:
     assert set(output) == PUBLIC
     settings = module.graph.get_context_jsonschema()["properties"]
     assert "max_turns" in settings
+    assert module.graph.get_input_jsonschema()["properties"]["images"]["items"]["type"] == "string"
     assert not {"config", "store", "text_search"} & set(settings), "live objects are no remote settings"
 
 
@@ -416,6 +420,41 @@ def _base64() -> str:
     buffer = io.BytesIO()
     PICTURE.save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+# --- inside other graphs
+
+
+class ParentState(TypedDict):
+    messages: list[Any]
+    answer: str
+
+
+@pytest.mark.parametrize("options", [None, {"tenant": "a"}])
+async def test_the_graph_is_a_node_of_another_graph_whatever_its_context(
+    options: dict[str, str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parent's context is not ours: everything is as configured then."""
+    context = testing.context([TEXT, ANSWER])
+    monkeypatch.setattr("agent.context._default_context", lambda: context)
+    parent = StateGraph(ParentState, context_schema=dict)
+    parent.add_node("look", search_agent.graph)
+    parent.add_edge(START, "look")
+    result = await parent.compile().ainvoke({"messages": [HumanMessage("When?")]}, context=options)
+    assert result["answer"] == "1987"
+
+
+async def test_the_graph_is_a_tool_of_another_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = testing.context([WHOLE, ANSWER])
+    monkeypatch.setattr("agent.context._default_context", lambda: context)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as_tool is in beta
+        arguments = {"question": str, "images": list[str]}
+        tool = search_agent.graph.as_tool(arguments, name="look", description="Answer a question about a picture.")
+    picture = context.store.add_image(PICTURE)["id"]
+    result = await tool.ainvoke({"question": "When?", "images": [picture]})
+    assert result["answer"] == "1987"
+    assert set(tool.args) == {"question", "images"}
 
 
 # --- baselines
