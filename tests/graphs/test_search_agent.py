@@ -450,7 +450,9 @@ async def test_the_graph_is_a_tool_of_another_agent(monkeypatch: pytest.MonkeyPa
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as_tool is in beta
         arguments = {"question": str, "images": list[str]}
-        tool = search_agent.graph.as_tool(arguments, name="look", description="Answer a question about a picture.")
+        tool = search_agent.graph.as_tool(
+            arg_types=arguments, name="look", description="Answer a question about a picture."
+        )
     picture = context.store.add_image(PICTURE)["id"]
     result = await tool.ainvoke({"question": "When?", "images": [picture]})
     assert result["answer"] == "1987"
