@@ -21,6 +21,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from pydantic import BaseModel, ConfigDict, Field
 from torch.nn import functional
 from transformers import TrainerCallback
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from trl import SFTConfig, SFTTrainer
 
 from agent.policy.processor import load_processor
@@ -153,26 +154,42 @@ def varied(demo: Demonstration, rng: random.Random) -> Scene:
     return replace(scene, seed=rng.getrandbits(32))
 
 
-class ColdStartTrainer(SFTTrainer):
-    """TRL's trainer with the vocabulary projection on the policy's own tokens only.
+class OwnTokensOnly(Qwen2_5_VLForConditionalGeneration):
+    """The network with the vocabulary projection on the policy's own tokens only.
 
     Those are a fifth of a row; TRL's fused head is written for GPUs and costs a CPU more than the rest of the network.
     """
 
+    def forward(self, labels: torch.Tensor | None = None, **inputs: Any) -> Any:  # type: ignore[override]
+        """With `labels`, the summed cross-entropy (nats) and the right guesses on the labelled tokens; else as ever."""
+        if labels is None:
+            return super().forward(**inputs)
+        hidden = self.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
+        own = labels[:, 1:] != IGNORE
+        logits, targets = self.lm_head(hidden[own]).float(), labels[:, 1:][own]
+        loss = functional.cross_entropy(logits, targets, reduction="sum")
+        return {"loss": loss, "right": (logits.argmax(-1) == targets).float().mean().detach(), "tokens": own.sum()}
+
+
+class ColdStartTrainer(SFTTrainer):
+    """TRL's trainer for a network that works out its own loss."""
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean cross-entropy (nats) over the policy's own tokens of the optimiser step."""
-        labels = inputs.pop("labels")[:, 1:]
-        network = self.accelerator.unwrap_model(model)
-        hidden = network.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
-        own = labels != IGNORE
-        logits = network.lm_head(hidden[own]).float()
-        loss = functional.cross_entropy(logits, labels[own], reduction="sum")
-        loss = loss / (own.sum() if num_items_in_batch is None else num_items_in_batch)
-        right = (logits.argmax(-1) == labels[own]).float().mean()
-        self._metrics["train" if model.training else "eval"]["mean_token_accuracy"].append(right.item())
-        return (loss, {"logits": logits}) if return_outputs else loss
+        """Mean cross-entropy over the policy's own tokens of the optimiser step."""
+        out = model(**inputs)
+        tokens = out["tokens"] if num_items_in_batch is None else num_items_in_batch
+        self._metrics["train" if model.training else "eval"]["mean_token_accuracy"].append(out["right"].item())
+        # tokens are counted over all processes, and gradients are averaged over them
+        loss = out["loss"] / tokens * (self.accelerator.num_processes if num_items_in_batch is not None else 1)
+        return (loss, out) if return_outputs else loss
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        # checkpoints of this family are written under older weight names, which only `from_pretrained` translates;
+        # the stock method would go on with fresh weights and a warning
+        saved = pocket.load_network(Path(resume_from_checkpoint)).state_dict()
+        (self.model if model is None else model).load_state_dict(saved)
 
 
 class SummaryLog(TrainerCallback):
@@ -244,6 +261,7 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
         seed=recipe.seed,
         bf16=True,  # on a CPU with AVX-512 bf16, half the time of float32
         use_cpu=not gpu,
+        ddp_backend=None if gpu else "gloo",
         gradient_checkpointing=False,
         dataloader_num_workers=recipe.workers,
         dataloader_prefetch_factor=4 if recipe.workers else None,
@@ -257,8 +275,10 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
         dataset_kwargs={"skip_prepare_dataset": True},
         disable_tqdm=False,
     )
+    trained = batch_pictures(network)
+    trained.__class__ = OwnTokensOnly
     trainer = ColdStartTrainer(
-        model=batch_pictures(network),
+        model=trained,
         args=config,
         train_dataset=dataset,
         data_collator=Collator(network.config, pad=processor.tokenizer.pad_token_id, max_length=recipe.max_length),
@@ -266,6 +286,7 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
         callbacks=[SummaryLog(recipe.output / "log.jsonl")],
     )
     trainer.train(resume_from_checkpoint=resume or None)
+    trained.__class__ = Qwen2_5_VLForConditionalGeneration
     policy = recipe.output / "policy"
     pocket.save(network, processor, policy)
     return policy
