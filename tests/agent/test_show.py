@@ -1,6 +1,7 @@
 """What a person sees while a question is answered."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,15 @@ def test_turns_are_streamed_while_the_graph_runs(
     assert main(["ask", str(tmp_path / "a.png"), "What?", "--config", str(settings)]) == 0
     assert order == ["reason", "(image search runs)", "image_search", "reason"]
     assert "answer  1987" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("graph", "code", "searches"), [("direct", 1, (0, 0)), ("rag", 0, (1, 1))])
+def test_the_baselines_can_be_asked_too(
+    graph: str, code: int, searches: tuple[int, int], settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The script's first turn is a search: the direct baseline does not carry it out."""
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    command = ["ask", str(tmp_path / "a.png"), "What?", "--json", "--config", str(settings), f"graph={graph}"]
+    assert main(command) == code
+    found = json.loads(capsys.readouterr().out)["searches"]
+    assert (found["image"], found["text"]) == searches
