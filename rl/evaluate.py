@@ -33,6 +33,7 @@ from agent.config import load as load_config
 from agent.context import Backends, Context
 from agent.dialects import Dialect
 from agent.images import ImageStore
+from agent.state import AskInput
 from graphs import direct, rag, search_agent
 from rl.tasks import Task, TaskError
 from rl.tasks import load as load_tasks
@@ -80,7 +81,7 @@ class Record:
 async def ask(task: Task, graph: str, config: Config, policy: BaseChatModel, dialect: Dialect) -> Record:
     """Run one question through a graph."""
     context = Context(config=config, policy=policy, dialect=dialect, store=ImageStore())
-    state = {"question": task.question, "images": await asyncio.to_thread(task.pictures)}
+    state: AskInput = {"question": task.question, "images": await asyncio.to_thread(task.pictures)}
     final: dict[str, Any] = {}
     async for final in GRAPHS[graph].astream(state, context=context, stream_mode="values"):
         pass

@@ -97,8 +97,8 @@ class OraclePolicy(BaseChatModel):
         if gold is not None:
             return quote(seen, gold), Answer(gold)
         queries = [action.query for action in said if isinstance(action, TextSearch)]
-        name = self._name(said)
-        better = self._query(self.task.query_formal, name) if name else None
+        subject = self._name(said)
+        better = self._query(self.task.query_formal, subject) if subject else None
         if self.workflow == "rag" or better is None or better in queries:
             return "The pages do not give it.", GiveUp()
         return "That does not answer it. I ask with other words.", TextSearch(better)
