@@ -9,6 +9,7 @@ Invariant: row `i` of a run is a function of the recipe's seed and `i`, so a res
 from __future__ import annotations
 
 import json
+import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -204,6 +205,18 @@ class SummaryLog(TrainerCallback):
             out.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
 
 
+class StopAt(TrainerCallback):
+    """Ends a run early with a checkpoint, without touching the schedule of the whole run."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop and save once the step is reached."""
+        if state.global_step >= self.step:
+            control.should_training_stop = control.should_save = True
+
+
 def corpus(
     demonstrations: Sequence[Demonstration], recipe: SFTRecipe, names: Sequence[str], forbidden: Sequence[str]
 ) -> Iterator[str]:
@@ -240,7 +253,6 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
         network = pocket.load_network(recipe.start_from)
     renderer = Renderer(processor, cached_pictures=0)
     rows = Rows(demonstrations, renderer, recipe, names=lexicon.names, forbidden=lexicon.forbidden)
-    steps = min(recipe.steps, max_steps or recipe.steps)
     count = recipe.steps * recipe.batch * recipe.accumulate * max(1, torch.cuda.device_count())
     dataset = Dataset.from_dict({"number": range(count)}).with_transform(
         lambda batch: {"rendered": [rows.row(number) for number in batch["number"]]}
@@ -248,7 +260,7 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
     gpu = torch.cuda.is_available()
     config = SFTConfig(
         output_dir=str(recipe.output / "checkpoints"),
-        max_steps=steps,
+        max_steps=recipe.steps,
         per_device_train_batch_size=recipe.batch,
         gradient_accumulation_steps=recipe.accumulate,
         learning_rate=recipe.learning_rate,
@@ -261,7 +273,7 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
         seed=recipe.seed,
         bf16=True,  # on a CPU with AVX-512 bf16, half the time of float32
         use_cpu=not gpu,
-        ddp_backend=None if gpu else "gloo",
+        ddp_backend="gloo" if not gpu and int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
         gradient_checkpointing=False,
         dataloader_num_workers=recipe.workers,
         dataloader_prefetch_factor=4 if recipe.workers else None,
@@ -283,7 +295,7 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
         train_dataset=dataset,
         data_collator=Collator(network.config, pad=processor.tokenizer.pad_token_id, max_length=recipe.max_length),
         processing_class=processor,
-        callbacks=[SummaryLog(recipe.output / "log.jsonl")],
+        callbacks=[SummaryLog(recipe.output / "log.jsonl"), StopAt(max_steps or recipe.steps)],
     )
     trainer.train(resume_from_checkpoint=resume or None)
     trained.__class__ = Qwen2_5_VLForConditionalGeneration

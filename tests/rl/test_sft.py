@@ -30,7 +30,8 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_training_moves_the_weights_and_the_policy_answers(recipe: SFTRecipe) -> None:
     policy = TransformersPolicy(model=str(sft.train(recipe)), max_new_tokens=4, device="cpu")
-    losses = [row["loss"] for row in map(json.loads, (recipe.output / "log.jsonl").open()) if "loss" in row]
+    lines = (recipe.output / "log.jsonl").read_text("utf-8").splitlines()
+    losses = [row["loss"] for row in map(json.loads, lines) if "loss" in row]
     assert len(losses) == 4
     assert losses[-1] < losses[0]
     reply = policy.invoke([HumanMessage([{"type": "image", "image": Image.new("RGB", (64, 48))}])])
@@ -38,11 +39,17 @@ def test_training_moves_the_weights_and_the_policy_answers(recipe: SFTRecipe) ->
 
 
 def test_a_resumed_run_ends_where_an_unbroken_one_ends(recipe: SFTRecipe, tmp_path: Path) -> None:
+    """Also for the vision tower, whose weights have other names in a checkpoint than in the network."""
     whole = _weights(sft.train(recipe))
     broken = recipe.model_copy(update={"output": tmp_path / "broken"})
-    sft.train(broken, max_steps=2)
+    half = _weights(sft.train(broken, max_steps=2))
     resumed = _weights(sft.train(broken, resume=True))
-    assert all(torch.allclose(whole[name], resumed[name], atol=2e-2) for name in whole)
+
+    def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], part: str) -> float:
+        return sum(float((a[name] - b[name]).abs().sum()) for name in a if part in name)
+
+    for part in ("visual", "language_model"):
+        assert distance(resumed, whole, part) < 0.1 * distance(half, whole, part)
 
 
 def test_rows_depend_on_their_number_only(recipe: SFTRecipe, demonstrations: list, renderer) -> None:
