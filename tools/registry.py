@@ -77,7 +77,8 @@ def load(kind: Kind, use: Any) -> Any:
     except ImportError as error:
         missing = error.name or module_name
         raise ToolConfigError(
-            f"tools.{kind}.use: {use!r} needs {missing!r}, which cannot be imported; {_fix(use, missing)}."
+            f"tools.{kind}.use: {use!r} needs the module {missing!r}, which cannot be imported; "
+            "install the package that holds it, or correct the name."
         ) from error
     try:
         return getattr(module, attribute)
@@ -117,14 +118,6 @@ def _adapt(kind: Kind, use: str, provider: Any, options: dict[str, Any]) -> Lens
         return adapt(kind, provider)
     except ValueError as error:
         raise ToolConfigError(f"tools.{kind}.use: {error}") from error
-
-
-def _fix(use: str, missing: str) -> str:
-    # Our own optional providers live in the `live` extra; for anything else the user knows where it
-    # comes from.
-    if missing.split(".")[0] in ("tavily",):
-        return "install it with 'pip install lensgraph[live]'"
-    return f"install the package that provides it, or correct {use!r}"
 
 
 def _keys(names: list[str]) -> str:

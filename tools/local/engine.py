@@ -39,7 +39,7 @@ LINE_WEIGHT = 1.5
 """How much one line that holds all the other words of the query counts, against 1 for the best BM25 score."""
 SNIPPET_CHARS = 200
 """Default length of a snippet."""
-_SUBJECT_END = re.compile(r": | [-|\u2013\u2014] ")
+_SUBJECT_END = re.compile(r": | [-|\u2013\u2014] | \(")
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ create table pictures (
 create table files (
     path text primary key, size integer not null, modified integer not null, problem text not null
 );
+create table shown (picture text not null, page text not null, primary key (picture, page));
 """
 
 
@@ -144,6 +145,7 @@ class Store:
             )
         store = cls(folder, writable=writable)
         try:
+            _recover(folder / FILE_NAME)
             found = store.meta("format")
         except sqlite3.DatabaseError as error:
             raise NoIndex(f"The index at {str(folder)!r} is damaged ({error}); remove it and index again.") from error
@@ -185,8 +187,9 @@ class Store:
 
     def set_meta(self, key: str, value: str) -> None:
         """Remember a fact about the whole index."""
+        alone = not self._connection.in_transaction
         self._connection.execute("insert or replace into meta values (?, ?)", (key, value))
-        if not self._connection.in_transaction:
+        if alone:
             self._connection.commit()
 
     def add_pages(self, rows: Iterable[PageRow]) -> None:
@@ -209,12 +212,16 @@ class Store:
             ),
         )
 
-    def set_picture_page(self, picture_id: str, row: PictureRow) -> None:
-        """Change what a hit on a picture is called and where it leads."""
+    def set_picture_page(self, row: PictureRow) -> None:
+        """Change what a hit on the picture `row.id` is called and where it leads."""
         self._connection.execute(
             "update pictures set title = ?, url = ?, page_id = ? where id = ?",
-            (row.title, row.url, row.page_id, picture_id),
+            (row.title, row.url, row.page_id, row.id),
         )
+
+    def set_shown(self, picture_id: str, page_id: str) -> None:
+        """Remember that a page shows a picture, which may not be indexed yet."""
+        self._connection.execute("insert or ignore into shown values (?, ?)", (picture_id, page_id))
 
     def set_file(self, row: FileRow) -> None:
         """Remember that a file was dealt with."""
@@ -233,6 +240,7 @@ class Store:
         """Forget a file and all that was read from it."""
         self.remove([path])
         self._connection.execute("delete from files where path = ?", (path,))
+        self._connection.execute("delete from shown where page = ?", (path,))
 
     def finish(self) -> None:
         """Merge the full-text index into one segment, so that searches are fastest, and write all to disk."""
@@ -264,6 +272,14 @@ class Store:
             "select id, title, url, text, source from pages where id = ?", (page_id,)
         ).fetchone()
         return None if found is None else PageRow(*found)
+
+    def shown(self) -> dict[str, str]:
+        """Picture -> the first page that shows it."""
+        return dict(self._connection.execute("select picture, min(page) from shown group by picture").fetchall())
+
+    def picture_ids(self) -> list[str]:
+        """The id of every picture."""
+        return [str(row[0]) for row in self._connection.execute("select id from pictures order by rowid")]
 
     def page_titles(self) -> dict[str, tuple[str, str]]:
         """Title and address of every page, by id."""
@@ -306,6 +322,14 @@ class Store:
             return np.zeros((0, 0), np.float32), np.zeros(0, np.int64), []
         matrix = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f2").reshape(len(rows), -1)
         return matrix.astype(np.float32), np.array([row[0] for row in rows]), [row[1] for row in rows]
+
+
+def _recover(file: Path) -> None:
+    """Undo what a killed writer left half done; a read-only connection may not."""
+    if file.with_name(file.name + "-journal").exists():
+        connection = sqlite3.connect(file)
+        connection.execute("select count(*) from sqlite_master").fetchone()
+        connection.close()
 
 
 def _quote(word: str) -> str:
