@@ -33,6 +33,7 @@ from rl.oracle import OraclePolicy, right
 from rl.rewrite import Demonstration, Message
 from tools.local.world import entities
 from tools.local.world import tasks as world
+from tools.local.world.index import subject
 from tools.local.world.tasks import WorldTask
 
 GRAPHS: dict[str, CompiledStateGraph[Any, Context, Any, Any]] = {
@@ -177,9 +178,9 @@ def _message(message: BaseMessage, known: dict[str, int]) -> Message:
 
 
 def _name(turns: Iterable[dict[str, Any]]) -> str | None:
-    """What the last image search put first."""
+    """What the last image search put first, as a page would name it."""
     titles = [turn["hits"][0]["title"] for turn in turns if turn["node"] == "image_search" and turn.get("hits")]
-    return titles[-1] if titles else None
+    return subject(titles[-1]) if titles else None
 
 
 def main() -> None:

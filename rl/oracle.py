@@ -22,6 +22,7 @@ from agent.actions import Action, Answer, GiveUp, ImageSearch, TextSearch
 from agent.dialects.base import Dialect
 from rl.match import match
 from tools.local.world import entities
+from tools.local.world.index import subject
 from tools.local.world.tasks import WorldTask
 
 Workflow = Literal["search_agent", "direct", "rag"]
@@ -82,12 +83,12 @@ class OraclePolicy(BaseChatModel):
             if last.region and tried < 2:
                 return "That region was not found. I search the whole picture.", ImageSearch()
             return "The search found nothing.", GiveUp()
-        name = titles[0]
+        name = subject(titles[0])
         if not task.query_formal:
             # the RAG workflow demands a text query even where the title answers
-            return f"1. {name}", TextSearch(name) if self.workflow == "rag" else Answer(name)
+            return f"1. {titles[0]}", TextSearch(name) if self.workflow == "rag" else Answer(name)
         lay = task.query_lay if self.workflow == "search_agent" else ""
-        return f"1. {name}", TextSearch(self._query(lay or task.query_formal, name))
+        return f"1. {titles[0]}", TextSearch(self._query(lay or task.query_formal, name))
 
     def _after_text(self, said: Sequence[Action], seen: str) -> tuple[str, Action]:
         if not self.task.query_formal:

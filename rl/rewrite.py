@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from tools.local.world.index import FLAG_OF
+
 MONTHS = ("January February March April May June July August September October November December").split()
 KEPT = frozenset(
     "a an the of and in on for to de la le du des el al km sq m metres years year people tonnes % percent total none "
@@ -142,7 +144,8 @@ def _neighbour(hit: re.Match[str], rng: random.Random, names: Sequence[str]) -> 
     """An image result: the subject keeps its rank, others get another name, scores wobble."""
     title = hit["title"]
     if _NAME not in title:
-        title = _subject(title, rng, names)
+        prefix = FLAG_OF if title.startswith(FLAG_OF) else ""
+        title = prefix + _subject(title.removeprefix(FLAG_OF), rng, names)
     score = min(0.99, max(0.0, float(hit["score"]) + rng.uniform(-0.04, 0.04)))
     return f"{hit['lead']}{title} ({score:.2f})"
 

@@ -6,6 +6,7 @@ region without searching. A search over a limit is told to the policy, which may
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar, Literal
 
 from agent.actions import Action, Crop, Malformed
@@ -14,6 +15,8 @@ from agent.dialects.base import Block
 from agent.dialects.deepmmsearch_r1 import DeepMMSearchR1
 from agent.limits import Limits
 from tools.results import Hit
+
+_COPIED = re.compile(r"<(answer|text_search|img_search|crop)>(?!<)")
 
 
 class Compact(DeepMMSearchR1):
@@ -43,11 +46,17 @@ class Compact(DeepMMSearchR1):
         return tags.read_leniently(text, regions=True, crops=True)
 
     def write(self, thought: str, action: Action) -> str:
-        """A turn in these tags."""
+        """A turn in these tags, with a space before what a small policy copies.
+
+        Words inside a text begin with a space, and byte-level tokens with and without one are strangers to each other.
+        Reading strips it.
+        """
         if isinstance(action, Crop):
-            reason = f"<reason>{thought}</reason>" if thought else ""
-            return f"{reason}<crop>{action.region}</crop>"
-        return super().write(thought, action)
+            text = f"<crop>{action.region}</crop>"
+            text = f"<reason>{thought}</reason>{text}" if thought else text
+        else:
+            text = super().write(thought, action)
+        return _COPIED.sub(r"<\1> ", text)
 
     def information(self, entries: list[Block]) -> list[Block]:
         """`<information>` ... `</information>`, and nothing behind it."""

@@ -115,11 +115,20 @@ def _row(entity: Entity, rendition: str) -> PictureRow:
     )
 
 
+FLAG_OF = "Flag of "
+"""How the title of a flag's drawing begins."""
+
+
 def picture_title(entity: Entity) -> str:
     """What a hit on a drawing of the entity is called."""
     if entity.kind == "flag":
-        return f"Flag of {entity.name}"
+        return FLAG_OF + entity.name
     return entity.name[:1].upper() + entity.name[1:]
+
+
+def subject(title: str) -> str:
+    """What a picture with this title shows: the country of a flag, the thing itself."""
+    return title.removeprefix(FLAG_OF)
 
 
 def front_page(entity: Entity) -> tuple[str, str]:
