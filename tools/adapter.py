@@ -57,6 +57,8 @@ class ForeignImageSearch(ImageSearch):
 
 def adapt(kind: str, tool: BaseTool) -> LensTool:
     """Wrap a foreign tool, or raise ValueError when it cannot serve this kind."""
+    # A tool that turns its own errors into text would pass them off as results.
+    tool = tool.model_copy(update={"handle_tool_error": False, "handle_validation_error": False})
     if kind == "text_search":
         argument = _argument(tool, ("query", "q", "search_query", "input", "text", "__arg1"))
         return ForeignTextSearch(tool=tool, argument=argument)
@@ -79,9 +81,11 @@ def _argument(tool: BaseTool, preferred: tuple[str, ...]) -> str:
 
 
 async def _call(tool: BaseTool, arguments: dict[str, Any]) -> list[Hit]:
+    if tool.response_format == "content":
+        # Called plainly, a tool gives the object it made; as a tool call it would be turned into text.
+        return read_hits(await tool.ainvoke(arguments), tool.name)
     message = await tool.ainvoke({"type": "tool_call", "id": "foreign", "name": tool.name, "args": arguments})
-    if not isinstance(message, ToolMessage):
-        return read_hits(message, tool.name)
+    assert isinstance(message, ToolMessage)
     if message.status == "error":
         raise ToolFailure("unavailable", f"{tool.name}: {str(message.content)[:200]}")
     artifact = message.artifact

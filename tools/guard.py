@@ -41,7 +41,8 @@ MAX_REDIRECTS = 5
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
 """Decoders offered to outside bytes; the many exotic ones of Pillow are attack surface nobody asked for."""
 
-_open_lock = threading.Lock()
+_warnings_lock = threading.Lock()
+"""The warnings filter is global state of the process, so only one thread at a time may change it."""
 
 
 class Refused(ToolFailure, ValueError):
@@ -77,7 +78,9 @@ def open_image(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXE
 def to_rgb(picture: Image.Image) -> Image.Image:
     """An upright 8-bit RGB copy of a decoded picture; transparent parts become white."""
     try:
-        picture = ImageOps.exif_transpose(picture)
+        with _warnings_lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = ImageOps.exif_transpose(picture)
     except Exception:  # damaged EXIF says nothing about the pixels: keep them as stored
         picture = picture.copy()
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
@@ -144,8 +147,8 @@ async def load_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Imag
 def _open_header(data: bytes, name: str) -> Image.Image:
     # The warnings filter is global state of the process, hence the lock; only the header is read while
     # it is held.
-    with _open_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
             return Image.open(io.BytesIO(data), formats=FORMATS)
         except Image.DecompressionBombError as error:

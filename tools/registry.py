@@ -55,6 +55,8 @@ def build(kind: Kind, spec: Mapping[str, Any] | None = None) -> LensTool:
     if not (isinstance(provider, type) and issubclass(provider, BASES[kind])):
         return _adapt(kind, use, provider, options)
     tool_class: type[LensTool] = provider
+    if inspect.isabstract(tool_class):
+        raise ToolConfigError(f"tools.{kind}.use: {use!r} is abstract; give a class that implements it.")
     valid = sorted(set(tool_class.model_fields) - set(BaseTool.model_fields) | {"name", "description"})
     unknown = sorted(set(options) - set(valid))
     if unknown:
