@@ -61,7 +61,12 @@ def test_a_drawing_is_small_has_alpha_and_touches_all_four_sides(rendition: str)
         picture = pictures.load(entity_id, rendition)
         assert picture.mode == "RGBA"
         assert max(picture.size) == 128
-        left, top, right, bottom = picture.getchannel("A").point(lambda a: 255 if a > 2 else 0).getbbox() or (9, 9, 0, 0)
+        left, top, right, bottom = picture.getchannel("A").point(lambda a: 255 if a > 2 else 0).getbbox() or (
+            9,
+            9,
+            0,
+            0,
+        )
         assert left <= 2
         assert top <= 2
         assert right >= picture.width - 2
