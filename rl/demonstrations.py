@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +28,7 @@ from agent.context import Context
 from agent.dialects import build as build_dialect
 from agent.images import ImageStore
 from graphs import direct, rag, search_agent
+from rl import jsonl
 from rl.oracle import OraclePolicy, right
 from rl.rewrite import Demonstration, Message
 from tools.local.world import entities
@@ -99,7 +99,7 @@ async def demonstrate(task: WorldTask, workflow: str, config: Config) -> tuple[D
 
 def make(path: Path, counts: dict[str, dict[str, int]] = COUNTS, *, concurrent: int = 4) -> None:
     """Append what is missing of `counts` runs per graph and family to `path`, with a progress bar on stderr."""
-    done = {(row["task"], row["workflow"]) for row in _rows(path)} if path.is_file() else set()
+    done = {(row["task"], row["workflow"]) for row in jsonl.rows(path)}
     todo = [
         (task, workflow)
         for workflow, families in counts.items()
@@ -127,14 +127,13 @@ async def _make(path: Path, todo: Sequence[tuple[WorldTask, str]], concurrent: i
     config = load_config()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     queue = iter(todo)
-    with path.open("a", encoding="utf-8") as out, Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("demonstrations", total=len(todo))
 
         async def worker() -> None:
             for task, workflow in queue:
                 demo, is_right = await demonstrate(task, workflow, config)
-                out.write(json.dumps({**asdict(demo), "right": is_right}, ensure_ascii=False) + "\n")
-                out.flush()
+                jsonl.append(path, {**asdict(demo), "right": is_right})
                 progress.advance(bar)
 
         await asyncio.gather(*(worker() for _ in range(concurrent)))
@@ -142,23 +141,15 @@ async def _make(path: Path, todo: Sequence[tuple[WorldTask, str]], concurrent: i
 
 def load(path: Path) -> list[Demonstration]:
     """The right runs of a file."""
-    return [_demonstration(row) for row in _rows(path) if row["right"]]
+    return [_demonstration(row) for row in jsonl.rows(path) if row["right"]]
 
 
 def summary(path: Path) -> dict[str, tuple[int, int]]:
     """(right, all) runs per workflow and family."""
     tally: dict[str, Counter[bool]] = {}
-    for row in _rows(path):
+    for row in jsonl.rows(path):
         tally.setdefault(f"{row['workflow']}/{row['family']}", Counter())[row["right"]] += 1
     return {key: (count[True], count.total()) for key, count in sorted(tally.items())}
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            # a kill may have cut the last line; its run is made again
-            if line.endswith("\n"):
-                yield json.loads(line)
 
 
 def _demonstration(row: dict[str, Any]) -> Demonstration:

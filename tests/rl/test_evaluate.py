@@ -1,0 +1,83 @@
+"""Figures of an evaluation, and that nothing finished is run again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agent.config import load as load_config
+from rl import evaluate
+from rl.evaluate import Record, interval, report, summarise
+
+SCRIPTED = ["policy.kind=agent.testing:ScriptedPolicy", "policy.options.turns=['<answer>red</answer>']"]
+
+
+def _record(**changes: object) -> Record:
+    fields: dict[str, object] = {
+        "task": "t", "family": "image", "knowledge": "unknown", "answer": "x", "correct": True,
+        "stop_reason": "answered", "turns": 2, "malformed": 0, "well_formed": True, "image_searches": 1,
+        "text_searches": 0, "seconds": {"reason": 0.5}, "price": 0.0, "trace": [],
+    }  # fmt: skip
+    return Record(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def test_the_search_ratio_is_calls_made_over_calls_allowed() -> None:
+    records = [_record(image_searches=1, text_searches=1), _record(image_searches=0, text_searches=0, correct=False)]
+    figures = summarise(records)
+    assert figures["search_ratio"] == 0.5
+    assert figures["searching_share"] == 0.5
+    assert figures["accuracy"] == 0.5
+
+
+def test_malformed_turns_are_counted_over_all_turns() -> None:
+    records = [_record(turns=3, malformed=1), _record(turns=1)]
+    assert summarise(records)["well_formed_turns"] == 0.75
+
+
+def test_families_and_knowledge_labels_have_their_own_rows() -> None:
+    figures = report([_record(), _record(family="visible", knowledge="visible", correct=False)])
+    assert figures["by_family"]["image"]["accuracy"] == 1.0
+    assert figures["by_family"]["visible"]["accuracy"] == 0.0
+    assert set(figures["by_knowledge"]) == {"unknown", "visible"}
+
+
+def test_the_interval_holds_the_mean_and_narrows_with_more_tasks() -> None:
+    few, many = interval([0.0, 1.0] * 10), interval([0.0, 1.0] * 400)
+    assert few[0] < 0.5 < few[1]
+    assert many[1] - many[0] < few[1] - few[0]
+
+
+def test_the_command_writes_figures_and_goes_on_from_its_records(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures, records = tmp_path / "figures.json", tmp_path / "records.jsonl"
+    arguments = ["--graph", "direct", "--family", "visible", "--json", str(figures), "--records", str(records)]
+    assert evaluate.main([*arguments, "--limit", "3", *SCRIPTED]) == 0
+    first = records.read_text("utf-8").splitlines()
+    with records.open("a", encoding="utf-8") as out:
+        out.write('{"task": "cut off by a ki')
+    assert evaluate.main([*arguments, "--limit", "4", *SCRIPTED]) == 0
+    lines = records.read_text("utf-8").splitlines()
+    assert lines[:3] == first
+    assert [json.loads(line)["task"] for line in lines[3:]]
+    written = json.loads(figures.read_text("utf-8"))
+    assert written["all"]["tasks"] == 4
+    assert written["all"]["search_ratio"] == 0.0
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["--tasks", "world/nothing"], "world/test"), (["policy.nothing=1"], "nothing"), (["--limit", "0"], "limit")],
+)
+def test_bad_input_ends_in_one_line(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main(arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert says in error
+    assert "\n" not in error
+
+
+def test_the_scripted_settings_are_settings() -> None:
+    assert load_config(None, SCRIPTED).policy.options["turns"] == ["<answer>red</answer>"]
