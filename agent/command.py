@@ -71,7 +71,7 @@ def _load(config: Config, pool: ThreadPoolExecutor) -> tuple[Context, Any]:
     """The graph and its backends: the policy's imports and weights in one thread, the tools' in another."""
     early: list[Future[Any]] = [
         pool.submit(importlib.import_module, module)
-        for module in ("torch",) if config.policy.kind == "transformers"
+        for module in ("torch",) if config.policy.kind in ("pocket", "transformers")
     ]  # fmt: skip
     from agent.context import Backends, Context
 

@@ -38,11 +38,12 @@ class Section(BaseModel):
 class PolicyConfig(Section):
     """The chat model that decides."""
 
-    kind: str = "transformers"
-    """`transformers` (in this process), `openai_compatible` (a server such as vLLM), or an import path
-    `package.module:Class` of a LangChain chat model."""
     model: str = "pocket"
     """`pocket` is the embedded policy; else a model's name or folder, as the kind understands it."""
+    kind: str = Field(default_factory=lambda known: "pocket" if known.get("model") == "pocket" else "transformers")
+    """`pocket` (a small Qwen2.5-VL on this CPU, loaded in a blink), `transformers` (in this process, any size, on the
+    GPU if there is one, many questions at a time), `openai_compatible` (a server such as vLLM), or an import path
+    `package.module:Class` of a LangChain chat model. Not set: `pocket` for the model `pocket`, else `transformers`."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Longest turn, in tokens; MMSearch-R1 allows 2048. None: the policy's own default."""
     temperature: float = Field(default=0.0, ge=0)

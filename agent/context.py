@@ -31,7 +31,7 @@ from tools.base import LensTool
 from tools.results import ToolFailure
 
 T = TypeVar("T")
-PolicyName = Literal["transformers", "openai_compatible"]
+PolicyName = Literal["pocket", "transformers", "openai_compatible"]
 DialectName = Literal["compact", "deepmmsearch_r1", "mmsearch_r1"]
 Limit = Annotated[int, Field(ge=0, le=100)]
 
@@ -42,7 +42,8 @@ class Context(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True)
 
     policy: PolicyName | SkipJsonSchema[InstanceOf[BaseChatModel]] | None = None
-    """Which policy decides: the in-process model or the configured model server. Empty: as configured."""
+    """Which policy decides: the model in this process (light or through transformers) or the configured model server.
+    Empty: as configured."""
     dialect: DialectName | SkipJsonSchema[InstanceOf[Dialect]] | None = None
     """How actions are written as text; must fit the policy. Empty: as configured."""
     lenient: bool | None = None

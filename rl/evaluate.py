@@ -35,6 +35,7 @@ from agent.dialects import Dialect
 from agent.images import ImageStore
 from agent.state import AskInput
 from graphs import direct, rag, search_agent
+from rl import jsonl
 from rl.tasks import Task, TaskError
 from rl.tasks import load as load_tasks
 
@@ -105,11 +106,18 @@ async def ask(task: Task, graph: str, config: Config, policy: BaseChatModel, dia
     )
 
 
+def batched(config: Config) -> Config:
+    """The configuration with a policy that samples concurrent questions together, unless its kind was set by hand."""
+    if config.policy.kind != "pocket" or "kind" in config.policy.model_fields_set:
+        return config
+    return config.model_copy(update={"policy": config.policy.model_copy(update={"kind": "transformers"})})
+
+
 def evaluate(
     tasks: Sequence[Task], *, graph: str, config: Config, concurrent: int = 32, records: Path | None = None
 ) -> list[Record]:
     """Run every task; what `records` already holds is not run again. Progress goes to stderr."""
-    done = _read(records) if records and records.is_file() else {}
+    done = {row["task"]: Record(**row) for row in jsonl.rows(records)} if records else {}
     todo = [task for task in tasks if task.id not in done]
     if todo:
         for record in asyncio.run(_run(todo, graph, config, concurrent, records)):
@@ -132,21 +140,11 @@ async def _run(
                 record = await ask(task, graph, config, policy, backends.dialect)
                 made.append(record)
                 if records:
-                    with records.open("a", encoding="utf-8") as out:
-                        out.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
+                    jsonl.append(records, asdict(record))
                 progress.advance(bar)
 
         await asyncio.gather(*(worker() for _ in range(min(concurrent, len(tasks)))))
     return made
-
-
-def _read(path: Path) -> dict[str, Record]:
-    found = {}
-    for line in path.read_text("utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):  # a kill may have cut the last line
-            row = json.loads(line)
-            found[row["task"]] = Record(**row)
-    return found
 
 
 def interval(values: Sequence[float], *, seed: int = 0) -> tuple[float, float]:
@@ -227,7 +225,7 @@ def main(argv: Iterable[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as policy.model=FOLDER")
     args = parser.parse_args(list(argv) if argv is not None else None)
     try:
-        config = load_config(args.config, args.overrides)
+        config = batched(load_config(args.config, args.overrides))
         tasks = load_tasks(args.tasks, args.limit, family=args.family)
     except (ConfigError, TaskError) as error:
         print(error, file=sys.stderr)

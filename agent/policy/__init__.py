@@ -12,10 +12,12 @@ from agent.config import ConfigError, PolicyConfig
 from agent.policy.errors import PolicyError
 
 KINDS = {
+    "pocket": "agent.policy.light:LightPolicy",
     "transformers": "agent.policy.transformers:TransformersPolicy",
     "openai_compatible": "agent.policy.openai_compatible:OpenAICompatiblePolicy",
 }
-"""Short names. Only the module asked for is imported: one of them imports torch."""
+"""Short names. Only the module asked for is imported: one imports torch, one also transformers."""
+_LOADED = ("pocket", "transformers")
 _SERVER_FIELDS = ("base_url", "api_key_env", "timeout", "retries")
 
 
@@ -30,7 +32,7 @@ def build(config: PolicyConfig) -> BaseChatModel:
     try:
         policy = cls(**fields)
         # Missing weights are found out here, as a setting that is wrong, and not in the middle of a question.
-        return policy.load() if config.kind == "transformers" else policy
+        return policy.load() if config.kind in _LOADED else policy
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(["policy", *(str(part) for part in problem["loc"])])

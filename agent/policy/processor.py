@@ -11,15 +11,17 @@ silently when it does not know a processor class, is refused, because training w
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-IMAGE_PAD, VIDEO_PAD = "<|image_pad|>", "<|video_pad|>"
-VISION_START, VISION_END = "<|vision_start|>", "<|vision_end|>"
+from agent.policy.render import IMAGE_PAD, VIDEO_PAD
 
 
 class PictureProcessor(Qwen2_5_VLProcessor):
@@ -41,6 +43,23 @@ class PictureProcessor(Qwen2_5_VLProcessor):
         self.image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_PAD)
         self.video_token_id = tokenizer.convert_tokens_to_ids(VIDEO_PAD)
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
+
+    @property
+    def merge_size(self) -> int:
+        """Patches a side that become one token."""
+        size: int = self.image_processor.merge_size
+        return size
+
+    def chat(self, messages: list[dict[str, str]], *, generate: bool) -> str:
+        """Messages through the chat template."""
+        render: Callable[..., str] = self.tokenizer.apply_chat_template
+        return render(messages, tokenize=False, add_generation_prompt=generate, chat_template=self.chat_template)
+
+    def patches(self, picture: Image.Image) -> tuple[np.ndarray, tuple[int, int, int]]:
+        """The patches of a picture, and their grid (time, height, width)."""
+        out = self.image_processor(images=[picture], return_tensors="np")
+        time, height, width = (int(n) for n in out["image_grid_thw"][0])
+        return np.asarray(out["pixel_values"], dtype=np.float32), (time, height, width)
 
 
 def load_processor(model: str | Path) -> PictureProcessor:

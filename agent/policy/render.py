@@ -15,16 +15,18 @@ import base64
 import hashlib
 import io
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from langchain_core.messages import AIMessage, BaseMessage
 from PIL import Image
 
-from agent.policy.processor import IMAGE_PAD, VISION_END, VISION_START, PictureProcessor
-
+IMAGE_PAD, VIDEO_PAD = "<|image_pad|>", "<|video_pad|>"
+VISION_START, VISION_END = "<|vision_start|>", "<|vision_end|>"
+PICTURE_TOKENS = [IMAGE_PAD, VIDEO_PAD, VISION_START, VISION_END, "<|vision_pad|>"]
+"""What a policy may not say: there would be no pixels behind it."""
 ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 
 
@@ -57,19 +59,41 @@ class Rendered:
         self.mask += [mask] * len(ids)
 
 
+class Processor(Protocol):
+    """A checkpoint's chat template, tokenizer and image processor, through transformers or without it."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """Has `encode`, `decode`, `convert_tokens_to_ids`, `eos_token` and `eos_token_id` as transformers' have."""
+
+    @property
+    def image_token_id(self) -> int:
+        """The placeholder of a picture."""
+
+    @property
+    def merge_size(self) -> int:
+        """Patches a side that become one token."""
+
+    def chat(self, messages: list[dict[str, str]], *, generate: bool) -> str:
+        """Messages through the chat template."""
+
+    def patches(self, picture: Image.Image) -> tuple[np.ndarray, tuple[int, int, int]]:
+        """The patches of a picture, and their grid (time, height, width)."""
+
+
 class Renderer:
     """Renders LangChain messages with a checkpoint's own chat template, tokenizer and image processor."""
 
-    def __init__(self, processor: PictureProcessor, *, cached_pictures: int = 256) -> None:
+    def __init__(self, processor: Processor, *, cached_pictures: int = 256) -> None:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.eos: int = self.tokenizer.eos_token_id
         self.image_pad: int = processor.image_token_id
-        self._merge: int = processor.image_processor.merge_size**2
+        self._merge: int = processor.merge_size**2
         self._cache: OrderedDict[str, Pixels] = OrderedDict()
         self._cached_pictures = cached_pictures
         self._dummy = [{"role": "user", "content": "d"}, {"role": "assistant", "content": "d"}]
-        self._dummy_text = self._template(self._dummy, generate=False)
+        self._dummy_text = processor.chat(self._dummy, generate=False)
 
     def render(self, messages: Sequence[BaseMessage], *, generate: bool = True) -> Rendered:
         """Tokens of `messages`; with `generate`, ending in the header of the policy's next turn.
@@ -118,9 +142,7 @@ class Renderer:
             picture = Image.open(io.BytesIO(data))
         picture = picture.convert("RGB")
         key = key or hashlib.sha256(picture.tobytes()).hexdigest()
-        out = self.processor.image_processor(images=[picture], return_tensors="np")
-        grid = tuple(int(n) for n in out["image_grid_thw"][0])
-        pixels = Pixels(key, np.asarray(out["pixel_values"], dtype=np.float32), grid)  # type: ignore[arg-type]
+        pixels = Pixels(key, *self.processor.patches(picture))
         self._cache[key] = pixels
         while len(self._cache) > self._cached_pictures:
             self._cache.popitem(last=False)
@@ -134,9 +156,9 @@ class Renderer:
             chat.append({"role": ROLES[message.type], "content": content})
             pictures += found
         if first:
-            text = self._template(chat, generate=generate)
+            text = self.processor.chat(chat, generate=generate)
         else:
-            text = self._template(self._dummy + chat, generate=generate)
+            text = self.processor.chat(self._dummy + chat, generate=generate)
             if not text.startswith(self._dummy_text):
                 raise ValueError(
                     "the chat template rewrites earlier turns; training and serving need one that only appends"
@@ -176,6 +198,6 @@ class Renderer:
         """Text with control tokens defused, so that no outside text can end a turn or announce a picture."""
         return text.replace("<|", "<\u200b|") if "<|" in text else text
 
-    def _template(self, chat: list[dict[str, str]], *, generate: bool) -> str:
-        render: Callable[..., str] = self.tokenizer.apply_chat_template
-        return render(chat, tokenize=False, add_generation_prompt=generate, chat_template=self.processor.chat_template)
+    def picture_tokens(self) -> list[int]:
+        """Ids that a policy may not sample."""
+        return [i for i in self.tokenizer.convert_tokens_to_ids(PICTURE_TOKENS) if i is not None]

@@ -13,32 +13,22 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatResult
 from pydantic import Field, PrivateAttr
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
-from agent.pocket import WEIGHTS
-from agent.policy.processor import VIDEO_PAD, VISION_END, VISION_START, load_processor
+from agent.pocket import checkpoint
+from agent.policy.processor import load_processor
 from agent.policy.render import Rendered, Renderer
+from agent.policy.sampled import Sampled, as_result
 
 BATCH_WAIT_S = 0.004  # long enough for sibling graphs to reach their policy call, short against one decoding step
-
-
-@dataclass
-class Sampled:
-    """One sampled turn."""
-
-    ids: list[int]
-    """Sampled token ids, with the end-of-turn token unless the length limit cut the turn."""
-    logprobs: list[float]
-    """Log-probability of each id under the sampling distribution before suppression."""
 
 
 @dataclass
@@ -76,17 +66,11 @@ class TransformersPolicy(BaseChatModel):
         return {"model": self.model, "temperature": self.temperature, "max_new_tokens": self.max_new_tokens}
 
     @property
-    def path(self) -> str:
-        """Where the checkpoint is: a folder, or a hub name."""
-        return str(WEIGHTS) if self.model == "pocket" else self.model
-
-    @property
     def renderer(self) -> Renderer:
         """Dialogue to tokens, as this checkpoint wants it. Loads the processor on first use."""
         with self._lock:
             if self._renderer is None:
-                self._check()
-                self._renderer = Renderer(load_processor(self.path))
+                self._renderer = Renderer(load_processor(checkpoint(self.model)))
             return self._renderer
 
     @property
@@ -94,10 +78,10 @@ class TransformersPolicy(BaseChatModel):
         """The model, in eval mode on its device. Loads the weights on first use."""
         with self._lock:
             if self._network is None:
-                self._check()
+                path = checkpoint(self.model)
                 device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
                 dtype = torch.float32 if device == "cpu" else torch.bfloat16
-                network = Qwen2_5_VLForConditionalGeneration.from_pretrained(self.path, dtype=dtype)
+                network = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, dtype=dtype)
                 self._network = network.to(device).eval()
             return self._network
 
@@ -139,8 +123,7 @@ class TransformersPolicy(BaseChatModel):
                 max_new_tokens=self.max_new_tokens,
                 eos_token_id=renderer.eos,
                 pad_token_id=pad,
-                # a picture token in a sampled turn would have no pixels behind it
-                suppress_tokens=self._picture_tokens(),
+                suppress_tokens=renderer.picture_tokens(),
                 output_logits=True,
                 return_dict_in_generate=True,
             )
@@ -160,7 +143,7 @@ class TransformersPolicy(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         rendered = self.renderer.render(messages)
-        return self._result(rendered, self.sample([rendered])[0])
+        return as_result(self.model, self.renderer, rendered, self.sample([rendered])[0])
 
     async def _agenerate(
         self,
@@ -179,7 +162,7 @@ class TransformersPolicy(BaseChatModel):
             # the loop itself keeps only a weak reference to a task
             self._drains.add(drain)
             drain.add_done_callback(self._drains.discard)
-        return self._result(rendered, await waiting.future)
+        return as_result(self.model, self.renderer, rendered, await waiting.future)
 
     async def _drain(self, queue: list[_Waiting]) -> None:
         """Sample what waits, batch by batch, until nothing does. The queue keeps one entry while a batch runs."""
@@ -197,38 +180,3 @@ class TransformersPolicy(BaseChatModel):
                     if not waiting.future.done():
                         waiting.future.set_result(row)
             del queue[: len(batch)]
-
-    def _result(self, rendered: Rendered, row: Sampled) -> ChatResult:
-        finished = bool(row.ids) and row.ids[-1] == self.renderer.eos
-        said = row.ids[:-1] if finished else row.ids
-        message = AIMessage(
-            content=self.renderer.tokenizer.decode(said, skip_special_tokens=False),
-            response_metadata={
-                "model_name": self.model,
-                "finish_reason": "stop" if finished else "length",
-                "token_ids": row.ids,
-                "logprobs": row.logprobs,
-            },
-            usage_metadata={
-                "input_tokens": len(rendered.ids),
-                "output_tokens": len(row.ids),
-                "total_tokens": len(rendered.ids) + len(row.ids),
-            },
-        )
-        return ChatResult(generations=[ChatGeneration(message=message)])
-
-    def _picture_tokens(self) -> list[int]:
-        tokens = ["<|image_pad|>", VIDEO_PAD, VISION_START, VISION_END, "<|vision_pad|>"]
-        ids = self.renderer.tokenizer.convert_tokens_to_ids(tokens)
-        return [i for i in ids if i is not None]
-
-    def _check(self) -> None:
-        if self.model == "pocket" and not (WEIGHTS / "config.json").is_file():
-            raise FileNotFoundError(
-                f"the pocket policy's weights are not in {WEIGHTS.name}/; reinstall lensgraph, or make them with "
-                "'python -m rl.train sft'"
-            )
-        if Path(self.model).is_dir() and not (Path(self.model) / "config.json").is_file():
-            raise FileNotFoundError(
-                f"policy.model={self.model}: no config.json in that folder; point it at a checkpoint"
-            )

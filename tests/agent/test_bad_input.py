@@ -127,12 +127,12 @@ def test_a_question_of_100_000_characters(capsys: Any, png: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("policy.modle=x", "policy.modle: unknown key; did you mean 'model'? Valid keys of policy: kind, model,"),
+        ("policy.modle=x", "policy.modle: unknown key; did you mean 'model'? Valid keys of policy: model, kind,"),
         ("polcy.model=x", "polcy: unknown key; did you mean 'policy'? Valid keys: graph, policy,"),
         ("tools.text_search=bing", "unknown provider 'bing'; valid names: local,"),
         ("tools.text_search.kk=3", "tools.text_search: unknown key 'kk' for 'agent.testing:FixedText'; valid keys:"),
         ("tools.image_search.use=no.such:Thing", "cannot be imported"),
-        ("policy.kind=gpt", "policy.kind: unknown kind 'gpt'; valid: transformers, openai_compatible"),
+        ("policy.kind=gpt", "policy.kind: unknown kind 'gpt'; valid: pocket, transformers, openai_compatible"),
         ("policy.kind=no.such:Policy", "cannot be imported"),
         ("policy.kind=agent.errors:UserError", "is no LangChain chat model"),
         ("dialect.name=esperanto", "dialect.name='esperanto': Input should be 'compact', 'deepmmsearch_r1'"),

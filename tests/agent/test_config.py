@@ -12,8 +12,14 @@ from agent.config import Config, ConfigError, load, render
 
 def test_defaults_are_the_embedded_world_and_the_pocket_policy() -> None:
     config = load(environ={})
-    assert (config.policy.kind, config.policy.model) == ("transformers", "pocket")
+    assert (config.policy.kind, config.policy.model) == ("pocket", "pocket")
     assert (config.dialect.name, config.tools.text_search.use) == ("compact", "local")
+
+
+def test_the_kind_of_a_policy_follows_its_model_unless_it_is_set() -> None:
+    assert load(overrides=["policy.model=some/folder"], environ={}).policy.kind == "transformers"
+    assert load(overrides=["policy.model=some/folder", "policy.kind=pocket"], environ={}).policy.kind == "pocket"
+    assert load(overrides=["policy.kind=transformers"], environ={}).policy.kind == "transformers"
 
 
 def test_a_later_source_wins(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import torch
 from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image
 
+from agent.policy.positions import mrope_positions
 from agent.policy.render import Renderer
 from agent.policy.transformers import TransformersPolicy
-from rl.collate import IGNORE, Collator, mrope_positions
+from rl.collate import IGNORE, Collator
 from rl.vision_attention import batch_pictures
 
 

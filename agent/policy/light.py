@@ -1,0 +1,151 @@
+"""The pocket policy without transformers: imported and loaded in the time that a person does not notice.
+
+It runs any small Qwen2.5-VL checkpoint folder on a CPU, renders with the one `Renderer` and says what
+`TransformersPolicy` says (tested). Between the turns of a dialogue the keys and values are kept, so a later turn only
+reads what is new. Not covered: batches (`policy.kind=transformers` samples concurrent questions together) and GPUs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatResult
+from pydantic import Field, PrivateAttr
+
+from agent.pocket import checkpoint
+from agent.policy.light_processor import LightProcessor
+from agent.policy.qwen_light import Memory, Network
+from agent.policy.render import Rendered, Renderer
+from agent.policy.sampled import Sampled, as_result
+
+SMALL = 1024
+"""Up to this width one thread is quickest: handing work to another takes longer than doing it."""
+
+
+class LightPolicy(BaseChatModel):
+    """A small Qwen2.5-VL policy on a CPU."""
+
+    model: str = "pocket"
+    """`pocket`, or a checkpoint folder of the Qwen2.5-VL family."""
+    max_new_tokens: int = Field(default=160, ge=1)
+    """Most tokens of one turn; a longer one is cut and counts as malformed."""
+    temperature: float = Field(default=0.0, ge=0.0)
+    """0 decodes greedily."""
+    seed: int | None = None
+    """Of the sampling; None draws another one every time."""
+
+    _network: Network | None = PrivateAttr(default=None)
+    _renderer: Renderer | None = PrivateAttr(default=None)
+    _memory: Memory = PrivateAttr(default_factory=Memory)
+    _random: torch.Generator | None = PrivateAttr(default=None)
+    _lock: Any = PrivateAttr(default_factory=threading.RLock)
+
+    @property
+    def _llm_type(self) -> str:
+        return "lensgraph-light"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.model, "temperature": self.temperature, "max_new_tokens": self.max_new_tokens}
+
+    @property
+    def renderer(self) -> Renderer:
+        """Dialogue to tokens, as this checkpoint wants it. Loads the tokenizer on first use."""
+        with self._lock:
+            if self._renderer is None:
+                self._renderer = Renderer(LightProcessor(_folder(self.model)))
+            return self._renderer
+
+    @property
+    def network(self) -> Network:
+        """The network. Loads the weights on first use."""
+        with self._lock:
+            if self._network is None:
+                self._network = Network(_folder(self.model))
+            return self._network
+
+    def load(self) -> LightPolicy:
+        """Load everything now rather than at the first question."""
+        _ = self.network, self.renderer
+        return self
+
+    def sample(self, rendered: Rendered) -> Sampled:
+        """Sample one turn; what this policy read before of the same dialogue is not read again.
+
+        Raises:
+            ValueError: placeholders and pictures do not match, or the dialogue is longer than the context.
+        """
+        with self._lock, _threads(1 if self.network.shape.hidden <= SMALL else None), torch.inference_mode():
+            network, renderer, memory = self.network, self.renderer, self._memory
+            forbidden = renderer.picture_tokens()
+            turn = Sampled([], [])
+            position = network.next_position(rendered.ids, rendered.pixels)
+            logits = network.read(memory, rendered.ids, rendered.pixels)
+            while True:
+                logprobs = torch.log_softmax(logits / (self.temperature or 1.0), -1)
+                allowed = logprobs.clone()
+                allowed[forbidden] = -torch.inf
+                token = self._pick(allowed)
+                turn.ids.append(token)
+                turn.logprobs.append(float(logprobs[token]))
+                if token == renderer.eos or len(turn.ids) == self.max_new_tokens:
+                    return turn
+                logits = network.step(memory, token, position)
+                position += 1
+
+    def _pick(self, logprobs: torch.Tensor) -> int:
+        if self.temperature == 0:
+            return int(logprobs.argmax())
+        if self._random is None:
+            self._random = torch.Generator()
+            if self.seed is None:
+                self._random.seed()
+            else:
+                self._random.manual_seed(self.seed)
+        return int(torch.multinomial(logprobs.exp(), 1, generator=self._random))
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        rendered = self.renderer.render(messages)
+        return as_result(self.model, self.renderer, rendered, self.sample(rendered))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return await asyncio.to_thread(self._generate, messages)
+
+
+def _folder(model: str) -> Path:
+    folder = Path(checkpoint(model))
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{model}: no such folder; policy.kind=transformers also takes the names of a hub")
+    return folder
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Compute on so many threads; None leaves it alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
