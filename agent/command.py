@@ -8,6 +8,7 @@ this package does not depend on `graphs`.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import json
 import sys
@@ -34,8 +35,11 @@ def ask(picture: str, question: str, config_file: str | None, settings: list[str
     data = _read(picture, question, config)
     if not sys.warnoptions:  # warnings are for programmers, and `-W` brings them back
         warnings.simplefilter("ignore")
+    gc.disable()  # imports make millions of objects that stay; looking for rubbish among them is a tenth of the start
     with ThreadPoolExecutor() as pool:
         context, graph = _load(config, pool)
+    gc.freeze()
+    gc.enable()
     from agent.show import Show
 
     show = None if as_json else Show()

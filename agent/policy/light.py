@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +24,10 @@ from agent.policy.light_processor import LightProcessor
 from agent.policy.qwen_light import Memory, Network
 from agent.policy.render import Rendered, Renderer
 from agent.policy.sampled import Sampled, as_result
+from tools.threads import one_thread
 
 SMALL = 1024
-"""Up to this width one thread is quickest: handing work to another takes longer than doing it."""
+"""Up to this width one thread is quickest."""
 
 
 class LightPolicy(BaseChatModel):
@@ -84,7 +83,7 @@ class LightPolicy(BaseChatModel):
         Raises:
             ValueError: placeholders and pictures do not match, or the dialogue is longer than the context.
         """
-        with self._lock, _threads(1 if self.network.shape.hidden <= SMALL else None), torch.inference_mode():
+        with self._lock, one_thread(when=self.network.shape.hidden <= SMALL), torch.inference_mode():
             network, renderer, memory = self.network, self.renderer, self._memory
             forbidden = renderer.picture_tokens()
             turn = Sampled([], [])
@@ -138,14 +137,3 @@ def _folder(model: str) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"{model}: no such folder; policy.kind=transformers also takes the names of a hub")
     return folder
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Compute on so many threads; None leaves it alone."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -72,8 +72,8 @@ class Patches:
         """(patches, values) float32 in the order of the merged tokens, and the grid (time, height, width)."""
         width, height = self.size(*picture.size)
         pixels = np.asarray(picture.convert("RGB").resize((width, height), self.resample))
-        values = (pixels.astype(np.float64) * self.scale).astype(np.float32)
-        values = (values - np.array(self.mean, np.float32)) / np.array(self.deviation, np.float32)
+        values: np.ndarray = (pixels.astype(np.float64) * self.scale).astype(np.float32)
+        values = (values - np.asarray(self.mean, np.float32)) / np.asarray(self.deviation, np.float32)
         rows, columns = height // self.patch, width // self.patch
         blocks = values.reshape(
             rows // self.merge, self.merge, self.patch, columns // self.merge, self.merge, self.patch, 3
