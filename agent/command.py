@@ -36,10 +36,12 @@ def ask(picture: str, question: str, config_file: str | None, settings: list[str
     if not sys.warnoptions:  # warnings are for programmers, and `-W` brings them back
         warnings.simplefilter("ignore")
     gc.disable()  # imports make millions of objects that stay; looking for rubbish among them is a tenth of the start
-    with ThreadPoolExecutor() as pool:
-        context, graph = _load(config, pool)
-    gc.freeze()
-    gc.enable()
+    try:
+        with ThreadPoolExecutor() as pool:
+            context, graph = _load(config, pool)
+        gc.freeze()
+    finally:
+        gc.enable()
     from agent.show import Show
 
     show = None if as_json else Show()
