@@ -64,7 +64,8 @@ class GroundingDinoLocator(Locator):
         labels = found.get("text_labels") or found["labels"]
         regions = [
             Region(box=box, score=min(1.0, max(0.0, float(score))), label=str(label).replace("[SEP]", "").strip(" ."))
-            for score, label, corners in zip(found["scores"], labels, found["boxes"].tolist(), strict=True)
+            # Not strict: with no box at all transformers still gives one label.
+            for score, label, corners in zip(found["scores"], labels, found["boxes"].tolist(), strict=False)
             if (box := clipped(corners, image.size)) is not None
         ]
         return sorted(regions, key=lambda region: -region.score)[: self.max_regions]

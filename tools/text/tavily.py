@@ -78,8 +78,9 @@ class TavilyTextSearch(TextSearch):
             raise ToolFailure("unavailable", f"Tavily answers {error.response.status_code}.") from error
         except httpx.HTTPError as error:
             raise ToolFailure("unavailable", f"Tavily cannot be reached ({type(error).__name__}).") from error
-        except ValueError as error:
-            raise ToolFailure("malformed", "Tavily's answer is not JSON.") from error
+        except (ValueError, AttributeError, TypeError) as error:
+            # The client reads the answer as a dictionary before we do.
+            raise ToolFailure("malformed", "Tavily's answer cannot be read.") from error
         return SearchResult(kind="text", query=query, hits=self._hits(answer))
 
     def _hits(self, answer: Any) -> list[Hit]:

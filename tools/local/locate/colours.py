@@ -36,13 +36,13 @@ def shares(pixels: np.ndarray) -> dict[str, float]:
         "black": dark,
         "white": ~dark & pale & (high > 0.88),
         "grey": ~dark & pale & (high < 0.8),
-        "pink": colour & ((reddish & (saturation < 0.5) & (high > 0.75)) | ((hue >= 300) & (hue < 340))),
+        "pink": colour & ((reddish & (saturation < 0.5) & (high > 0.75)) | ((hue >= 310) & (hue < 340))),
         "red": colour & reddish & ~((saturation < 0.5) & (high > 0.75)),
         "orange": colour & (hue >= 14) & (hue < 40) & (high >= 0.6),
         "yellow": colour & (hue >= 40) & (hue < 68) & (high > 0.6),
         "brown": colour & (((hue >= 14) & (hue < 40) & (high < 0.6)) | ((hue >= 40) & (hue < 68) & (high <= 0.6))),
         "green": colour & (hue >= 68) & (hue < 165),
         "blue": colour & (hue >= 165) & (hue < 255),
-        "purple": colour & (hue >= 255) & (hue < 300),
+        "purple": colour & (hue >= 255) & (hue < 310),
     }
     return {word: float(mask.mean()) if len(pixels) else 0.0 for word, mask in found.items()}

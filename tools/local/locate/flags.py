@@ -31,6 +31,9 @@ WEIGHTS = {
 }
 """What each feature adds to the log-odds."""
 
+ONE_COLOUR = 0.965
+"""A region with more than this share of one colour is a plain patch: every flag has a second colour."""
+
 
 def flag_likeness(region: Proposal) -> float:
     """How much the region looks like a flag, 0 to 1."""
@@ -46,13 +49,15 @@ def features(mask: np.ndarray, pixels: np.ndarray) -> dict[str, float]:
     shape = math.log(width / height)
     rectangle = _ramp(fill, 0.88, 0.98) if 0.1 < shape < 0.8 else 0.0
     disc = _ramp(_roundness(mask), 0.93, 0.96) if abs(shape) < 0.06 and fill < 0.9 else 0.0
-    outline = max(rectangle, disc)
     inside = pixels[mask].astype(np.float32)
+    codes = (pixels[mask] // 32).astype(np.int32) @ np.array([64, 8, 1])
+    counts = np.sort(np.bincount(codes, minlength=512))[::-1] / len(inside)
+    if counts[0] > ONE_COLOUR:
+        rectangle = disc = 0.0
+    outline = max(rectangle, disc)
     high, low = inside.max(axis=1), inside.min(axis=1)
     saturation = (high - low) / np.maximum(high, 1)
     pure = float(np.mean((saturation > 0.6) | ((saturation < 0.12) & ((high > 225) | (high < 60)))))
-    codes = (pixels[mask] // 32).astype(np.int32) @ np.array([64, 8, 1])
-    counts = np.sort(np.bincount(codes, minlength=512))[::-1] / len(inside)
     values = pixels.astype(np.float32)
     steps = np.maximum(
         np.abs(np.diff(values, axis=1))[:-1].max(axis=-1), np.abs(np.diff(values, axis=0))[:, :-1].max(axis=-1)

@@ -29,6 +29,8 @@ GAP = 4
 """Foreground parts up to twice this far apart belong together, in pixels."""
 FRAGMENT = 0.12
 """A part with less than this share of the largest region's box is a crumb of its neighbour, if one is near."""
+BAND_EDGES = 2
+"""Bands of one flag start and end at the same place, give or take this many pixels."""
 REACH = 14
 """How far a crumb may lie from the region it belongs to, in pixels."""
 SMALLEST = 0.0008
@@ -59,7 +61,7 @@ def propose(picture: Image.Image) -> list[Proposal]:
     labels, count = label(dilate(mask, GAP))
     labels = np.where(mask, labels, 0)
     boxes = [box for box in _boxes(labels, count) if box is not None]
-    groups = _join_fragments(boxes)
+    groups = _join_bands(boxes, _join_fragments(boxes))
     floor = max(6.0, SMALLEST * mask.size)
     found = []
     for group in groups:
@@ -170,6 +172,7 @@ def fill_holes(mask: np.ndarray) -> np.ndarray:
 @dataclass(frozen=True)
 class _Part:
     label: int
+    pixels: int
     left: int
     top: int
     right: int
@@ -190,6 +193,7 @@ def _boxes(labels: np.ndarray, count: int) -> list[_Part | None]:
         return []
     ys, xs = np.nonzero(labels)
     which = labels[ys, xs]
+    sizes = np.bincount(which, minlength=count + 1)
     low_x, low_y = np.full(count + 1, labels.shape[1]), np.full(count + 1, labels.shape[0])
     high_x, high_y = np.zeros(count + 1, int), np.zeros(count + 1, int)
     np.minimum.at(low_x, which, xs)
@@ -197,7 +201,7 @@ def _boxes(labels: np.ndarray, count: int) -> list[_Part | None]:
     np.maximum.at(high_x, which, xs + 1)
     np.maximum.at(high_y, which, ys + 1)
     return [
-        _Part(n, int(low_x[n]), int(low_y[n]), int(high_x[n]), int(high_y[n])) if high_x[n] else None
+        _Part(n, int(sizes[n]), int(low_x[n]), int(low_y[n]), int(high_x[n]), int(high_y[n])) if high_x[n] else None
         for n in range(1, count + 1)
     ]
 
@@ -220,3 +224,34 @@ def _join_fragments(parts: list[_Part]) -> list[list[int]]:
     for i, top in home.items():
         groups.setdefault(top, []).append(i)
     return list(groups.values())
+
+
+def _join_bands(parts: list[_Part], groups: list[list[int]]) -> list[list[int]]:
+    """Join the outer bands of a flag whose middle band has the colour of the ground."""
+    merged: list[list[int]] = []
+    for group in groups:
+        partner = None
+        if len(group) == 1:
+            partner = next((m for m in merged if len(m) == 1 and _bands_of_one(parts[m[0]], parts[group[0]])), None)
+        if partner is None:
+            merged.append(group)
+        else:
+            partner.extend(group)
+    return merged
+
+
+def _bands_of_one(a: _Part, b: _Part) -> bool:
+    if min(a.pixels / a.area, b.pixels / b.area) < 0.97:
+        return False
+    width = max(a.right, b.right) - min(a.left, b.left)
+    height = max(a.bottom, b.bottom) - min(a.top, b.top)
+    if not 1.15 < width / height < 2.2:
+        return False
+    if abs(a.left - b.left) <= BAND_EDGES and abs(a.right - b.right) <= BAND_EDGES:
+        bands, whole = (a.bottom - a.top, b.bottom - b.top), height
+    elif abs(a.top - b.top) <= BAND_EDGES and abs(a.bottom - b.bottom) <= BAND_EDGES:
+        bands, whole = (a.right - a.left, b.right - b.left), width
+    else:
+        return False
+    thick, thin = max(bands), min(bands)
+    return thick < 0.5 * whole and thin >= 0.8 * thick and a.distance(b) <= 1.2 * thick
