@@ -167,7 +167,7 @@ def _readings(image: Image.Image) -> list[Image.Image]:
     return [lifted.picture] if lifted.certain else [image, lifted.picture]
 
 
-def embed(images: Sequence[Image.Image], network: Embedder | None = None) -> np.ndarray:
+def embed(images: Sequence[Image.Image], network: nn.Module | None = None) -> np.ndarray:
     """Unit vectors, float32 (n, DIMENSION). No pictures give an empty array of the right width."""
     readings = [_readings(image) for image in images]
     raw = _forward([letterbox(reading) for of_one in readings for reading in of_one], network or _shipped())
@@ -178,7 +178,7 @@ def embed(images: Sequence[Image.Image], network: Embedder | None = None) -> np.
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
-def _forward(pixels: Sequence[np.ndarray], network: Embedder) -> np.ndarray:
+def _forward(pixels: Sequence[np.ndarray], network: nn.Module) -> np.ndarray:
     vectors = [np.zeros((0, DIMENSION), np.float32)]
     for start in range(0, len(pixels), BATCH):
         with torch.inference_mode():

@@ -141,6 +141,17 @@ def train(options: argparse.Namespace) -> None:
             print(json.dumps(line), flush=True)
 
 
+class Look(nn.Module):
+    """The learned half of the network alone: the other half is fitted afterwards, by `head.py`."""
+
+    def __init__(self, whole: network.Embedder) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.whole.views(x)[0]
+
+
 def contrastive(plain: Tensor, hard: Tensor) -> Tensor:
     """Each view must find its partner among the batch, both ways."""
     likeness = plain @ hard.T / TEMPERATURE
@@ -161,7 +172,7 @@ def save(state: dict[str, Tensor], path: Path) -> None:
 
 def progress(weights: Path) -> dict[str, float]:
     """R@1 of validation entities, between training artists: the only figure choices may be made on."""
-    model = network.load(weights)
+    model = Look(network.load(weights))
     rows = retrieval.measure(retrieval.PROGRESS, lambda images: network.embed(images, model), split="validation")
     return {f"{row.kind} {row.view}": round(row.recall_at_1, 3) for row in rows}
 
