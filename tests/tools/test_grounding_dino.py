@@ -60,13 +60,13 @@ async def test_boxes_come_back_inside_the_picture_best_first(checkpoint: Path) -
 
 async def test_nothing_above_the_threshold_is_an_empty_result(checkpoint: Path) -> None:
     locator = GroundingDinoLocator(model=str(checkpoint), box_threshold=1.0, device="cpu")
-    result = await locator.locate(Image.new("RGB", (60, 60)), "the cat")
+    result = await locator.locate(Image.new("RGB", (120, 80)), "the cat")
     assert result.error is not None
-    assert result.error.reason == "empty"
+    assert result.error.reason == "empty", result.error
 
 
 async def test_a_checkpoint_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
-    result = await GroundingDinoLocator(model=str(tmp_path)).locate(Image.new("RGB", (60, 60)), "the cat")
+    result = await GroundingDinoLocator(model=str(tmp_path)).locate(Image.new("RGB", (120, 80)), "the cat")
     assert result.error is not None
     assert result.error.reason == "unavailable"
     assert str(tmp_path) in result.error.message
