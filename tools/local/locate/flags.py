@@ -1,9 +1,10 @@
 """Does a region look like a flag? Shape first, then how flags are coloured.
 
 Flags are drawn as plain rectangles wider than high, or as round badges, in few flat saturated colours. A logistic
-regression joins the two; its weights were fitted on drawings of the embedded world's training entities by four artists, and
-on entities and artists it never saw about 98 of 100 regions are told right. Known to fool it: credit cards, tickets and
-round balls drawn in flat colours, and the flag of Nepal.
+regression joins the two. Its weights were fitted on drawings of the embedded world's training entities by
+four artists; the limits of the shape features were set by hand after looking at drawings of all artists and
+all entities. Test entities drawn by artists that were left out of the fit are told right 98 times in 100.
+Known to fool it: credit cards, tickets and round balls drawn in flat colours, and the flag of Nepal.
 """
 
 from __future__ import annotations
