@@ -32,8 +32,8 @@ CANDIDATES = 60
 """Pages that BM25 hands to the re-ranking."""
 COMMON = 0.25
 """A query word in more than this share of the pages does not help to find any: it only costs time."""
-# Both weights were chosen on 23 hand-written kinds of query over every country, test countries included; results
-# hardly change between half and twice their value.
+# Both weights were chosen on 23 hand-written kinds of query over every country, test countries included. With
+# every pair tried, from (1, 0.6) to (3, 2), the gold page was in the top 3 for at least 0.996 of the queries.
 SUBJECT_WEIGHT = 2.0
 """How much a query that names the page's subject in full counts, times the share of the query that the
 name is; against 1 for the best BM25 score."""
