@@ -16,7 +16,7 @@ from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 
 ROOT = Path(__file__).resolve().parents[2]
-WIDTH = 108
+WIDTH = 116
 
 
 def main() -> None:
