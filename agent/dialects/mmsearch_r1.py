@@ -103,6 +103,8 @@ class MMSearchR1(Dialect):
 
     def write(self, thought: str, action: Action) -> str:
         """A turn in this protocol's tags."""
+        if isinstance(action, GiveUp):  # the agreed words stand outside the answer tags here
+            return f"<reason>{thought}</reason>{tags.GIVE_UP}" if thought else tags.GIVE_UP
         return tags.write(thought, action, "search", regions=False)
 
     def thought(self, text: str) -> str:

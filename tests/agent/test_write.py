@@ -1,0 +1,33 @@
+"""What a dialect writes, it reads."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.actions import Action, Answer, Crop, GiveUp, ImageSearch, TextSearch
+from agent.dialects import build
+
+SHARED: list[Action] = [Answer("Nairobi"), TextSearch("Kenya capital"), ImageSearch(), GiveUp()]
+EVERYTHING = [
+    *[(name, action) for name in ("compact", "deepmmsearch_r1", "mmsearch_r1") for action in SHARED],
+    *[(name, ImageSearch("the second flag")) for name in ("compact", "deepmmsearch_r1")],
+    ("compact", Crop("the cat")),
+]
+
+
+@pytest.mark.parametrize(("name", "action"), EVERYTHING)
+@pytest.mark.parametrize("thought", ["", "I think so."])
+def test_a_written_turn_is_read_as_its_action(name: str, action: Action, thought: str) -> None:
+    dialect = build(name)
+    text = dialect.write(thought, action)
+    assert dialect.read(text) == action
+    assert dialect.thought(text) == thought
+
+
+@pytest.mark.parametrize(
+    ("name", "action"),
+    [("mmsearch_r1", ImageSearch("the flag")), ("mmsearch_r1", Crop("x")), ("deepmmsearch_r1", Crop("x"))],
+)
+def test_an_action_without_words_is_refused(name: str, action: Action) -> None:
+    with pytest.raises(ValueError, match="no words"):
+        build(name).write("", action)
