@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import Qwen2_5_VLConfig
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 from transformers.vision_utils import get_vision_cu_seqlens, get_vision_position_ids, get_vision_window_index
 
 from agent.policy.positions import mrope_positions
@@ -55,11 +56,20 @@ class Collator:
         pictures = [picture for dialogue in dialogues for picture in dialogue.pixels]
         if pictures:
             batch["pixel_values"] = torch.from_numpy(np.concatenate([picture.values for picture in pictures]))
-            grid = batch["image_grid_thw"] = torch.tensor([picture.grid for picture in pictures])
-            # names with `image_` reach the vision tower in place of what it would compute itself
-            batch["image_position_ids"] = get_vision_position_ids(grid, self.merge)
-            batch["image_cu_seqlens"] = get_vision_cu_seqlens(grid)
-            batch["image_window_index"], batch["image_cu_window_seqlens"] = get_vision_window_index(
-                grid, self.merge, self.vision.window_size, self.vision.patch_size
-            )
+            batch |= vision_layout(torch.tensor([picture.grid for picture in pictures]), self.vision)
         return batch
+
+
+def vision_layout(grid: torch.Tensor, config: Qwen2_5_VLVisionConfig) -> dict[str, torch.Tensor]:
+    """What the vision tower would work out itself from `grid` (pictures, 3), under the names that it takes.
+
+    A model passes on what begins with `image_`; the tower alone takes the same names without it.
+    """
+    window, borders = get_vision_window_index(grid, config.spatial_merge_size, config.window_size, config.patch_size)
+    return {
+        "image_grid_thw": grid,
+        "image_position_ids": get_vision_position_ids(grid, config.spatial_merge_size),
+        "image_cu_seqlens": get_vision_cu_seqlens(grid),
+        "image_window_index": window,
+        "image_cu_window_seqlens": borders,
+    }

@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ from agent.images import ImageStore
 from graphs import direct, rag, search_agent
 from rl import jsonl
 from rl.oracle import OraclePolicy, right
-from rl.rewrite import Demonstration, Message
-from tools.local.world import entities
+from rl.rewrite import Demonstration, Lexicon, Message
+from tools.local.world import entities, pages
 from tools.local.world import tasks as world
 from tools.local.world.index import subject
 from tools.local.world.tasks import WorldTask
@@ -41,6 +42,7 @@ GRAPHS: dict[str, CompiledStateGraph[Any, Context, Any, Any]] = {
     "rag": rag.graph,
     "direct": direct.graph,
 }
+_WORD = re.compile(r"[^\W\d_]{3,}")
 SEARCHING = ("image", "image_text", "crop_text", "correction")
 COUNTS: dict[str, dict[str, int]] = {
     "search_agent": {
@@ -52,32 +54,27 @@ COUNTS: dict[str, dict[str, int]] = {
 """Tasks per graph and family. Runs without a tool are cheap, and they are the ones that need many pictures."""
 
 
-@dataclass(frozen=True)
-class Lexicon:
-    """Names that rewriting may and must not use."""
-
-    names: tuple[str, ...]
-    """Names of training entities."""
-    forbidden: tuple[str, ...]
-    """Names of validation and test entities; none may stand in a training row."""
-
-
 def lexicon() -> Lexicon:
-    """The embedded world's names, by split."""
+    """The embedded world's names, by split, and the words of its pages."""
     everyone = entities.load()
     names = tuple(e.name for e in everyone if e.split == "train")
     train = {name.lower() for name in names}
     # two-letter aliases ("US") are words of their own in running text
-    forbidden = {n for e in everyone if e.split != "train" for n in (e.name, *e.aliases) if len(n) > 3}
-    return Lexicon(names, tuple(sorted(n for n in forbidden if n.lower() not in train)))
+    held = {n for e in everyone if e.split != "train" for n in (e.name, *e.aliases) if len(n) > 3}
+    forbidden = tuple(sorted(n for n in held if n.lower() not in train))
+    lower = {name.lower() for name in forbidden}
+    words = {word for page in pages.pages() for word in _WORD.findall(f"{page.title} {page.text}")}
+    return Lexicon(names, tuple(sorted(word for word in words if word.lower() not in lower)), forbidden)
 
 
-async def demonstrate(task: WorldTask, workflow: str, config: Config) -> tuple[Demonstration, bool]:
-    """Run one graph under the oracle; the run, and whether its answer is right."""
+async def demonstrate(
+    task: WorldTask, workflow: str, config: Config, *, oracle: OraclePolicy | None = None
+) -> tuple[Demonstration, bool]:
+    """Run one graph under the oracle (or one made elsewhere); the run, and whether its answer is right."""
     dialect = build_dialect(config.dialect.name)
     store = ImageStore()
-    oracle = OraclePolicy(task=task, dialect=dialect, workflow=workflow)  # type: ignore[arg-type]
-    context = Context(policy=oracle, dialect=dialect, store=store, config=config)
+    policy = oracle or OraclePolicy(task=task, dialect=dialect, workflow=workflow)  # type: ignore[arg-type]
+    context = Context(policy=policy, dialect=dialect, store=store, config=config)
     state = {"question": task.question, "images": [task.render()]}
     final: dict[str, Any] = {}
     async for final in GRAPHS[workflow].astream(state, context=context, stream_mode="values"):

@@ -26,7 +26,7 @@ from tools.local.world.index import subject
 from tools.local.world.tasks import WorldTask
 
 Workflow = Literal["search_agent", "direct", "rag"]
-_HIT = re.compile(r"^(?:<information>)?\d+\. (.+?)(?: \(-?\d\.\d+\))?$", re.MULTILINE)
+_HIT = re.compile(r"^(?:<information>)?\d+\. (.+?)(?: \(-?\d\.\d+\))?(?:</information>)?$", re.MULTILINE)
 
 
 class OraclePolicy(BaseChatModel):

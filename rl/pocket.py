@@ -14,7 +14,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+    Qwen2_5_VisionTransformerPretrainedModel,
+    Qwen2_5_VLForConditionalGeneration,
+)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from agent.policy.processor import PictureProcessor
@@ -72,15 +76,15 @@ class PocketSize(BaseModel):
     """Key-value heads."""
     mlp: int = 512
     """Inner width of the decoder's MLP."""
-    vision_hidden: int = 128
+    vision_hidden: int = 192
     """Width of the vision tower."""
     vision_layers: int = 4
     """Blocks of the vision tower."""
-    vision_heads: int = 4
+    vision_heads: int = 6
     """Heads of the vision tower."""
-    vision_mlp: int = 384
+    vision_mlp: int = 512
     """Inner width of the vision tower's MLP."""
-    picture_tokens: int = 16
+    picture_tokens: int = 30
     """Most visual tokens of one picture; each covers 28 x 28 pixels."""
     copying: bool = True
     """Start with a copying circuit (`rl.induction`); False starts at random."""
@@ -114,14 +118,35 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 
 def build_processor(tokenizer: PreTrainedTokenizerFast, size: PocketSize) -> PictureProcessor:
     """Pictures at most `size.picture_tokens` tokens each, without torchvision."""
-    pictures = Qwen2VLImageProcessorPil(
+    pictures = build_picture_processor(size)
+    return PictureProcessor(image_processor=pictures, tokenizer=tokenizer, chat_template=TEMPLATE)
+
+
+def build_picture_processor(size: PocketSize) -> Qwen2VLImageProcessorPil:
+    """Cuts pictures into half to all of `size.picture_tokens` tokens."""
+    return Qwen2VLImageProcessorPil(
         patch_size=14,
         merge_size=2,
         temporal_patch_size=1,
         min_pixels=28 * 28 * max(4, size.picture_tokens // 2),
         max_pixels=28 * 28 * size.picture_tokens,
     )
-    return PictureProcessor(image_processor=pictures, tokenizer=tokenizer, chat_template=TEMPLATE)
+
+
+def vision_config(size: PocketSize) -> Qwen2_5_VLVisionConfig:
+    """The vision tower's numbers."""
+    return Qwen2_5_VLVisionConfig(
+        depth=size.vision_layers,
+        hidden_size=size.vision_hidden,
+        intermediate_size=size.vision_mlp,
+        num_heads=size.vision_heads,
+        out_hidden_size=size.hidden,
+        patch_size=14,
+        spatial_merge_size=2,
+        temporal_patch_size=1,
+        window_size=28 * size.picture_tokens,
+        fullatt_block_indexes=list(range(size.vision_layers)),
+    )
 
 
 def build_network(
@@ -156,18 +181,7 @@ def build_network(
             "pad_token_id": token(PAD),
             "bos_token_id": None,
         },
-        vision_config={
-            "depth": size.vision_layers,
-            "hidden_size": size.vision_hidden,
-            "intermediate_size": size.vision_mlp,
-            "num_heads": size.vision_heads,
-            "out_hidden_size": size.hidden,
-            "patch_size": 14,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 1,
-            "window_size": 28 * size.picture_tokens,
-            "fullatt_block_indexes": list(range(size.vision_layers)),
-        },
+        vision_config=vision_config(size).to_dict(),
         image_token_id=token("<|image_pad|>"),
         video_token_id=token("<|video_pad|>"),
         vision_start_token_id=token("<|vision_start|>"),
@@ -200,3 +214,30 @@ def load_network(folder: Path) -> Qwen2_5_VLForConditionalGeneration:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder}: no config.json there; give a folder that 'python -m rl.train sft' wrote")
     return Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+
+
+def graft(network: Qwen2_5_VLForConditionalGeneration, tower: Path) -> None:
+    """Put a trained vision tower (`python -m rl.train sight`) into `network`, in place of its own.
+
+    Raises:
+        FileNotFoundError: there is no tower in that folder.
+        ValueError: it speaks to a language model of another width.
+    """
+    eyes = load_tower(tower)
+    width = network.config.text_config.hidden_size
+    if eyes.config.out_hidden_size != width:
+        raise ValueError(f"sight={tower}: its tokens are {eyes.config.out_hidden_size} wide, the network's {width}")
+    network.model.visual = eyes
+    network.config.vision_config = eyes.config
+    network.model.config.vision_config = eyes.config
+
+
+def load_tower(folder: Path) -> Qwen2_5_VisionTransformerPretrainedModel:
+    """A vision tower that `python -m rl.train sight` wrote, float32.
+
+    Raises:
+        FileNotFoundError: there is none in that folder.
+    """
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"sight={folder}: no tower there; give a folder that 'python -m rl.train sight' wrote")
+    return Qwen2_5_VisionTransformerPretrainedModel.from_pretrained(folder, dtype=torch.float32)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -67,9 +67,20 @@ class Demonstration:
     """The answer, as the policy wrote it."""
 
 
-def rewrite(
-    demo: Demonstration, rng: random.Random, names: Sequence[str], *, share: float = 0.85, forbidden: Iterable[str] = ()
-) -> Demonstration:
+@dataclass(frozen=True)
+class Lexicon:
+    """Names and words that rewriting may and must not use."""
+
+    names: tuple[str, ...] = ()
+    """Names that exist and may be told of: those of training entities."""
+    words: tuple[str, ...] = ()
+    """Words to invent names and values from. Syllables alone use few of a vocabulary's tokens, and a token that was never
+    copied in training is not copied afterwards."""
+    forbidden: tuple[str, ...] = ()
+    """Names of validation and test entities; none may stand in a training row."""
+
+
+def rewrite(demo: Demonstration, rng: random.Random, lexicon: Lexicon, *, share: float = 0.85) -> Demonstration:
     """A row to train on: with probability `share` about an invented entity, else the demonstration itself.
 
     Runs without a search come back as they are. Neighbours in the image results are always renamed, and forbidden names
@@ -78,24 +89,25 @@ def rewrite(
     if demo.name is None or demo.workflow == "direct":
         return demo
     invent = rng.random() < share
-    name = _subject(demo.name, rng, names) if invent else demo.name
+    name = _subject(demo.name, rng, lexicon) if invent else demo.name
     aliases: dict[str, str] = {}
-    scrub = _matcher(tuple(sorted(forbidden)))
+    scrub = _matcher(lexicon.forbidden)
     held = _word(demo.name)
     gold_form = held.sub(_NAME, demo.answer)
-    gold = _value(gold_form, rng) if invent and gold_form != _NAME else gold_form
+    gold = _value(gold_form, rng, lexicon.words) if invent and gold_form != _NAME else gold_form
     numbers: dict[str, str] = {}
+    strange = replace(lexicon, names=())
 
     def one(message: Message) -> Message:
         text = message.text
         text = held.sub(_NAME, text)
         if gold_form != _NAME:
             text = re.sub(rf"(?<!\w){re.escape(gold_form)}(?!\w)", _GOLD, text)
-        text = _IMAGE_HIT.sub(lambda hit: _neighbour(hit, rng, names), text)
+        text = _IMAGE_HIT.sub(lambda hit: _neighbour(hit, rng, lexicon), text)
         if invent:
             text = _digits(text, rng, numbers)
         if scrub is not None and message.role == "user":
-            text = scrub.sub(lambda found: aliases.setdefault(found[0], _subject(found[0], rng, ())), text)
+            text = scrub.sub(lambda found: aliases.setdefault(found[0], _subject(found[0], rng, strange)), text)
         return replace(message, text=text.replace(_GOLD, gold).replace(_NAME, name))
 
     first, *rest = demo.messages
@@ -105,47 +117,56 @@ def rewrite(
     return replace(demo, messages=messages, name=name, answer=gold.replace(_NAME, name))
 
 
-def invented(rng: random.Random, *, capital: bool = True) -> str:
-    """A word that nobody knows, of one to four syllables."""
-    syllables = rng.choices((1, 2, 3, 4), (1, 4, 3, 1))[0]
-    word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(syllables))
+def invented(rng: random.Random, words: Sequence[str] = (), *, capital: bool = True) -> str:
+    """A word that means nothing here: one of `words`, the halves of two of them, or one to four syllables."""
+    kind = rng.choice(("word", "halves", "syllables")) if words else "syllables"
+    if kind == "syllables":
+        syllables = rng.choices((1, 2, 3, 4), (1, 4, 3, 1))[0]
+        word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(syllables))
+    else:
+        word = rng.choice(words)
+        if kind == "halves":
+            other = rng.choice(words)
+            word = word[: rng.randint(2, max(2, len(word) - 1))] + other[rng.randint(1, max(1, len(other) - 2)) :]
     word = word if len(word) > 2 else word + "ra"
-    return word.capitalize() if capital else word
+    return word[:1].upper() + word[1:] if capital else word[:1].lower() + word[1:]
 
 
-def _subject(name: str, rng: random.Random, names: Sequence[str]) -> str:
+def _subject(name: str, rng: random.Random, lexicon: Lexicon) -> str:
     """Another name: sometimes one that exists, mostly one that does not, in the letter case of `name`."""
     capital = name[:1].isupper()
-    if names and rng.random() < 0.4:
-        other = rng.choice(names)
+    if lexicon.names and rng.random() < 0.3:
+        other = rng.choice(lexicon.names)
         if other[:1].isupper() == capital:
             return other
     words = rng.choices((1, 2, 3), (6, 3, 1))[0]
-    return " ".join(invented(rng, capital=capital) for _ in range(words))
+    made = " ".join(invented(rng, lexicon.words, capital=capital) for _ in range(words))
+    scrub = _matcher(lexicon.forbidden)
+    return made if scrub is None or not scrub.search(made) else _subject(name, rng, lexicon)
 
 
-def _value(gold: str, rng: random.Random) -> str:
+def _value(gold: str, rng: random.Random, words: Sequence[str]) -> str:
     """Another answer of the same shape. The stand-in for the entity's name stays where it is."""
     numbers: dict[str, str] = {}
-    return _WORD.sub(lambda found: _other_word(found[0], rng), _digits(gold, rng, numbers))
+    return _WORD.sub(lambda found: _other_word(found[0], rng, words), _digits(gold, rng, numbers))
 
 
-def _other_word(word: str, rng: random.Random) -> str:
+def _other_word(word: str, rng: random.Random, words: Sequence[str]) -> str:
     if word in KEPT or word.lower() in KEPT:
         return word
     if word in MONTHS:
         return rng.choice(MONTHS)
     if word.isupper() and len(word) <= 4:
         return "".join(rng.choice("ABCDEFGHIJKLMNOPRSTUVWYZ") for _ in word)
-    return invented(rng, capital=word[:1].isupper())
+    return invented(rng, words, capital=word[:1].isupper())
 
 
-def _neighbour(hit: re.Match[str], rng: random.Random, names: Sequence[str]) -> str:
+def _neighbour(hit: re.Match[str], rng: random.Random, lexicon: Lexicon) -> str:
     """An image result: the subject keeps its rank, others get another name, scores wobble."""
     title = hit["title"]
     if _NAME not in title:
         prefix = FLAG_OF if title.startswith(FLAG_OF) else ""
-        title = prefix + _subject(title.removeprefix(FLAG_OF), rng, names)
+        title = prefix + _subject(title.removeprefix(FLAG_OF), rng, lexicon)
     score = min(0.99, max(0.0, float(hit["score"]) + rng.uniform(-0.04, 0.04)))
     return f"{hit['lead']}{title} ({score:.2f})"
 

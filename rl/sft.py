@@ -8,7 +8,6 @@ Invariant: row `i` of a run is a function of the recipe's seed and `i`, so a res
 
 from __future__ import annotations
 
-import json
 import os
 import random
 from collections.abc import Iterator, Sequence
@@ -21,18 +20,18 @@ from datasets import Dataset
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from pydantic import BaseModel, ConfigDict, Field
 from torch.nn import functional
-from transformers import TrainerCallback
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from trl import SFTConfig, SFTTrainer
 
 from agent.policy.processor import load_processor
 from agent.policy.render import Pixels, Rendered, Renderer
-from rl import pocket
+from rl import optimizers, pocket
+from rl.callbacks import StopAt, SummaryLog
 from rl.collate import IGNORE, Collator
 from rl.demonstrations import lexicon as world_lexicon
 from rl.demonstrations import load as load_demonstrations
 from rl.demonstrations import make as demonstrations_of_world
-from rl.rewrite import Demonstration, rewrite
+from rl.rewrite import Demonstration, Lexicon, rewrite
 from rl.vision_attention import batch_pictures
 from tools.local.world import entities, pictures, scenes
 from tools.local.world.scenes import Scene
@@ -49,8 +48,11 @@ class SFTRecipe(BaseModel):
     """Checkpoints, log and the finished policy (`policy/`)."""
     start_from: Path | None = None
     """A checkpoint folder to go on from; None builds a new policy of `size`."""
+    sight: Path | None = None
+    """A vision tower to begin with (`python -m rl.train sight`); its blocks then stay as they are, its merger learns on.
+    None: the network's own tower, which learns with the rest."""
     size: pocket.PocketSize = pocket.PocketSize()
-    """The network, if it is new."""
+    """The network, if it is new, and the size of pictures, if the tower is."""
     rewrite_share: float = Field(default=0.85, ge=0, le=1)
     """Share of rows that tell of an invented entity."""
     weights: dict[str, float] = {}
@@ -69,8 +71,10 @@ class SFTRecipe(BaseModel):
     """Steps to reach it."""
     decay_steps: int = 300
     """Steps at the end over which it falls to zero. A run that must end early is resumed with fewer `steps`."""
+    optimizer: optimizers.Name = "muon"
+    """`muon` (matrices by Muon, the rest by AdamW) or `adamw`."""
     weight_decay: float = 0.05
-    """On every weight, as in AdamW."""
+    """On every matrix and embedding, as in AdamW."""
     max_length: int = 1024
     """Tokens; a longer row is an error, not cut, because a cut could fall inside a picture."""
     seed: int = 0
@@ -91,12 +95,10 @@ class Rows:
         demonstrations: Sequence[Demonstration],
         renderer: Renderer,
         recipe: SFTRecipe,
-        *,
-        names: Sequence[str],
-        forbidden: Sequence[str],
+        lexicon: Lexicon,
     ) -> None:
         self.renderer, self.recipe = renderer, recipe
-        self.names, self.forbidden = names, forbidden
+        self.lexicon = lexicon
         self._drawn: dict[str, list[Pixels]] = {}
         self.shelves: dict[tuple[str, str], list[Demonstration]] = {}
         for demo in demonstrations:
@@ -111,7 +113,7 @@ class Rows:
         shelf = batch.choices(list(self.shelves), self.odds)[0]
         rng = random.Random(f"{self.recipe.seed}/{number}")
         demo = rng.choice(self.shelves[shelf])
-        told = rewrite(demo, rng, self.names, share=self.recipe.rewrite_share, forbidden=self.forbidden)
+        told = rewrite(demo, rng, self.lexicon, share=self.recipe.rewrite_share)
         return self.renderer.render(self.messages(told, rng), generate=False)
 
     def messages(self, demo: Demonstration, rng: random.Random) -> list[BaseMessage]:
@@ -193,38 +195,12 @@ class ColdStartTrainer(SFTTrainer):
         (self.model if model is None else model).load_state_dict(saved)
 
 
-class SummaryLog(TrainerCallback):
-    """Appends every log line to a JSONL file: the run's own record, whatever tracker is on."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """One line a log event, with the step."""
-        with self.path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
-
-
-class StopAt(TrainerCallback):
-    """Ends a run early with a checkpoint, without touching the schedule of the whole run."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Stop and save once the step is reached."""
-        if state.global_step >= self.step:
-            control.should_training_stop = control.should_save = True
-
-
-def corpus(
-    demonstrations: Sequence[Demonstration], recipe: SFTRecipe, names: Sequence[str], forbidden: Sequence[str]
-) -> Iterator[str]:
+def corpus(demonstrations: Sequence[Demonstration], recipe: SFTRecipe, lexicon: Lexicon) -> Iterator[str]:
     """What the tokenizer is trained on: demonstrations as they are and rewritten, without the forbidden names."""
     rng = random.Random(recipe.seed)
     for demo in demonstrations:
         for share in (0.0, 1.0):
-            told = rewrite(demo, rng, names, share=share, forbidden=forbidden)
+            told = rewrite(demo, rng, lexicon, share=share)
             yield from (message.text for message in told.messages)
 
 
@@ -232,27 +208,30 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
     """Run the recipe; returns the folder of the finished policy.
 
     Raises:
-        FileNotFoundError: `start_from` is no checkpoint, or `resume` without one in `output`.
+        FileNotFoundError: `start_from` or `sight` is no checkpoint, or `resume` without one in `output`.
     """
-    if recipe.start_from is not None and not (recipe.start_from / "config.json").is_file():
-        raise FileNotFoundError(
-            f"start_from={recipe.start_from}: no checkpoint there; give a folder with a config.json"
-        )
+    for name in ("start_from", "sight"):
+        folder = getattr(recipe, name)
+        if folder is not None and not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"{name}={folder}: no checkpoint there; give a folder with a config.json")
     if not recipe.demonstrations.is_file():
         demonstrations_of_world(recipe.demonstrations)
     demonstrations, lexicon = load_demonstrations(recipe.demonstrations), world_lexicon()
     recipe.output.mkdir(parents=True, exist_ok=True)
     if recipe.start_from is None:
-        tokenizer = pocket.train_tokenizer(
-            corpus(demonstrations, recipe, lexicon.names, lexicon.forbidden), recipe.size.vocabulary
-        )
+        tokenizer = pocket.train_tokenizer(corpus(demonstrations, recipe, lexicon), recipe.size.vocabulary)
         processor = pocket.build_processor(tokenizer, recipe.size)
         network = pocket.build_network(processor, recipe.size, seed=recipe.seed)
     else:
         processor = load_processor(recipe.start_from)
         network = pocket.load_network(recipe.start_from)
+    if recipe.sight is not None:
+        pocket.graft(network, recipe.sight)
+        processor.image_processor = pocket.build_picture_processor(recipe.size)
+        for part in (network.model.visual.patch_embed, network.model.visual.blocks):
+            part.requires_grad_(False)
     renderer = Renderer(processor, cached_pictures=0)
-    rows = Rows(demonstrations, renderer, recipe, names=lexicon.names, forbidden=lexicon.forbidden)
+    rows = Rows(demonstrations, renderer, recipe, lexicon)
     count = recipe.steps * recipe.batch * recipe.accumulate * max(1, torch.cuda.device_count())
     dataset = Dataset.from_dict({"number": range(count)}).with_transform(
         lambda batch: {"rendered": [rows.row(number) for number in batch["number"]]}
@@ -267,8 +246,6 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
         warmup_steps=recipe.warmup_steps,
         lr_scheduler_type="warmup_stable_decay",
         lr_scheduler_kwargs={"num_decay_steps": min(recipe.decay_steps, recipe.steps - 1)},
-        weight_decay=recipe.weight_decay,
-        adam_beta2=0.95,
         max_length=None,
         seed=recipe.seed,
         bf16=True,  # on a CPU with AVX-512 bf16, half the time of float32
@@ -287,14 +264,25 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
         dataset_kwargs={"skip_prepare_dataset": True},
         disable_tqdm=False,
     )
-    trained = batch_pictures(network)
+    batch_pictures(network.model.visual)
+    trained = network
     trained.__class__ = OwnTokensOnly
+    if not gpu:
+        # matrix products and a softmax: on a CPU the fused kernel's backward takes twice their time on rows this short
+        trained.model.language_model.set_attn_implementation("eager")
+    optimizer = optimizers.build(
+        trained.named_parameters(),
+        name=recipe.optimizer,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+    )
     trainer = ColdStartTrainer(
         model=trained,
         args=config,
         train_dataset=dataset,
         data_collator=Collator(network.config, pad=processor.tokenizer.pad_token_id, max_length=recipe.max_length),
         processing_class=processor,
+        optimizers=(optimizer, None),
         callbacks=[SummaryLog(recipe.output / "log.jsonl"), StopAt(max_steps or recipe.steps)],
     )
     trainer.train(resume_from_checkpoint=resume or None)

@@ -14,17 +14,16 @@ from typing import Any
 import torch
 from torch.nn import functional
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
-    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VisionTransformerPretrainedModel,
     Qwen2_5_VLVisionAttention,
     apply_rotary_pos_emb_vision,
 )
 
 
-def batch_pictures(network: Qwen2_5_VLForConditionalGeneration) -> Qwen2_5_VLForConditionalGeneration:
-    """Replace the attention of every vision block of `network`, in place."""
-    for block in network.model.visual.blocks:
+def batch_pictures(tower: Qwen2_5_VisionTransformerPretrainedModel) -> None:
+    """Replace the attention of every block of a vision tower, in place."""
+    for block in tower.blocks:
         block.attn.forward = types.MethodType(_forward, block.attn)
-    return network
 
 
 def _forward(
@@ -57,6 +56,12 @@ def _forward(
             padded.append(room.index_copy(0, slot, part).reshape(pictures, longest, *part.shape[1:]))
         mask = valid[:, None, None, :]
     q, k, v = (part.transpose(1, 2) for part in padded)
-    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scaling)
+    if q.is_cuda:
+        out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scaling)
+    else:  # the fused kernel's backward is slow on a CPU
+        scores = (q @ k.transpose(-1, -2)) * self.scaling
+        if mask is not None:
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        out = scores.softmax(-1).to(v.dtype) @ v
     out = out.transpose(1, 2).reshape(pictures * longest, -1)
     return self.proj(out if slot is None else out.index_select(0, slot))

@@ -57,9 +57,14 @@ class PictureProcessor(Qwen2_5_VLProcessor):
 
     def patches(self, picture: Image.Image) -> tuple[np.ndarray, tuple[int, int, int]]:
         """The patches of a picture, and their grid (time, height, width)."""
-        out = self.image_processor(images=[picture], return_tensors="np")
-        time, height, width = (int(n) for n in out["image_grid_thw"][0])
-        return np.asarray(out["pixel_values"], dtype=np.float32), (time, height, width)
+        return patches_of(self.image_processor, picture)
+
+
+def patches_of(image_processor: Any, picture: Image.Image) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """The patches (patches, pixels of a patch) of a picture as an image processor cuts them, float32, and their grid."""
+    out = image_processor(images=[picture], return_tensors="np")
+    time, height, width = (int(n) for n in out["image_grid_thw"][0])
+    return np.asarray(out["pixel_values"], dtype=np.float32), (time, height, width)
 
 
 def load_processor(model: str | Path) -> PictureProcessor:

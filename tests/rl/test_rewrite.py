@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from rl.rewrite import Demonstration, Message, rewrite
+from rl.rewrite import Demonstration, Lexicon, Message, invented, rewrite
 
 DEMO = Demonstration(
     task="world/train/image_text/00001",
@@ -28,9 +28,13 @@ DEMO = Demonstration(
 )
 
 
+def _lexicon(names: list[str], forbidden: list[str]) -> Lexicon:
+    return Lexicon(tuple(names), ("umbrella", "Quarry", "strontium", "of"), tuple(forbidden))
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_the_answer_still_stands_in_the_page_and_nothing_old_is_left(seed: int) -> None:
-    told = rewrite(DEMO, random.Random(seed), ["Peru", "Chad"], share=1.0, forbidden=["Malawi", "Gambia"])
+    told = rewrite(DEMO, random.Random(seed), _lexicon(["Peru", "Chad"], ["Malawi", "Gambia"]), share=1.0)
     page, last = told.messages[4].text, told.messages[5].text
     assert told.answer in page
     assert f"<answer>{told.answer}</answer>" in last
@@ -44,17 +48,35 @@ def test_the_answer_still_stands_in_the_page_and_nothing_old_is_left(seed: int) 
 
 
 def test_the_question_and_the_pictures_stay() -> None:
-    told = rewrite(DEMO, random.Random(0), [], share=1.0)
+    told = rewrite(DEMO, random.Random(0), _lexicon([], []), share=1.0)
     assert told.messages[0] == DEMO.messages[0]
     assert [message.pictures for message in told.messages] == [message.pictures for message in DEMO.messages]
 
 
 def test_a_row_that_is_not_rewritten_keeps_its_facts_but_no_forbidden_name() -> None:
-    told = rewrite(DEMO, random.Random(0), ["Peru"], share=0.0, forbidden=["Malawi"])
+    told = rewrite(DEMO, random.Random(0), _lexicon(["Peru"], ["Malawi"]), share=0.0)
     assert told.messages[4:] == DEMO.messages[4:]
     assert "Malawi" not in told.messages[2].text
 
 
 def test_runs_without_a_search_come_back_as_they_are() -> None:
     closed = Demonstration("t", "search_agent", "known", {}, DEMO.messages[:1], answer="Nairobi")
-    assert rewrite(closed, random.Random(0), [], share=1.0) is closed
+    assert rewrite(closed, random.Random(0), _lexicon([], []), share=1.0) is closed
+
+
+def test_inventions_use_whole_words_parts_of_words_and_syllables() -> None:
+    rng = random.Random(0)
+    made = [invented(rng, ("umbrella", "strontium")) for _ in range(200)]
+    assert {"Umbrella", "Strontium"} < set(made)
+    assert any(word.startswith("Umb") and word.endswith("tium") for word in made)
+    assert any(not word.lower().startswith(("um", "st")) for word in made)
+    assert all(word[0].isupper() and len(word) > 2 for word in made)
+    assert invented(rng, ("umbrella",), capital=False)[0].islower()
+
+
+def test_an_invention_that_is_a_forbidden_name_is_not_used() -> None:
+    lexicon = Lexicon((), ("Malawi", "Gambia"), ("Malawi", "Gambia"))
+    for seed in range(30):
+        told = rewrite(DEMO, random.Random(seed), lexicon, share=1.0)
+        assert told.name is not None
+        assert told.name not in ("Malawi", "Gambia")

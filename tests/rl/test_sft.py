@@ -12,7 +12,9 @@ from PIL import Image
 
 from agent.policy.transformers import TransformersPolicy
 from rl import recipes, sft, train
+from rl.rewrite import Lexicon
 from rl.sft import SFTRecipe
+from rl.sight import SightRecipe
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_ends(recipe: SFTRecipe, tmp_pa
 
 
 def test_rows_depend_on_their_number_only(recipe: SFTRecipe, demonstrations: list, renderer) -> None:
-    rows = [sft.Rows(demonstrations, renderer, recipe, names=["Peru"], forbidden=[]) for _ in range(2)]
+    rows = [sft.Rows(demonstrations, renderer, recipe, Lexicon(names=("Peru",))) for _ in range(2)]
     forward = [rows[0].row(n).ids for n in range(6)]
     assert [rows[1].row(n).ids for n in reversed(range(6))] == forward[::-1]
 
@@ -65,6 +67,8 @@ def test_rows_depend_on_their_number_only(recipe: SFTRecipe, demonstrations: lis
         (["sft", "stepz=3"], "stepz"),
         (["sft", "steps=none"], "steps"),
         (["sft", "steps"], "write it as key=value"),
+        (["sft", "sight=/no/such/folder", "demonstrations=/no/file"], "sight"),
+        (["sight", "stepz=3"], "stepz"),
         (["sft", "start_from=/no/such/folder", "demonstrations=/no/file"], "start_from"),
     ],
 )
@@ -78,3 +82,4 @@ def test_bad_recipes_end_in_one_line(arguments: list[str], says: str, capsys: py
 def test_every_shipped_recipe_is_complete() -> None:
     assert "world_sft" in recipes.names()
     assert recipes.read("world_sft", SFTRecipe).steps > 0
+    assert recipes.read("world_sight", SightRecipe).steps > 0
