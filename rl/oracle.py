@@ -26,6 +26,9 @@ from tools.local.world.index import subject
 from tools.local.world.tasks import WorldTask
 
 Workflow = Literal["search_agent", "direct", "rag"]
+_RANKED = re.compile(r"(?:<information>)?^(?:<information>)?\d+\. .*$|</information>", re.MULTILINE)
+"""The line that begins a result: its rank and title are not the page's words."""
+_CLAUSE = re.compile(r"; |\n|\. ")
 _HIT = re.compile(r"^(?:<information>)?\d+\. (.+?)(?: \(-?\d\.\d+\))?(?:</information>)?$", re.MULTILINE)
 
 
@@ -94,9 +97,11 @@ class OraclePolicy(BaseChatModel):
         if not self.task.query_formal:
             name = self._name(said) or self.task.golds[0]
             return name, Answer(name)
-        gold = next((gold for gold in self.task.golds if _holds(seen, gold)), None)
-        if gold is not None:
-            return quote(seen, gold), Answer(gold)
+        words = self.task.query_formal.replace(self._entity, "", 1)
+        for gold in self.task.golds:
+            quoted = quote(seen, gold, words)
+            if quoted is not None:
+                return quoted, Answer(gold)
         queries = [action.query for action in said if isinstance(action, TextSearch)]
         subject = self._name(said)
         better = self._query(self.task.query_formal, subject) if subject else None
@@ -128,20 +133,30 @@ def right(answer: str | None, task: WorldTask) -> bool:
     return answer is not None and match(answer, task.golds, task.tolerance)
 
 
-def quote(text: str, gold: str) -> str:
-    """The words of the page that lead to the gold, and the gold: from its label, or from four words before it.
+def quote(observation: str, gold: str, query: str) -> str | None:
+    """The words of a page that lead to the gold, and the gold; None: the page does not state it.
 
-    A policy that quotes before it answers has the answer's beginning told to it by the page itself.
+    A policy that quotes before it answers has the answer's beginning told to it by the page itself. A quote begins where
+    something marks its beginning: at the line's label, at the query's own word ("family Giraffidae"), at the verb of a
+    definition ("is a spherical model"). Of several places that hold the gold, the one under the query's label counts.
     """
-    end = re.search(rf"(?<!\w){re.escape(gold)}(?!\w)", text)
-    if end is None:
-        raise ValueError(f"{gold!r} does not stand in the text that should be quoted")
-    clause = re.split(r"; |\n|\. ", text[: end.start()])[-1]
-    words = clause.split(" ")
-    lead = clause if ":" in clause and len(clause) < 60 else " ".join(words[-5:])
-    return lead + gold
+    body = _RANKED.sub("\n", observation.split("Search results:")[-1])
+    found = [
+        (_CLAUSE.split(body[: place.start()])[-1], gold)
+        for place in re.finditer(rf"(?<!\w){re.escape(gold)}(?!\w)", body)
+    ]
+    if not found:
+        return None
+    asked = set(_words(query))
+    lead, gold = max(found, key=lambda one: len(asked & set(_words(one[0].partition(":")[0]))) if ":" in one[0] else 0)
+    if ":" in lead and len(lead) < 60:
+        return lead.lstrip() + gold
+    words = lead.split()[-5:]
+    marks = [n for n, word in enumerate(words) if word.lower() in asked] or [
+        n for n, word in enumerate(words) if word in ("is", "are", "was", "were")
+    ]
+    return " ".join([*(words[marks[-1] :] if marks else words[-1:]), gold])
 
 
-def _holds(text: str, gold: str) -> bool:
-    """Whether the gold stands in the text as whole words."""
-    return re.search(rf"(?<!\w){re.escape(gold)}(?!\w)", text) is not None
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())

@@ -66,9 +66,20 @@ def test_a_region_that_is_not_found_is_searched_as_a_whole_once() -> None:
     assert oracle.decide([ImageSearch("the flag"), ImageSearch()], lost)[1] == GiveUp()
 
 
-def test_a_quote_of_what_is_not_there_is_refused() -> None:
-    with pytest.raises(ValueError, match="does not stand"):
-        quote("nothing here", "gold")
+@pytest.mark.parametrize(
+    ("page", "gold", "query", "quoted"),
+    [
+        ("1. Paraguay: Economy\nPorts, total number: 1", "1", "total ports", "Ports, total number: 1"),
+        ("1. A\nLand area: 5; Water area: 7; Seats: 5", "5", "seats", "Seats: 5"),
+        ("1. Maple\nThe genus is in the soapberry family Sapindaceae.", "Sapindaceae", "family", "family Sapindaceae"),
+        ("1. Globe\nA globe is a spherical model of Earth.", "spherical model", "", "is a spherical model"),
+        ("1. Bath\nMade of thermoformed acrylic.", "acrylic", "", "thermoformed acrylic"),
+        ("1. Gold\nnothing here", "Gold", "", None),
+        ("1. Wonders\nThere are seven", "1", "sites", None),
+    ],
+)
+def test_a_quote_begins_where_the_page_marks_it(page: str, gold: str, query: str, quoted: str | None) -> None:
+    assert quote(f"<information>{page}</information>", gold, query) == quoted
 
 
 def test_an_evaluation_samples_in_batches_unless_told_otherwise() -> None:
