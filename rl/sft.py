@@ -134,10 +134,13 @@ class Rows:
         key = f"{demo.task}/{demo.workflow}"
         if key in self._drawn:
             return self._drawn[key]
-        picture = varied(demo, rng).render()
+        closed_book = demo.family == "known"
+        # what is kept must not depend on which row asked for it first
+        scene = varied(demo, rng if closed_book else random.Random(f"{self.recipe.seed}/{key}"))
+        picture = scene.render()
         views = [picture, *(picture.crop(box) for box in demo.crops)]
         drawn = [self.renderer.pixels({"image": view}) for view in views]
-        if demo.family != "known":
+        if not closed_book:
             self._drawn[key] = drawn
         return drawn
 
@@ -145,11 +148,12 @@ class Rows:
 def varied(demo: Demonstration, rng: random.Random) -> Scene:
     """The demonstration's scene, drawn anew where the run allows it.
 
-    A closed-book run holds for every drawing of its entity, so it is composed again, by any artist that training may
-    see; elsewhere only the texture's noise and the colours' shake change, because boxes and colours may matter.
+    What is said about a single entity holds for every drawing of it, so the scene is composed again, by any artist that
+    training may see: else the artist would tell whether to search. Elsewhere only the texture's noise and the colours'
+    shake change, because boxes and colours may matter.
     """
     scene = scenes.from_dict(demo.scene)
-    if demo.family == "known" and len(scene.items) == 1:
+    if demo.family not in ("visible", "crop_text") and len(scene.items) == 1:
         entity = entities.get(scene.items[0].entity_id)
         artists = [*pictures.TRAIN_QUERIES[entity.kind], *pictures.INDEXED[entity.kind]]
         drawn = [a for a in artists if f"{a}/{entity.id}" in scenes.pixels()]

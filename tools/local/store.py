@@ -9,10 +9,8 @@ would buy nothing but error.
 Invariant: a transaction either holds a page with its words, or a file with all that was read from it, or
 nothing of it. A killed writer leaves an index that opens, and that the next run completes.
 
-LanceDB 0.40 was tried first on the embedded world (12,537 pages, 2 cores): importing it takes 1.4 to 2.0 s
-against 0.01 s, which alone breaks a 3 s answer. Its full text, one index a column and the title boosted by 4,
-put a page of the right country into the top 3 for 28 % of queries such as "Kenya national anthem", against 98 %
-here with the same weight and no re-ranking; one untuned setting of it, so the import time decided.
+`python -m tools.local.world databases` compares it with LanceDB, on the time to import, which every answer pays, and on
+plain full-text search.
 """
 
 from __future__ import annotations

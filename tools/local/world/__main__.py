@@ -3,6 +3,7 @@
 python -m tools.local.world card [--all] [--out FILE]   print counts, splits, licences and retrieval figures
 python -m tools.local.world index                       build the index now and print its folder
 python -m tools.local.world verify                      find again which lay wordings mislead the engine
+python -m tools.local.world databases                   compare SQLite with LanceDB (needs lancedb)
 python -m tools.local.world build                       remake the pictures from their packages
 """
 
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     card.add_argument("--out", type=Path, help="write the card there as well")
     commands.add_parser("index", help="build the index now and print its folder")
     commands.add_parser("verify", help="find which lay wordings mislead the engine, and store them with the data")
+    commands.add_parser("databases", help="compare the index's database with LanceDB, which must be installed")
     commands.add_parser("build", help="remake the pictures from their registry packages")
     options = parser.parse_args(arguments)
     if options.command == "index":
@@ -40,6 +42,14 @@ def main(arguments: list[str] | None = None) -> int:
 
         for wording, (missed, asked) in verify().items():
             print(f"{wording:24s} {missed:4d} of {asked:4d} miss")
+    elif options.command == "databases":
+        from tools.local.world.databases import report
+
+        try:
+            print(report())
+        except ModuleNotFoundError as error:
+            print(f"{error.name} is not installed: pip install lancedb", file=sys.stderr)
+            return 2
     else:
         from tools.local.world.card import SAMPLE, markdown
 

@@ -6,12 +6,13 @@ Every figure is counted or measured when the card is printed, on the data that s
 from __future__ import annotations
 
 import random
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tools.local.engine import LocalEngine
-from tools.local.world import corrections, entities, facts, index, pages, phrasings, pictures, tasks
+from tools.local.world import corrections, entities, facts, index, location, pages, phrasings, pictures, tasks
 
 RESAMPLES = 1000
 TOP = 3
@@ -40,6 +41,8 @@ def markdown(sample: int | None = SAMPLE) -> str:
         retrieval.render(retrieval.table()),
         "## Text search",
         text_table(sample),
+        "## Location",
+        location_table(),
         "## Licences",
         licences(),
     ]
@@ -181,6 +184,25 @@ def text_table(sample: int | None = SAMPLE) -> str:
     rows.sort(key=lambda row: (str(row[2]), str(row[3])))
     rows.insert(0, ["all", len(scores), interval([s.in_top for s in scores]), interval([s.readable for s in scores])])
     head = ("relation", "n", f"gold page in the top {TOP} (95 %)", "answer in the first two snippets (95 %)")
+    return _table(head, rows)
+
+
+def location_table(limit: int | None = None) -> str:
+    """Share of expressions whose item the embedded locator finds, by the number of items in the scene."""
+    by_items: dict[str, list[location.Located]] = defaultdict(list)
+    for one in location.measure("test", limit):
+        by_items["all"].append(one)
+        by_items[str(one.items)].append(one)
+    rows = [
+        [
+            items,
+            len(found),
+            interval([one.found for one in found]),
+            f"{statistics.median(one.seconds for one in found) * 1000:.0f}",
+        ]
+        for items, found in sorted(by_items.items(), key=lambda row: (row[0] != "all", row[0]))
+    ]
+    head = ("items (test)", "expressions", f"item found at IoU {location.OVERLAP} (95 %)", "median ms")
     return _table(head, rows)
 
 
