@@ -141,21 +141,29 @@ def quote(observation: str, gold: str, query: str) -> str | None:
     definition ("is a spherical model"). Of several places that hold the gold, the one under the query's label counts.
     """
     body = _RANKED.sub("\n", observation.split("Search results:")[-1])
-    found = [
-        (_CLAUSE.split(body[: place.start()])[-1], gold)
-        for place in re.finditer(rf"(?<!\w){re.escape(gold)}(?!\w)", body)
-    ]
-    if not found:
+    places = [place.start() for place in re.finditer(rf"(?<!\w){re.escape(gold)}(?!\w)", body)]
+    if not places:
         return None
     asked = set(_words(query))
-    lead, gold = max(found, key=lambda one: len(asked & set(_words(one[0].partition(":")[0]))) if ":" in one[0] else 0)
-    if ":" in lead and len(lead) < 60:
-        return lead.lstrip() + gold
-    words = lead.split()[-5:]
-    marks = [n for n, word in enumerate(words) if word.lower() in asked] or [
-        n for n, word in enumerate(words) if word in ("is", "are", "was", "were")
-    ]
-    return " ".join([*(words[marks[-1] :] if marks else words[-1:]), gold])
+
+    def clause(place: int) -> str:
+        return _CLAUSE.split(body[:place])[-1]
+
+    def answers(place: int) -> int:
+        label, colon, _ = clause(place).partition(":")
+        return len(asked & set(_words(label))) if colon else 0
+
+    place = max(places, key=answers)
+    lead = clause(place)
+    if ":" not in lead or len(lead) >= 60:
+        spans = list(re.finditer(r"\S+", lead))[-5:]
+        marks = [span for span in spans if span[0].lower() in asked] or [
+            span for span in spans if span[0] in ("is", "are", "was", "were")
+        ]
+        lead = lead[(marks or spans)[-1].start() :] if spans else ""
+    start = place - len(lead)
+    # with the space that stands before it: a byte-level token with and without one are strangers to each other
+    return body[start - (body[start - 1 : start] == " ") : place] + gold
 
 
 def _words(text: str) -> list[str]:

@@ -236,7 +236,8 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
             part.requires_grad_(False)
     renderer = Renderer(processor, cached_pictures=0)
     rows = Rows(demonstrations, renderer, recipe, lexicon)
-    count = recipe.steps * recipe.batch * recipe.accumulate * max(1, torch.cuda.device_count())
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    count = recipe.steps * recipe.batch * recipe.accumulate * max(processes, torch.cuda.device_count())
     dataset = Dataset.from_dict({"number": range(count)}).with_transform(
         lambda batch: {"rendered": [rows.row(number) for number in batch["number"]]}
     )
@@ -254,7 +255,7 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
         seed=recipe.seed,
         bf16=True,  # on a CPU with AVX-512 bf16, half the time of float32
         use_cpu=not gpu,
-        ddp_backend="gloo" if not gpu and int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
+        ddp_backend="gloo" if not gpu and processes > 1 else None,
         gradient_checkpointing=False,
         dataloader_num_workers=recipe.workers,
         dataloader_prefetch_factor=4 if recipe.workers else None,
