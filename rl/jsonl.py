@@ -1,11 +1,14 @@
 """JSON lines that survive a kill: whole lines are kept, a line that was cut off is forgotten.
 
-Invariant: after `rows`, the file ends with a newline, so that the next `append` starts a line of its own.
+Invariant: after `rows`, the file ends with a newline, so that the next `append` starts a line of its own. `peek` never
+writes, so it may look into a file that another process is writing.
 """
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,20 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole.splitlines()]
 
 
-def append(path: Path, row: dict[str, Any]) -> None:
-    """Add one line."""
+def peek(path: Path) -> Iterator[dict[str, Any]]:
+    """Every whole line, one at a time, without touching the file; nothing if there is no file."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+
+
+def append(path: Path, row: dict[str, Any], *, durable: bool = False) -> None:
+    """Add one line; with `durable` it is on the disk when this returns."""
     with path.open("a", encoding="utf-8") as out:
         out.write(json.dumps(row, ensure_ascii=False) + "\n")
+        if durable:
+            out.flush()
+            os.fsync(out.fileno())

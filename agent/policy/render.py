@@ -40,6 +40,8 @@ class Pixels:
     """(patches, channels * temporal * patch * patch), float32, normalised."""
     grid: tuple[int, int, int]
     """(time, height, width) in patches."""
+    picture: Image.Image | None = field(default=None, repr=False, compare=False)
+    """The picture itself, RGB, for an engine that processes pictures on its own; None unless the renderer keeps them."""
 
 
 @dataclass
@@ -84,14 +86,14 @@ class Processor(Protocol):
 class Renderer:
     """Renders LangChain messages with a checkpoint's own chat template, tokenizer and image processor."""
 
-    def __init__(self, processor: Processor, *, cached_pictures: int = 256) -> None:
+    def __init__(self, processor: Processor, *, cached_pictures: int = 256, keep_pictures: bool = False) -> None:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.eos: int = self.tokenizer.eos_token_id
         self.image_pad: int = processor.image_token_id
         self._merge: int = processor.merge_size**2
         self._cache: OrderedDict[str, Pixels] = OrderedDict()
-        self._cached_pictures = cached_pictures
+        self._cached_pictures, self._keep_pictures = cached_pictures, keep_pictures
         self._dummy = [{"role": "user", "content": "d"}, {"role": "assistant", "content": "d"}]
         self._dummy_text = processor.chat(self._dummy, generate=False)
 
@@ -112,7 +114,10 @@ class Renderer:
             if not pending:
                 raise ValueError("the policy spoke twice in a row, or first: a turn needs a message before it")
             self._environment(out, pending, first=not started, generate=True)
-            out.extend(self.turn_ids(message), 1)
+            ids = self.turn_ids(message)
+            sampled = len(message.response_metadata.get("token_ids") or ids)
+            out.extend(ids[:sampled], 1)
+            out.extend(ids[sampled:], 0)  # the end of a turn that a length limit cut was never sampled
             pending, started = [], True
         if pending:
             self._environment(out, pending, first=not started, generate=generate)
@@ -142,7 +147,7 @@ class Renderer:
             picture = Image.open(io.BytesIO(data))
         picture = picture.convert("RGB")
         key = key or hashlib.sha256(picture.tobytes()).hexdigest()
-        pixels = Pixels(key, *self.processor.patches(picture))
+        pixels = Pixels(key, *self.processor.patches(picture), picture if self._keep_pictures else None)
         self._cache[key] = pixels
         while len(self._cache) > self._cached_pictures:
             self._cache.popitem(last=False)

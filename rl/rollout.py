@@ -1,0 +1,234 @@
+"""A LangGraph graph as the rollout: run it on tasks as it is served, and keep what happened token by token.
+
+The policy samples inside the graph and reports the ids it sampled; the dialogue is rendered once more at the end, with
+those ids taken as they are. So no sampled id is ever decoded and encoded again, and what is trained is what was sampled.
+
+Graphs run concurrently and share the policy: whoever waits for it is sampled in the next batch, and whoever waits for a
+slow tool holds up nobody. An exception in one run becomes a trajectory with an `error` and no tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+
+from agent.config import Config
+from agent.context import Context
+from agent.dialects import Dialect
+from agent.images import ImageStore
+from agent.nodes import materialise, text_of
+from agent.policy.render import Rendered, Renderer
+from agent.state import EVERYTHING, AgentState
+from graphs import direct, rag, search_agent
+from rl.tasks import Task
+from rl.trajectory import Said, Seen, Step, Trajectory
+
+GRAPHS = {"search_agent": search_agent.graph, "rag": rag.graph, "direct": direct.graph}
+"""The graphs that can be rolled out, by name."""
+Reward = Callable[[Trajectory, Task], "dict[str, float] | None"]
+"""The reward's parts with their `total`; None: this episode has no reward."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A trajectory with what only lives in memory."""
+
+    trajectory: Trajectory
+    """The record."""
+    rendered: Rendered = field(default_factory=Rendered, repr=False)
+    """Ids, mask and pixels for the trainer; empty if the run failed or the policy reports no ids."""
+    pictures: dict[str, bytes] = field(default_factory=dict, repr=False)
+    """Encoded bytes of the pictures that the trajectory names."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything that rollouts have in common."""
+
+    graph: str
+    """A name in `GRAPHS`."""
+    config: Config
+    """Tools and limits."""
+    policy: BaseChatModel
+    """What samples."""
+    dialect: Dialect
+    """How actions are written."""
+    name: str = ""
+    """What the policy is called in the records."""
+    temperature: float = 1.0
+    """Of the sampling, for the records."""
+    max_tokens: int | None = None
+    """Tokens of one row, prompt included; a longer episode is cut behind the last turn that fits. None: no limit."""
+    reward: Reward | None = None
+    """How episodes are rewarded. None: they are not."""
+    tools: Mapping[str, Any] = field(default_factory=dict)
+    """Live tools (`text_search`, `image_search`, `locate`) in place of the configured ones."""
+    step: int | None = None
+    """Training step, for the records."""
+
+
+async def roll(task: Task, setting: Setting, number: int = 0) -> Rollout:
+    """Run one task through the graph; `number` tells the rollouts of one task apart. Raises nothing but cancellation."""
+    base = Trajectory(
+        id=f"{task.id}#{number}",
+        task=task.id,
+        family=task.family,
+        knowledge=task.knowledge,
+        question=task.question,
+        golds=task.golds,
+        graph=setting.graph,
+        dialect=setting.dialect.name,
+        policy=setting.name,
+        temperature=setting.temperature,
+        step=setting.step,
+    )
+    try:
+        return await _roll(base, task, setting)
+    except Exception as error:  # one bad run must not lose its group
+        return Rollout(replace(base, error=f"{type(error).__name__}: {error}"[:500]))
+
+
+async def _roll(base: Trajectory, task: Task, setting: Setting) -> Rollout:
+    store = ImageStore()
+    context = Context(
+        config=setting.config, policy=setting.policy, dialect=setting.dialect, store=store, **setting.tools
+    )
+    pictures = await asyncio.to_thread(task.pictures)
+    final: dict[str, Any] = await GRAPHS[setting.graph].ainvoke(
+        {"question": task.question, "images": pictures}, context=context, output_keys=EVERYTHING
+    )
+    messages = await materialise(final["dialogue"], store, setting.config.images.view_pixels)
+    rendered, logprobs, spans = await asyncio.to_thread(tokens_of, messages, setting.policy, setting.max_tokens)
+    spoken = [turn["text"] for turn in final["turns"] if "action" in turn]
+    trajectory = replace(
+        base,
+        answer=final["answer"],
+        correct=task.correct(final["answer"]),
+        stop_reason=str(final["stop_reason"]),
+        well_formed=setting.dialect.well_formed(spoken),
+        steps=steps_of(final, spans),
+        messages=tuple(_said(message) for message in final["dialogue"]),
+        pictures=tuple(Seen(picture.id, picture.grid) for picture in rendered.pixels),
+        ids=tuple(rendered.ids),
+        mask=tuple(rendered.mask),
+        logprobs=tuple(logprobs),
+    )
+    if setting.reward is not None:
+        trajectory = replace(trajectory, reward=setting.reward(trajectory, task))
+    kept = {picture.id: store.bytes(picture.id) for picture in rendered.pixels}
+    return Rollout(trajectory, rendered, kept)
+
+
+def tokens_of(
+    messages: Sequence[BaseMessage], policy: BaseChatModel, max_tokens: int | None = None
+) -> tuple[Rendered, list[float], list[tuple[int, int]]]:
+    """A finished dialogue in tokens, the log-probabilities of its sampled ones, and the borders of every turn.
+
+    What follows the last sampled token is left out; so are turns (and the pictures before them) that begin a tail over
+    `max_tokens`. Empty if the policy reports no token ids.
+    """
+    renderer = getattr(policy, "renderer", None)
+    said = [message for message in messages if isinstance(message, AIMessage)]
+    if renderer is None or not said or any("token_ids" not in message.response_metadata for message in said):
+        return Rendered(), [], []
+    last = max(n for n, message in enumerate(messages) if isinstance(message, AIMessage))
+    rendered = renderer.render(messages[: last + 1], generate=False)
+    logprobs = [0.0] * len(rendered.ids)
+    spans: list[tuple[int, int]] = []
+    place = 0
+    for message in said:
+        start = rendered.mask.index(1, place)
+        sampled = message.response_metadata["logprobs"]
+        place = start + len(sampled)
+        logprobs[start:place] = sampled
+        spans.append((start, place))
+    if max_tokens is not None and spans and spans[-1][1] > max_tokens:
+        spans = [span for span in spans if span[1] <= max_tokens]
+        end = spans[-1][1] if spans else 0
+        pictures = _pictures_before(rendered, end, renderer)
+        rendered = Rendered(rendered.ids[:end], rendered.mask[:end], rendered.pixels[:pictures])
+        logprobs = logprobs[:end]
+    end = spans[-1][1] if spans else 0
+    return Rendered(rendered.ids[:end], rendered.mask[:end], rendered.pixels), logprobs[:end], spans
+
+
+def _pictures_before(rendered: Rendered, end: int, renderer: Renderer) -> int:
+    """How many pictures lie wholly before token `end`; a turn never ends inside a picture."""
+    left = sum(token == renderer.image_pad for token in rendered.ids[:end])
+    merge, count = renderer.processor.merge_size**2, 0
+    for picture in rendered.pixels:
+        left -= picture.grid[0] * picture.grid[1] * picture.grid[2] // merge
+        if left < 0:
+            break
+        count += 1
+    return count
+
+
+def steps_of(final: dict[str, Any] | AgentState, spans: Sequence[tuple[int, int]]) -> tuple[Step, ...]:
+    """The graph's turn records as steps, each with the node that followed and the tokens that it sampled."""
+    turns = list(final["turns"])
+    nodes = [turn["node"] for turn in turns]
+    remaining = iter(spans)
+    steps = []
+    for turn, after in zip(turns, [*nodes[1:], None], strict=True):
+        spoke = "action" in turn
+        steps.append(
+            Step(
+                node=turn["node"],
+                edge=after if after is not None else ("answer" if turn["node"] != "answer" else None),
+                turn=turn["turn"],
+                seconds=turn["seconds"],
+                price=turn["price"],
+                text=turn.get("text", ""),
+                action=turn.get("action"),
+                query=turn.get("query"),
+                hits=tuple(dict(hit) for hit in turn["hits"]) if "hits" in turn else None,
+                crop=dict(turn["crop"]) if turn.get("crop") else None,
+                error=turn.get("error"),
+                tokens=next(remaining, None) if spoke else None,
+            )
+        )
+    return tuple(steps)
+
+
+def _said(message: BaseMessage) -> Said:
+    blocks = [message.content] if isinstance(message.content, str) else message.content
+    pictures = tuple(b["id"] for b in blocks if isinstance(b, dict) and b.get("type") == "image")
+    return Said("assistant" if isinstance(message, AIMessage) else "user", text_of(message), pictures)
+
+
+async def roll_all(
+    tasks: Sequence[Task], setting: Setting, *, concurrent: int = 64, numbers: Sequence[int] | None = None
+) -> AsyncIterator[tuple[int, Rollout]]:
+    """Roll out every task, `concurrent` at a time; (index of the task, rollout) as they finish."""
+    numbers = numbers if numbers is not None else [0] * len(tasks)
+    queue = iter(list(enumerate(zip(tasks, numbers, strict=True))))
+    done: asyncio.Queue[tuple[int, Rollout]] = asyncio.Queue()
+
+    async def worker() -> None:
+        for index, (task, number) in queue:
+            await done.put((index, await roll(task, setting, number)))
+
+    workers = [asyncio.create_task(worker()) for _ in range(min(concurrent, len(tasks)))]
+    try:
+        for _ in tasks:
+            yield await done.get()
+    finally:
+        for one in workers:
+            one.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+async def gathered(
+    tasks: Sequence[Task], setting: Setting, *, concurrent: int = 64, numbers: Sequence[int] | None = None
+) -> list[Rollout]:
+    """`roll_all` in the order of the tasks."""
+    found: dict[int, Rollout] = {}
+    async for index, rollout in roll_all(tasks, setting, concurrent=concurrent, numbers=numbers):
+        found[index] = rollout
+    return [found[index] for index in range(len(tasks))]

@@ -1,0 +1,375 @@
+"""The graph is the rollout: what is trained is what was sampled, token by token and picture by picture."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+from trl import GRPOConfig, GRPOTrainer
+
+from agent.config import load as load_config
+from agent.dialects import build
+from agent.policy.processor import PictureProcessor
+from agent.policy.render import Pixels, Rendered, Renderer
+from agent.policy.sampled import Sampled
+from agent.policy.transformers import TransformersPolicy
+from agent.testing import FixedImage, FixedLocator, FixedText
+from rl import pocket
+from rl.graph_trainer import (
+    GraphGRPOTrainer,
+    GraphRollouts,
+    check_pictures,
+    decision_advantages,
+    pixels_as_pictures,
+)
+from rl.pocket import PocketSize
+from rl.rollout import Setting
+from rl.tasks import Task
+from rl.trajectory import Trajectory, TrajectoryStore
+
+SEARCH, CROP = "<img_search><img></img_search>", "<img_search>the flag</img_search>"
+TEXT, ANSWER = "<text_search>{}</text_search>", "<answer>{}</answer>"
+
+
+class Actor:
+    """Says random ids inside well-formed turns, and notes what it said."""
+
+    def __init__(self, renderer: Renderer, seed: int = 0) -> None:
+        self.renderer, self.rng = renderer, random.Random(seed)
+        tokenizer = renderer.tokenizer
+        tags = {tokenizer.convert_tokens_to_ids(tag) for tag in (*pocket.TAGS, *pocket.SPECIAL)}
+        self.vocabulary = [i for i in range(len(tokenizer)) if i not in tags]
+        self.said: list[list[int]] = []
+
+    def turn(self, rendered: Rendered) -> list[int]:
+        """One turn after `rendered`: an answer more and more likely."""
+        encode = self.renderer.tokenizer.encode
+        noise = self.rng.choices(self.vocabulary, k=self.rng.randint(1, 12))
+        turns = sum(1 for a, b in zip(rendered.mask, rendered.mask[1:], strict=False) if a and not b)
+        if turns >= 4 or self.rng.random() < 0.25:
+            return [*encode(ANSWER.format("x"), add_special_tokens=False), self.renderer.eos]
+        action = self.rng.choice((SEARCH, CROP, TEXT.format("q"), "cut"))
+        if action == "cut":  # a turn that the length limit cut: malformed, and without its end
+            return noise
+        return [*noise, *encode(action, add_special_tokens=False), self.renderer.eos]
+
+    def sample(self, batch: Sequence[Rendered]) -> list[Sampled]:
+        """What a policy's `sample` gives."""
+        rows = []
+        for row in batch:
+            ids = self.turn(row)
+            self.said.append(ids)
+            rows.append(Sampled(ids, [-1.0] * len(ids)))
+        return rows
+
+
+@pytest.fixture
+def actor(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Actor]:
+    """Puts the actor in every policy's place."""
+    one = Actor(renderer)
+    monkeypatch.setattr(TransformersPolicy, "sample", lambda self, batch: one.sample(batch))
+    return one
+
+
+def _tasks(count: int, *, blind: bool = False) -> dict[str, Task]:
+    rng = random.Random(0)
+
+    def picture() -> Image.Image:
+        size = rng.choice(((56, 56), (84, 56), (112, 84)))
+        return Image.effect_noise(size, 80).convert("RGB")
+
+    made = {}
+    for n in range(count):
+        images = () if blind and n % 2 else (partial(Image.Image.copy, picture()),)
+        made[f"t{n}"] = Task(id=f"t{n}", question="What is this?", images=images, golds=("x",), knowledge="unknown")
+    return made
+
+
+def _score(trajectory: Trajectory, task: Task) -> dict[str, float] | None:
+    if trajectory.failed_tools():
+        return None
+    return {"total": float(trajectory.correct) - 0.1 * sum(trajectory.calls().values())}
+
+
+def _trainer(
+    processor: PictureProcessor, size: PocketSize, folder: Path, tasks: dict[str, Task], *,
+    tools: dict[str, Any] | None = None, options: dict[str, Any] | None = None, config: dict[str, Any] | None = None,
+    network: Any = None,
+) -> GraphGRPOTrainer:  # fmt: skip
+    network = network if network is not None else pocket.build_network(processor, size)
+    setting = Setting(
+        graph="search_agent",
+        config=load_config(),
+        policy=TransformersPolicy(model="none"),
+        dialect=build("compact"),
+        reward=_score,
+        tools=tools or {"text_search": FixedText(), "image_search": FixedImage(), "locate": FixedLocator()},
+    )
+    fields: dict[str, Any] = {
+        "per_device_train_batch_size": 4, "num_generations": 4, "max_steps": 2, "learning_rate": 1e-3,
+        "max_completion_length": 24, "temperature": 1.0, **(config or {}),
+    }  # fmt: skip
+    return GraphGRPOTrainer(
+        model=network,
+        args=GRPOConfig(
+            output_dir=str(folder), use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[],
+            logging_steps=1, save_strategy="no", disable_tqdm=True, **fields,
+        ),
+        train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": name}]} for name in tasks]),
+        processing_class=processor,
+        rollouts=GraphRollouts(tasks=tasks, setting=setting, concurrent=8, **(options or {})),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def size(tiny_size: dict[str, int]) -> PocketSize:
+    """The tiny network."""
+    return PocketSize(**tiny_size)
+
+
+def _batch(trainer: GraphGRPOTrainer, tasks: dict[str, Task]) -> dict[str, Any]:
+    rows = [{"prompt": [{"role": "user", "content": name}]} for name in tasks for _ in range(4)]
+    return trainer._generate_and_score_completions(rows)
+
+
+def _logprobs(trainer: GraphGRPOTrainer, batch: dict[str, Any], chunk: int) -> torch.Tensor:
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
+    vision = {k: batch[k] for k in ("pixel_values", "image_grid_thw", "mm_token_type_ids", "num_images") if k in batch}
+    width = batch["completion_ids"].shape[1]
+    with torch.no_grad():
+        return trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, width, batch_size=chunk, **vision)[
+            0
+        ]
+
+
+def test_no_sampled_id_is_ever_encoded_again(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
+) -> None:
+    tasks = _tasks(4, blind=True)
+    trainer = _trainer(processor, size, tmp_path, tasks)
+    _batch(trainer, tasks)
+    trained = []
+    for rollout in trainer.made:
+        for step in rollout.trajectory.decisions:
+            assert step.tokens is not None
+            trained.append(list(rollout.rendered.ids[slice(*step.tokens)]))
+        sampled = [i for i, m in zip(rollout.rendered.ids, rollout.rendered.mask, strict=True) if m]
+        assert sampled == [
+            i for step in rollout.trajectory.decisions for i in rollout.rendered.ids[slice(*step.tokens)]
+        ]
+    assert sorted(trained) == sorted(actor.said)
+    assert len(trained) > 16
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 16])
+def test_trainer_logprobs_equal_an_unpadded_forward_of_each_trajectory(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor, chunk: int
+) -> None:
+    """Also in chunks in which no row, or only some rows, have pictures."""
+    tasks = _tasks(4, blind=True)
+    trainer = _trainer(processor, size, tmp_path, tasks)
+    batch = _batch(trainer, tasks)
+    found = _logprobs(trainer, batch, chunk)
+    network = trainer.model.eval()
+    assert {bool(rollout.rendered.pixels) for rollout in trainer.made} == {True, False}
+    for row, rollout in enumerate(trainer.made):
+        ids = torch.tensor([rollout.rendered.ids])
+        inputs: dict[str, Any] = {"input_ids": ids}
+        if rollout.rendered.pixels:
+            inputs["pixel_values"] = torch.cat([torch.from_numpy(p.values) for p in rollout.rendered.pixels])
+            inputs["image_grid_thw"] = torch.tensor([p.grid for p in rollout.rendered.pixels])
+            inputs["mm_token_type_ids"] = (ids == trainer.renderer.image_pad).int()
+        with torch.no_grad():
+            logits = network(**inputs).logits[0, :-1].log_softmax(-1)
+        whole = logits.gather(1, ids[0, 1:, None])[:, 0]
+        border = rollout.rendered.mask.index(1)
+        wanted = whole[border - 1 :]
+        mask = torch.tensor(rollout.rendered.mask[border:]).bool()
+        assert torch.allclose(found[row, : len(wanted)][mask], wanted[mask], atol=1e-5)
+
+
+def test_pictures_are_those_of_the_rollout_and_the_policy_sees_them(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
+) -> None:
+    """The blind test: without its pixels, every row with a picture has other log-probabilities."""
+    tasks = _tasks(4, blind=True)
+    trainer = _trainer(processor, size, tmp_path, tasks)
+    batch = _batch(trainer, tasks)
+    pictures = [picture for rollout in trainer.made for picture in rollout.rendered.pixels]
+    assert torch.equal(batch["pixel_values"], torch.cat([torch.from_numpy(p.values) for p in pictures]))
+    assert batch["image_grid_thw"].tolist() == [list(p.grid) for p in pictures]
+    assert batch["num_images"] == [len(rollout.rendered.pixels) for rollout in trainer.made]
+    seen = _logprobs(trainer, batch, 4)
+    blind = _logprobs(trainer, {**batch, "pixel_values": torch.zeros_like(batch["pixel_values"])}, 4)
+    mask = (batch["completion_mask"] * batch["tool_mask"]).bool()
+    for row, count in enumerate(batch["num_images"]):
+        changed = bool((seen[row] - blind[row]).abs()[mask[row]].max() > 1e-7)
+        assert changed == (count > 0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"num_iterations": 2}, {"beta": 0.1}, {"loss_type": "dr_grpo", "scale_rewards": "none"}],
+    ids=["plain", "iterations", "reference", "dr_grpo"],
+)
+def test_it_trains(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor, config: dict[str, Any]
+) -> None:
+    tasks = _tasks(3, blind=True)
+    pocket.save(pocket.build_network(processor, size), processor, tmp_path / "base")
+    # the reference is loaded from where the network says that it came from
+    network = pocket.load_network(tmp_path / "base")
+    trainer = _trainer(processor, size, tmp_path / "run", tasks, config=config, network=network)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.train()
+    moved = [name for name, tensor in trainer.model.state_dict().items() if not torch.equal(before[name], tensor)]
+    assert any("visual" in name for name in moved)
+    assert any("language_model" in name for name in moved)
+    logged = [row for row in trainer.state.log_history if "reward" in row]
+    assert {"accuracy", "searches", "malformed_turns", "seconds/rollout"} <= set(logged[0])
+    shares = [row[key] for row in logged for key in row if key.startswith("decisions/") and key.endswith("/loss_share")]
+    assert sum(shares) == pytest.approx(len(logged))
+
+
+def test_a_failed_run_is_recorded_and_masked_and_its_group_goes_on(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
+) -> None:
+    tasks = _tasks(2)
+    trainer = _trainer(processor, size, tmp_path, tasks)
+    calls = iter(range(1000))
+
+    def breaks(trajectory: Trajectory, task: Task) -> dict[str, float] | None:
+        if next(calls) == 2:
+            raise RuntimeError("the reward broke")
+        return _score(trajectory, task)
+
+    trainer.rollouts.setting = replace(trainer.rollouts.setting, reward=breaks)
+    batch = _batch(trainer, tasks)
+    failed = [row for row, rollout in enumerate(trainer.made) if rollout.trajectory.error]
+    assert len(failed) == 1
+    assert trainer.made[failed[0]].trajectory.error == "RuntimeError: the reward broke"
+    mask = batch["completion_mask"] * batch["tool_mask"]
+    assert mask[failed[0]].sum() == 0
+    assert batch["advantages"][failed[0]] == 0
+    assert all(mask[row].sum() > 0 for row in range(8) if row not in failed)
+
+
+def test_a_failed_tool_is_not_the_policys_fault(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
+) -> None:
+    tasks = _tasks(2)
+    tools = {"text_search": FixedText(hits=[]), "image_search": FixedImage(hits=[]), "locate": FixedLocator()}
+    trainer = _trainer(processor, size, tmp_path, tasks, tools=tools)
+    batch = _batch(trainer, tasks)
+    for row, rollout in enumerate(trainer.made):
+        if rollout.trajectory.failed_tools():
+            assert rollout.trajectory.reward is None
+            assert batch["advantages"][row] == 0
+    assert any(rollout.trajectory.failed_tools() for rollout in trainer.made)
+
+
+def test_a_length_budget_ends_a_row_behind_a_whole_turn(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
+) -> None:
+    tasks = _tasks(2)
+    trainer = _trainer(processor, size, tmp_path, tasks)
+    trainer.rollouts.setting = replace(trainer.rollouts.setting, max_tokens=150)
+    _batch(trainer, tasks)
+    lengths = [len(rollout.rendered.ids) for rollout in trainer.made]
+    assert max(lengths) <= 150
+    for rollout in trainer.made:
+        check_pictures(rollout.rendered, trainer.renderer)
+
+
+def test_only_chosen_nodes_are_trained(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
+) -> None:
+    tasks = _tasks(2)
+    trainer = _trainer(processor, size, tmp_path, tasks, options={"train_nodes": ("query",)})
+    batch = _batch(trainer, tasks)
+    assert int((batch["tool_mask"] * batch["completion_mask"]).sum()) == 0
+    assert int(batch["num_items_in_batch"]) == 0
+
+
+def test_credit_by_decision_compares_choices_at_the_same_step() -> None:
+    group = {
+        0: [("answer", 1.0)],
+        1: [("image_search", 0.8), ("answer", 0.8)],
+        2: [("image_search", 0.0), ("text_search", 0.0), ("answer", 0.0)],
+        3: [("image_search", None)],
+    }
+    found = decision_advantages(group)
+    assert found[0, 0] > 0 > found[1, 0] == found[2, 0]
+    assert found[1, 1] > 0 > found[2, 1]
+    assert found[2, 2] == 0
+    assert found[3, 0] == 0
+
+
+def test_credit_by_decision_reaches_the_loss(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
+) -> None:
+    tasks = _tasks(2)
+    trainer = _trainer(processor, size, tmp_path, tasks, options={"credit": "decision"})
+    batch = _batch(trainer, tasks)
+    assert batch["advantages"].shape == batch["completion_ids"].shape
+    trainer.train()
+
+
+def test_trajectories_are_kept(processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor) -> None:
+    tasks, store = _tasks(2), TrajectoryStore(tmp_path / "kept")
+    trainer = _trainer(processor, size, tmp_path / "run", tasks, options={"store": store})
+    trainer.train()
+    kept = list(store)
+    assert len(kept) == 8
+    assert all(store.picture(picture.id) for trajectory in kept for picture in trajectory.pictures)
+    assert all(len(trajectory.ids) == len(trajectory.mask) for trajectory in kept)
+
+
+def test_pictures_that_do_not_fit_their_placeholders_are_refused(renderer: Renderer) -> None:
+    import numpy as np
+
+    picture = Pixels("p", np.zeros((4, 588), dtype=np.float32), (1, 2, 2))
+    check_pictures(Rendered([renderer.image_pad], [0], [picture]), renderer)
+    with pytest.raises(ValueError, match="2 placeholders for 1 visual tokens"):
+        check_pictures(Rendered([renderer.image_pad] * 2, [0, 0], [picture]), renderer)
+
+
+def test_the_processor_is_itself_again_afterwards(processor: PictureProcessor) -> None:
+    stock = processor.image_processor
+    with pixels_as_pictures(processor):
+        plain = processor.image_processor(images=[Image.new("RGB", (56, 56))], return_tensors="pt")
+        assert plain["image_grid_thw"].tolist() == [[1, 4, 4]]
+    assert processor.image_processor is stock
+
+
+def test_the_internals_of_trl_that_are_replaced_are_as_they_were() -> None:
+    """TRL is pinned; when the pin moves, this says what to look at."""
+
+    def names(method: Any) -> list[str]:
+        return list(inspect.signature(method).parameters)
+
+    assert names(GRPOTrainer._generate) == ["self", "prompts"]
+    assert names(GRPOTrainer._generate_single_turn) == [
+        "self", "prompt_ids", "images", "multimodal_fields", "num_generations", "has_tool_images",
+    ]  # fmt: skip
+    assert names(GRPOTrainer._generate_and_score_completions) == ["self", "inputs"]
+    assert names(GRPOTrainer._get_per_token_logps_and_entropies) == [
+        "self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy",
+        "compute_aux_loss", "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes",
+        "num_tiles", "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
+    ]  # fmt: skip
+    source = inspect.getsource(GRPOTrainer._generate)
+    assert (
+        "return prompt_ids, completion_ids, tool_mask, completions, logprobs, extra_fields, images, tool_images"
+        in source
+    )
