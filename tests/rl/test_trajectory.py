@@ -1,0 +1,208 @@
+"""Trajectories survive a kill, come back as they were, and become training data."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from PIL import Image
+
+from agent.policy.render import Renderer
+from agent.policy.transformers import TransformersPolicy
+from rl import trajectories
+from rl.rollout import tokens_of
+from rl.trajectory import Said, Seen, Step, Trajectory, TrajectoryStore, dump, load
+
+
+def _png(colour: str) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (56, 56), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+def _trajectory(number: int = 0, **changes: object) -> Trajectory:
+    search = {"kind": "image_search", "region": None}
+    steps = (
+        Step("reason", "image_search", 1, 0.5, 0.0, text="<img_search><img></img_search>", action=search, tokens=(4, 6)),
+        Step(
+            "image_search", "reason", 1, 0.2, 0.01, query="<whole picture>",
+            hits=({"title": "Kenya", "url": "u", "snippet": "", "score": 0.9},),
+            crop={"id": "b", "box": (1, 2, 3, 4)},
+        ),
+        Step("reason", "answer", 2, 0.4, 0.0, text="<answer>x</answer>", action={"kind": "answer", "text": "x"}, tokens=(8, 10)),
+    )  # fmt: skip
+    fields: dict[str, object] = {
+        "id": f"t{number}#0", "task": f"t{number}", "family": "image", "knowledge": "unknown", "question": "What?",
+        "golds": ("x",), "graph": "search_agent", "dialect": "compact", "policy": "p", "temperature": 1.0,
+        "answer": "x", "correct": True, "stop_reason": "answered", "well_formed": True, "steps": steps,
+        "messages": (Said("user", "What?", ("a",)), Said("assistant", "s"), Said("user", "r", ("b",)), Said("assistant", "x")),
+        "pictures": (Seen("a", (1, 2, 2)), Seen("b", (1, 4, 2))),
+        "ids": tuple(range(10)), "mask": (0, 0, 0, 0, 1, 1, 0, 0, 1, 1), "logprobs": (0.0,) * 4 + (-1.5,) * 6,
+        "reward": {"total": 0.91, "match": 1.0}, "step": 3,
+    }  # fmt: skip
+    return Trajectory(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+PICTURES = {"a": _png("red"), "b": _png("blue")}
+
+
+def test_a_record_comes_back_as_it_was() -> None:
+    trajectory = replace(_trajectory(), steps=(*_trajectory().steps,))
+    again = load(json.loads(json.dumps(dump(trajectory))))
+    assert dump(again) == json.loads(json.dumps(dump(trajectory))) | {
+        name: dump(again)[name] for name in ("golds", "steps", "messages", "pictures", "ids", "mask", "logprobs")
+    }
+    assert again.steps[0] == trajectory.steps[0]
+    assert again.calls() == {"image_search": 1}
+    assert [step.kind for step in again.decisions] == ["image_search", "answer"]
+
+
+def test_another_version_or_an_unknown_field_is_refused() -> None:
+    with pytest.raises(ValueError, match="version 99"):
+        load({**dump(_trajectory()), "version": 99})
+    with pytest.raises(ValueError, match="unknown fields: extra"):
+        load({**dump(_trajectory()), "extra": 1})
+    with pytest.raises(ValueError, match="must be as many"):
+        _trajectory(mask=(1,))
+
+
+def test_pictures_are_kept_once_and_before_the_line_that_names_them(tmp_path: Path) -> None:
+    store = TrajectoryStore(tmp_path)
+    with pytest.raises(ValueError, match="was not given"):
+        store.append(_trajectory(), {"a": PICTURES["a"]})
+    assert list(tmp_path.glob("trajectories-*.jsonl")) == []
+    store.append(_trajectory(), PICTURES)
+    store.append(_trajectory(1), {})  # they are there already
+    assert sorted(path.name for path in store.pictures.iterdir()) == ["a", "b"]
+    assert [trajectory.id for trajectory in store] == ["t0#0", "t1#0"]
+    assert store.picture("a") == PICTURES["a"]
+
+
+def test_half_a_line_is_forgotten_and_the_next_one_is_whole(tmp_path: Path) -> None:
+    store = TrajectoryStore(tmp_path)
+    store.append(_trajectory(), PICTURES)
+    with store.path.open("a") as file:
+        file.write('{"id": "cut off by a ki')
+    assert [trajectory.id for trajectory in TrajectoryStore(tmp_path)] == ["t0#0"]
+    TrajectoryStore(tmp_path).append(_trajectory(1), PICTURES)
+    assert [trajectory.id for trajectory in TrajectoryStore(tmp_path)] == ["t0#0", "t1#0"]
+
+
+def test_writers_do_not_share_a_file(tmp_path: Path) -> None:
+    for writer in (0, 1):
+        TrajectoryStore(tmp_path, writer=writer).append(_trajectory(writer), PICTURES)
+    assert len(list(TrajectoryStore(tmp_path))) == 2
+
+
+def test_a_kill_loses_at_most_the_trajectory_that_is_being_written(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[2]);"
+        "from tests.rl.test_trajectory import PICTURES, _trajectory; from rl.trajectory import TrajectoryStore;"
+        "from pathlib import Path; import itertools;"
+        "store = TrajectoryStore(Path(sys.argv[1]));"
+        "[(store.append(_trajectory(n), PICTURES), print(n, flush=True)) for n in itertools.count()]"
+    )
+    root = str(Path(__file__).parents[2])
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path), root], stdout=subprocess.PIPE, text=True, cwd=root,
+        env={**os.environ, "PYTHONPATH": root},
+    )  # fmt: skip
+    assert child.stdout is not None
+    confirmed = 0
+    for line in child.stdout:
+        confirmed = int(line)
+        if confirmed >= 40:
+            break
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    rest = [int(line) for line in child.stdout.read().split()]
+    confirmed = max([confirmed, *rest])
+    kept = [trajectory.task for trajectory in TrajectoryStore(tmp_path)]
+    assert kept[: confirmed + 1] == [f"t{n}" for n in range(confirmed + 1)]
+    assert len(kept) <= confirmed + 2
+
+
+def test_the_statistics_add_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = TrajectoryStore(tmp_path)
+    store.append(_trajectory(), PICTURES)
+    store.append(_trajectory(1, correct=False, reward={"total": 0.1}), PICTURES)
+    figures = trajectories.stats(store)
+    assert (figures["episodes"], figures["accuracy"]) == (2, 0.5)
+    assert figures["reward"] == pytest.approx(0.505)
+    assert figures["nodes"]["image_search"]["price"] == 0.01
+    assert figures["decisions"]["answer"] == {"count": 2, "accuracy": 0.5, "reward": pytest.approx(0.505)}
+    assert figures["edges"]["reason -> image_search"] == 2
+    assert trajectories.main(["stats", str(tmp_path)]) == 0
+    assert trajectories.main(["show", str(tmp_path), "t0#0"]) == 0
+    shown = capsys.readouterr().out
+    assert "image_search" in shown
+    assert "box (1, 2, 3, 4)" in shown
+    assert trajectories.main(["stats", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["episodes"] == 2
+
+
+def test_an_export_is_what_sft_takes(tmp_path: Path) -> None:
+    from datasets import load_from_disk
+
+    store = TrajectoryStore(tmp_path / "store")
+    store.append(_trajectory(), PICTURES)
+    store.append(_trajectory(1, correct=False), PICTURES)
+    assert trajectories.export(store, tmp_path / "out.jsonl", right=True) == 1
+    row = json.loads((tmp_path / "out.jsonl").read_text())
+    assert [message["role"] for message in row["messages"]] == ["user", "assistant", "user", "assistant"]
+    assert [(tmp_path / name).read_bytes() for name in row["images"]] == [PICTURES["a"], PICTURES["b"]]
+    assert trajectories.export(store, tmp_path / "data") == 2
+    data = load_from_disk(str(tmp_path / "data"))
+    assert set(data.column_names) == {"messages", "images"}
+    assert data[0]["images"][0].getpixel((0, 0)) == (255, 0, 0)
+    assert [part["type"] for part in data[0]["messages"][0]["content"]] == ["image", "text"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["stats", "{}/nothing"], "no trajectories there"),
+        (["show", "{}", "t9#0"], "no trajectory 't9#0'"),
+        (["export", "{}", "{}"], "exists"),
+    ],
+)
+def test_bad_input_ends_in_one_line(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    TrajectoryStore(tmp_path).append(_trajectory(), PICTURES)
+    assert trajectories.main([argument.format(tmp_path) for argument in arguments]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_ten_thousand_random_turns_come_back_id_by_id(renderer: Renderer) -> None:
+    """Byte-level ids do not survive decoding and encoding; they are never put through it."""
+    rng, policy = random.Random(0), TransformersPolicy(model="none")
+    policy._renderer = renderer
+    vocabulary = [n for n in range(len(renderer.tokenizer)) if n != renderer.eos and n not in renderer.picture_tokens()]
+    mismatches = encoded_again = 0
+    for _ in range(2500):
+        said: list[list[int]] = []
+        messages: list[HumanMessage | AIMessage] = []
+        for _ in range(4):
+            ids = rng.choices(vocabulary, k=rng.randint(1, 16))
+            ids = ids if rng.random() < 0.3 else [*ids, renderer.eos]
+            said.append(ids)
+            text = renderer.tokenizer.decode(ids)
+            metadata = {"token_ids": ids, "logprobs": [-0.5] * len(ids)}
+            messages += [HumanMessage("What is this?"), AIMessage(text, response_metadata=metadata)]
+            encoded_again += renderer.tokenizer.encode(text, add_special_tokens=False) != ids
+        rendered, logprobs, spans = tokens_of(messages, policy)
+        mismatches += sum(rendered.ids[a:b] != ids for (a, b), ids in zip(spans, said, strict=True))
+        assert sum(rendered.mask) == sum(map(len, said))
+        assert all((mask == 1) == (logprob == -0.5) for mask, logprob in zip(rendered.mask, logprobs, strict=True))
+    assert mismatches == 0
+    assert encoded_again > 5000  # so the test can fail
