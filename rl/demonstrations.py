@@ -63,8 +63,9 @@ def lexicon() -> Lexicon:
     held = {n for e in everyone if e.split != "train" for n in (e.name, *e.aliases) if len(n) > 3}
     forbidden = tuple(sorted(n for n in held if n.lower() not in train))
     lower = {name.lower() for name in forbidden}
-    words = {word for page in pages.pages() for word in _WORD.findall(f"{page.title} {page.text}")}
-    return Lexicon(names, tuple(sorted(word for word in words if word.lower() not in lower)), forbidden)
+    counts = Counter(word for page in pages.pages() for word in _WORD.findall(f"{page.title} {page.text}"))
+    words = sorted(counts, key=lambda word: (-counts[word], word))
+    return Lexicon(names, tuple(word for word in words if word.lower() not in lower), forbidden)
 
 
 async def demonstrate(

@@ -114,22 +114,36 @@ def batched(config: Config) -> Config:
 
 
 def evaluate(
-    tasks: Sequence[Task], *, graph: str, config: Config, concurrent: int = 32, records: Path | None = None
+    tasks: Sequence[Task],
+    *,
+    graph: str,
+    config: Config,
+    concurrent: int = 32,
+    records: Path | None = None,
+    policy: BaseChatModel | None = None,
 ) -> list[Record]:
-    """Run every task; what `records` already holds is not run again. Progress goes to stderr."""
+    """Run every task; what `records` already holds is not run again. Progress goes to stderr.
+
+    `policy` is a live policy in place of the configured one.
+    """
     done = {row["task"]: Record(**row) for row in jsonl.rows(records)} if records else {}
     todo = [task for task in tasks if task.id not in done]
     if todo:
-        for record in asyncio.run(_run(todo, graph, config, concurrent, records)):
+        for record in asyncio.run(_run(todo, graph, config, concurrent, records, policy)):
             done[record.task] = record
     return [done[task.id] for task in tasks]
 
 
 async def _run(
-    tasks: Sequence[Task], graph: str, config: Config, concurrent: int, records: Path | None
+    tasks: Sequence[Task],
+    graph: str,
+    config: Config,
+    concurrent: int,
+    records: Path | None,
+    live: BaseChatModel | None,
 ) -> list[Record]:
     backends = await asyncio.to_thread(Backends, Context(config=config))
-    policy = await backends.policy()
+    policy = live if live is not None else await backends.policy()
     queue, made = iter(tasks), []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

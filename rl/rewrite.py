@@ -25,6 +25,8 @@ KEPT = frozenset(
     "thousand million billion trillion est BC AD degrees".split()
 )
 """Words of an answer that carry its form and not its content: units and small words."""
+FREQUENT = 4000
+"""Words that count as frequent, about as many as a small vocabulary has tokens."""
 _NAME, _GOLD = "\x01", "\x02"
 _IMAGE_HIT = re.compile(r"^(?P<lead>(?:<information>)?(?P<rank>\d)\. )(?P<title>.+?) \((?P<score>-?\d\.\d\d)\)", re.M)
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
@@ -74,8 +76,8 @@ class Lexicon:
     names: tuple[str, ...] = ()
     """Names that exist and may be told of: those of training entities."""
     words: tuple[str, ...] = ()
-    """Words to invent names and values from. Syllables alone use few of a vocabulary's tokens, and a token that was never
-    copied in training is not copied afterwards."""
+    """Words to invent names and values from, the frequent ones first. Syllables alone use few of a vocabulary's tokens, and
+    a token that was never copied in training is not copied afterwards."""
     forbidden: tuple[str, ...] = ()
     """Names of validation and test entities; none may stand in a training row."""
 
@@ -117,6 +119,11 @@ def rewrite(demo: Demonstration, rng: random.Random, lexicon: Lexicon, *, share:
     return replace(demo, messages=messages, name=name, answer=gold.replace(_NAME, name))
 
 
+def _drawn(rng: random.Random, words: Sequence[str]) -> str:
+    """Every other word is a frequent one: those are tokens of their own, and even draws would hardly ever meet them."""
+    return rng.choice(words[:FREQUENT] if rng.random() < 0.5 else words)
+
+
 def invented(rng: random.Random, words: Sequence[str] = (), *, capital: bool = True) -> str:
     """A word that means nothing here: one of `words`, the halves of two of them, or one to four syllables."""
     kind = rng.choice(("word", "halves", "syllables")) if words else "syllables"
@@ -124,9 +131,9 @@ def invented(rng: random.Random, words: Sequence[str] = (), *, capital: bool = T
         syllables = rng.choices((1, 2, 3, 4), (1, 4, 3, 1))[0]
         word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(syllables))
     else:
-        word = rng.choice(words)
+        word = _drawn(rng, words)
         if kind == "halves":
-            other = rng.choice(words)
+            other = _drawn(rng, words)
             word = word[: rng.randint(2, max(2, len(word) - 1))] + other[rng.randint(1, max(1, len(other) - 2)) :]
     word = word if len(word) > 2 else word + "ra"
     return word[:1].upper() + word[1:] if capital else word[:1].lower() + word[1:]

@@ -10,7 +10,7 @@ slow tool holds up nobody. An exception in one run becomes a trajectory with an 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ from rl.trajectory import Said, Seen, Step, Trajectory
 
 GRAPHS = {"search_agent": search_agent.graph, "rag": rag.graph, "direct": direct.graph}
 """The graphs that can be rolled out, by name."""
-Reward = Callable[[Trajectory, Task], "dict[str, float] | None"]
+Reward = Callable[[Trajectory, Task], Awaitable["dict[str, float] | None"]]
 """The reward's parts with their `total`; None: this episode has no reward."""
 
 
@@ -119,7 +119,7 @@ async def _roll(base: Trajectory, task: Task, setting: Setting) -> Rollout:
         logprobs=tuple(logprobs),
     )
     if setting.reward is not None:
-        trajectory = replace(trajectory, reward=setting.reward(trajectory, task))
+        trajectory = replace(trajectory, reward=await setting.reward(trajectory, task))
     kept = {picture.id: store.bytes(picture.id) for picture in rendered.pixels}
     return Rollout(trajectory, rendered, kept)
 

@@ -1,8 +1,11 @@
 """`python -m rl.train`: train a policy by a recipe.
 
+python -m rl.train                                     the quick online run: GRPO from the shipped policy, on a CPU
+python -m rl.train grpo --recipe my.yaml steps=200     a recipe of one's own, with a value replaced
+python -m rl.train grpo --dry-run                      load everything, two rollouts, one of them in full; trains nothing
 python -m rl.train sft                                 the shipped cold start of the pocket policy
-python -m rl.train sft --recipe my.yaml steps=200      a recipe of one's own, with a value replaced
-python -m rl.train sft --resume                        go on after an interruption
+python -m rl.train sight                               its vision tower, which comes first
+python -m rl.train grpo --resume                       go on after an interruption
 """
 
 from __future__ import annotations
@@ -10,46 +13,55 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rl import recipes
 
+STAGES = {
+    "sight": ("world_sight", "the pocket policy's vision tower, on scenes that describe themselves"),
+    "sft": ("world_sft", "supervised cold start on demonstrations (TRL SFTTrainer)"),
+    "grpo": ("world_grpo", "online: GRPO with the graph as the rollout (TRL GRPOTrainer)"),
+}
+"""Stage -> its shipped recipe and what it is, in the order in which they build on each other."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 trained, 2 bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rl.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    stages = {
-        "sight": ("world_sight", "the pocket policy's vision tower, on scenes that describe themselves"),
-        "sft": ("world_sft", "supervised cold start on demonstrations (TRL SFTTrainer)"),
-    }
-    for kind, (recipe, help_) in stages.items():
-        stage = kinds.add_parser(kind, help=help_)
-        stage.add_argument("--recipe", default=recipe, help=f"{', '.join(recipes.names())}, or a YAML file")
-        stage.add_argument(
-            "--resume", action="store_true", help="continue from the last checkpoint in the output folder"
-        )
-        stage.add_argument("--max-steps", type=int, help="stop after this many steps; the schedule stays the recipe's")
-        stage.add_argument("overrides", nargs="*", metavar="key=value", help="replace values of the recipe")
-    args = parser.parse_args(argv)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    args = _parser().parse_args(argv or ["grpo"])
     # nothing here downloads: a model by name must be in the local cache already
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    runs: dict[str, Callable[[argparse.Namespace], Path | None]] = {"sight": _sight, "sft": _sft, "grpo": _grpo}
     try:
-        if args.kind == "sight":
-            result = _sight(args)
-        else:
-            result = _sft(args)
+        result = runs[args.kind](args)
     except ModuleNotFoundError as error:
         print(f"training needs {error.name}: pip install 'lensgraph[train]'", file=sys.stderr)
         return 2
     except (recipes.RecipeError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{'vision tower' if args.kind == 'sight' else 'policy'}: {result}")
+    if result is not None:
+        print(f"{'vision tower' if args.kind == 'sight' else 'policy'}: {result}")
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m rl.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    for kind, (recipe, help_) in STAGES.items():
+        stage = kinds.add_parser(kind, help=help_)
+        stage.add_argument("--recipe", default=recipe, help=f"{', '.join(recipes.names())}, or a YAML file")
+        stage.add_argument(
+            "--resume", action="store_true", help="continue from the last checkpoint in the output folder"
+        )
+        stage.add_argument("--max-steps", type=int, help="stop after this many steps; the schedule stays the recipe's")
+        if kind == "grpo":
+            stage.add_argument("--dry-run", action="store_true", help="two rollouts and their checks; trains nothing")
+        stage.add_argument("overrides", nargs="*", metavar="key=value", help="replace values of the recipe")
+    return parser
 
 
 # the training stack loads only once the arguments are known to be good
@@ -65,6 +77,20 @@ def _sft(args: argparse.Namespace) -> Path:
 
     recipe = recipes.read(args.recipe, sft.SFTRecipe, args.overrides)
     return sft.train(recipe, resume=args.resume, max_steps=args.max_steps)
+
+
+def _grpo(args: argparse.Namespace) -> Path | None:
+    from agent.config import ConfigError
+    from rl import grpo
+    from rl.tasks import TaskError
+
+    recipe = recipes.read(args.recipe, grpo.GRPORecipe, args.overrides)
+    try:
+        return grpo.train(recipe, resume=args.resume, max_steps=args.max_steps, dry_run=args.dry_run)
+    except FileNotFoundError:
+        raise
+    except (ConfigError, TaskError, ValueError, OSError) as error:
+        raise recipes.RecipeError(f"{args.recipe}: {str(error).splitlines()[0]}") from error
 
 
 if __name__ == "__main__":

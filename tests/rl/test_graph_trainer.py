@@ -94,7 +94,7 @@ def _tasks(count: int, *, blind: bool = False) -> dict[str, Task]:
     return made
 
 
-def _score(trajectory: Trajectory, task: Task) -> dict[str, float] | None:
+async def _score(trajectory: Trajectory, task: Task) -> dict[str, float] | None:
     if trajectory.failed_tools():
         return None
     return {"total": float(trajectory.correct) - 0.1 * sum(trajectory.calls().values())}
@@ -248,10 +248,10 @@ def test_a_failed_run_is_recorded_and_masked_and_its_group_goes_on(
     trainer = _trainer(processor, size, tmp_path, tasks)
     calls = iter(range(1000))
 
-    def breaks(trajectory: Trajectory, task: Task) -> dict[str, float] | None:
+    async def breaks(trajectory: Trajectory, task: Task) -> dict[str, float] | None:
         if next(calls) == 2:
             raise RuntimeError("the reward broke")
-        return _score(trajectory, task)
+        return await _score(trajectory, task)
 
     trainer.rollouts.setting = replace(trainer.rollouts.setting, reward=breaks)
     batch = _batch(trainer, tasks)

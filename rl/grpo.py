@@ -1,0 +1,371 @@
+"""Online reinforcement learning: GRPO over the compiled graph, from a recipe.
+
+`train` loads a policy, measures it on held-out tasks, trains it and measures it again. A run can be killed at any step and
+resumed: checkpoints hold the policy, the optimizer and the place in the data; trajectories are kept as they are made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from datasets import Dataset
+from langchain_core.language_models.chat_models import BaseChatModel
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from transformers import TrainerCallback
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+from trl import GRPOConfig
+
+from agent import policy as policies
+from agent.config import Config, PolicyConfig
+from agent.config import load as load_config
+from agent.context import Backends, Context
+from agent.dialects import Dialect
+from agent.pocket import checkpoint
+from agent.policy.processor import load_processor
+from agent.policy.render import Renderer
+from agent.policy.transformers import TransformersPolicy
+from rl import evaluate, jsonl, pocket
+from rl.callbacks import StopAt, SummaryLog
+from rl.episode_reward import EpisodeReward, RewardRecipe
+from rl.graph_trainer import Credit, GraphGRPOTrainer, GraphRollouts, check_pictures, in_own_loop
+from rl.judge import Judge
+from rl.progress_plot import draw
+from rl.rollout import Rollout, Setting, gathered
+from rl.tasks import Task
+from rl.tasks import load as load_tasks
+from rl.trajectories import show
+from rl.trajectory import TrajectoryStore
+from rl.vision_attention import batch_pictures
+
+
+class GRPORecipe(BaseModel):
+    """Everything that decides an online run."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    start_from: str = "pocket"
+    """The policy to train: `pocket`, a checkpoint folder, or a model name that transformers finds."""
+    output: Path = Path("runs/world_grpo")
+    """Checkpoints, log, trajectories, plot and the finished policy (`policy/`)."""
+    tasks: str = "world/train"
+    """The task set to train on, a name or a .jsonl file."""
+    task_limit: int | None = None
+    """The first so many tasks of it; None: all."""
+    balanced: Path | None = None
+    """Labels from `python -m rl.balance`: train on a search-balanced sample of the labelled tasks only."""
+    search_free_share: float = Field(default=0.32, ge=0, le=1)
+    """With `balanced`: share of tasks that need no search (FVQA-train: 1,600 of 5,000, MMSearch-R1, section 3)."""
+    held_out: str = "world/validation"
+    """The task set of the table before and after."""
+    held_out_limit: int = Field(default=60, ge=0)
+    """Tasks of it; 0: no table."""
+    graph: Literal["search_agent", "rag", "direct"] = "search_agent"
+    """The graph that is the rollout."""
+    config: Path | None = None
+    """A configuration file of the agent: tools, dialect, limits. None: the embedded ones."""
+    settings: list[str] = []
+    """Overrides of the agent's configuration, `key=value`."""
+    steps: int = Field(default=60, ge=1)
+    """Optimiser steps."""
+    prompts: int = Field(default=8, ge=1)
+    """Tasks a step, over all devices."""
+    generations: int = Field(default=8, ge=2)
+    """Rollouts of each task: the group whose mean is the baseline."""
+    batch: int = Field(default=8, ge=1)
+    """Rollouts in one forward and backward pass on one device."""
+    learning_rate: float = 1e-4
+    """Held after the warm-up."""
+    warmup_steps: int = 3
+    """Steps to reach it."""
+    schedule: str = "constant_with_warmup"
+    """Of the learning rate, by transformers' names."""
+    beta: float = Field(default=0.0, ge=0)
+    """Weight of the KL divergence from the policy that the run began with."""
+    clip: float = Field(default=0.2, gt=0)
+    """PPO's clip range."""
+    num_iterations: int = Field(default=1, ge=1)
+    """Passes over each batch of rollouts."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Of the sampling."""
+    loss_type: str = "dapo"
+    """TRL's name of the loss."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """What advantages are divided by the standard deviation of."""
+    max_new_tokens: int = Field(default=64, ge=1)
+    """Tokens of one turn."""
+    max_tokens: int | None = Field(default=900, ge=64)
+    """Tokens of one trajectory, prompt and pictures included; it is cut behind the last turn that fits."""
+    concurrent: int = Field(default=64, ge=1)
+    """Episodes at a time on each process."""
+    reward: RewardRecipe = RewardRecipe()
+    """The rule and its options."""
+    judge: PolicyConfig | None = None
+    """A chat model for `reward.match=judge`, configured like a policy."""
+    train_nodes: list[str] = []
+    """Nodes whose decisions are trained; empty: all."""
+    credit: Credit = "trajectory"
+    """`trajectory` or `decision`: see `rl.graph_trainer.GraphRollouts`."""
+    freeze_vision: bool = True
+    """Leave the vision tower as it is."""
+    lora: dict[str, Any] | None = None
+    """Options of peft's LoraConfig; None: all weights are trained."""
+    vllm: Literal["off", "colocate", "server"] = "off"
+    """Sample with vLLM, in this process or from `vllm serve`."""
+    trackers: list[str] = []
+    """Where metrics go besides the log file: `trackio`, `tensorboard`, `wandb`."""
+    keep_trajectories: bool = True
+    """Write every training trajectory to `output/trajectories`."""
+    seed: int = 0
+    """Of the data order and the sampling."""
+    save_every: int = Field(default=20, ge=1)
+    """Steps between checkpoints to resume from."""
+
+
+class Shown(TrainerCallback):
+    """One line a step: what the policy earns, does and costs."""
+
+    def __init__(self, trainer_seconds: dict[str, float], console: Console) -> None:
+        self.console, self.seconds = console, trainer_seconds
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        """The step's line, on the main process."""
+        logs = logs or {}
+        if not state.is_world_process_zero or "reward" not in logs:
+            return
+        rollout, whole = logs.get("seconds/rollout", 0.0), logs.get("step_time", 0.0)
+        self.console.print(
+            f"step {state.global_step:4}/{state.max_steps}  reward {logs['reward']:.3f}  accuracy {logs['accuracy']:.3f}  "
+            f"searches {logs['searches']:.2f}  malformed {logs['malformed_turns']:.3f}  "
+            f"seconds: rollout {rollout:.1f} (a run: policy {logs.get('seconds/policy_per_episode', 0):.2f}, "
+            f"tools {logs.get('seconds/tools_per_episode', 0):.2f}), step {whole:.1f}",
+            highlight=False,
+        )
+
+
+class GraphTrainer(GraphGRPOTrainer):
+    """The trainer of a recipe: also resumes checkpoints of the family whose weights transformers renames."""
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        if not (folder / "config.json").is_file():  # an adapter
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        saved = pocket.load_network(folder).state_dict()
+        (self.model if model is None else model).load_state_dict(saved)
+
+
+def train(
+    recipe: GRPORecipe, *, resume: bool = False, max_steps: int | None = None, dry_run: bool = False
+) -> Path | None:
+    """Run the recipe; the folder of the finished policy, or None after a dry run.
+
+    Raises:
+        FileNotFoundError: `start_from`, `balanced` or a task file is not there.
+        ValueError: the recipe contradicts itself.
+    """
+    console = Console(stderr=True)
+    config = load_config(recipe.config, recipe.settings)
+    tasks = chosen_tasks(recipe)
+    folder = Path(checkpoint(recipe.start_from))  # a model name stays as it is
+    if not folder.exists() and len(folder.parts) > 2:
+        raise FileNotFoundError(f"start_from={recipe.start_from}: no checkpoint there; give a folder or a model name")
+    processor, network = load_processor(folder), load_policy(folder)
+    dialect = in_own_loop(_dialect(config))
+    rule = EpisodeReward(recipe.reward, _judge(recipe))
+    setting = Setting(
+        graph=recipe.graph,
+        config=config,
+        policy=TransformersPolicy(model=str(folder)).attach(network, Renderer(processor)),
+        dialect=dialect,
+        name=recipe.output.name,
+        reward=rule,
+        max_tokens=recipe.max_tokens,
+    )
+    if dry_run:
+        _dry_run(setting, tasks, recipe, console)
+        return None
+    recipe.output.mkdir(parents=True, exist_ok=True)
+    before = _held_out(recipe, config, network, processor, "before", console)
+    if recipe.freeze_vision and recipe.lora is None:
+        network.model.visual.requires_grad_(False)
+    if not torch.cuda.is_available():
+        batch_pictures(network.model.visual)
+    store = None
+    if recipe.keep_trajectories:
+        store = TrajectoryStore(recipe.output / "trajectories", writer=int(os.environ.get("RANK", "0")))
+    trainer = GraphTrainer(
+        model=network,
+        args=arguments(recipe),
+        train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": task.id}]} for task in tasks]),
+        processing_class=processor,
+        peft_config=_lora(recipe),
+        callbacks=[SummaryLog(recipe.output / "log.jsonl"), StopAt(max_steps or recipe.steps)],
+        rollouts=GraphRollouts(
+            tasks={task.id: task for task in tasks},
+            setting=setting,
+            concurrent=recipe.concurrent,
+            store=store,
+            train_nodes=tuple(recipe.train_nodes),
+            credit=recipe.credit,
+            on_step=lambda made, step: rule.observe([rollout.trajectory for rollout in made]),
+        ),
+    )
+    trainer.add_callback(Shown(trainer.seconds, console))
+    trainer.train(resume_from_checkpoint=resume or None)
+    policy = recipe.output / "policy"
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    if recipe.lora is not None:
+        trained = trained.merge_and_unload()
+    if trainer.accelerator.is_main_process:
+        pocket.save(trained, processor, policy)
+        after = _held_out(recipe, config, trained, processor, "after", console)
+        _report(recipe, before, after, console)
+        draw(recipe.output / "log.jsonl", recipe.output / "plot.png")
+        console.print(f"plot: {recipe.output / 'plot.png'}")
+    return policy
+
+
+def arguments(recipe: GRPORecipe) -> GRPOConfig:
+    """TRL's own configuration for a recipe.
+
+    Raises:
+        ValueError: a step's rollouts do not divide into whole batches on every process.
+    """
+    gpu, processes = torch.cuda.is_available(), int(os.environ.get("WORLD_SIZE", "1"))
+    rollouts, each = recipe.prompts * recipe.generations, recipe.batch * processes
+    if rollouts % each:
+        raise ValueError(
+            f"prompts={recipe.prompts} x generations={recipe.generations} = {rollouts} rollouts a step do not divide into "
+            f"batches of {recipe.batch} on {processes} processes; change one of them"
+        )
+    return GRPOConfig(
+        output_dir=str(recipe.output / "checkpoints"),
+        max_steps=recipe.steps,
+        per_device_train_batch_size=recipe.batch,
+        gradient_accumulation_steps=rollouts // each,
+        num_generations=recipe.generations,
+        num_iterations=recipe.num_iterations,
+        learning_rate=recipe.learning_rate,
+        warmup_steps=recipe.warmup_steps,
+        lr_scheduler_type=recipe.schedule,
+        beta=recipe.beta,
+        epsilon=recipe.clip,
+        temperature=recipe.temperature,
+        loss_type=recipe.loss_type,
+        scale_rewards=recipe.scale_rewards,
+        max_completion_length=recipe.max_new_tokens,
+        seed=recipe.seed,
+        use_cpu=not gpu,
+        bf16=gpu,
+        gradient_checkpointing=gpu,
+        ddp_backend="gloo" if not gpu and processes > 1 else None,
+        use_vllm=recipe.vllm != "off",
+        **({"vllm_mode": recipe.vllm} if recipe.vllm != "off" else {}),
+        save_steps=recipe.save_every,
+        save_total_limit=2,
+        logging_steps=1,
+        report_to=list(recipe.trackers),
+        disable_tqdm=True,
+    )
+
+
+def load_policy(folder: Path) -> Qwen2_5_VLForConditionalGeneration:
+    """The network to train: float32 on a CPU, bfloat16 on a GPU."""
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    network = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+    return network.to("cuda") if torch.cuda.is_available() else network
+
+
+def chosen_tasks(recipe: GRPORecipe) -> list[Task]:
+    """The tasks to train on: all of the set, or a search-balanced sample of the labelled ones.
+
+    Raises:
+        FileNotFoundError: there is no file of labels.
+        ValueError: the labels leave no task of one of the two kinds.
+    """
+    tasks = load_tasks(recipe.tasks, recipe.task_limit)
+    if recipe.balanced is None:
+        return tasks
+    from rl.balance import sample
+
+    if not recipe.balanced.is_file():
+        raise FileNotFoundError(f"balanced={recipe.balanced}: no such file; make it with 'python -m rl.balance'")
+    kept = sample(list(jsonl.peek(recipe.balanced)), recipe.search_free_share, random.Random(recipe.seed))
+    by_id = {task.id: task for task in tasks}
+    return [by_id[identity] for identity in kept if identity in by_id]
+
+
+async def _dialect(config: Config) -> Dialect:
+    return Backends(Context(config=config)).dialect
+
+
+def _judge(recipe: GRPORecipe) -> Judge | None:
+    if recipe.judge is None:
+        return None
+    model: BaseChatModel = policies.build(recipe.judge)
+    return Judge(model)
+
+
+def _lora(recipe: GRPORecipe) -> Any:
+    if recipe.lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        **{"task_type": "CAUSAL_LM", "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"], **recipe.lora}
+    )
+
+
+def _dry_run(setting: Setting, tasks: Sequence[Task], recipe: GRPORecipe, console: Console) -> None:
+    """Two rollouts, their invariants, one of them in full."""
+    arguments(recipe)
+    made: list[Rollout] = in_own_loop(gathered([tasks[0], tasks[0]], setting, numbers=[0, 1]))
+    for rollout in made:
+        if rollout.trajectory.error:
+            raise ValueError(f"a rollout failed: {rollout.trajectory.error}")
+        check_pictures(rollout.rendered, setting.policy.renderer)  # type: ignore[attr-defined]
+        if not any(rollout.rendered.mask):
+            raise ValueError("a rollout sampled nothing: the policy reports no token ids")
+    show(made[0].trajectory, console)
+    console.print("dry run: 2 rollouts, placeholders = pictures = grids, sampled ids as sampled; nothing was trained")
+
+
+def _held_out(
+    recipe: GRPORecipe, config: Config, network: Any, processor: Any, name: str, console: Console
+) -> list[evaluate.Record]:
+    """Records on the held-out tasks, greedy; what was measured before a kill is not measured again."""
+    if not recipe.held_out_limit or int(os.environ.get("RANK", "0")):
+        return []
+    path = recipe.output / f"held_out_{name}.jsonl"
+    tasks = load_tasks(recipe.held_out, recipe.held_out_limit)
+    training = network.training
+    network.eval()
+    policy = TransformersPolicy(model=name, temperature=0.0, max_new_tokens=recipe.max_new_tokens)
+    policy.attach(network, Renderer(processor))
+    if name == "after" and path.exists():
+        path.unlink()  # of an earlier policy
+    console.print(f"measuring {len(tasks)} tasks of {recipe.held_out}, {name} training")
+    records = evaluate.evaluate(tasks, graph=recipe.graph, config=config, records=path, policy=policy)
+    network.train(training)
+    return records
+
+
+def _report(
+    recipe: GRPORecipe, before: Sequence[evaluate.Record], after: Sequence[evaluate.Record], console: Console
+) -> None:
+    if not before or not after:
+        return
+    for name, records in (("before", before), ("after", after)):
+        console.print(evaluate.show(evaluate.report(records), f"{name}: {recipe.graph} on {recipe.held_out}"))
+    figures = {name: evaluate.report(records) for name, records in (("before", before), ("after", after))}
+    (recipe.output / "held_out.json").write_text(json.dumps(figures, indent=1), "utf-8")
+    kinds = Counter(record.stop_reason for record in after)
+    console.print(f"episodes after training ended: {dict(kinds)}")

@@ -1,0 +1,74 @@
+"""A recipe's reward is the rule that it names, on the episode's own calls."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rl.episode_reward import EpisodeReward, RewardRecipe
+from rl.tasks import Task
+from rl.trajectory import Step, Trajectory
+
+TASK = Task(id="t", question="How long?", images=(), golds=("3 km",))
+
+
+def _episode(*nodes: str, answer: str | None = "3 km", error: str | None = None, step: int = 0) -> Trajectory:
+    steps = tuple(Step(node, "reason", 1, 0.1, 0.0, hits=(), error=error) for node in nodes)
+    return Trajectory(
+        id="t#0", task="t", family="", knowledge="", question="How long?", golds=("3 km",), graph="search_agent",
+        dialect="compact", policy="", temperature=1.0, answer=answer, well_formed=True, steps=steps, step=step,
+    )  # fmt: skip
+
+
+def _total(recipe: RewardRecipe, episode: Trajectory) -> float | None:
+    parts = asyncio.run(EpisodeReward(recipe)(episode, TASK))
+    return None if parts is None else parts["total"]
+
+
+def test_the_penalty_is_taken_once_or_for_every_call() -> None:
+    both = _episode("image_search", "text_search")
+    assert _total(RewardRecipe(), _episode()) == 1.0
+    assert _total(RewardRecipe(), both) == pytest.approx(0.91)
+    assert _total(RewardRecipe(per_call_penalty=True), both) == pytest.approx(0.829)
+    assert _total(RewardRecipe(), _episode("text_search", answer="4 km")) == pytest.approx(0.1)
+    assert _total(RewardRecipe(), _episode(answer=None)) == pytest.approx(0.1)
+
+
+def test_the_warm_up_follows_the_step() -> None:
+    recipe = RewardRecipe(warmup_steps=50)
+    assert _total(recipe, _episode("text_search", step=0)) == pytest.approx(1.09)
+    assert _total(recipe, _episode("text_search", step=500)) == pytest.approx(0.91)
+
+
+def test_exact_match_does_not_convert_units() -> None:
+    other = _episode(answer="3.0 KM.")
+    assert _total(RewardRecipe(match="tolerant"), other) == 1.0
+    assert _total(RewardRecipe(match="exact"), other) == pytest.approx(0.1)
+    assert _total(RewardRecipe(match="exact"), _episode(answer="3 KM.")) == 1.0
+
+
+def test_an_episode_whose_tool_was_down_has_no_reward() -> None:
+    down = _episode("text_search", error="unavailable: no connection")
+    assert _total(RewardRecipe(), down) is None
+    assert _total(RewardRecipe(mask_tool_failures=False), down) == pytest.approx(0.91)
+    assert _total(RewardRecipe(), _episode("text_search", error="empty: nothing found")) == pytest.approx(0.91)
+
+
+def test_prices_follow_the_budget() -> None:
+    recipe = RewardRecipe(rule="priced", prices={"image_search": 0.2, "text_search": 0.1}, budget=0.05, budget_rate=0.5)
+    rule = EpisodeReward(recipe)
+    first = rule.score(_episode("text_search"), True).total
+    rule.observe([_episode("image_search", "text_search")] * 4)
+    assert rule.score(_episode("text_search"), True).total < first
+    for _ in range(50):
+        rule.observe([_episode()])
+    assert rule.score(_episode("text_search"), True).total == 1.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"), [({"rule": "priced"}, "needs reward.prices"), ({"match": "judge"}, "needs a judge")]
+)
+def test_half_a_recipe_is_refused(fields: dict, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        EpisodeReward(RewardRecipe(**fields))

@@ -1,0 +1,120 @@
+"""A recipe becomes an online run: measured before and after, drawn, resumable, and dry on request."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from agent.policy.processor import PictureProcessor
+from rl import grpo, pocket, recipes, train
+from rl.balance import label, sample
+from rl.grpo import GRPORecipe
+from rl.pocket import PocketSize
+from rl.progress_plot import draw
+from rl.trajectory import Step, Trajectory, TrajectoryStore
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, processor: PictureProcessor, tiny_size: dict[str, int]) -> GRPORecipe:
+    """Two steps of a tiny network that knows nothing; no tool is ever called."""
+    size = PocketSize(**tiny_size)
+    pocket.save(pocket.build_network(processor, size), processor, tmp_path / "base")
+    return GRPORecipe(
+        start_from=str(tmp_path / "base"), output=tmp_path / "run", task_limit=6, held_out_limit=3, steps=2, prompts=2,
+        generations=4, batch=4, max_new_tokens=6, concurrent=8, save_every=1,
+    )  # fmt: skip
+
+
+def test_a_run_is_measured_drawn_and_leaves_a_policy(recipe: GRPORecipe) -> None:
+    policy = grpo.train(recipe)
+    assert policy is not None
+    assert (policy / "model.safetensors").is_file()
+    assert (recipe.output / "plot.png").stat().st_size > 1000
+    assert set(json.loads((recipe.output / "held_out.json").read_text())) == {"before", "after"}
+    kept = list(TrajectoryStore(recipe.output / "trajectories"))
+    assert len(kept) == 16
+    assert {trajectory.step for trajectory in kept} == {0, 1}
+
+
+def test_a_resumed_run_goes_on_with_the_same_tasks(recipe: GRPORecipe, tmp_path: Path) -> None:
+    grpo.train(recipe, max_steps=1)
+    grpo.train(recipe, resume=True)
+    whole = recipe.model_copy(update={"output": tmp_path / "whole", "held_out_limit": 0})
+    grpo.train(whole)
+
+    def order(folder: Path) -> list[tuple[int | None, str]]:
+        return [(trajectory.step, trajectory.task) for trajectory in TrajectoryStore(folder / "trajectories")]
+
+    assert sorted(order(recipe.output), key=str) == sorted(order(whole.output), key=str)
+
+
+def test_a_dry_run_shows_a_trajectory_and_trains_nothing(
+    recipe: GRPORecipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert grpo.train(recipe, dry_run=True) is None
+    assert "nothing was trained" in capsys.readouterr().err
+    assert not recipe.output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["grpo", "start_from=/no/such/folder", "held_out_limit=0"], "/no/such/folder"),
+        (["grpo", "prompts=3", "generations=3", "batch=4", "--dry-run"], "do not divide"),
+        (["grpo", "balanced=/no/labels.jsonl"], "rl.balance"),
+        (["grpo", "reward.rule=priced"], "reward.prices"),
+        (["grpo", "tasks=world/nothing"], "world/nothing"),
+        (["grpo", "stepz=1"], "stepz"),
+    ],
+)
+def test_a_recipe_that_cannot_run_ends_in_one_line(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main(arguments) == 2
+    assert says in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_every_online_recipe_is_complete() -> None:
+    assert recipes.read("world_grpo", GRPORecipe).steps > 0
+
+
+def _episode(*nodes: str, correct: bool = True) -> Trajectory:
+    steps = tuple(Step(node, "reason", 1, 0.1, 0.0, hits=()) for node in nodes)
+    return Trajectory(
+        id="t#0", task="t", family="", knowledge="", question="", golds=(), graph="search_agent", dialect="compact",
+        policy="", temperature=1.0, correct=correct, steps=steps,
+    )  # fmt: skip
+
+
+def test_a_task_is_labelled_by_its_right_episodes() -> None:
+    image, both, wrong = _episode("image_search"), _episode("image_search", "text_search"), _episode(correct=False)
+    assert label([wrong, wrong]) == "never_right"
+    assert label([wrong, both, _episode()]) == "search_free"
+    assert label([wrong, image]) == "image"
+    assert label([_episode("text_search"), wrong]) == "text"
+    assert label([both, both, image]) == "mixed"
+    assert label([both, image]) == "image"
+    with pytest.raises(ValueError, match="at least one episode"):
+        label([])
+
+
+def test_a_balanced_sample_has_the_share_and_no_dropped_task() -> None:
+    rows = [{"task": f"f{n}", "label": "search_free"} for n in range(100)]
+    rows += [{"task": f"i{n}", "label": "image"} for n in range(40)]
+    rows += [{"task": f"m{n}", "label": "mixed"} for n in range(28)]
+    rows += [{"task": f"x{n}", "label": "never_right"} for n in range(50)]
+    kept = sample(rows, 0.32, random.Random(0))
+    assert len(kept) == len(set(kept)) == 100
+    assert sum(task[0] == "f" for task in kept) == 32
+    assert not any(task[0] == "x" for task in kept)
+    with pytest.raises(ValueError, match="0 search-free"):
+        sample(rows[100:], 0.32, random.Random(0))
+
+
+def test_a_plot_needs_a_step(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2}\n')
+    with pytest.raises(ValueError, match="no step with a reward"):
+        draw(tmp_path / "log.jsonl", tmp_path / "plot.png")
