@@ -243,7 +243,7 @@ class GraphGRPOTrainer(GRPOTrainer):
         metrics = self._metrics[mode]
         done = [rollout.trajectory for rollout in made]
         calls: Counter[str] = Counter()
-        seconds: Counter[str] = Counter()
+        seconds = {"policy": 0.0, "tools": 0.0}
         for trajectory in done:
             calls.update(trajectory.calls())
             for step in trajectory.steps:
