@@ -199,7 +199,12 @@ def build_network(
 def save(network: Qwen2_5_VLForConditionalGeneration, processor: PictureProcessor, folder: Path) -> None:
     """Write a checkpoint folder that `TransformersPolicy(model=folder)` loads. Weights go in bfloat16."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().to("cpu", torch.bfloat16) for name, tensor in network.state_dict().items()}
+    tied = network.config.tie_word_embeddings
+    weights = {
+        name: tensor.detach().to("cpu", torch.bfloat16)
+        for name, tensor in network.state_dict().items()
+        if not (tied and name.startswith("lm_head."))  # the embeddings again
+    }
     network.save_pretrained(folder, state_dict=weights, max_shard_size="15MB")
     processor.tokenizer.save_pretrained(folder)
     processor.image_processor.save_pretrained(folder)
