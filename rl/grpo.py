@@ -76,9 +76,11 @@ class GRPORecipe(BaseModel):
     steps: int = Field(default=60, ge=1)
     """Optimiser steps."""
     prompts: int = Field(default=8, ge=1)
-    """Tasks a step, over all devices."""
+    """Tasks that are rolled out together, over all devices."""
     generations: int = Field(default=8, ge=2)
     """Rollouts of each task: the group whose mean is the baseline."""
+    updates: int = Field(default=1, ge=1)
+    """Optimiser steps on each batch of rollouts, every one on its own part of them."""
     batch: int = Field(default=8, ge=1)
     """Rollouts in one forward and backward pass on one device."""
     learning_rate: float = 1e-4
@@ -240,17 +242,18 @@ def arguments(recipe: GRPORecipe) -> GRPOConfig:
         ValueError: a step's rollouts do not divide into whole batches on every process.
     """
     gpu, processes = torch.cuda.is_available(), int(os.environ.get("WORLD_SIZE", "1"))
-    rollouts, each = recipe.prompts * recipe.generations, recipe.batch * processes
+    rollouts, each = recipe.prompts * recipe.generations, recipe.batch * processes * recipe.updates
     if rollouts % each:
         raise ValueError(
-            f"prompts={recipe.prompts} x generations={recipe.generations} = {rollouts} rollouts a step do not divide into "
-            f"batches of {recipe.batch} on {processes} processes; change one of them"
+            f"prompts={recipe.prompts} x generations={recipe.generations} = {rollouts} rollouts do not divide into "
+            f"updates={recipe.updates} of batches of {recipe.batch} on {processes} processes; change one of them"
         )
     return GRPOConfig(
         output_dir=str(recipe.output / "checkpoints"),
         max_steps=recipe.steps,
         per_device_train_batch_size=recipe.batch,
         gradient_accumulation_steps=rollouts // each,
+        steps_per_generation=rollouts // each * recipe.updates,
         num_generations=recipe.generations,
         num_iterations=recipe.num_iterations,
         learning_rate=recipe.learning_rate,

@@ -77,8 +77,12 @@ def test_a_recipe_that_cannot_run_ends_in_one_line(
     assert says in capsys.readouterr().err.strip().splitlines()[-1]
 
 
-def test_every_online_recipe_is_complete() -> None:
-    assert recipes.read("world_grpo", GRPORecipe).steps > 0
+@pytest.mark.parametrize("name", ["world_grpo", "mmsearch_r1_7b", "deepmmsearch_r1_7b_grpo"])
+def test_every_online_recipe_is_complete(name: str) -> None:
+    recipe = recipes.read(name, GRPORecipe)
+    options = grpo.arguments(recipe.model_copy(update={"vllm": "off"}))
+    assert options.steps_per_generation == options.gradient_accumulation_steps * recipe.updates
+    assert options.generation_batch_size == recipe.prompts * recipe.generations
 
 
 def _episode(*nodes: str, correct: bool = True) -> Trajectory:

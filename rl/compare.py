@@ -1,0 +1,172 @@
+"""`python -m rl.compare`: several evaluations side by side, with paired intervals.
+
+    python -m rl.compare rag=rag.jsonl agent=agent.jsonl --markdown table.md --plot curve.png
+
+The files are records of `python -m rl.evaluate --records FILE`. Only tasks that all of them hold are compared, each with
+itself: the difference to the first file is bootstrapped over tasks, so that tasks that are hard for everybody cancel out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rl import jsonl
+from rl.evaluate import RESAMPLES, Record, interval
+
+HEAD = ("run", "tasks", "accuracy (95 %)", "against the first", "searches", "against the first", "well-formed turns")
+
+
+def load(path: Path) -> dict[str, Record]:
+    """The records of a file, by task.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no records.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; make it with 'python -m rl.evaluate --records {path}'")
+    records = {row["task"]: Record(**row) for row in jsonl.peek(path)}
+    if not records:
+        raise ValueError(f"{path} holds no records")
+    return records
+
+
+def searches(record: Record) -> float:
+    """Search calls of an episode."""
+    return float(record.image_searches + record.text_searches)
+
+
+def paired(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> tuple[float, float, float]:
+    """Mean of `second - first` over tasks with its 95 % bootstrap interval.
+
+    Raises:
+        ValueError: the two are not as long as each other, or empty.
+    """
+    if len(first) != len(second) or not first:
+        raise ValueError(f"paired values must be as many, and some: {len(first)} and {len(second)}")
+    differences = [b - a for a, b in zip(first, second, strict=True)]
+    rng, count = random.Random(seed), len(differences)
+    means = sorted(sum(rng.choices(differences, k=count)) / count for _ in range(RESAMPLES))
+    return sum(differences) / count, means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
+
+
+def compare(runs: Mapping[str, Mapping[str, Record]]) -> list[dict[str, Any]]:
+    """One row a run, on the tasks that all runs hold.
+
+    Raises:
+        ValueError: the runs have no task in common.
+    """
+    common = sorted(set.intersection(*(set(records) for records in runs.values())))
+    if not common:
+        raise ValueError("the runs have no task in common; evaluate them on the same set")
+    rows: list[dict[str, Any]] = []
+    base: list[Record] = []
+    for name, records in runs.items():
+        chosen = [records[task] for task in common]
+        base = base or chosen
+        right, calls = [float(r.correct) for r in chosen], [searches(r) for r in chosen]
+        turns = sum(r.turns for r in chosen)
+        rows.append(
+            {
+                "run": name,
+                "tasks": len(common),
+                "accuracy": sum(right) / len(right),
+                "interval": interval(right),
+                "accuracy_difference": paired([float(r.correct) for r in base], right),
+                "searches": sum(calls) / len(calls),
+                "searches_difference": paired([searches(r) for r in base], calls),
+                "well_formed_turns": 1 - sum(r.malformed for r in chosen) / max(1, turns),
+            }
+        )
+    return rows
+
+
+def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The rows as text, for a table."""
+    made = []
+    for n, row in enumerate(rows):
+        low, high = row["interval"]
+        differences = [
+            "" if n == 0 else f"{mean:+.3f} ({below:+.3f} to {above:+.3f})"
+            for mean, below, above in (row["accuracy_difference"], row["searches_difference"])
+        ]
+        accuracy = f"{row['accuracy']:.3f} ({low:.3f}-{high:.3f})"
+        made.append(
+            [row["run"], str(row["tasks"]), accuracy, differences[0], f"{row['searches']:.2f}", differences[1],
+             f"{row['well_formed_turns']:.3f}"]
+        )  # fmt: skip
+    return made
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as a Markdown table."""
+    lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in cells(rows))]) + "\n"
+
+
+def draw(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """Accuracy against searches a question, with intervals, to a picture file."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(5, 3.6), constrained_layout=True)
+    for row in rows:
+        low, high = row["interval"]
+        spread = [[max(0.0, row["accuracy"] - low)], [max(0.0, high - row["accuracy"])]]
+        axis.errorbar(row["searches"], row["accuracy"], yerr=spread, marker="o", capsize=3)
+        axis.annotate(row["run"], (row["searches"], row["accuracy"]), xytext=(6, 4), textcoords="offset points")
+    axis.set_xlabel("searches a question")
+    axis.set_ylabel("accuracy")
+    axis.grid(alpha=0.3)
+    figure.savefig(out, dpi=120)
+    pyplot.close(figure)
+
+
+def _named(run: str) -> tuple[str, dict[str, Record]]:
+    name, equals, path = run.partition("=")
+    return (name, load(Path(path))) if equals else (Path(run).stem, load(Path(run)))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; 0 done, 2 bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rl.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "runs", nargs="+", metavar="NAME=FILE", help="records; the first is what others are held against"
+    )
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--markdown", type=Path, help="write a Markdown table here")
+    parser.add_argument("--plot", type=Path, help="draw accuracy against searches here")
+    args = parser.parse_args(argv)
+    try:
+        rows = compare(dict(_named(run) for run in args.runs))
+    except (FileNotFoundError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    table = Table(*HEAD)
+    for row in cells(rows):
+        table.add_row(*row)
+    Console().print(table)
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1), "utf-8")
+    if args.markdown:
+        args.markdown.write_text(markdown(rows), "utf-8")
+    if args.plot:
+        draw(rows, args.plot)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
