@@ -69,7 +69,11 @@ class Chained(Optimizer):
 def build(
     named: Iterable[tuple[str, nn.Parameter]], *, name: Name, learning_rate: float, weight_decay: float
 ) -> Optimizer:
-    """The optimizer over the parameters that take a gradient; vectors (norms, biases) are not decayed."""
+    """The optimizer over the parameters that take a gradient; vectors (norms, biases) are not decayed.
+
+    Raises:
+        ValueError: no parameter takes a gradient.
+    """
     matrices, others, vectors = [], [], []
     for key, parameter in named:
         if not parameter.requires_grad:
@@ -81,8 +85,12 @@ def build(
         else:
             others.append(parameter)
     groups = [{"params": others, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    plain = AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=(0.9, 0.95))
-    if not matrices:
-        return plain
-    muon = Muon(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-    return Chained(muon, plain)
+    groups = [group for group in groups if group["params"]]
+    parts: list[Optimizer] = []
+    if matrices:
+        parts.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+    if groups:
+        parts.append(AdamW(groups, lr=learning_rate, betas=(0.9, 0.95)))
+    if not parts:
+        raise ValueError("no parameter takes a gradient; there is nothing to train")
+    return parts[0] if len(parts) == 1 else Chained(*parts)

@@ -197,9 +197,18 @@ def steps_of(final: dict[str, Any] | AgentState, spans: Sequence[tuple[int, int]
 
 
 def _said(message: BaseMessage) -> Said:
+    if isinstance(message, AIMessage):
+        return Said("assistant", ({"type": "text", "text": text_of(message)},))
     blocks = [message.content] if isinstance(message.content, str) else message.content
-    pictures = tuple(b["id"] for b in blocks if isinstance(b, dict) and b.get("type") == "image")
-    return Said("assistant" if isinstance(message, AIMessage) else "user", text_of(message), pictures)
+    return Said("user", tuple(_block(block) for block in blocks))
+
+
+def _block(block: str | dict[str, Any]) -> dict[str, str]:
+    if isinstance(block, str):
+        return {"type": "text", "text": block}
+    if block.get("type") == "image":
+        return {"type": "image", "id": str(block["id"])}
+    return {"type": "text", "text": str(block.get("text", ""))}
 
 
 async def roll_all(

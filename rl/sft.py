@@ -8,6 +8,7 @@ Invariant: row `i` of a run is a function of the recipe's seed and `i`, so a res
 
 from __future__ import annotations
 
+import io
 import os
 import random
 from collections.abc import Iterator, Sequence
@@ -18,12 +19,14 @@ from typing import Any
 import torch
 from datasets import Dataset
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from peft import LoraConfig, get_peft_model
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from torch.nn import functional
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from trl import SFTConfig, SFTTrainer
 
-from agent.policy.processor import load_processor
+from agent.policy.processor import PictureProcessor, load_processor
 from agent.policy.render import Pixels, Rendered, Renderer
 from rl import optimizers, pocket
 from rl.callbacks import StopAt, SummaryLog
@@ -32,9 +35,16 @@ from rl.demonstrations import lexicon as world_lexicon
 from rl.demonstrations import load as load_demonstrations
 from rl.demonstrations import make as demonstrations_of_world
 from rl.rewrite import Demonstration, Lexicon, rewrite
+from rl.trajectory import Trajectory, TrajectoryStore
 from rl.vision_attention import batch_pictures
 from tools.local.world import entities, pictures, scenes
 from tools.local.world.scenes import Scene
+
+LORA: dict[str, Any] = {
+    "task_type": "CAUSAL_LM",
+    "target_modules": r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)",
+}
+"""LoRA on every projection of the decoder's blocks, unless a recipe says otherwise."""
 
 
 class SFTRecipe(BaseModel):
@@ -44,10 +54,14 @@ class SFTRecipe(BaseModel):
 
     demonstrations: Path = Path("runs/world_sft/demonstrations.jsonl")
     """Where they are kept; missing ones are made first."""
+    trajectories: Path | None = None
+    """A store of trajectories to imitate instead, such as those of a larger policy; only right ones count."""
     output: Path = Path("runs/world_sft")
     """Checkpoints, log and the finished policy (`policy/`)."""
     start_from: Path | None = None
-    """A checkpoint folder to go on from; None builds a new policy of `size`."""
+    """A checkpoint folder to go on from, or a model name; None builds a new policy of `size`."""
+    lora: dict[str, Any] | None = None
+    """Options of peft's LoraConfig for the decoder; the vision tower then stays as it is. None: all weights are trained."""
     sight: Path | None = None
     """A vision tower to begin with (`python -m rl.train sight`); its blocks then stay as they are, its merger learns on.
     None: the network's own tower, which learns with the rest."""
@@ -161,6 +175,41 @@ def varied(demo: Demonstration, rng: random.Random) -> Scene:
     return replace(scene, seed=rng.getrandbits(32))
 
 
+class TrajectoryRows:
+    """Draws training rows from right trajectories: each of them once an epoch, in an order of the epoch's own."""
+
+    def __init__(self, store: TrajectoryStore, renderer: Renderer, seed: int) -> None:
+        self.store, self.renderer, self.seed = store, renderer, seed
+        self.right = [trajectory for trajectory in store if trajectory.correct and trajectory.error is None]
+        if not self.right:
+            raise ValueError(f"{store.folder}: no trajectory with a right answer; there is nothing to imitate")
+
+    def row(self, number: int) -> Rendered:
+        """Training row `number`."""
+        epoch, place = divmod(number, len(self.right))
+        order = random.Random(f"{self.seed}/{epoch}").sample(range(len(self.right)), len(self.right))
+        return self.renderer.render(self.messages(self.right[order[place]]), generate=False)
+
+    def messages(self, trajectory: Trajectory) -> list[BaseMessage]:
+        """The trajectory as chat messages, up to the policy's last turn."""
+        messages: list[BaseMessage] = []
+        for said in trajectory.messages:
+            if said.role == "assistant":
+                messages.append(AIMessage(said.text))
+                continue
+            blocks: list[str | dict[str, Any]] = [self._block(block) for block in said.blocks]
+            messages.append(HumanMessage(blocks))
+        while messages and not isinstance(messages[-1], AIMessage):
+            messages.pop()
+        return messages
+
+    def _block(self, block: dict[str, str]) -> dict[str, Any]:
+        if block["type"] != "image":
+            return dict(block)
+        picture = Image.open(io.BytesIO(self.store.picture(block["id"])))
+        return {"type": "image", "id": block["id"], "image": picture}
+
+
 class OwnTokensOnly(Qwen2_5_VLForConditionalGeneration):
     """The network with the vocabulary projection on the policy's own tokens only.
 
@@ -195,6 +244,9 @@ class ColdStartTrainer(SFTTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # checkpoints of this family are written under older weight names, which only `from_pretrained` translates;
         # the stock method would go on with fresh weights and a warning
+        if not (Path(resume_from_checkpoint) / "config.json").is_file():  # an adapter has no such names
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
         saved = pocket.load_network(Path(resume_from_checkpoint)).state_dict()
         (self.model if model is None else model).load_state_dict(saved)
 
@@ -208,34 +260,55 @@ def corpus(demonstrations: Sequence[Demonstration], recipe: SFTRecipe, lexicon: 
             yield from (message.text for message in told.messages)
 
 
-def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = None) -> Path:
-    """Run the recipe; returns the folder of the finished policy.
-
-    Raises:
-        FileNotFoundError: `start_from` or `sight` is no checkpoint, or `resume` without one in `output`.
-    """
-    for name in ("start_from", "sight"):
-        folder = getattr(recipe, name)
-        if folder is not None and not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"{name}={folder}: no checkpoint there; give a folder with a config.json")
+def _world(recipe: SFTRecipe) -> tuple[PictureProcessor, Qwen2_5_VLForConditionalGeneration, Rows]:
+    """A policy of the embedded world and its rows."""
     if not recipe.demonstrations.is_file():
         demonstrations_of_world(recipe.demonstrations)
     demonstrations, lexicon = load_demonstrations(recipe.demonstrations), world_lexicon()
-    recipe.output.mkdir(parents=True, exist_ok=True)
     if recipe.start_from is None:
         tokenizer = pocket.train_tokenizer(corpus(demonstrations, recipe, lexicon), recipe.size.vocabulary)
         processor = pocket.build_processor(tokenizer, recipe.size)
         network = pocket.build_network(processor, recipe.size, seed=recipe.seed)
     else:
-        processor = load_processor(recipe.start_from)
-        network = pocket.load_network(recipe.start_from)
+        processor, network = load_processor(recipe.start_from), pocket.load_network(recipe.start_from)
     if recipe.sight is not None:
         pocket.graft(network, recipe.sight)
         processor.image_processor = pocket.build_picture_processor(recipe.size)
         for part in (network.model.visual.patch_embed, network.model.visual.blocks):
             part.requires_grad_(False)
-    renderer = Renderer(processor, cached_pictures=0)
-    rows = Rows(demonstrations, renderer, recipe, lexicon)
+    return processor, network, Rows(demonstrations, Renderer(processor, cached_pictures=0), recipe, lexicon)
+
+
+def _imitation(
+    recipe: SFTRecipe, folder: Path
+) -> tuple[PictureProcessor, Qwen2_5_VLForConditionalGeneration, TrajectoryRows]:
+    """Any policy of the family, and the trajectories that it shall imitate."""
+    assert recipe.start_from is not None
+    processor = load_processor(recipe.start_from)
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    network = Qwen2_5_VLForConditionalGeneration.from_pretrained(recipe.start_from, dtype=dtype)
+    return processor, network, TrajectoryRows(TrajectoryStore(folder), Renderer(processor), recipe.seed)
+
+
+def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = None) -> Path:
+    """Run the recipe; returns the folder of the finished policy.
+
+    Raises:
+        FileNotFoundError: `start_from`, `sight` or `trajectories` is not there, or `resume` without a checkpoint.
+        ValueError: there is nothing to imitate, or nobody to imitate it.
+    """
+    if recipe.sight is not None and not (recipe.sight / "config.json").is_file():
+        raise FileNotFoundError(f"sight={recipe.sight}: no tower there; give a folder with a config.json")
+    if recipe.start_from is not None and len(recipe.start_from.parts) > 2 and not recipe.start_from.is_dir():
+        raise FileNotFoundError(
+            f"start_from={recipe.start_from}: no checkpoint there; give a folder with a config.json"
+        )
+    if recipe.trajectories is not None and recipe.start_from is None:
+        raise ValueError("trajectories= needs start_from=: imitation begins with a policy that can read")
+    recipe.output.mkdir(parents=True, exist_ok=True)
+    processor, network, rows = (
+        _world(recipe) if recipe.trajectories is None else _imitation(recipe, recipe.trajectories)
+    )
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     count = recipe.steps * recipe.batch * recipe.accumulate * max(processes, torch.cuda.device_count())
     dataset = Dataset.from_dict({"number": range(count)}).with_transform(
@@ -256,7 +329,7 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
         bf16=True,  # on a CPU with AVX-512 bf16, half the time of float32
         use_cpu=not gpu,
         ddp_backend="gloo" if not gpu and processes > 1 else None,
-        gradient_checkpointing=False,
+        gradient_checkpointing=gpu and recipe.lora is not None,
         dataloader_num_workers=recipe.workers,
         dataloader_prefetch_factor=4 if recipe.workers else None,
         dataloader_persistent_workers=recipe.workers > 0,
@@ -270,11 +343,13 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
         disable_tqdm=False,
     )
     batch_pictures(network.model.visual)
-    trained = network
-    trained.__class__ = OwnTokensOnly
+    network.__class__ = OwnTokensOnly
+    trained: Any = network
+    if recipe.lora is not None:
+        trained = get_peft_model(network, LoraConfig(**{**LORA, **recipe.lora}))
     if not gpu:
         # matrix products and a softmax: on a CPU the fused kernel's backward takes twice their time on rows this short
-        trained.model.language_model.set_attn_implementation("eager")
+        network.model.language_model.set_attn_implementation("eager")
     optimizer = optimizers.build(
         trained.named_parameters(),
         name=recipe.optimizer,
@@ -291,7 +366,9 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
         callbacks=[SummaryLog(recipe.output / "log.jsonl"), StopAt(max_steps or recipe.steps)],
     )
     trainer.train(resume_from_checkpoint=resume or None)
-    trained.__class__ = Qwen2_5_VLForConditionalGeneration
+    if recipe.lora is not None:
+        network = trained.merge_and_unload()
+    network.__class__ = Qwen2_5_VLForConditionalGeneration
     policy = recipe.output / "policy"
     pocket.save(network, processor, policy)
     return policy

@@ -76,7 +76,12 @@ def _sft(args: argparse.Namespace) -> Path:
     from rl import sft
 
     recipe = recipes.read(args.recipe, sft.SFTRecipe, args.overrides)
-    return sft.train(recipe, resume=args.resume, max_steps=args.max_steps)
+    try:
+        return sft.train(recipe, resume=args.resume, max_steps=args.max_steps)
+    except FileNotFoundError:
+        raise
+    except (ValueError, OSError) as error:
+        raise recipes.RecipeError(f"{args.recipe}: {str(error).splitlines()[0]}") from error
 
 
 def _grpo(args: argparse.Namespace) -> Path | None:

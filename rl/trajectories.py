@@ -157,14 +157,12 @@ def conversations(trajectories: Iterable[Trajectory], *, right: bool = False) ->
             said.pop()
         if not said:
             continue
-        messages = [
-            {
-                "role": one.role,
-                "content": [*({"type": "image"} for _ in one.pictures), {"type": "text", "text": one.text}],
-            }
-            for one in said
-        ]
+        messages = [{"role": one.role, "content": [_placeholder(block) for block in one.blocks]} for one in said]
         yield {"messages": messages, "images": [picture for one in said for picture in one.pictures]}
+
+
+def _placeholder(block: dict[str, str]) -> dict[str, str]:
+    return {"type": "image"} if block["type"] == "image" else dict(block)
 
 
 def export(store: TrajectoryStore, out: Path, *, right: bool = False) -> int:

@@ -64,10 +64,18 @@ class Said:
 
     role: str
     """`user` (the environment) or `assistant` (the policy)."""
-    text: str
-    """Its text."""
-    pictures: tuple[str, ...] = ()
-    """Ids of the pictures that stand before the text."""
+    blocks: tuple[dict[str, str], ...]
+    """In order, `{"type": "text", "text": ...}` or `{"type": "image", "id": ...}`."""
+
+    @property
+    def text(self) -> str:
+        """All text of the message."""
+        return "".join(block["text"] for block in self.blocks if block["type"] == "text")
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """Ids of its pictures, in order."""
+        return tuple(block["id"] for block in self.blocks if block["type"] == "image")
 
 
 @dataclass(frozen=True)
@@ -180,7 +188,7 @@ def load(record: Mapping[str, Any]) -> Trajectory:
     nested = {
         "golds": tuple(record["golds"]),
         "steps": tuple(_step(step) for step in record["steps"]),
-        "messages": tuple(Said(m["role"], m["text"], tuple(m["pictures"])) for m in record["messages"]),
+        "messages": tuple(Said(m["role"], tuple(m["blocks"])) for m in record["messages"]),
         "pictures": tuple(Seen(p["id"], _triple(p["grid"])) for p in record["pictures"]),
         **{name: tuple(record[name]) for name in ("ids", "mask", "logprobs")},
     }

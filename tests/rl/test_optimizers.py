@@ -84,3 +84,10 @@ def test_its_state_survives_a_checkpoint() -> None:
 def test_a_closure_is_refused() -> None:
     with pytest.raises(ValueError, match="no closure"):
         _build(Net()).step(lambda: 0.0)
+
+
+def test_nothing_to_train_is_an_error() -> None:
+    net = Net()
+    net.requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing to train"):
+        _build(net)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from langchain_core.messages import HumanMessage
 from PIL import Image
 
 from agent.policy.transformers import TransformersPolicy
-from rl import recipes, sft, train
+from rl import pocket, recipes, sft, train
 from rl.rewrite import Lexicon
 from rl.sft import SFTRecipe
 from rl.sight import SightRecipe
+from rl.trajectory import Said, Seen, Trajectory, TrajectoryStore
 
 
 @pytest.fixture
@@ -54,6 +56,48 @@ def test_a_resumed_run_ends_where_an_unbroken_one_ends(recipe: SFTRecipe, tmp_pa
         assert distance(resumed, whole, part) < 0.1 * distance(half, whole, part)
 
 
+def _teacher(folder: Path) -> TrajectoryStore:
+    store = TrajectoryStore(folder)
+    for number, right in enumerate((True, False, True)):
+        out = io.BytesIO()
+        Image.new("RGB", (56, 56), (40 * number, 90, 90)).save(out, "PNG")
+        said = (
+            Said("user", ({"type": "image", "id": f"p{number}"}, {"type": "text", "text": "Which country?"})),
+            Said("assistant", ({"type": "text", "text": f"<answer>Kenya {number}</answer>"},)),
+        )
+        trajectory = Trajectory(
+            id=f"t{number}#0", task=f"t{number}", family="", knowledge="", question="", golds=(), graph="search_agent",
+            dialect="compact", policy="teacher", temperature=1.0, correct=right, messages=said,
+            pictures=(Seen(f"p{number}", (1, 4, 4)),),
+        )  # fmt: skip
+        store.append(trajectory, {f"p{number}": out.getvalue()})
+    return store
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 2}])
+def test_trajectories_of_a_teacher_are_imitated(
+    recipe: SFTRecipe, tmp_path: Path, lora: dict | None, processor, renderer
+) -> None:
+    store = _teacher(tmp_path / "teacher")
+    rows = sft.TrajectoryRows(store, renderer, seed=0)
+    assert len(rows.right) == 2
+    assert sorted(len(rows.row(n).pixels) for n in range(4)) == [1, 1, 1, 1]
+    said = [i for i, m in zip(rows.row(0).ids, rows.row(0).mask, strict=True) if m]
+    assert renderer.tokenizer.decode(said).startswith("<answer>Kenya")
+    pocket.save(pocket.build_network(processor, recipe.size), processor, tmp_path / "base")
+    chosen = {"start_from": tmp_path / "base", "trajectories": tmp_path / "teacher", "lora": lora}
+    before = _weights(tmp_path / "base")
+    after = _weights(sft.train(recipe.model_copy(update=chosen)))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any("language_model" in name for name in moved)
+    assert any("visual" in name for name in moved) == (lora is None)
+
+
+def test_imitation_needs_a_teacher_and_a_pupil(recipe: SFTRecipe, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs start_from"):
+        sft.train(recipe.model_copy(update={"trajectories": tmp_path}))
+
+
 def test_rows_depend_on_their_number_only(recipe: SFTRecipe, demonstrations: list, renderer) -> None:
     rows = [sft.Rows(demonstrations, renderer, recipe, Lexicon(names=("Peru",))) for _ in range(2)]
     forward = [rows[0].row(n).ids for n in range(6)]
@@ -81,5 +125,6 @@ def test_bad_recipes_end_in_one_line(arguments: list[str], says: str, capsys: py
 
 def test_every_shipped_recipe_is_complete() -> None:
     assert "world_sft" in recipes.names()
-    assert recipes.read("world_sft", SFTRecipe).steps > 0
+    for name in ("world_sft", "deepmmsearch_r1_7b_sft"):
+        assert recipes.read(name, SFTRecipe).steps > 0
     assert recipes.read("world_sight", SightRecipe).steps > 0

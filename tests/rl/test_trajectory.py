@@ -29,6 +29,10 @@ def _png(colour: str) -> bytes:
     return out.getvalue()
 
 
+def _said(role: str, text: str, *pictures: str) -> Said:
+    return Said(role, (*({"type": "image", "id": one} for one in pictures), {"type": "text", "text": text}))
+
+
 def _trajectory(number: int = 0, **changes: object) -> Trajectory:
     search = {"kind": "image_search", "region": None}
     steps = (
@@ -44,7 +48,7 @@ def _trajectory(number: int = 0, **changes: object) -> Trajectory:
         "id": f"t{number}#0", "task": f"t{number}", "family": "image", "knowledge": "unknown", "question": "What?",
         "golds": ("x",), "graph": "search_agent", "dialect": "compact", "policy": "p", "temperature": 1.0,
         "answer": "x", "correct": True, "stop_reason": "answered", "well_formed": True, "steps": steps,
-        "messages": (Said("user", "What?", ("a",)), Said("assistant", "s"), Said("user", "r", ("b",)), Said("assistant", "x")),
+        "messages": (_said("user", "What?", "a"), _said("assistant", "s"), _said("user", "r", "b"), _said("assistant", "x")),
         "pictures": (Seen("a", (1, 2, 2)), Seen("b", (1, 4, 2))),
         "ids": tuple(range(10)), "mask": (0, 0, 0, 0, 1, 1, 0, 0, 1, 1), "logprobs": (0.0,) * 4 + (-1.5,) * 6,
         "reward": {"total": 0.91, "match": 1.0}, "step": 3,
