@@ -120,13 +120,13 @@ def rewrite(demo: Demonstration, rng: random.Random, lexicon: Lexicon, *, share:
 
 
 def _drawn(rng: random.Random, words: Sequence[str]) -> str:
-    """Every other word is a frequent one: those are tokens of their own, and even draws would hardly ever meet them."""
-    return rng.choice(words[:FREQUENT] if rng.random() < 0.5 else words)
+    """Mostly a frequent word: those are tokens of their own, and even draws would hardly ever meet them."""
+    return rng.choice(words[:FREQUENT] if rng.random() < 0.7 else words)
 
 
 def invented(rng: random.Random, words: Sequence[str] = (), *, capital: bool = True) -> str:
     """A word that means nothing here: one of `words`, the halves of two of them, or one to four syllables."""
-    kind = rng.choice(("word", "halves", "syllables")) if words else "syllables"
+    kind = rng.choices(("word", "halves", "syllables"), (2, 1, 1))[0] if words else "syllables"
     if kind == "syllables":
         syllables = rng.choices((1, 2, 3, 4), (1, 4, 3, 1))[0]
         word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(syllables))
