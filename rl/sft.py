@@ -70,7 +70,8 @@ class SFTRecipe(BaseModel):
     rewrite_share: float = Field(default=0.85, ge=0, le=1)
     """Share of rows that tell of an invented entity."""
     weights: dict[str, float] = {}
-    """Rows drawn per family, in parts; a family that is not named counts 1."""
+    """Rows drawn per family, in parts; a family that is not named counts 1. `family/flag` and `family/thing` multiply the
+    share of those of its rows whose picture shows one flag or one thing."""
     workflows: dict[str, float] = {"search_agent": 0.84, "rag": 0.11, "direct": 0.05}
     """Rows drawn per graph, in parts."""
     steps: int = Field(default=3000, ge=1)
@@ -114,12 +115,21 @@ class Rows:
         self.renderer, self.recipe = renderer, recipe
         self.lexicon = lexicon
         self._drawn: dict[str, list[Pixels]] = {}
-        self.shelves: dict[tuple[str, str], list[Demonstration]] = {}
+        self.unknown = {
+            kind: [entity for entity in entities.select(split="train", kind=kind) if not entity.known]
+            for kind in ("flag", "thing")
+        }
+        self.shelves: dict[tuple[str, str, str], list[Demonstration]] = {}
         for demo in demonstrations:
-            self.shelves.setdefault((demo.workflow, demo.family), []).append(demo)
-        self.odds = [
-            recipe.workflows.get(workflow, 0.0) * recipe.weights.get(family, 1.0) for workflow, family in self.shelves
-        ]
+            self.shelves.setdefault((demo.workflow, demo.family, _kind(demo)), []).append(demo)
+        self.odds = [self._odds(*shelf) for shelf in self.shelves]
+
+    def _odds(self, workflow: str, family: str, kind: str) -> float:
+        """How often a shelf is drawn from: its family's weight, by the shelf's share of the family."""
+        weights = self.recipe.weights
+        whole = sum(len(demos) for key, demos in self.shelves.items() if key[:2] == (workflow, family))
+        share = len(self.shelves[workflow, family, kind]) / whole * weights.get(f"{family}/{kind}", 1.0)
+        return self.recipe.workflows.get(workflow, 0.0) * weights.get(family, 1.0) * share
 
     def row(self, number: int) -> Rendered:
         """Training row `number`. The rows of one batch share graph and family, so that little of it is padding."""
@@ -128,6 +138,10 @@ class Rows:
         rng = random.Random(f"{self.recipe.seed}/{number}")
         demo = rng.choice(self.shelves[shelf])
         told = rewrite(demo, rng, self.lexicon, share=self.recipe.rewrite_share)
+        if told.name != demo.name and _kind(demo) in self.unknown:
+            # what is told of an invented entity may be told of any unknown picture
+            other = rng.choice(self.unknown[_kind(demo)])
+            told = replace(told, scene={**demo.scene, "items": [{**demo.scene["items"][0], "entity_id": other.id}]})
         return self.renderer.render(self.messages(told, rng), generate=False)
 
     def messages(self, demo: Demonstration, rng: random.Random) -> list[BaseMessage]:
@@ -143,20 +157,28 @@ class Rows:
         return messages
 
     def pixels(self, demo: Demonstration, rng: random.Random) -> list[Pixels]:
-        """The question's picture and its crops. Drawn once a demonstration, but for closed-book runs, where drawings
-        are what there is to learn."""
-        key = f"{demo.task}/{demo.workflow}"
-        if key in self._drawn:
+        """The question's picture and its crops: of a single entity drawn anew for every row, else once a demonstration."""
+        anew, key = redrawn(demo), f"{demo.task}/{demo.workflow}"
+        if not anew and key in self._drawn:
             return self._drawn[key]
-        closed_book = demo.family == "known"
         # what is kept must not depend on which row asked for it first
-        scene = varied(demo, rng if closed_book else random.Random(f"{self.recipe.seed}/{key}"))
+        scene = varied(demo, rng if anew else random.Random(f"{self.recipe.seed}/{key}"))
         picture = scene.render()
         views = [picture, *(picture.crop(box) for box in demo.crops)]
         drawn = [self.renderer.pixels({"image": view}) for view in views]
-        if not closed_book:
+        if not anew:
             self._drawn[key] = drawn
         return drawn
+
+
+def redrawn(demo: Demonstration) -> bool:
+    """Whether all that is said about the picture is said about a single entity, however it is drawn."""
+    return demo.family not in ("visible", "crop_text") and len(demo.scene["items"]) == 1
+
+
+def _kind(demo: Demonstration) -> str:
+    """`flag` or `thing` if the picture shows a single one of them that may be drawn anew, else `scene`."""
+    return str(demo.scene["items"][0]["entity_id"]).partition(":")[0] if redrawn(demo) else "scene"
 
 
 def varied(demo: Demonstration, rng: random.Random) -> Scene:
@@ -167,7 +189,7 @@ def varied(demo: Demonstration, rng: random.Random) -> Scene:
     shake change, because boxes and colours may matter.
     """
     scene = scenes.from_dict(demo.scene)
-    if demo.family not in ("visible", "crop_text") and len(scene.items) == 1:
+    if redrawn(demo):
         entity = entities.get(scene.items[0].entity_id)
         artists = [*pictures.TRAIN_QUERIES[entity.kind], *pictures.INDEXED[entity.kind]]
         drawn = [a for a in artists if f"{a}/{entity.id}" in scenes.pixels()]
