@@ -246,3 +246,9 @@ def load_tower(folder: Path) -> Qwen2_5_VisionTransformerPretrainedModel:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"sight={folder}: no tower there; give a folder that 'python -m rl.train sight' wrote")
     return Qwen2_5_VisionTransformerPretrainedModel.from_pretrained(folder, dtype=torch.float32)
+
+
+def pieces(tokenizer: PreTrainedTokenizerFast) -> tuple[str, ...]:
+    """The tokens of a vocabulary that are letters only, without their leading space, each once."""
+    texts = {tokenizer.decode([number]).strip() for number in range(len(tokenizer))}
+    return tuple(sorted(text for text in texts if text.isalpha()))

@@ -80,6 +80,8 @@ class Lexicon:
     a token that was never copied in training is not copied afterwards."""
     forbidden: tuple[str, ...] = ()
     """Names of validation and test entities; none may stand in a training row."""
+    pieces: tuple[str, ...] = ()
+    """Letters-only tokens of the vocabulary, to put words together from: so every token is copied now and then."""
 
 
 def rewrite(demo: Demonstration, rng: random.Random, lexicon: Lexicon, *, share: float = 0.85) -> Demonstration:
@@ -96,7 +98,7 @@ def rewrite(demo: Demonstration, rng: random.Random, lexicon: Lexicon, *, share:
     scrub = _matcher(lexicon.forbidden)
     held = _word(demo.name)
     gold_form = held.sub(_NAME, demo.answer)
-    gold = _value(gold_form, rng, lexicon.words) if invent and gold_form != _NAME else gold_form
+    gold = _value(gold_form, rng, lexicon) if invent and gold_form != _NAME else gold_form
     numbers: dict[str, str] = {}
     strange = replace(lexicon, names=())
 
@@ -119,15 +121,25 @@ def rewrite(demo: Demonstration, rng: random.Random, lexicon: Lexicon, *, share:
     return replace(demo, messages=messages, name=name, answer=gold.replace(_NAME, name))
 
 
+def worn(question: str, rng: random.Random) -> str:
+    """The question with one word in ten left out, so that no single wording of it is waited for."""
+    words = question.split(" ")
+    kept = [word for word in words if rng.random() >= 0.1]
+    return " ".join(kept) if len(kept) > 2 else question
+
+
 def _drawn(rng: random.Random, words: Sequence[str]) -> str:
     """Mostly a frequent word: those are tokens of their own, and even draws would hardly ever meet them."""
     return rng.choice(words[:FREQUENT] if rng.random() < 0.7 else words)
 
 
-def invented(rng: random.Random, words: Sequence[str] = (), *, capital: bool = True) -> str:
-    """A word that means nothing here: one of `words`, the halves of two of them, or one to four syllables."""
-    kind = rng.choices(("word", "halves", "syllables"), (2, 1, 1))[0] if words else "syllables"
-    if kind == "syllables":
+def invented(rng: random.Random, words: Sequence[str] = (), pieces: Sequence[str] = (), *, capital: bool = True) -> str:
+    """A word that means nothing here: one of `words`, the halves of two of them, some `pieces`, or one to four syllables."""
+    shares = {"word": 2 * bool(words), "halves": bool(words), "pieces": 2 * bool(pieces), "syllables": 1}
+    kind = rng.choices(list(shares), list(shares.values()))[0]
+    if kind == "pieces":
+        word = "".join(rng.choice(pieces) for _ in range(rng.choice((1, 2, 2, 3))))
+    elif kind == "syllables":
         syllables = rng.choices((1, 2, 3, 4), (1, 4, 3, 1))[0]
         word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(syllables))
     else:
@@ -147,25 +159,25 @@ def _subject(name: str, rng: random.Random, lexicon: Lexicon) -> str:
         if other[:1].isupper() == capital:
             return other
     words = rng.choices((1, 2, 3), (6, 3, 1))[0]
-    made = " ".join(invented(rng, lexicon.words, capital=capital) for _ in range(words))
+    made = " ".join(invented(rng, lexicon.words, lexicon.pieces, capital=capital) for _ in range(words))
     scrub = _matcher(lexicon.forbidden)
     return made if scrub is None or not scrub.search(made) else _subject(name, rng, lexicon)
 
 
-def _value(gold: str, rng: random.Random, words: Sequence[str]) -> str:
+def _value(gold: str, rng: random.Random, lexicon: Lexicon) -> str:
     """Another answer of the same shape. The stand-in for the entity's name stays where it is."""
     numbers: dict[str, str] = {}
-    return _WORD.sub(lambda found: _other_word(found[0], rng, words), _digits(gold, rng, numbers))
+    return _WORD.sub(lambda found: _other_word(found[0], rng, lexicon), _digits(gold, rng, numbers))
 
 
-def _other_word(word: str, rng: random.Random, words: Sequence[str]) -> str:
+def _other_word(word: str, rng: random.Random, lexicon: Lexicon) -> str:
     if word in KEPT or word.lower() in KEPT:
         return word
     if word in MONTHS:
         return rng.choice(MONTHS)
     if word.isupper() and len(word) <= 4:
         return "".join(rng.choice("ABCDEFGHIJKLMNOPRSTUVWYZ") for _ in word)
-    return invented(rng, words, capital=word[:1].isupper())
+    return invented(rng, lexicon.words, lexicon.pieces, capital=word[:1].isupper())
 
 
 def _neighbour(hit: re.Match[str], rng: random.Random, lexicon: Lexicon) -> str:

@@ -34,7 +34,7 @@ from rl.collate import IGNORE, Collator
 from rl.demonstrations import lexicon as world_lexicon
 from rl.demonstrations import load as load_demonstrations
 from rl.demonstrations import make as demonstrations_of_world
-from rl.rewrite import Demonstration, Lexicon, rewrite
+from rl.rewrite import Demonstration, Lexicon, rewrite, worn
 from rl.trajectory import Trajectory, TrajectoryStore
 from rl.vision_attention import batch_pictures
 from tools.local.world import entities, pictures, scenes
@@ -69,6 +69,8 @@ class SFTRecipe(BaseModel):
     """The network, if it is new, and the size of pictures, if the tower is."""
     rewrite_share: float = Field(default=0.85, ge=0, le=1)
     """Share of rows that tell of an invented entity."""
+    worn_share: float = Field(default=0.3, ge=0, le=1)
+    """Share of the rows about a single entity whose question has lost a word or two."""
     weights: dict[str, float] = {}
     """Rows drawn per family, in parts; a family that is not named counts 1. `family/flag` and `family/thing` multiply the
     share of those of its rows whose picture shows one flag or one thing."""
@@ -138,6 +140,9 @@ class Rows:
         rng = random.Random(f"{self.recipe.seed}/{number}")
         demo = rng.choice(self.shelves[shelf])
         told = rewrite(demo, rng, self.lexicon, share=self.recipe.rewrite_share)
+        if redrawn(demo) and demo.workflow == "search_agent" and rng.random() < self.recipe.worn_share:
+            asked, *rest = told.messages
+            told = replace(told, messages=(replace(asked, text=worn(asked.text, rng)), *rest))
         if told.name != demo.name and _kind(demo) in self.unknown:
             # what is told of an invented entity may be told of any unknown picture
             other = rng.choice(self.unknown[_kind(demo)])
@@ -298,6 +303,9 @@ def _world(recipe: SFTRecipe) -> tuple[PictureProcessor, Qwen2_5_VLForConditiona
         processor.image_processor = pocket.build_picture_processor(recipe.size)
         for part in (network.model.visual.patch_embed, network.model.visual.blocks):
             part.requires_grad_(False)
+    held = {name.lower() for name in lexicon.forbidden}
+    pieces = tuple(piece for piece in pocket.pieces(processor.tokenizer) if piece.lower() not in held)
+    lexicon = replace(lexicon, pieces=pieces)
     return processor, network, Rows(demonstrations, Renderer(processor, cached_pictures=0), recipe, lexicon)
 
 
