@@ -40,8 +40,9 @@ def label(episodes: Sequence[Trajectory]) -> Label:
     Raises:
         ValueError: there are no episodes.
     """
+    episodes = [episode for episode in episodes if episode.error is None]
     if not episodes:
-        raise ValueError("a task needs at least one episode to be labelled")
+        raise ValueError("a task needs at least one episode that did not fail to be labelled")
     right = [episode for episode in episodes if episode.correct]
     if not right:
         return "never_right"
@@ -89,18 +90,21 @@ async def _label_all(tasks: Sequence[Task], setting: Setting, rollouts: int, con
             found[task.id].append(rollout.trajectory)
             if len(found[task.id]) < rollouts:
                 continue
-            episodes = found.pop(task.id)
+            episodes = [episode for episode in found.pop(task.id) if episode.error is None]
+            progress.advance(bar)
+            if not episodes:  # it is tried again by the next run
+                progress.console.print(f"{task.id}: every episode failed: {rollout.trajectory.error}")
+                continue
             right = [episode for episode in episodes if episode.correct]
             row = {
                 "task": task.id,
                 "label": label(episodes),
                 "right": len(right),
-                "rollouts": rollouts,
-                "searches": sum(sum(episode.calls().values()) for episode in episodes) / rollouts,
+                "rollouts": len(episodes),
+                "searches": sum(sum(episode.calls().values()) for episode in episodes) / len(episodes),
                 "knowledge": task.knowledge,
             }
             jsonl.append(out, row)
-            progress.advance(bar)
 
 
 def main(argv: Iterable[str] | None = None) -> int:
@@ -141,6 +145,9 @@ def main(argv: Iterable[str] | None = None) -> int:
 
     asyncio.run(run())
     rows = jsonl.rows(args.out)
+    if not rows:
+        print("no task could be labelled", file=sys.stderr)
+        return 2
     for name, count in Counter(row["label"] for row in rows).most_common():
         print(f"{name:12} {count:6}  {count / len(rows):.3f}")
     return 0

@@ -32,3 +32,16 @@ class StopAt(TrainerCallback):
         """Stop and save once the step is reached."""
         if state.global_step >= self.step:
             control.should_training_stop = control.should_save = True
+
+
+def fresh_output(folder: Path, *, resume: bool) -> None:
+    """Make a run's output folder.
+
+    Raises:
+        FileExistsError: it holds the checkpoints of another run, and this one does not go on from them.
+    """
+    if not resume and any((folder / "checkpoints").glob("checkpoint-*")):
+        raise FileExistsError(
+            f"output={folder} holds checkpoints; go on from them with --resume, or name another output"
+        )
+    folder.mkdir(parents=True, exist_ok=True)

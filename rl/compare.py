@@ -34,7 +34,10 @@ def load(path: Path) -> dict[str, Record]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; make it with 'python -m rl.evaluate --records {path}'")
-    records = {row["task"]: Record(**row) for row in jsonl.peek(path)}
+    try:
+        records = {row["task"]: Record(**row) for row in jsonl.peek(path)}
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{path}: not records of rl.evaluate ({error})") from error
     if not records:
         raise ValueError(f"{path} holds no records")
     return records
@@ -151,7 +154,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--plot", type=Path, help="draw accuracy against searches here")
     args = parser.parse_args(argv)
     try:
-        rows = compare(dict(_named(run) for run in args.runs))
+        named = [_named(run) for run in args.runs]
+        twice = sorted({name for name, _ in named if [other for other, _ in named].count(name) > 1})
+        if twice:
+            raise ValueError(f"two runs are called {', '.join(twice)}; name them apart as NAME=FILE")
+        rows = compare(dict(named))
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2

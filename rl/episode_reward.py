@@ -55,6 +55,11 @@ class EpisodeReward:
             raise ValueError(
                 "reward.rule=priced needs reward.prices, for example {image_search: 0.01, text_search: 0.002}"
             )
+        unknown = sorted({"image_search", "text_search"} ^ set(recipe.prices)) if recipe.rule == "priced" else []
+        if unknown:
+            raise ValueError(
+                f"reward.prices: image_search and text_search need a price each, and nothing else ({', '.join(unknown)})"
+            )
         self.recipe, self.judge = recipe, judge
         self.shadow = ShadowPrice(recipe.budget, recipe.budget_rate) if recipe.budget is not None else None
 

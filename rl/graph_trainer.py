@@ -1,8 +1,9 @@
 """TRL's GRPO trainer with a LangGraph graph as the rollout.
 
-Two private methods of TRL 1.16.0 are replaced, and their signatures are tested:
+Three private methods of TRL 1.16.0 are replaced, and their signatures are tested:
 
 - `_generate` runs the graph once a row and returns token-exact rows, pictures of any turn included;
+- `_generate_and_score_completions` restricts the loss to chosen nodes and spreads credit by decision;
 - `_get_per_token_logps_and_entropies` leaves the vision tower out of chunks that hold no picture, which the stock method
   cannot do.
 
@@ -104,6 +105,8 @@ class GraphGRPOTrainer(GRPOTrainer):
             made = in_own_loop(gathered(tasks, setting, concurrent=self.rollouts.concurrent, numbers=numbers))
         self.seconds["rollout"] = time.perf_counter() - started
         self.made = made
+        if all(rollout.trajectory.error is not None for rollout in made):
+            raise RuntimeError(f"every rollout of the step failed; the first: {made[0].trajectory.error}")
         if self.rollouts.store is not None and mode == "train":
             for rollout in made:
                 self.rollouts.store.append(rollout.trajectory, rollout.pictures)

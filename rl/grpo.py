@@ -33,7 +33,8 @@ from agent.policy.processor import load_processor
 from agent.policy.render import Renderer
 from agent.policy.transformers import TransformersPolicy
 from rl import evaluate, jsonl, pocket
-from rl.callbacks import StopAt, SummaryLog
+from rl.balance import sample
+from rl.callbacks import StopAt, SummaryLog, fresh_output
 from rl.episode_reward import EpisodeReward, RewardRecipe
 from rl.graph_trainer import Credit, GraphGRPOTrainer, GraphRollouts, check_pictures, in_own_loop
 from rl.judge import Judge
@@ -134,8 +135,8 @@ class GRPORecipe(BaseModel):
 class Shown(TrainerCallback):
     """One line a step: what the policy earns, does and costs."""
 
-    def __init__(self, trainer_seconds: dict[str, float], console: Console) -> None:
-        self.console, self.seconds = console, trainer_seconds
+    def __init__(self, console: Console) -> None:
+        self.console = console
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """The step's line, on the main process."""
@@ -145,7 +146,7 @@ class Shown(TrainerCallback):
         rollout, whole = logs.get("seconds/rollout", 0.0), logs.get("step_time", 0.0)
         self.console.print(
             f"step {state.global_step:4}/{state.max_steps}  reward {logs['reward']:.3f}  accuracy {logs['accuracy']:.3f}  "
-            f"searches {logs['searches']:.2f}  malformed {logs['malformed_turns']:.3f}  "
+            f"searches {logs['searches']:.2f}  malformed {logs['malformed_turns']:.3f}  failed {logs['failed']:.2f}  "
             f"seconds: rollout {rollout:.1f} (a run: policy {logs.get('seconds/policy_per_episode', 0):.2f}, "
             f"tools {logs.get('seconds/tools_per_episode', 0):.2f}), step {whole:.1f}",
             highlight=False,
@@ -185,7 +186,10 @@ def train(
     setting = Setting(
         graph=recipe.graph,
         config=config,
-        policy=TransformersPolicy(model=str(folder)).attach(network, Renderer(processor)),
+        policy=TransformersPolicy(
+            model=str(folder), temperature=recipe.temperature, max_new_tokens=recipe.max_new_tokens
+        ).attach(network, Renderer(processor)),
+        temperature=recipe.temperature,
         dialect=dialect,
         name=recipe.output.name,
         reward=rule,
@@ -194,8 +198,8 @@ def train(
     if dry_run:
         _dry_run(setting, tasks, recipe, console)
         return None
-    recipe.output.mkdir(parents=True, exist_ok=True)
-    before = _held_out(recipe, config, network, processor, "before", console)
+    fresh_output(recipe.output, resume=resume)
+    before = _held_out(recipe, config, network, processor, "before", console, resume=resume)
     if recipe.freeze_vision and recipe.lora is None:
         network.model.visual.requires_grad_(False)
     if not torch.cuda.is_available():
@@ -220,7 +224,7 @@ def train(
             on_step=lambda made, step: rule.observe([rollout.trajectory for rollout in made]),
         ),
     )
-    trainer.add_callback(Shown(trainer.seconds, console))
+    trainer.add_callback(Shown(console))
     trainer.train(resume_from_checkpoint=resume or None)
     policy = recipe.output / "policy"
     trained = trainer.accelerator.unwrap_model(trainer.model)
@@ -297,13 +301,11 @@ def chosen_tasks(recipe: GRPORecipe) -> list[Task]:
     tasks = load_tasks(recipe.tasks, recipe.task_limit)
     if recipe.balanced is None:
         return tasks
-    from rl.balance import sample
-
     if not recipe.balanced.is_file():
         raise FileNotFoundError(f"balanced={recipe.balanced}: no such file; make it with 'python -m rl.balance'")
-    kept = sample(list(jsonl.peek(recipe.balanced)), recipe.search_free_share, random.Random(recipe.seed))
     by_id = {task.id: task for task in tasks}
-    return [by_id[identity] for identity in kept if identity in by_id]
+    rows = [row for row in jsonl.peek(recipe.balanced) if row["task"] in by_id]
+    return [by_id[identity] for identity in sample(rows, recipe.search_free_share, random.Random(recipe.seed))]
 
 
 async def _dialect(config: Config) -> Dialect:
@@ -342,19 +344,26 @@ def _dry_run(setting: Setting, tasks: Sequence[Task], recipe: GRPORecipe, consol
 
 
 def _held_out(
-    recipe: GRPORecipe, config: Config, network: Any, processor: Any, name: str, console: Console
+    recipe: GRPORecipe,
+    config: Config,
+    network: Any,
+    processor: Any,
+    name: str,
+    console: Console,
+    *,
+    resume: bool = False,
 ) -> list[evaluate.Record]:
     """Records on the held-out tasks, greedy; what was measured before a kill is not measured again."""
     if not recipe.held_out_limit or int(os.environ.get("RANK", "0")):
         return []
     path = recipe.output / f"held_out_{name}.jsonl"
+    if path.exists() and not resume:
+        path.unlink()  # of an earlier run
     tasks = load_tasks(recipe.held_out, recipe.held_out_limit)
     training = network.training
     network.eval()
     policy = TransformersPolicy(model=name, temperature=0.0, max_new_tokens=recipe.max_new_tokens)
     policy.attach(network, Renderer(processor))
-    if name == "after" and path.exists():
-        path.unlink()  # of an earlier policy
     console.print(f"measuring {len(tasks)} tasks of {recipe.held_out}, {name} training")
     records = evaluate.evaluate(tasks, graph=recipe.graph, config=config, records=path, policy=policy)
     network.train(training)

@@ -47,6 +47,9 @@ class Judge:
     failed: int = field(default=0, init=False)
     """Answers that got no verdict so far."""
 
+    def __post_init__(self) -> None:
+        self._gate = asyncio.Semaphore(self.concurrent)
+
     async def right(self, question: str, golds: Sequence[str], answer: str | None) -> bool | None:
         """Whether `answer` is right; None: the judge gave no verdict. No answer is wrong without asking."""
         if answer is None or not answer.strip():
@@ -55,24 +58,15 @@ class Judge:
         asked = HumanMessage(f"Question: {question}\n{references}\nAnswer to judge: <answer>{_inert(answer)}</answer>")
         for _ in range(self.tries):
             try:
-                reply = await self.model.ainvoke([SystemMessage(RULES), asked])
-            except (OSError, TimeoutError, RuntimeError):
+                async with self._gate:
+                    reply = await self.model.ainvoke([SystemMessage(RULES), asked])
+            except Exception:  # whatever a provider raises: a judge that is down is not the policy's fault
                 continue
             said = verdict(str(reply.text))
             if said is not None:
                 return said
         self.failed += 1
         return None
-
-    async def all_right(self, asked: Sequence[tuple[str, Sequence[str], str | None]]) -> list[bool | None]:
-        """`right` for many (question, golds, answer), `concurrent` at a time, in order."""
-        gate = asyncio.Semaphore(self.concurrent)
-
-        async def one(question: str, golds: Sequence[str], answer: str | None) -> bool | None:
-            async with gate:
-                return await self.right(question, golds, answer)
-
-        return list(await asyncio.gather(*(one(*each) for each in asked)))
 
 
 def _inert(answer: str) -> str:

@@ -1,4 +1,4 @@
-"""The cold start's optimizer: Muon for the matrices of the blocks, AdamW for the rest.
+"""The supervised stages' optimizer: Muon for matrices, AdamW for the rest.
 
 Muon (Jordan et al. 2024, torch.optim.Muon) orthogonalises the momentum of a weight matrix. Embeddings, norms, biases
 and convolutions are not matrices in that sense and stay with AdamW. Both take the same learning rate, because Muon's

@@ -75,7 +75,7 @@ class Setting:
 async def roll(task: Task, setting: Setting, number: int = 0) -> Rollout:
     """Run one task through the graph; `number` tells the rollouts of one task apart. Raises nothing but cancellation."""
     base = Trajectory(
-        id=f"{task.id}#{number}",
+        id=f"{task.id}#{number}" + ("" if setting.step is None else f"@{setting.step}"),
         task=task.id,
         family=task.family,
         knowledge=task.knowledge,
@@ -104,6 +104,7 @@ async def _roll(base: Trajectory, task: Task, setting: Setting) -> Rollout:
     )
     messages = await materialise(final["dialogue"], store, setting.config.images.view_pixels)
     rendered, logprobs, spans = await asyncio.to_thread(tokens_of, messages, setting.policy, setting.max_tokens)
+    said = tuple(_said(message) for message in final["dialogue"])
     spoken = [turn["text"] for turn in final["turns"] if "action" in turn]
     trajectory = replace(
         base,
@@ -112,7 +113,7 @@ async def _roll(base: Trajectory, task: Task, setting: Setting) -> Rollout:
         stop_reason=str(final["stop_reason"]),
         well_formed=setting.dialect.well_formed(spoken),
         steps=steps_of(final, spans),
-        messages=tuple(_said(message) for message in final["dialogue"]),
+        messages=said,
         pictures=tuple(Seen(picture.id, picture.grid) for picture in rendered.pixels),
         ids=tuple(rendered.ids),
         mask=tuple(rendered.mask),
@@ -120,7 +121,7 @@ async def _roll(base: Trajectory, task: Task, setting: Setting) -> Rollout:
     )
     if setting.reward is not None:
         trajectory = replace(trajectory, reward=await setting.reward(trajectory, task))
-    kept = {picture.id: store.bytes(picture.id) for picture in rendered.pixels}
+    kept = {identity: store.bytes(identity) for one in said for identity in one.pictures}
     return Rollout(trajectory, rendered, kept)
 
 

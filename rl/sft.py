@@ -1,7 +1,7 @@
 """The cold start: supervised training on the oracle's demonstrations, with TRL's SFTTrainer.
 
-A row is drawn when it is needed: a demonstration by family, rewritten (`rl.rewrite`), its picture rendered anew, and
-turned into tokens by the same renderer that serves the policy. The loss is on the policy's own turns only.
+A row is drawn when it is needed: a demonstration by family, rewritten (`rl.rewrite`), its picture of a single entity drawn
+anew, and turned into tokens by the same renderer that serves the policy. The loss is on the policy's own turns only.
 
 Invariant: row `i` of a run is a function of the recipe's seed and `i`, so a resumed run sees the rows it would have seen.
 """
@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from filelock import FileLock
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from peft import LoraConfig, get_peft_model
 from PIL import Image
@@ -29,7 +30,7 @@ from trl import SFTConfig, SFTTrainer
 from agent.policy.processor import PictureProcessor, load_processor
 from agent.policy.render import Pixels, Rendered, Renderer
 from rl import optimizers, pocket
-from rl.callbacks import StopAt, SummaryLog
+from rl.callbacks import StopAt, SummaryLog, fresh_output
 from rl.collate import IGNORE, Collator
 from rl.demonstrations import lexicon as world_lexicon
 from rl.demonstrations import load as load_demonstrations
@@ -289,8 +290,10 @@ def corpus(demonstrations: Sequence[Demonstration], recipe: SFTRecipe, lexicon: 
 
 def _world(recipe: SFTRecipe) -> tuple[PictureProcessor, Qwen2_5_VLForConditionalGeneration, Rows]:
     """A policy of the embedded world and its rows."""
-    if not recipe.demonstrations.is_file():
-        demonstrations_of_world(recipe.demonstrations)
+    recipe.demonstrations.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{recipe.demonstrations}.lock"):  # one process makes them, the others wait
+        if not recipe.demonstrations.is_file():
+            demonstrations_of_world(recipe.demonstrations)
     demonstrations, lexicon = load_demonstrations(recipe.demonstrations), world_lexicon()
     if recipe.start_from is None:
         tokenizer = pocket.train_tokenizer(corpus(demonstrations, recipe, lexicon), recipe.size.vocabulary)
@@ -325,6 +328,7 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
 
     Raises:
         FileNotFoundError: `start_from`, `sight` or `trajectories` is not there, or `resume` without a checkpoint.
+        FileExistsError: `output` holds another run.
         ValueError: there is nothing to imitate, or nobody to imitate it.
     """
     if recipe.sight is not None and not (recipe.sight / "config.json").is_file():
@@ -335,7 +339,7 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
         )
     if recipe.trajectories is not None and recipe.start_from is None:
         raise ValueError("trajectories= needs start_from=: imitation begins with a policy that can read")
-    recipe.output.mkdir(parents=True, exist_ok=True)
+    fresh_output(recipe.output, resume=resume)
     processor, network, rows = (
         _world(recipe) if recipe.trajectories is None else _imitation(recipe, recipe.trajectories)
     )
@@ -400,5 +404,6 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
         network = trained.merge_and_unload()
     network.__class__ = Qwen2_5_VLForConditionalGeneration
     policy = recipe.output / "policy"
-    pocket.save(network, processor, policy)
+    if trainer.is_world_process_zero():
+        pocket.save(network, processor, policy)
     return policy

@@ -29,7 +29,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTra
 
 from agent.policy.processor import patches_of
 from rl import optimizers, pocket
-from rl.callbacks import StopAt, SummaryLog
+from rl.callbacks import StopAt, SummaryLog, fresh_output
 from rl.collate import IGNORE, vision_layout
 from rl.vision_attention import batch_pictures
 from tools.local.world import entities, pictures, scenes
@@ -249,16 +249,16 @@ def new_tower(size: pocket.PocketSize) -> Qwen2_5_VisionTransformerPretrainedMod
 
 def train(recipe: SightRecipe, *, resume: bool = False, max_steps: int | None = None) -> Path:
     """Run the recipe; returns the folder of the finished tower."""
-    recipe.output.mkdir(parents=True, exist_ok=True)
+    fresh_output(recipe.output, resume=resume)
     torch.manual_seed(recipe.seed)
     views = Views(recipe.size, recipe.seed)
     tower = new_tower(recipe.size)
     model = Sight(tower, views.classes())
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     gpu = torch.cuda.is_available()
-    dataset = Dataset.from_dict({"number": range(recipe.steps * recipe.batch * processes)}).with_transform(
-        lambda rows: {"view": [views.view(number) for number in rows["number"]]}
-    )
+    dataset = Dataset.from_dict(
+        {"number": range(recipe.steps * recipe.batch * max(processes, torch.cuda.device_count()))}
+    ).with_transform(lambda rows: {"view": [views.view(number) for number in rows["number"]]})
     config = TrainingArguments(
         output_dir=str(recipe.output / "checkpoints"),
         max_steps=recipe.steps,
@@ -295,5 +295,6 @@ def train(recipe: SightRecipe, *, resume: bool = False, max_steps: int | None = 
         callbacks=[SummaryLog(recipe.output / "log.jsonl"), StopAt(max_steps or recipe.steps)],
     )
     trainer.train(resume_from_checkpoint=resume or None)
-    tower.save_pretrained(recipe.output / "tower")
+    if trainer.is_world_process_zero():
+        tower.save_pretrained(recipe.output / "tower")
     return recipe.output / "tower"

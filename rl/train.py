@@ -15,8 +15,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from rl import recipes
+
+T = TypeVar("T")
 
 STAGES = {
     "sight": ("world_sight", "the pocket policy's vision tower, on scenes that describe themselves"),
@@ -30,7 +33,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 trained, 2 bad input."""
     argv = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(argv or ["grpo"])
-    # nothing here downloads: a model by name must be in the local cache already
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     runs: dict[str, Callable[[argparse.Namespace], Path | None]] = {"sight": _sight, "sft": _sft, "grpo": _grpo}
     try:
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"training needs {error.name}: pip install 'lensgraph[train]'", file=sys.stderr)
         return 2
-    except (recipes.RecipeError, FileNotFoundError) as error:
+    except (recipes.RecipeError, FileNotFoundError, FileExistsError) as error:
         print(error, file=sys.stderr)
         return 2
     if result is not None:
@@ -69,32 +71,30 @@ def _sight(args: argparse.Namespace) -> Path:
     from rl import sight
 
     recipe = recipes.read(args.recipe, sight.SightRecipe, args.overrides)
-    return sight.train(recipe, resume=args.resume, max_steps=args.max_steps)
+    return _told(args, lambda: sight.train(recipe, resume=args.resume, max_steps=args.max_steps))
 
 
 def _sft(args: argparse.Namespace) -> Path:
     from rl import sft
 
     recipe = recipes.read(args.recipe, sft.SFTRecipe, args.overrides)
-    try:
-        return sft.train(recipe, resume=args.resume, max_steps=args.max_steps)
-    except FileNotFoundError:
-        raise
-    except (ValueError, OSError) as error:
-        raise recipes.RecipeError(f"{args.recipe}: {str(error).splitlines()[0]}") from error
+    return _told(args, lambda: sft.train(recipe, resume=args.resume, max_steps=args.max_steps))
 
 
 def _grpo(args: argparse.Namespace) -> Path | None:
-    from agent.config import ConfigError
     from rl import grpo
-    from rl.tasks import TaskError
 
     recipe = recipes.read(args.recipe, grpo.GRPORecipe, args.overrides)
+    return _told(args, lambda: grpo.train(recipe, resume=args.resume, max_steps=args.max_steps, dry_run=args.dry_run))
+
+
+def _told(args: argparse.Namespace, run: Callable[[], T]) -> T:
+    """Run a stage; what a recipe or its files cause becomes one line."""
     try:
-        return grpo.train(recipe, resume=args.resume, max_steps=args.max_steps, dry_run=args.dry_run)
-    except FileNotFoundError:
+        return run()
+    except (FileNotFoundError, FileExistsError):
         raise
-    except (ConfigError, TaskError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise recipes.RecipeError(f"{args.recipe}: {str(error).splitlines()[0]}") from error
 
 

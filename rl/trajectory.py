@@ -93,7 +93,7 @@ class Trajectory:
     """One episode."""
 
     id: str
-    """Unique in its store: the task, and which of its rollouts."""
+    """The task, which of its rollouts in the step, and the step: unique but for steps that a resumed run makes again."""
     task: str
     """Id of the task."""
     family: str
@@ -228,8 +228,8 @@ class TrajectoryStore:
             self.pictures.mkdir(parents=True, exist_ok=True)
             jsonl.rows(self.path)  # forgets what a kill left of the last line
             self._ready = True
-        for picture in trajectory.pictures:
-            self._keep(picture.id, pictures.get(picture.id))
+        for identity in {picture for said in trajectory.messages for picture in said.pictures}:
+            self._keep(identity, pictures.get(identity))
         jsonl.append(self.path, dump(trajectory), durable=True)
 
     def _keep(self, identity: str, data: bytes | None) -> None:

@@ -67,7 +67,12 @@ def test_prices_follow_the_budget() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"), [({"rule": "priced"}, "needs reward.prices"), ({"match": "judge"}, "needs a judge")]
+    ("fields", "says"),
+    [
+        ({"rule": "priced", "prices": {"crop": 1}}, "a price each"),
+        ({"rule": "priced"}, "needs reward.prices"),
+        ({"match": "judge"}, "needs a judge"),
+    ],
 )
 def test_half_a_recipe_is_refused(fields: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):

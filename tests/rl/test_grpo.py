@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,12 @@ def test_a_resumed_run_goes_on_with_the_same_tasks(recipe: GRPORecipe, tmp_path:
         return [(trajectory.step, trajectory.task) for trajectory in TrajectoryStore(folder / "trajectories")]
 
     assert sorted(order(recipe.output), key=str) == sorted(order(whole.output), key=str)
+
+
+def test_a_second_run_does_not_mix_with_the_first(recipe: GRPORecipe, capsys: pytest.CaptureFixture[str]) -> None:
+    grpo.train(recipe.model_copy(update={"held_out_limit": 0}), max_steps=1)
+    with pytest.raises(FileExistsError, match="--resume"):
+        grpo.train(recipe)
 
 
 def test_a_dry_run_shows_a_trajectory_and_trains_nothing(
@@ -102,7 +109,7 @@ def test_a_task_is_labelled_by_its_right_episodes() -> None:
     assert label([both, both, image]) == "mixed"
     assert label([both, image]) == "image"
     with pytest.raises(ValueError, match="at least one episode"):
-        label([])
+        label([replace(wrong, error="RuntimeError: the index is gone")])
 
 
 def test_a_balanced_sample_has_the_share_and_no_dropped_task() -> None:

@@ -62,7 +62,7 @@ def test_a_judge_that_never_decides_is_not_the_policys_fault() -> None:
 
 def test_no_answer_is_wrong_without_asking() -> None:
     judge = Judge(Scripted(replies=[]))
-    assert asyncio.run(judge.all_right([("q", ["a"], None), ("q", ["a"], " ")])) == [False, False]
+    assert [asyncio.run(judge.right("q", ["a"], answer)) for answer in (None, " ")] == [False, False]
 
 
 def test_an_answer_cannot_speak_to_the_judge() -> None:

@@ -12,7 +12,7 @@ from rl import demonstrations, evaluate, sft
 from rl.sft import SFTRecipe
 from rl.tasks import load as load_tasks
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def test_the_shipped_policy_answers_unseen_questions() -> None:
