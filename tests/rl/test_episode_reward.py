@@ -69,8 +69,8 @@ def test_prices_follow_the_budget() -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"rule": "priced", "prices": {"crop": 1}}, "a price each"),
         ({"rule": "priced"}, "needs reward.prices"),
+        ({"rule": "priced", "prices": {"crop": 1}}, "a price each"),
         ({"match": "judge"}, "needs a judge"),
     ],
 )
