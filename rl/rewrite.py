@@ -5,7 +5,7 @@ world that does not exist: the entity's name, the answer and every other number 
 results and turns, by inventions of the same shape. What stays is the form: which tool, which words, where to look.
 
 Invariants (tested): a rewritten row differs from its source only in names and values; the answer still stands in the
-last result letter for letter; no name in `forbidden` (the validation and test entities) survives in any row.
+last result letter for letter; no name in `forbidden` (the validation and test entities) survives in a row that searches.
 """
 
 from __future__ import annotations
@@ -102,6 +102,13 @@ def rewrite(demo: Demonstration, rng: random.Random, lexicon: Lexicon, *, share:
     numbers: dict[str, str] = {}
     strange = replace(lexicon, names=())
 
+    def scrubbed(text: str) -> str:
+        if scrub is None:
+            return text
+        return scrub.sub(lambda found: aliases.setdefault(found[0], _subject(found[0], rng, strange)), text)
+
+    gold = scrubbed(gold)
+
     def one(message: Message) -> Message:
         text = message.text
         text = held.sub(_NAME, text)
@@ -110,9 +117,7 @@ def rewrite(demo: Demonstration, rng: random.Random, lexicon: Lexicon, *, share:
         text = _IMAGE_HIT.sub(lambda hit: _neighbour(hit, rng, lexicon), text)
         if invent:
             text = _digits(text, rng, numbers)
-        if scrub is not None and message.role == "user":
-            text = scrub.sub(lambda found: aliases.setdefault(found[0], _subject(found[0], rng, strange)), text)
-        return replace(message, text=text.replace(_GOLD, gold).replace(_NAME, name))
+        return replace(message, text=scrubbed(text).replace(_GOLD, gold).replace(_NAME, name))
 
     first, *rest = demo.messages
     # the question never names the entity, but the RAG workflow's first message holds results

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -57,6 +58,17 @@ def test_a_row_that_is_not_rewritten_keeps_its_facts_but_no_forbidden_name() -> 
     told = rewrite(DEMO, random.Random(0), _lexicon(["Peru"], ["Malawi"]), share=0.0)
     assert told.messages[4:] == DEMO.messages[4:]
     assert "Malawi" not in told.messages[2].text
+
+
+def test_a_forbidden_name_in_the_answer_is_replaced_everywhere_alike() -> None:
+    page = Message("user", "<information>1. Kenya: Economy\nExport partners: Malawi 19%</information>")
+    last = Message("assistant", "<reason>Export partners: Malawi</reason><answer> Malawi</answer>")
+    demo = replace(DEMO, messages=(*DEMO.messages[:4], page, last), answer="Malawi")
+    told = rewrite(demo, random.Random(0), _lexicon([], ["Malawi"]), share=0.0)
+    assert "Malawi" not in "".join(message.text for message in told.messages)
+    answer = told.messages[5].text.split("<answer> ")[1].removesuffix("</answer>")
+    assert f"Export partners: {answer}" in told.messages[4].text
+    assert f"Export partners: {answer}" in told.messages[5].text
 
 
 def test_runs_without_a_search_come_back_as_they_are() -> None:

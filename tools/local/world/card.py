@@ -153,7 +153,7 @@ class TextScore:
     in_top: bool
     """The gold page is among the first `TOP`."""
     readable: bool
-    """The first two snippets, which are what the policy reads, hold the answer."""
+    """One of the first two snippets holds the answer. (The pocket policy is shown one.)"""
 
 
 def text_scores(sample: int | None = SAMPLE) -> list[TextScore]:

@@ -22,7 +22,7 @@ from tools.local.world.facts import Fact, facts
 from tools.results import Hit
 
 READ = 2
-"""Hits that the policy reads after a text search."""
+"""First hits that count: a lay query misses if none of them holds the answer."""
 FILE = DATA / "corrections.json"
 
 
