@@ -66,6 +66,13 @@ def test_a_region_that_is_not_found_is_searched_as_a_whole_once() -> None:
     assert oracle.decide([ImageSearch("the flag"), ImageSearch()], lost)[1] == GiveUp()
 
 
+@pytest.mark.parametrize("more", ["", "\n2. Flag of Freedonia (0.60)"])
+def test_the_first_result_is_named_however_many_are_shown(more: str) -> None:
+    seen = f"<information>1. Flag of Elbonia (0.97){more}</information>"
+    thought, action = _oracle("image").decide([ImageSearch()], seen)
+    assert (thought, action) == ("1. Flag of Elbonia", Answer("Elbonia"))
+
+
 @pytest.mark.parametrize(
     ("page", "gold", "query", "quoted"),
     [

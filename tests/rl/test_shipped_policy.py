@@ -48,7 +48,11 @@ def test_a_policy_is_made_from_nothing_by_the_graph_itself(tmp_path: Path) -> No
         log_every=5, save_every=100,
     )  # fmt: skip
     policy = sft.train(recipe)
-    losses = [row["loss"] for row in map(json.loads, (tmp_path / "run" / "log.jsonl").open()) if "loss" in row]
+    losses = [
+        row["loss"]
+        for row in map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())
+        if "loss" in row
+    ]
     assert losses[-1] < 0.5 * losses[0]
     config = load_config(overrides=[f"policy.model={policy}", "policy.kind=transformers"])
     records = evaluate.evaluate(load_tasks("world/validation", 8), graph="search_agent", config=config)
