@@ -33,7 +33,7 @@ from trl.models.utils import unwrap_model_for_generation
 from agent.policy.render import Pixels, Rendered, Renderer
 from agent.policy.sampled import Sampled
 from agent.policy.transformers import TransformersPolicy
-from rl.rollout import Rollout, Setting, gathered
+from rl.rollout import GRAPHS, Rollout, Setting, gathered
 from rl.tasks import Task
 from rl.trajectory import TrajectoryStore
 
@@ -79,6 +79,11 @@ class GraphGRPOTrainer(GRPOTrainer):
 
     def __init__(self, *args: Any, rollouts: GraphRollouts, **kwargs: Any) -> None:
         super().__init__(*args, reward_funcs=[reward], **kwargs)
+        nodes = set(GRAPHS[rollouts.setting.graph].get_graph().nodes)
+        if unknown := sorted(set(rollouts.train_nodes) - nodes):
+            raise ValueError(
+                f"train_nodes: {rollouts.setting.graph} has no node {', '.join(unknown)}; it has {', '.join(sorted(nodes))}"
+            )
         self.rollouts = rollouts
         self.renderer = Renderer(self.processing_class, keep_pictures=self.use_vllm)
         self.made: list[Rollout] = []

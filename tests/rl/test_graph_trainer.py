@@ -295,7 +295,9 @@ def test_only_chosen_nodes_are_trained(
     processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
 ) -> None:
     tasks = _tasks(2)
-    trainer = _trainer(processor, size, tmp_path, tasks, options={"train_nodes": ("query",)})
+    trainer = _trainer(processor, size, tmp_path, tasks, options={"train_nodes": ("crop",)})
+    with pytest.raises(ValueError, match="no node qery"):
+        _trainer(processor, size, tmp_path, tasks, options={"train_nodes": ("qery",)})
     batch = _batch(trainer, tasks)
     assert int((batch["tool_mask"] * batch["completion_mask"]).sum()) == 0
     assert int(batch["num_items_in_batch"]) == 0

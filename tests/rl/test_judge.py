@@ -60,6 +60,16 @@ def test_a_judge_that_never_decides_is_not_the_policys_fault() -> None:
     assert judge.failed == 1
 
 
+def test_a_judge_serves_one_event_loop_after_another() -> None:
+    """As a training run does: every step has its own; more questions than places make the rest wait."""
+    judge = Judge(Scripted(replies=["MATCH: true"] * 8), concurrent=1)
+
+    async def four() -> list[bool | None]:
+        return list(await asyncio.gather(*(judge.right("q", ["a"], "a") for _ in range(4))))
+
+    assert [asyncio.run(four()), asyncio.run(four())] == [[True] * 4] * 2
+
+
 def test_no_answer_is_wrong_without_asking() -> None:
     judge = Judge(Scripted(replies=[]))
     assert [asyncio.run(judge.right("q", ["a"], answer)) for answer in (None, " ")] == [False, False]
