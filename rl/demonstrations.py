@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
-from langgraph.graph.state import CompiledStateGraph
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -28,8 +27,8 @@ from agent.config import load as load_config
 from agent.context import Context
 from agent.dialects import build as build_dialect
 from agent.images import ImageStore
-from graphs import direct, rag, search_agent
 from rl import jsonl
+from rl.graphs import GRAPHS
 from rl.oracle import OraclePolicy, right
 from rl.rewrite import Demonstration, Lexicon, Message
 from tools.local.world import entities, pages
@@ -37,11 +36,6 @@ from tools.local.world import tasks as world
 from tools.local.world.index import subject
 from tools.local.world.tasks import WorldTask
 
-GRAPHS: dict[str, CompiledStateGraph[Any, Context, Any, Any]] = {
-    "search_agent": search_agent.graph,
-    "rag": rag.graph,
-    "direct": direct.graph,
-}
 _WORD = re.compile(r"[^\W\d_]{3,}")
 SEARCHING = ("image", "image_text", "crop_text", "correction")
 COUNTS: dict[str, dict[str, int]] = {

@@ -34,12 +34,11 @@ from agent.context import Backends, Context
 from agent.dialects import Dialect
 from agent.images import ImageStore
 from agent.state import AskInput
-from graphs import direct, rag, search_agent
 from rl import jsonl
+from rl.graphs import GRAPHS
 from rl.tasks import Task, TaskError
 from rl.tasks import load as load_tasks
 
-GRAPHS = {"search_agent": search_agent.graph, "rag": rag.graph, "direct": direct.graph}
 ALLOWED_CALLS = 2
 """One image and one text search a question: what the search ratio is a share of."""
 RESAMPLES = 2000

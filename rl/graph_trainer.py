@@ -33,7 +33,8 @@ from trl.models.utils import unwrap_model_for_generation
 from agent.policy.render import Pixels, Rendered, Renderer
 from agent.policy.sampled import Sampled
 from agent.policy.transformers import TransformersPolicy
-from rl.rollout import GRAPHS, Rollout, Setting, gathered
+from rl.graphs import GRAPHS
+from rl.rollout import Rollout, Setting, gathered
 from rl.tasks import Task
 from rl.trajectory import TrajectoryStore
 

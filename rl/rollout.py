@@ -24,12 +24,10 @@ from agent.images import ImageStore
 from agent.nodes import materialise, text_of
 from agent.policy.render import Rendered, Renderer
 from agent.state import EVERYTHING, AgentState
-from graphs import direct, rag, search_agent
+from rl.graphs import GRAPHS
 from rl.tasks import Task
 from rl.trajectory import Said, Seen, Step, Trajectory
 
-GRAPHS = {"search_agent": search_agent.graph, "rag": rag.graph, "direct": direct.graph}
-"""The graphs that can be rolled out, by name."""
 Reward = Callable[[Trajectory, Task], Awaitable["dict[str, float] | None"]]
 """The reward's parts with their `total`; None: this episode has no reward."""
 
