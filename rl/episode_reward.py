@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Literal
 
@@ -20,8 +21,10 @@ class RewardRecipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    rule: Literal["penalty", "priced"] = "penalty"
-    """`penalty`: MMSearch-R1's search penalty (0 makes it DeepMMSearch-R1's reward); `priced`: a price per call by tool."""
+    rule: Literal["penalty", "priced", "mmsearch_r1", "deepmmsearch_r1"] = "penalty"
+    """`penalty`: MMSearch-R1's search penalty on whatever the graph executed (0 makes it DeepMMSearch-R1's reward);
+    `priced`: a price per call by tool; `mmsearch_r1`, `deepmmsearch_r1`: the papers' scorers, which read the texts of the
+    turns in their own protocol."""
     match: Literal["exact", "tolerant", "judge"] = "tolerant"
     """When an answer is right: equal to a gold after MMSearch-R1's normalisation; or also in other units, roundings and
     spellings (`rl.match`); or by the judge."""
@@ -73,14 +76,20 @@ class EpisodeReward:
         return asdict(self.score(trajectory, right))
 
     def score(self, trajectory: Trajectory, right: bool) -> Score:
-        """The score of an episode whose answer is right or not."""
+        """The score of an episode whose answer is right or not; MMSearch-R1's scorer judges the answer itself.
+
+        Raises:
+            ValueError: the scorer of another dialect than the episode's.
+        """
         recipe, calls = self.recipe, trajectory.calls()
+        if recipe.rule in ("mmsearch_r1", "deepmmsearch_r1"):
+            return self._published(trajectory, right)
         if recipe.rule == "penalty":
             return reward.penalised(
                 right,
                 trajectory.well_formed,
                 sum(calls.values()),
-                search_penalty=reward.warmed_up(recipe.search_penalty, (trajectory.step or 0) + 1, recipe.warmup_steps),
+                search_penalty=self._penalty(trajectory),
                 format_weight=recipe.format_weight,
                 per_call_penalty=recipe.per_call_penalty,
             )
@@ -89,11 +98,44 @@ class EpisodeReward:
             right, trajectory.well_formed, calls, prices, worth=recipe.worth, format_weight=recipe.format_weight
         )
 
-    def observe(self, trajectories: list[Trajectory]) -> None:
-        """Take in a step's episodes: the shadow price follows what they cost at the plain prices."""
+    def _published(self, trajectory: Trajectory, right: bool) -> Score:
+        recipe, turns = self.recipe, [step.text for step in trajectory.decisions]
+        if trajectory.dialect != recipe.rule:
+            raise ValueError(
+                f"reward.rule={recipe.rule} reads its own dialect, not {trajectory.dialect}; use rule=penalty"
+            )
+        if recipe.rule == "deepmmsearch_r1":
+            return reward.deepmmsearch_r1(turns, trajectory.golds, right=right, format_weight=recipe.format_weight)
+        return reward.mmsearch_r1(
+            turns,
+            trajectory.golds,
+            search_penalty=self._penalty(trajectory),
+            format_weight=recipe.format_weight,
+            per_call_penalty=recipe.per_call_penalty,
+        )
+
+    def _penalty(self, trajectory: Trajectory) -> float:
+        recipe = self.recipe
+        return reward.warmed_up(recipe.search_penalty, (trajectory.step or 0) + 1, recipe.warmup_steps)
+
+    def costs(self, trajectories: Sequence[Trajectory]) -> list[float]:
+        """What episodes cost at the plain prices; nothing where the rule has none."""
+        prices = self.recipe.prices
+        return [sum(prices.get(node, 0.0) * n for node, n in one.calls().items()) for one in trajectories]
+
+    def observe(self, costs: Sequence[float]) -> None:
+        """Take in what a step's episodes cost, those of all processes: the shadow price follows."""
         if self.shadow is not None:
-            prices = self.recipe.prices
-            self.shadow.observe([sum(prices[node] * n for node, n in t.calls().items()) for t in trajectories])
+            self.shadow.observe(costs)
+
+    def state(self) -> dict[str, float]:
+        """What a checkpoint must hold."""
+        return {} if self.shadow is None else {"shadow_price": self.shadow.factor}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on from a checkpoint's state."""
+        if self.shadow is not None and "shadow_price" in state:
+            self.shadow.factor = state["shadow_price"]
 
     async def _right(self, trajectory: Trajectory, task: Task) -> bool | None:
         answer = trajectory.answer

@@ -184,7 +184,6 @@ class GraphGRPOTrainer(GRPOTrainer):
             output = super()._generate_and_score_completions(inputs)
         mode = "train" if self.model.training else "eval"
         decisions = [_decisions(rollout) for rollout in self.made]
-        advantages = output["advantages"]
         if self.rollouts.train_nodes:
             for row, found in enumerate(decisions):
                 for decision in found:
@@ -194,23 +193,33 @@ class GraphGRPOTrainer(GRPOTrainer):
             output["num_items_in_batch"] = self.accelerator.gather(loss_mask.sum()).sum()
         if self.rollouts.credit == "decision" and mode == "train":
             output["advantages"] = self._by_decision(decisions, output)
-        self._record_decisions(decisions, advantages, output, mode)
+        self._record_decisions(decisions, output, mode)
         return output
 
     def _by_decision(self, decisions: Sequence[Sequence[_Decision]], output: Mapping[str, Any]) -> torch.Tensor:
         """(rows, completion tokens): every decision's tokens with the advantage of its choice at its step."""
         size = self.num_generations
         spread = output["advantages"][:, None].repeat(1, output["completion_ids"].shape[1]).clone()
+        scale = self._scale(decisions)
         if len(decisions) % size:
             raise ValueError(f"credit=decision needs whole groups on each process, got {len(decisions)} rows of {size}")
         for start in range(0, len(decisions), size):
             group = range(start, start + size)
             for (row, number), advantage in decision_advantages(
-                {row: [(d.kind, d.reward) for d in decisions[row]] for row in group}
+                {row: [(d.kind, d.reward) for d in decisions[row]] for row in group}, scale
             ).items():
                 decision = decisions[row][number]
                 spread[row, decision.start : decision.end] = advantage
         return spread
+
+    def _scale(self, decisions: Sequence[Sequence[_Decision]]) -> float | None:
+        """What `scale_rewards` divides decisions' advantages by; None: each step's own standard deviation."""
+        if self.scale_rewards == "group":
+            return None
+        if self.scale_rewards == "none":
+            return 1.0
+        rewards = [row[0].reward for row in decisions if row and row[0].reward is not None]
+        return float(torch.tensor(rewards).std()) if len(rewards) > 1 else 1.0
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -278,7 +287,6 @@ class GraphGRPOTrainer(GRPOTrainer):
     def _record_decisions(
         self,
         decisions: Sequence[Sequence[_Decision]],
-        advantages: torch.Tensor,
         output: Mapping[str, Any],
         mode: str,
     ) -> None:
@@ -286,12 +294,14 @@ class GraphGRPOTrainer(GRPOTrainer):
         counts: Counter[str] = Counter()
         tokens: Counter[str] = Counter()
         sums: defaultdict[str, float] = defaultdict(float)
-        mask = output["completion_mask"] * output["tool_mask"]
+        mask, advantages = output["completion_mask"] * output["tool_mask"], output["advantages"]
         for row, found in enumerate(decisions):
             for decision in found:
                 counts[decision.kind] += 1
                 tokens[decision.kind] += int(mask[row, decision.start : decision.end].sum())
-                sums[decision.kind] += float(advantages[row])
+                sums[decision.kind] += float(
+                    advantages[row] if advantages.dim() == 1 else advantages[row, decision.start]
+                )
         for kind, count in counts.items():
             metrics = self._metrics[mode]
             metrics[f"decisions/{kind}/share"].append(count / counts.total())
@@ -330,12 +340,13 @@ def _decisions(rollout: Rollout) -> list[_Decision]:
 
 
 def decision_advantages(
-    group: Mapping[int, Sequence[tuple[str, float | None]]],
+    group: Mapping[int, Sequence[tuple[str, float | None]]], scale: float | None = None
 ) -> dict[tuple[int, int], float]:
     """Advantages by decision: {(row, number of the decision): advantage} for rows of (choice, reward of the episode).
 
     At every step the group's episodes that got there are compared by what they chose: a choice is worth the mean reward
-    of those that made it, its advantage is that minus the mean of all, over the standard deviation of their rewards.
+    of those that made it, its advantage is that minus the mean of all, over `scale` (None: the standard deviation of
+    their rewards).
     Rows without a reward (None) take no part and get 0.
     """
     found: dict[tuple[int, int], float] = {}
@@ -346,7 +357,8 @@ def decision_advantages(
             found |= dict.fromkeys(((row, number) for row in here), 0.0)
             continue
         mean = sum(rewards) / len(rewards)
-        spread = (sum((reward - mean) ** 2 for reward in rewards) / max(1, len(rewards) - 1)) ** 0.5
+        own = (sum((reward - mean) ** 2 for reward in rewards) / max(1, len(rewards) - 1)) ** 0.5
+        spread = own if scale is None else scale
         worth: defaultdict[str, list[float]] = defaultdict(list)
         for choice, reward in here.values():
             if reward is not None:

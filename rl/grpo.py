@@ -11,10 +11,12 @@ import os
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from langchain_core.language_models.chat_models import BaseChatModel
 from pydantic import BaseModel, ConfigDict, Field
@@ -39,12 +41,16 @@ from rl.episode_reward import EpisodeReward, RewardRecipe
 from rl.graph_trainer import Credit, GraphGRPOTrainer, GraphRollouts, check_pictures, in_own_loop
 from rl.judge import Judge
 from rl.progress_plot import draw
+from rl.rephrase import rephrased
 from rl.rollout import Rollout, Setting, gathered
 from rl.tasks import Task
 from rl.tasks import load as load_tasks
 from rl.trajectories import show
 from rl.trajectory import TrajectoryStore
 from rl.vision_attention import batch_pictures
+
+REWARD_STATE = "reward.json"
+"""In a checkpoint: what the reward remembers."""
 
 
 class GRPORecipe(BaseModel):
@@ -60,6 +66,8 @@ class GRPORecipe(BaseModel):
     """The task set to train on, a name or a .jsonl file."""
     task_limit: int | None = None
     """The first so many tasks of it; None: all."""
+    rephrase_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of the embedded world's tasks that are asked in other words (`rl.rephrase`)."""
     balanced: Path | None = None
     """Labels from `python -m rl.balance`: train on a search-balanced sample of the labelled tasks only."""
     search_free_share: float = Field(default=0.32, ge=0, le=1)
@@ -153,11 +161,31 @@ class Shown(TrainerCallback):
         )
 
 
+class RewardMemory(TrainerCallback):
+    """Puts what the reward remembers into every checkpoint."""
+
+    def __init__(self, rule: EpisodeReward) -> None:
+        self.rule = rule
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Beside the checkpoint's weights, on the main process."""
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (folder / REWARD_STATE).write_text(json.dumps(self.rule.state()), "utf-8")
+
+
 class GraphTrainer(GraphGRPOTrainer):
     """The trainer of a recipe: also resumes checkpoints of the family whose weights transformers renames."""
 
+    rule: EpisodeReward | None = None
+    """Whose memory a checkpoint holds."""
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
+        if self.rule is not None and (folder / REWARD_STATE).is_file():
+            self.rule.restore(json.loads((folder / REWARD_STATE).read_text("utf-8")))
+        if self.rollouts.store is not None:
+            self.rollouts.store.forget(int(folder.name.rpartition("-")[2]))
         if not (folder / "config.json").is_file():  # an adapter
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
@@ -221,9 +249,11 @@ def train(
             store=store,
             train_nodes=tuple(recipe.train_nodes),
             credit=recipe.credit,
-            on_step=lambda made, step: rule.observe([rollout.trajectory for rollout in made]),
+            on_step=lambda made, step: rule.observe(gather_object(rule.costs([one.trajectory for one in made]))),
         ),
     )
+    trainer.rule = rule
+    trainer.add_callback(RewardMemory(rule))
     trainer.add_callback(Shown(console))
     trainer.train(resume_from_checkpoint=resume or None)
     policy = recipe.output / "policy"
@@ -298,7 +328,8 @@ def chosen_tasks(recipe: GRPORecipe) -> list[Task]:
         FileNotFoundError: there is no file of labels.
         ValueError: the labels leave no task of one of the two kinds.
     """
-    tasks = load_tasks(recipe.tasks, recipe.task_limit)
+    rng = random.Random(f"rephrase/{recipe.seed}")
+    tasks = [_rephrased(task, rng, recipe.rephrase_share) for task in load_tasks(recipe.tasks, recipe.task_limit)]
     if recipe.balanced is None:
         return tasks
     if not recipe.balanced.is_file():
@@ -306,6 +337,13 @@ def chosen_tasks(recipe: GRPORecipe) -> list[Task]:
     by_id = {task.id: task for task in tasks}
     rows = [row for row in jsonl.peek(recipe.balanced) if row["task"] in by_id]
     return [by_id[identity] for identity in sample(rows, recipe.search_free_share, random.Random(recipe.seed))]
+
+
+def _rephrased(task: Task, rng: random.Random, share: float) -> Task:
+    if task.world is None or rng.random() >= share:
+        return task
+    world = rephrased(task.world, rng)
+    return replace(task, question=world.question, world=world)
 
 
 async def _dialect(config: Config) -> Dialect:

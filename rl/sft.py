@@ -35,6 +35,7 @@ from rl.collate import IGNORE, Collator
 from rl.demonstrations import lexicon as world_lexicon
 from rl.demonstrations import load as load_demonstrations
 from rl.demonstrations import make as demonstrations_of_world
+from rl.rephrase import Rephrasing
 from rl.rewrite import Demonstration, Lexicon, rewrite, worn
 from rl.trajectory import Trajectory, TrajectoryStore
 from rl.vision_attention import batch_pictures
@@ -70,6 +71,8 @@ class SFTRecipe(BaseModel):
     """The network, if it is new, and the size of pictures, if the tower is."""
     rewrite_share: float = Field(default=0.85, ge=0, le=1)
     """Share of rows that tell of an invented entity."""
+    rephrase_share: float = Field(default=0.75, ge=0, le=1)
+    """Share of rows whose question is put in other words (`rl.rephrase`)."""
     worn_share: float = Field(default=0.3, ge=0, le=1)
     """Share of the rows about a single entity whose question has lost a word or two."""
     weights: dict[str, float] = {}
@@ -117,6 +120,7 @@ class Rows:
     ) -> None:
         self.renderer, self.recipe = renderer, recipe
         self.lexicon = lexicon
+        self.rephrasing = Rephrasing(demonstrations if recipe.rephrase_share else ())
         self._drawn: dict[str, list[Pixels]] = {}
         self.unknown = {
             kind: [entity for entity in entities.select(split="train", kind=kind) if not entity.known]
@@ -140,6 +144,8 @@ class Rows:
         shelf = batch.choices(list(self.shelves), self.odds)[0]
         rng = random.Random(f"{self.recipe.seed}/{number}")
         demo = rng.choice(self.shelves[shelf])
+        if rng.random() < self.recipe.rephrase_share:
+            demo = self.rephrasing(demo, rng)
         told = rewrite(demo, rng, self.lexicon, share=self.recipe.rewrite_share)
         if redrawn(demo) and demo.workflow == "search_agent" and rng.random() < self.recipe.worn_share:
             asked, *rest = told.messages
@@ -282,9 +288,10 @@ class ColdStartTrainer(SFTTrainer):
 def corpus(demonstrations: Sequence[Demonstration], recipe: SFTRecipe, lexicon: Lexicon) -> Iterator[str]:
     """What the tokenizer is trained on: demonstrations as they are and rewritten, without the forbidden names."""
     rng = random.Random(recipe.seed)
+    rephrasing = Rephrasing(demonstrations if recipe.rephrase_share else ())
     for demo in demonstrations:
         for share in (0.0, 1.0):
-            told = rewrite(demo, rng, lexicon, share=share)
+            told = rewrite(rephrasing(demo, rng) if share else demo, rng, lexicon, share=share)
             yield from (message.text for message in told.messages)
 
 

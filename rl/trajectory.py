@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -93,7 +94,7 @@ class Trajectory:
     """One episode."""
 
     id: str
-    """The task, which of its rollouts in the step, and the step: unique but for steps that a resumed run makes again."""
+    """The task, which of its rollouts in the step, and the step: unique in a run."""
     task: str
     """Id of the task."""
     family: str
@@ -241,6 +242,17 @@ class TrajectoryStore:
         partial = path.with_suffix(f".{os.getpid()}.part")
         partial.write_bytes(data)
         partial.replace(path)
+
+    def forget(self, step: int) -> int:
+        """Drop this writer's trajectories of training step `step` and later; how many. A run that goes on from a
+        checkpoint makes them again."""
+        rows = jsonl.rows(self.path)
+        kept = [row for row in rows if row["step"] is None or row["step"] < step]
+        if len(kept) < len(rows):
+            partial = self.path.with_suffix(f".{os.getpid()}.part")
+            partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), "utf-8")
+            partial.replace(self.path)
+        return len(rows) - len(kept)
 
     def __iter__(self) -> Iterator[Trajectory]:
         """All trajectories of all writers, file by file; safe while they are written.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -915,38 +916,39 @@ Flag, animal, plant, food, vehicle, building or object: which one is {T}?
 !Pick one for {T}: flag, animal, plant, food, vehicle, building, object.
 """
 
-COUNTRY_FRAMES = (
-    "this country",
-    "the country with this flag",
-    "the country this flag belongs to",
-    "the country shown by its flag",
-    "the country whose flag this is",
-    "the country in the picture",
-    "!the nation that flies this flag",
-    "!the place this flag stands for",
-)
-"""What `{C}` becomes when the picture shows one flag; `!` marks the reserved ones."""
+Frames = Literal["country", "country in a scene", "thing"]
 
-COUNTRY_CROP_FRAMES = (
-    "the country of {T}",
-    "the country that {T} belongs to",
-    "the country whose flag is {T}",
-    "the country shown by {T}",
-    "!the nation that flies {T}",
-    "!the place that {T} stands for",
-)
-"""What `{C}` becomes when one flag of several is meant."""
-
-THING_FRAMES = (
-    "the {N} in the picture",
-    "the {N} shown here",
-    "this {N}",
-    "the {N} in this picture",
-    "the pictured {N}",
-    "!the {N} you see here",
-    "!the depicted {N}",
-)
-"""What `{X}` becomes when the picture shows one thing; `{N}` is `animal`, `plant`, `food`, ... of its group."""
+FRAMES: dict[Frames, tuple[str, ...]] = {
+    "country": (
+        "this country",
+        "the country with this flag",
+        "the country this flag belongs to",
+        "the country shown by its flag",
+        "the country whose flag this is",
+        "the country in the picture",
+        "!the nation that flies this flag",
+        "!the place this flag stands for",
+    ),
+    "country in a scene": (
+        "the country of {T}",
+        "the country that {T} belongs to",
+        "the country whose flag is {T}",
+        "the country shown by {T}",
+        "!the nation that flies {T}",
+        "!the place that {T} stands for",
+    ),
+    "thing": (
+        "the {N} in the picture",
+        "the {N} shown here",
+        "this {N}",
+        "the {N} in this picture",
+        "the pictured {N}",
+        "!the {N} you see here",
+        "!the depicted {N}",
+    ),
+}
+"""What `{C}` and `{X}` become, `!` marks the reserved ones: a picture of one flag, one flag of several (`{T}` tells which),
+a picture of one thing (`{N}` is `animal`, `plant`, `food`, ... of its group)."""
 
 
 @dataclass(frozen=True)
@@ -962,8 +964,13 @@ class Wordings:
 @cache
 def wordings() -> dict[str, Wordings]:
     """Relation -> its wordings, from all tables."""
+    return parse("\n\n".join((COUNTRY, THING, NAMING, VISIBLE)))
+
+
+def parse(text: str) -> dict[str, Wordings]:
+    """Relation -> its wordings, from blocks as the tables above have them."""
     table: dict[str, Wordings] = {}
-    for block in re.split(r"\n\s*\n", "\n\n".join((COUNTRY, THING, NAMING, VISIBLE)).strip()):
+    for block in re.split(r"\n\s*\n", text.strip()):
         head, *lines = block.strip().splitlines()
         relation, query = head.split(": ", 1)
         formal: list[Phrasing] = []
@@ -981,6 +988,6 @@ def wordings() -> dict[str, Wordings]:
     return table
 
 
-def frames(table: tuple[str, ...], *, reserved: bool) -> list[str]:
+def frames(name: Frames, *, reserved: bool) -> list[str]:
     """The frames a split may use: all of them with `reserved`, else only the open ones."""
-    return [frame.lstrip("!") for frame in table if reserved or not frame.startswith("!")]
+    return [frame.lstrip("!") for frame in FRAMES[name] if reserved or not frame.startswith("!")]

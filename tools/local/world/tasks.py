@@ -255,20 +255,11 @@ class _Maker:
             return self.rng.choice(reserved)
         return self.rng.choice(open_)
 
-    def _frame(self, table: tuple[str, ...]) -> str:
-        return self.rng.choice(phrasings.frames(table, reserved=self.split == "test"))
+    def _frame(self, name: phrasings.Frames) -> str:
+        return self.rng.choice(phrasings.frames(name, reserved=self.split == "test"))
 
     def _question(self, phrasing: Phrasing, entity: Entity | None, target: str | None) -> str:
-        text = phrasing.text
-        if entity is not None and entity.kind == "flag":
-            frame = self._frame(phrasings.COUNTRY_CROP_FRAMES if target else phrasings.COUNTRY_FRAMES)
-        elif entity is not None:
-            noun = sort_of(entity) or "thing"
-            frame = "{T}" if target else self._frame(phrasings.THING_FRAMES).replace("{N}", noun)
-        else:
-            frame = ""
-        text = text.replace("{C}", frame).replace("{X}", frame).replace("{T}", target or "this picture")
-        return text[:1].upper() + text[1:]
+        return worded(phrasing.text, entity, target, self._frame)
 
     # --- pictures ---
 
@@ -456,6 +447,18 @@ class _Maker:
             return None
         golds = [colour, *(["gray"] if colour == "grey" else [])]
         return self._task(phrasing, picture, golds, target=self.rng.choice(options))
+
+
+def worded(text: str, entity: Entity | None, target: str | None, frame: Callable[[phrasings.Frames], str]) -> str:
+    """A wording with its placeholders filled; `frame` chooses how the entity is spoken of."""
+    if entity is not None and entity.kind == "flag":
+        subject = frame("country in a scene" if target else "country")
+    elif entity is not None:
+        subject = "{T}" if target else frame("thing").replace("{N}", sort_of(entity) or "thing")
+    else:
+        subject = ""
+    text = text.replace("{C}", subject).replace("{X}", subject).replace("{T}", target or "this picture")
+    return text[:1].upper() + text[1:]
 
 
 def _thing_relations(split: Split, rng: random.Random) -> Iterator[Fact]:
