@@ -19,7 +19,7 @@ from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVi
 from transformers.vision_utils import get_vision_cu_seqlens, get_vision_position_ids, get_vision_window_index
 
 from agent.policy.positions import mrope_positions
-from agent.policy.render import Rendered
+from agent.policy.render import Rendered, Renderer
 
 IGNORE = -100
 
@@ -73,3 +73,21 @@ def vision_layout(grid: torch.Tensor, config: Qwen2_5_VLVisionConfig) -> dict[st
         "image_window_index": window,
         "image_cu_window_seqlens": borders,
     }
+
+
+def check_pictures(rendered: Rendered, renderer: Renderer) -> None:
+    """Placeholders, pictures and grids of one row agree.
+
+    Raises:
+        ValueError: they do not, and training would go on without pictures.
+    """
+    merge = renderer.processor.merge_size**2
+    wanted = sum(picture.grid[0] * picture.grid[1] * picture.grid[2] // merge for picture in rendered.pixels)
+    found = sum(token == renderer.image_pad for token in rendered.ids)
+    patches = [
+        (len(picture.values), picture.grid[0] * picture.grid[1] * picture.grid[2]) for picture in rendered.pixels
+    ]
+    if wanted != found or any(have != want for have, want in patches):
+        raise ValueError(
+            f"{found} placeholders for {wanted} visual tokens of {len(rendered.pixels)} pictures ({patches})"
+        )

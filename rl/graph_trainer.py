@@ -33,6 +33,7 @@ from trl.models.utils import unwrap_model_for_generation
 from agent.policy.render import Pixels, Rendered, Renderer
 from agent.policy.sampled import Sampled
 from agent.policy.transformers import TransformersPolicy
+from rl.collate import check_pictures
 from rl.graphs import GRAPHS
 from rl.rollout import Rollout, Setting, gathered
 from rl.tasks import Task
@@ -380,24 +381,6 @@ def _no_tool() -> None:
 
 def _task_id(prompt: Any) -> str:
     return str(prompt if isinstance(prompt, str) else prompt[-1]["content"])
-
-
-def check_pictures(rendered: Rendered, renderer: Renderer) -> None:
-    """Placeholders, pictures and grids of one row agree.
-
-    Raises:
-        ValueError: they do not, and training would go on without pictures.
-    """
-    merge = renderer.processor.merge_size**2
-    wanted = sum(picture.grid[0] * picture.grid[1] * picture.grid[2] // merge for picture in rendered.pixels)
-    found = sum(token == renderer.image_pad for token in rendered.ids)
-    patches = [
-        (len(picture.values), picture.grid[0] * picture.grid[1] * picture.grid[2]) for picture in rendered.pixels
-    ]
-    if wanted != found or any(have != want for have, want in patches):
-        raise ValueError(
-            f"{found} placeholders for {wanted} visual tokens of {len(rendered.pixels)} pictures ({patches})"
-        )
 
 
 @contextlib.contextmanager

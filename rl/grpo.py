@@ -37,8 +37,9 @@ from agent.policy.transformers import TransformersPolicy
 from rl import evaluate, jsonl, pocket
 from rl.balance import sample
 from rl.callbacks import StopAt, SummaryLog, fresh_output
+from rl.collate import check_pictures
 from rl.episode_reward import EpisodeReward, RewardRecipe
-from rl.graph_trainer import Credit, GraphGRPOTrainer, GraphRollouts, check_pictures, in_own_loop
+from rl.graph_trainer import Credit, GraphGRPOTrainer, GraphRollouts, in_own_loop
 from rl.judge import Judge
 from rl.progress_plot import draw
 from rl.rephrase import rephrased

@@ -53,10 +53,13 @@ TAGS = [
 ]
 """Tags of the compact dialect: one token each, because a turn of the pocket policy is short."""
 TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for block in message['content'] %}"
+    "{{ '<|vision_start|><|image_pad|><|vision_end|>' if block['type'] == 'image' else block['text'] }}"
+    "{% endfor %}{% endif %}{{ '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-"""Qwen's ChatML without the default system prompt."""
+"""Qwen's ChatML without the default system prompt; contents are text, or blocks of text and pictures."""
 
 
 class PocketSize(BaseModel):

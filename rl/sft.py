@@ -23,6 +23,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.text import Text
 from torch.nn import functional
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from trl import SFTConfig, SFTTrainer
@@ -31,7 +33,7 @@ from agent.policy.processor import PictureProcessor, load_processor
 from agent.policy.render import Pixels, Rendered, Renderer
 from rl import optimizers, pocket
 from rl.callbacks import StopAt, SummaryLog, fresh_output
-from rl.collate import IGNORE, Collator
+from rl.collate import IGNORE, Collator, check_pictures
 from rl.demonstrations import lexicon as world_lexicon
 from rl.demonstrations import load as load_demonstrations
 from rl.demonstrations import make as demonstrations_of_world
@@ -330,8 +332,28 @@ def _imitation(
     return processor, network, TrajectoryRows(TrajectoryStore(folder), Renderer(processor), recipe.seed)
 
 
-def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = None) -> Path:
-    """Run the recipe; returns the folder of the finished policy.
+def _dry_run(rows: Rows | TrajectoryRows, processor: PictureProcessor, recipe: SFTRecipe) -> None:
+    """Two rows, their invariants, and one of them in words."""
+    console = Console(stderr=True)
+    for number in (0, 1):
+        rendered = rows.row(number)
+        check_pictures(rendered, rows.renderer)
+        if not any(rendered.mask):
+            raise ValueError(f"row {number} holds no turn of the policy; there is nothing to learn from it")
+        if len(rendered.ids) > recipe.max_length:
+            raise ValueError(f"row {number} has {len(rendered.ids)} tokens; max_length={recipe.max_length}, raise it")
+    text = Text()
+    for token, own in zip(rendered.ids, rendered.mask, strict=True):
+        if token != rows.renderer.image_pad:
+            text.append(processor.tokenizer.decode([token]), style="bold green" if own else "dim")
+    console.print(text)
+    console.print("dry run: 2 rows, placeholders = pictures = grids, the loss is on the bold text; nothing was trained")
+
+
+def train(
+    recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = None, dry_run: bool = False
+) -> Path | None:
+    """Run the recipe; returns the folder of the finished policy, or None after a dry run.
 
     Raises:
         FileNotFoundError: `start_from`, `sight` or `trajectories` is not there, or `resume` without a checkpoint.
@@ -346,10 +368,14 @@ def train(recipe: SFTRecipe, *, resume: bool = False, max_steps: int | None = No
         )
     if recipe.trajectories is not None and recipe.start_from is None:
         raise ValueError("trajectories= needs start_from=: imitation begins with a policy that can read")
-    fresh_output(recipe.output, resume=resume)
+    if not dry_run:
+        fresh_output(recipe.output, resume=resume)
     processor, network, rows = (
         _world(recipe) if recipe.trajectories is None else _imitation(recipe, recipe.trajectories)
     )
+    if dry_run:
+        _dry_run(rows, processor, recipe)
+        return None
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     count = recipe.steps * recipe.batch * recipe.accumulate * max(processes, torch.cuda.device_count())
     dataset = Dataset.from_dict({"number": range(count)}).with_transform(

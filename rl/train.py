@@ -60,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
             "--resume", action="store_true", help="continue from the last checkpoint in the output folder"
         )
         stage.add_argument("--max-steps", type=int, help="stop after this many steps; the schedule stays the recipe's")
-        if kind == "grpo":
-            stage.add_argument("--dry-run", action="store_true", help="two rollouts and their checks; trains nothing")
+        if kind != "sight":
+            stage.add_argument("--dry-run", action="store_true", help="two rows and their checks; trains nothing")
         stage.add_argument("overrides", nargs="*", metavar="key=value", help="replace values of the recipe")
     return parser
 
@@ -74,11 +74,11 @@ def _sight(args: argparse.Namespace) -> Path:
     return _told(args, lambda: sight.train(recipe, resume=args.resume, max_steps=args.max_steps))
 
 
-def _sft(args: argparse.Namespace) -> Path:
+def _sft(args: argparse.Namespace) -> Path | None:
     from rl import sft
 
     recipe = recipes.read(args.recipe, sft.SFTRecipe, args.overrides)
-    return _told(args, lambda: sft.train(recipe, resume=args.resume, max_steps=args.max_steps))
+    return _told(args, lambda: sft.train(recipe, resume=args.resume, max_steps=args.max_steps, dry_run=args.dry_run))
 
 
 def _grpo(args: argparse.Namespace) -> Path | None:

@@ -1,5 +1,6 @@
 """`python -m rl.trajectories`: look into the trajectories of a run, and turn them into training data.
 
+    python -m rl.trajectories record --out FOLDER --limit 9  run a policy over tasks and keep every trajectory
     python -m rl.trajectories show FOLDER [ID]             read one in the terminal (the last one, unless named)
     python -m rl.trajectories stats FOLDER                 what nodes and decisions did, cost and earned
     python -m rl.trajectories export FOLDER OUT --right    for SFTTrainer: a .jsonl file, or a folder of a `datasets` dataset
@@ -11,20 +12,29 @@ large policy become the cold start of a small one.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import io
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from rich.console import Console
 from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from agent.config import load as load_config
+from agent.context import Backends, Context
+from rl.evaluate import batched
+from rl.graphs import GRAPHS
+from rl.rollout import Setting, roll_all
+from rl.tasks import Task
+from rl.tasks import load as load_tasks
 from rl.trajectory import Step, Trajectory, TrajectoryStore
 
 
@@ -215,12 +225,65 @@ def export(store: TrajectoryStore, out: Path, *, right: bool = False) -> int:
     return len(rows)
 
 
+def record(store: TrajectoryStore, tasks: Sequence[Task], setting: Setting, rollouts: int, concurrent: int) -> int:
+    """Roll out every task `rollouts` times into the store, except what it already holds; how many were added.
+
+    Raises:
+        ValueError: every rollout failed; the message tells why the first did.
+    """
+    held = set() if not store.path.is_file() else {one.id for one in store if one.error is None}
+    todo = [(task, n) for task in tasks for n in range(rollouts) if f"{task.id}#{n}" not in held]
+
+    async def run() -> int:
+        added, first = 0, ""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            bar = progress.add_task("trajectories", total=len(todo))
+            order, numbers = [task for task, _ in todo], [n for _, n in todo]
+            async for _, made in roll_all(order, setting, concurrent=concurrent, numbers=numbers):
+                first = first or made.trajectory.error or ""
+                if made.trajectory.error is None:  # a failed one is tried again by the next run
+                    store.append(made.trajectory, made.pictures)
+                    added += 1
+                progress.advance(bar)
+        if todo and not added:
+            raise ValueError(f"every rollout failed; the first: {first}")
+        return added
+
+    return asyncio.run(run())
+
+
+def _record(args: argparse.Namespace) -> int:
+    config = batched(load_config(args.config, [*args.overrides, f"policy.temperature={args.temperature}"]))
+    backends = Backends(Context(config=config))
+    setting = Setting(
+        graph=args.graph,
+        config=config,
+        policy=asyncio.run(backends.policy()),
+        dialect=backends.dialect,
+        name=config.policy.model,
+        temperature=args.temperature,
+    )
+    tasks = load_tasks(args.tasks, args.limit)
+    return record(TrajectoryStore(args.folder), tasks, setting, args.rollouts, args.concurrent)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 2 bad input."""
     parser = argparse.ArgumentParser(
         prog="python -m rl.trajectories", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    recorder = commands.add_parser("record", help="run a policy over tasks and keep every trajectory")
+    recorder.add_argument("--out", type=Path, required=True, dest="folder", help="the store; goes on from it")
+    recorder.add_argument("--graph", choices=sorted(GRAPHS), default="search_agent")
+    recorder.add_argument("--tasks", default="world/train", help="a task set's name or a .jsonl file")
+    recorder.add_argument("--limit", type=int, help="the first so many tasks")
+    recorder.add_argument("--rollouts", type=int, default=1, help="trajectories of each task")
+    recorder.add_argument("--temperature", type=float, default=1.0, help="of the sampling")
+    recorder.add_argument("--concurrent", type=int, default=32, help="episodes at a time")
+    recorder.add_argument("--config", type=Path, help="a configuration file of the agent")
+    recorder.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as policy.model=FOLDER")
     shower = commands.add_parser("show", help="read one trajectory")
     shower.add_argument("folder", type=Path)
     shower.add_argument("id", nargs="?", help="its id; left out: the last one")
@@ -234,7 +297,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     store, console = TrajectoryStore(args.folder), Console()
     try:
-        if args.command == "show":
+        if args.command == "record":
+            console.print(f"{_record(args)} trajectories added to {args.folder}")
+        elif args.command == "show":
             found = None
             for trajectory in store:
                 if args.id is None or trajectory.id == args.id:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from rl import reward
 from rl.episode_reward import EpisodeReward, RewardRecipe
 from rl.tasks import Task
 from rl.trajectory import Step, Trajectory
@@ -59,11 +61,40 @@ def test_prices_follow_the_budget() -> None:
     recipe = RewardRecipe(rule="priced", prices={"image_search": 0.2, "text_search": 0.1}, budget=0.05, budget_rate=0.5)
     rule = EpisodeReward(recipe)
     first = rule.score(_episode("text_search"), True).total
-    rule.observe([_episode("image_search", "text_search")] * 4)
+    rule.observe(rule.costs([_episode("image_search", "text_search")] * 4))
     assert rule.score(_episode("text_search"), True).total < first
     for _ in range(50):
-        rule.observe([_episode()])
+        rule.observe(rule.costs([_episode()]))
     assert rule.score(_episode("text_search"), True).total == 1.0
+
+
+def test_a_shadow_price_is_restored_from_a_checkpoint() -> None:
+    recipe = RewardRecipe(rule="priced", prices={"image_search": 0.2, "text_search": 0.1}, budget=0.05)
+    rule, again = EpisodeReward(recipe), EpisodeReward(recipe)
+    rule.observe([0.3, 0.3])
+    again.restore(rule.state())
+    assert again.state() == rule.state() != EpisodeReward(recipe).state()
+    assert EpisodeReward(RewardRecipe()).state() == {}
+
+
+def _spoken(dialect: str, *turns: str) -> Trajectory:
+    steps = tuple(Step("reason", None, n, 0.1, 0.0, text=text, action={"kind": "x"}) for n, text in enumerate(turns, 1))
+    return replace(_episode(), dialect=dialect, steps=steps)
+
+
+def test_the_papers_scorers_read_the_turns() -> None:
+    turns = ("<reason>r</reason><search><img></search>", "<reason>r</reason><answer>3 km</answer>")
+    recipe = RewardRecipe(rule="mmsearch_r1")
+    assert _total(recipe, _spoken("mmsearch_r1", *turns)) == pytest.approx(
+        reward.mmsearch_r1(list(turns), ["3 km"]).total
+    )
+    assert _total(recipe, _spoken("mmsearch_r1", turns[0], "<answer>3000 m</answer>")) == pytest.approx(
+        reward.mmsearch_r1([turns[0], "<answer>3000 m</answer>"], ["3 km"]).total
+    )
+    deep = ("<reason>r</reason><answer>3 km</answer>",)
+    assert _total(RewardRecipe(rule="deepmmsearch_r1"), _spoken("deepmmsearch_r1", *deep)) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="use rule=penalty"):
+        _total(recipe, _episode())
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ from agent.policy.sampled import Sampled
 from agent.policy.transformers import TransformersPolicy
 from agent.testing import FixedImage, FixedLocator, FixedText
 from rl import pocket
+from rl.collate import check_pictures
 from rl.graph_trainer import (
     GraphGRPOTrainer,
     GraphRollouts,
-    check_pictures,
     decision_advantages,
     pixels_as_pictures,
 )
@@ -315,6 +315,16 @@ def test_credit_by_decision_compares_choices_at_the_same_step() -> None:
     assert found[1, 1] > 0 > found[2, 1]
     assert found[2, 2] == 0
     assert found[3, 0] == 0
+    unscaled = decision_advantages(group, 1.0)
+    assert unscaled[0, 0] == pytest.approx(1.0 - (1.0 + 0.8 + 0.0) / 3, abs=1e-3)
+
+
+@pytest.mark.parametrize(("scale", "expected"), [("group", None), ("none", 1.0)])
+def test_credit_by_decision_is_scaled_as_the_rewards_are(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, scale: str, expected: float | None
+) -> None:
+    trainer = _trainer(processor, size, tmp_path, _tasks(2), config={"scale_rewards": scale})
+    assert trainer._scale([]) == expected
 
 
 def test_credit_by_decision_reaches_the_loss(

@@ -12,6 +12,7 @@ import pytest
 from agent.policy.processor import PictureProcessor
 from rl import grpo, pocket, recipes, train
 from rl.balance import label, sample
+from rl.episode_reward import RewardRecipe
 from rl.grpo import GRPORecipe
 from rl.pocket import PocketSize
 from rl.progress_plot import draw
@@ -46,10 +47,27 @@ def test_a_resumed_run_goes_on_with_the_same_tasks(recipe: GRPORecipe, tmp_path:
     whole = recipe.model_copy(update={"output": tmp_path / "whole", "held_out_limit": 0})
     grpo.train(whole)
 
+    # a kill after the checkpoint: the step that was under way is made again, and counts once
+    store = TrajectoryStore(recipe.output / "trajectories")
+    assert {trajectory.step for trajectory in store} == {0, 1}
+
     def order(folder: Path) -> list[tuple[int | None, str]]:
         return [(trajectory.step, trajectory.task) for trajectory in TrajectoryStore(folder / "trajectories")]
 
     assert sorted(order(recipe.output), key=str) == sorted(order(whole.output), key=str)
+
+
+def test_a_checkpoint_holds_the_shadow_price(recipe: GRPORecipe) -> None:
+    prices = {"image_search": 0.1, "text_search": 0.1}
+    rule = RewardRecipe(rule="priced", prices=prices, budget=0.5)
+    priced = recipe.model_copy(update={"held_out_limit": 0, "reward": rule})
+    grpo.train(priced, max_steps=1)
+    saved = recipe.output / "checkpoints" / "checkpoint-1" / grpo.REWARD_STATE
+    assert json.loads(saved.read_text())["shadow_price"] == pytest.approx(0.9)  # nothing was searched: 1 - 0.1
+    saved.write_text('{"shadow_price": 5.0}')
+    grpo.train(priced, resume=True)
+    last = recipe.output / "checkpoints" / "checkpoint-2" / grpo.REWARD_STATE
+    assert json.loads(last.read_text())["shadow_price"] == pytest.approx(4.9)
 
 
 def test_a_second_run_does_not_mix_with_the_first(recipe: GRPORecipe, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,3 +128,11 @@ def test_every_shipped_recipe_is_complete() -> None:
     for name in ("world_sft", "deepmmsearch_r1_7b_sft"):
         assert recipes.read(name, SFTRecipe).steps > 0
     assert recipes.read("world_sight", SightRecipe).steps > 0
+
+
+def test_a_dry_run_shows_a_row_and_trains_nothing(recipe: SFTRecipe, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sft.train(recipe, dry_run=True) is None
+    assert "nothing was trained" in capsys.readouterr().err
+    assert not recipe.output.exists()
+    with pytest.raises(ValueError, match="max_length=20"):
+        sft.train(recipe.model_copy(update={"max_length": 20}), dry_run=True)

@@ -13,12 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image
 
+from agent.policy.processor import PictureProcessor
 from agent.policy.render import Renderer
 from agent.policy.transformers import TransformersPolicy
-from rl import trajectories
+from rl import pocket, trajectories
+from rl.pocket import PocketSize
 from rl.rollout import tokens_of
 from rl.trajectory import Said, Seen, Step, Trajectory, TrajectoryStore, dump, load
 
@@ -101,6 +104,17 @@ def test_half_a_line_is_forgotten_and_the_next_one_is_whole(tmp_path: Path) -> N
     assert [trajectory.id for trajectory in TrajectoryStore(tmp_path)] == ["t0#0", "t1#0"]
 
 
+def test_a_resumed_run_forgets_what_came_after_its_checkpoint(tmp_path: Path) -> None:
+    store, other = TrajectoryStore(tmp_path), TrajectoryStore(tmp_path, writer=1)
+    for step in (0, 1, 2, 3):
+        store.append(_trajectory(step, step=step), PICTURES)
+    other.append(_trajectory(9, step=3), PICTURES)
+    assert store.forget(2) == 2
+    assert [one.step for one in store] == [0, 1, 3]
+    store.append(_trajectory(2, step=2), {})
+    assert [one.step for one in TrajectoryStore(tmp_path)] == [0, 1, 2, 3]
+
+
 def test_writers_do_not_share_a_file(tmp_path: Path) -> None:
     for writer in (0, 1):
         TrajectoryStore(tmp_path, writer=writer).append(_trajectory(writer), PICTURES)
@@ -171,9 +185,48 @@ def test_an_export_is_what_sft_takes(tmp_path: Path) -> None:
     assert [part["type"] for part in data[0]["messages"][0]["content"]] == ["image", "text"]
 
 
+def test_an_exported_dataset_goes_through_trl_s_own_trainer(
+    tmp_path: Path, processor: PictureProcessor, tiny_size: dict[str, int]
+) -> None:
+    from datasets import load_from_disk
+    from trl import SFTConfig, SFTTrainer
+
+    store = TrajectoryStore(tmp_path / "store")
+    for number in range(4):
+        store.append(_trajectory(number), PICTURES)
+    trajectories.export(store, tmp_path / "data")
+    network = pocket.build_network(processor, PocketSize(**tiny_size))
+    before = network.lm_head.weight.detach().clone()
+    options = SFTConfig(
+        output_dir=str(tmp_path / "run"), max_steps=1, per_device_train_batch_size=2, max_length=None, use_cpu=True,
+        bf16=False, gradient_checkpointing=False, report_to=[], save_strategy="no", learning_rate=1e-2,
+    )  # fmt: skip
+    data = load_from_disk(str(tmp_path / "data"))
+    SFTTrainer(model=network, args=options, train_dataset=data, processing_class=processor).train()
+    assert not torch.equal(network.lm_head.weight, before)
+
+
+def test_trajectories_are_recorded_once(
+    tmp_path: Path, processor: PictureProcessor, tiny_size: dict[str, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An untrained policy never gets to a tool; what it says is kept all the same."""
+    size = PocketSize(**tiny_size)
+    pocket.save(pocket.build_network(processor, size), processor, tmp_path / "policy")
+    settings = ["--limit", "3", "--rollouts", "2", f"policy.model={tmp_path / 'policy'}", "policy.max_new_tokens=6"]
+    assert trajectories.main(["record", "--out", str(tmp_path / "kept"), *settings]) == 0
+    kept = list(TrajectoryStore(tmp_path / "kept"))
+    assert len({one.id for one in kept}) == len(kept) == 6
+    assert all(sum(one.mask) for one in kept)
+    assert trajectories.main(["record", "--out", str(tmp_path / "kept"), *settings]) == 0
+    assert len(list(TrajectoryStore(tmp_path / "kept"))) == 6
+    assert "0 trajectories added" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["record", "--out", "{}", "--tasks", "world/nothing"], "world/nothing"),
+        (["record", "--out", "{}", "polcy.model=x"], "polcy"),
         (["stats", "{}/nothing"], "no trajectories there"),
         (["show", "{}", "t9#0"], "no trajectory 't9#0'"),
         (["export", "{}", "{}"], "exists"),

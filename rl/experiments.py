@@ -1,0 +1,226 @@
+"""`python -m rl.experiments`: the runs behind the results page, and its tables.
+
+    python -m rl.experiments run --jobs 2            train and evaluate what is missing, every run with every seed
+    python -m rl.experiments table --out rl/results  tables, figures and plots from what is there
+
+`experiments.yaml` names the runs: each is the online recipe with some values replaced. A run that was interrupted goes on,
+and a run that is done is not made again, so the whole plan may be run in as many pieces as one likes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+
+from rl import jsonl
+from rl.seeds import Row, against, markdown, row
+from rl.seeds import draw as draw_curve
+
+PLAN = Path(__file__).parent / "experiments.yaml"
+
+
+class Experiment(BaseModel):
+    """One line of a table."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    train: dict[str, Any] | None = None
+    """Values of the recipe to replace. None: nothing is trained, the policy is the one that training starts from."""
+    policy_of: str | None = None
+    """Evaluate the policies of this other experiment."""
+    graph: str = "search_agent"
+    """The graph to evaluate."""
+
+
+class Plan(BaseModel):
+    """All experiments and the tables that show them."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    recipe: str = "world_grpo"
+    """What every training run begins with."""
+    tasks: str = "world/test"
+    """What every policy is measured on."""
+    limit: int = 400
+    """Tasks of it."""
+    seeds: list[int] = [0, 1, 2]
+    """Of every training run."""
+    experiments: dict[str, Experiment]
+    """By name."""
+    tables: dict[str, list[str]]
+    """Title -> the experiments in it; differences are to the first."""
+    curve: list[str] = []
+    """Experiments on the plot of accuracy against searches."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One experiment with one seed."""
+
+    name: str
+    seed: int
+    plan: Plan
+    folder: Path
+
+    @property
+    def experiment(self) -> Experiment:
+        """What is to be done."""
+        return self.plan.experiments[self.name]
+
+    @property
+    def output(self) -> Path:
+        """The training run's folder."""
+        return self.folder / (self.experiment.policy_of or self.name) / str(self.seed)
+
+    @property
+    def records(self) -> Path:
+        """Evaluation of the job."""
+        return self.folder / self.name / str(self.seed) / f"{self.experiment.graph}.jsonl"
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether every task has its record."""
+        return sum(1 for _ in jsonl.peek(self.records)) >= self.plan.limit
+
+    def commands(self) -> list[list[str]]:
+        """What is left to be run, in order."""
+        if self.evaluated:
+            return []
+        python, todo = [sys.executable, "-m"], []
+        trained, policy = self.output / "policy", []
+        if self.experiment.train is not None and not (trained / "model.safetensors").is_file():
+            values = [f"{key}={json.dumps(value)}" for key, value in self.experiment.train.items()]
+            resume = ["--resume"] if any((self.output / "checkpoints").glob("checkpoint-*")) else []
+            values += [f"seed={self.seed}", f"output={self.output}", "held_out_limit=0"]
+            todo.append([*python, "rl.train", "grpo", "--recipe", self.plan.recipe, *resume, *values])
+        if self.experiment.train is not None or self.experiment.policy_of is not None:
+            policy = [f"policy.model={trained}"]
+        evaluation = ["rl.evaluate", "--graph", self.experiment.graph, "--tasks", self.plan.tasks]
+        evaluation += ["--limit", str(self.plan.limit), "--records", str(self.records), *policy]
+        return [*todo, [*python, *evaluation]]
+
+
+def read(path: Path = PLAN) -> Plan:
+    """The plan.
+
+    Raises:
+        ValueError: a table, the curve or an experiment names an experiment that the plan does not have.
+    """
+    plan = Plan.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    named = {name for names in plan.tables.values() for name in names} | set(plan.curve)
+    named |= {one.policy_of for one in plan.experiments.values() if one.policy_of}
+    if unknown := sorted(named - set(plan.experiments)):
+        raise ValueError(f"{path.name}: no experiment {', '.join(unknown)}; there are {', '.join(plan.experiments)}")
+    return plan
+
+
+def jobs(plan: Plan, folder: Path, only: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[Job]:
+    """All jobs, those that others wait for first. What is not trained has one seed, because it is greedy."""
+    chosen = [name for name in plan.experiments if not only or name in only]
+    made = []
+    for seed in seeds or plan.seeds:
+        for name in chosen:
+            one = plan.experiments[name]
+            if one.train is None and one.policy_of is None and seed != plan.seeds[0]:
+                continue
+            made.append(Job(name, seed, plan, folder))
+    return sorted(made, key=lambda job: job.experiment.policy_of is not None)
+
+
+def run(todo: Sequence[Job], workers: int, console: Console) -> int:
+    """Run jobs, `workers` at a time; how many failed. The output of each is in `log.txt` beside its records."""
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    trained: dict[Path, threading.Event] = {job.output: threading.Event() for job in todo if job.experiment.train}
+
+    def one(job: Job) -> bool:
+        if job.experiment.policy_of is not None and job.output in trained:
+            trained[job.output].wait()
+        job.records.parent.mkdir(parents=True, exist_ok=True)
+        log, good = job.records.parent / "log.txt", True
+        with log.open("a", encoding="utf-8") as out:
+            for command in job.commands():
+                good = good and not subprocess.run(command, stdout=out, stderr=out, env=environment).returncode
+        if job.output in trained and job.experiment.train is not None:
+            trained[job.output].set()
+        console.print(f"{job.name} seed {job.seed}: {'done' if good else f'failed, see {log}'}", highlight=False)
+        return good
+
+    with ThreadPoolExecutor(workers) as pool:
+        return sum(not good for good in pool.map(one, todo))
+
+
+def rows(plan: Plan, folder: Path) -> dict[str, Row]:
+    """Figures of every experiment that has been evaluated with at least one seed."""
+    found: dict[str, Row] = {}
+    for name in plan.experiments:
+        done = [job for job in jobs(plan, folder, [name]) if job.evaluated]
+        if done:
+            found[name] = row(name, [job.records for job in done])
+    return found
+
+
+def write(plan: Plan, folder: Path, out: Path | None, console: Console) -> None:
+    """Print the tables; with `out` also write them there, with the figures as JSON and the curve as a picture."""
+    found, parts = rows(plan, folder), []
+    for title, names in plan.tables.items():
+        shown = [found[name] for name in names if name in found]
+        if shown:
+            parts.append(f"### {title}\n\n{markdown(shown)}")
+    console.print("\n".join(parts), highlight=False, markup=False, soft_wrap=True)
+    if out is None:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "tables.md").write_text("\n".join(parts), "utf-8")
+    figures: Mapping[str, Any] = {
+        name: {**one.figures(), "against": {n: against(found[n], one) for n in found if n != name}}
+        for name, one in found.items()
+    }
+    (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+    curve = [found[name] for name in plan.curve if name in found]
+    if curve:
+        draw_curve(curve, out / "curve.png")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; 0 done, 1 a run failed, 2 bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rl.experiments", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=("run", "table"))
+    parser.add_argument("--plan", type=Path, default=PLAN, help="which experiments there are")
+    parser.add_argument("--folder", type=Path, default=Path("runs/experiments"), help="where runs are kept")
+    parser.add_argument("--only", nargs="*", default=[], help="names of experiments")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[], help="instead of the plan's")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--out", type=Path, help="table: write tables.md, figures.json and curve.png here")
+    args = parser.parse_args(argv)
+    console = Console()
+    try:
+        plan = read(args.plan)
+        if unknown := sorted(set(args.only) - set(plan.experiments)):
+            raise ValueError(f"no experiment {', '.join(unknown)}; there are {', '.join(plan.experiments)}")
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    if args.command == "table":
+        write(plan, args.folder, args.out, console)
+        return 0
+    return 1 if run(jobs(plan, args.folder, args.only, args.seeds), args.jobs, console) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

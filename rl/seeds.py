@@ -1,0 +1,148 @@
+"""One experiment over several seeds: its figures, held against another's on the same tasks.
+
+A task's value is its mean over the seeds, and tasks are resampled; so an interval tells what other tasks would have shown,
+and the spread over seeds stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from rl.compare import load, paired, searches
+from rl.evaluate import Record, interval
+
+HEAD = (
+    "run", "seeds x tasks", "accuracy (95 %)", "spread over seeds", "against the first", "searches a question",
+    "against the first", "search ratio", "searching: known and visible", "searching: unknown", "well-formed turns",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """The records of an experiment, one mapping a seed."""
+
+    name: str
+    seeds: tuple[dict[str, Record], ...]
+
+    def per_task(self, value: Callable[[Record], float]) -> dict[str, float]:
+        """Task -> mean over the seeds."""
+        common = set.intersection(*(set(records) for records in self.seeds))
+        return {task: mean(value(records[task]) for records in self.seeds) for task in sorted(common)}
+
+    def share(self, value: Callable[[Record], float], *, unknown: bool) -> float | None:
+        """Mean over the tasks that need a search, or over those that do not; None: there are none."""
+        chosen = [value(r) for records in self.seeds for r in records.values() if (r.knowledge == "unknown") == unknown]
+        return mean(chosen) if chosen else None
+
+    def figures(self) -> dict[str, Any]:
+        """All figures, as plain values."""
+        right, calls = self.per_task(_right), self.per_task(searches)
+        turns = sum(record.turns for records in self.seeds for record in records.values())
+        malformed = sum(record.malformed for records in self.seeds for record in records.values())
+        each = [mean(map(_right, records.values())) for records in self.seeds]
+        return {
+            "seeds": len(self.seeds),
+            "tasks": len(right),
+            "accuracy": mean(right.values()),
+            "interval": interval(list(right.values())),
+            "accuracy_by_seed": each,
+            "spread": stdev(each) if len(each) > 1 else None,
+            "searches": mean(calls.values()),
+            "searches_interval": interval(list(calls.values())),
+            "search_ratio": mean(calls.values()) / 2,
+            "searching_known_visible": self.share(_searched, unknown=False),
+            "searching_unknown": self.share(_searched, unknown=True),
+            "well_formed_turns": 1 - malformed / max(1, turns),
+        }
+
+
+def row(name: str, files: Sequence[Path]) -> Row:
+    """An experiment from its records, one file a seed."""
+    return Row(name, tuple(load(path) for path in files))
+
+
+def against(base: Row, other: Row) -> dict[str, tuple[float, float, float]]:
+    """Accuracy and searches of `other` minus those of `base`, task by task: mean, low, high.
+
+    Raises:
+        ValueError: they have no task in common.
+    """
+    made = {}
+    for key, value in (("accuracy", _right), ("searches", searches)):
+        first, second = base.per_task(value), other.per_task(value)
+        common = sorted(set(first) & set(second))
+        made[key] = paired([first[task] for task in common], [second[task] for task in common])
+    return made
+
+
+def cells(rows: Sequence[Row]) -> list[list[str]]:
+    """The rows as text; differences are to the first."""
+    made = []
+    for one in rows:
+        figures = one.figures()
+        low, high = figures["interval"]
+        held = None if one is rows[0] else against(rows[0], one)
+        made.append(
+            [
+                one.name,
+                f"{figures['seeds']} x {figures['tasks']}",
+                f"{figures['accuracy']:.3f} ({low:.3f}-{high:.3f})",
+                "" if figures["spread"] is None else f"{figures['spread']:.3f}",
+                "" if held is None else _difference(held["accuracy"]),
+                f"{figures['searches']:.2f}",
+                "" if held is None else _difference(held["searches"]),
+                f"{figures['search_ratio']:.3f}",
+                _share(figures["searching_known_visible"]),
+                _share(figures["searching_unknown"]),
+                f"{figures['well_formed_turns']:.3f}",
+            ]
+        )
+    return made
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table."""
+    lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(line)} |" for line in cells(rows))]) + "\n"
+
+
+def draw(rows: Sequence[Row], out: Path) -> None:
+    """Accuracy against searches a question, with intervals, to a picture file."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(6, 4), constrained_layout=True)
+    for one in rows:
+        figures = one.figures()
+        (low, high), (fewest, most) = figures["interval"], figures["searches_interval"]
+        x, y = figures["searches"], figures["accuracy"]
+        axis.errorbar(x, y, xerr=[[x - fewest], [most - x]], yerr=[[y - low], [high - y]], marker="o", capsize=3)
+        axis.annotate(one.name, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8)
+    axis.set_xlabel("searches a question")
+    axis.set_ylabel("accuracy")
+    axis.grid(alpha=0.3)
+    figure.savefig(out, dpi=120)
+    pyplot.close(figure)
+
+
+def _right(record: Record) -> float:
+    return float(record.correct)
+
+
+def _searched(record: Record) -> float:
+    return float(searches(record) > 0)
+
+
+def _difference(found: tuple[float, float, float]) -> str:
+    middle, low, high = found
+    return f"{middle:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
