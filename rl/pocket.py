@@ -202,6 +202,7 @@ def build_network(
 def save(network: Qwen2_5_VLForConditionalGeneration, processor: PictureProcessor, folder: Path) -> None:
     """Write a checkpoint folder that `TransformersPolicy(model=folder)` loads. Weights go in bfloat16."""
     folder.mkdir(parents=True, exist_ok=True)
+    network.config.vision_config._name_or_path = ""  # a folder of whoever trained it
     tied = network.config.tie_word_embeddings
     weights = {
         name: tensor.detach().to("cpu", torch.bfloat16)

@@ -24,6 +24,7 @@ from pydantic import Field, PrivateAttr
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
 from agent.pocket import checkpoint
+from agent.policy.decode import CAPACITY, Decoder
 from agent.policy.processor import load_processor
 from agent.policy.render import Rendered, Renderer
 from agent.policy.sampled import Sampled, as_result
@@ -50,9 +51,12 @@ class TransformersPolicy(BaseChatModel):
     """`cpu`, `cuda`, `cuda:1`, `mps`; None takes CUDA where there is one."""
     max_batch: int = Field(default=64, ge=1)
     """Most calls sampled together."""
+    reuse_bytes: int = Field(default=CAPACITY, ge=0)
+    """Memory for what was computed for earlier turns, so that a next turn costs its new tokens only. 0: nothing is kept."""
 
     _network: Qwen2_5_VLForConditionalGeneration | None = PrivateAttr(default=None)
     _renderer: Renderer | None = PrivateAttr(default=None)
+    _decoder: Decoder | None = PrivateAttr(default=None)
     _lock: Any = PrivateAttr(default_factory=threading.RLock)
     _queues: dict[int, list[_Waiting]] = PrivateAttr(default_factory=dict)
     _drains: set[asyncio.Task[None]] = PrivateAttr(default_factory=set)
@@ -87,7 +91,7 @@ class TransformersPolicy(BaseChatModel):
 
     def attach(self, network: Qwen2_5_VLForConditionalGeneration, renderer: Renderer) -> TransformersPolicy:
         """Use a model that is already in memory (a model in training, say) instead of loading one."""
-        self._network, self._renderer = network, renderer
+        self._network, self._renderer, self._decoder = network, renderer, None
         return self
 
     def load(self) -> TransformersPolicy:
@@ -96,44 +100,15 @@ class TransformersPolicy(BaseChatModel):
         return self
 
     def sample(self, batch: Sequence[Rendered]) -> list[Sampled]:
-        """Sample one turn for every dialogue of `batch`, in one padded forward.
+        """Sample one turn for every dialogue of `batch`, together.
 
         Raises:
             ValueError: a dialogue with pictures and one whose placeholders do not match its pictures' grids.
         """
-        renderer, network = self.renderer, self.network
-        device = network.device
-        length = max(len(row.ids) for row in batch)
-        pad = renderer.tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (length - len(row.ids)) + row.ids for row in batch], device=device)
-        attention = torch.tensor([[0] * (length - len(row.ids)) + [1] * len(row.ids) for row in batch], device=device)
-        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": attention}
-        pictures = [picture for row in batch for picture in row.pixels]
-        if pictures:
-            inputs["pixel_values"] = torch.cat([torch.from_numpy(p.values) for p in pictures]).to(device, network.dtype)
-            inputs["image_grid_thw"] = torch.tensor([p.grid for p in pictures], device=device)
-            inputs["mm_token_type_ids"] = (ids == renderer.image_pad).int()
-        sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if self.temperature > 0:
-            sampling = {"do_sample": True, "temperature": self.temperature, "top_p": 1.0, "top_k": 0}
-        with self._lock, torch.inference_mode():
-            out = network.generate(
-                **inputs,
-                **sampling,
-                max_new_tokens=self.max_new_tokens,
-                eos_token_id=renderer.eos,
-                pad_token_id=pad,
-                suppress_tokens=renderer.picture_tokens(),
-                output_logits=True,
-                return_dict_in_generate=True,
-            )
-        scale = self.temperature or 1.0
-        logprobs = [torch.log_softmax(step.float() / scale, -1) for step in out.logits]
-        rows = []
-        for i, sequence in enumerate(out.sequences[:, length:].tolist()):
-            end = sequence.index(renderer.eos) + 1 if renderer.eos in sequence else len(sequence)
-            rows.append(Sampled(sequence[:end], [float(logprobs[t][i, sequence[t]]) for t in range(end)]))
-        return rows
+        with self._lock:
+            if self._decoder is None:
+                self._decoder = Decoder(self.network, self.renderer, self.reuse_bytes)
+            return self._decoder.sample(batch, temperature=self.temperature, max_new_tokens=self.max_new_tokens)
 
     def _generate(
         self,
