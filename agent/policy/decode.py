@@ -52,7 +52,9 @@ class Decoder:
     """Samples turns from a network of the Qwen2.5-VL family. Not safe for threads: callers hold a lock."""
 
     def __init__(self, network: Any, renderer: Renderer, capacity: int = CAPACITY) -> None:
-        self.network, self.renderer, self.capacity = network, renderer, capacity
+        # adapters sit inside the layers; only the wrapper around them is taken off
+        self.network = network.get_base_model() if hasattr(network, "get_base_model") else network
+        self.renderer, self.capacity = renderer, capacity
         self._kept: OrderedDict[bytes, Kept] = OrderedDict()
         self._bytes = 0
         self._suppressed = renderer.picture_tokens()

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import socket
+import subprocess
+import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
 from agent.policy.processor import PictureProcessor
 from rl import grpo, pocket, recipes, train
 from rl.balance import label, sample
-from rl.episode_reward import RewardRecipe
+from rl.episode_reward import EpisodeReward, RewardRecipe
 from rl.grpo import GRPORecipe
 from rl.pocket import PocketSize
 from rl.progress_plot import draw
+from rl.tasks import Task
 from rl.trajectory import Step, Trajectory, TrajectoryStore
 
 
@@ -74,6 +82,62 @@ def test_a_second_run_does_not_mix_with_the_first(recipe: GRPORecipe, capsys: py
     grpo.train(recipe.model_copy(update={"held_out_limit": 0}), max_steps=1)
     with pytest.raises(FileExistsError, match="--resume"):
         grpo.train(recipe)
+
+
+def test_lora_with_a_reference_and_two_passes(recipe: GRPORecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adapters are trained, the reference is the policy without them, and the finished policy holds them merged in."""
+
+    async def chance(self: EpisodeReward, trajectory: Trajectory, task: Task) -> dict[str, float]:
+        return {"total": float(trajectory.ids[-1] % 2)}
+
+    monkeypatch.setattr(EpisodeReward, "__call__", chance)
+    changes = {"lora": {"r": 4}, "beta": 0.05, "num_iterations": 2, "held_out_limit": 0, "learning_rate": 1e-2}
+    recipe = recipe.model_copy(update={**changes, "warmup_steps": 0, "schedule": "constant"})
+    policy = grpo.train(recipe)
+    assert policy is not None
+    before = pocket.load_network(Path(recipe.start_from)).state_dict()
+    after = pocket.load_network(policy).state_dict()
+    assert set(before) == set(after)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all("q_proj" in n or "k_proj" in n or "v_proj" in n or "o_proj" in n for n in changed)
+    steps = [row for row in map(json.loads, (recipe.output / "log.jsonl").read_text().splitlines()) if "kl" in row]
+    assert steps[0]["kl"] == pytest.approx(0, abs=1e-6)  # the first pass is still the reference
+    assert steps[1]["kl"] > 1e-6
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_step(recipe: GRPORecipe) -> None:
+    """Each makes half of the rollouts and writes them to a file of its own; both end with the same weights."""
+    path = recipe.output.parent / "recipe.yaml"
+    values = recipe.model_copy(update={"held_out_limit": 0}).model_dump(mode="json")
+    path.write_text(yaml.safe_dump(values))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        str(_free_port()),
+    ]
+    done = subprocess.run(
+        [*command, "-m", "rl.train", "grpo", "--recipe", str(path)], capture_output=True, text=True, timeout=280,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    kept = recipe.output / "trajectories"
+    written = [len(path.read_text().splitlines()) for path in sorted(kept.glob("trajectories-*.jsonl"))]
+    assert written == [8, 8]
+    groups = Counter((one.step, one.task) for one in TrajectoryStore(kept))
+    assert set(groups.values()) == {recipe.generations}
+    assert (recipe.output / "policy" / "model.safetensors").is_file()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def test_a_dry_run_shows_a_trajectory_and_trains_nothing(

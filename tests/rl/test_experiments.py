@@ -1,0 +1,134 @@
+"""The plan of experiments runs what is missing and tells what it found."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from rl import experiments, seeds
+from rl.evaluate import Record
+from rl.grpo import GRPORecipe
+from rl.recipes import read as read_recipe
+
+
+def _record(task: int, right: bool, calls: int) -> Record:
+    return Record(
+        task=f"t{task}", family="image", knowledge="known" if task % 2 else "unknown", answer="x", correct=right,
+        stop_reason="answered", turns=2, malformed=0, well_formed=True, image_searches=min(1, calls),
+        text_searches=max(0, calls - 1), seconds={"reason": 0.5}, price=0.0, trace=[],
+    )  # fmt: skip
+
+
+def _write(path: Path, records: list[Record]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(asdict(record)) + "\n" for record in records))
+    return path
+
+
+PLAN = {
+    "limit": 4,
+    "seeds": [0, 1],
+    "experiments": {
+        "start": {},
+        "trained": {"train": {"reward.search_penalty": 0.2}},
+        "fixed": {"policy_of": "trained", "graph": "rag"},
+    },
+    "tables": {"All": ["start", "trained", "fixed"]},
+    "curve": ["start", "trained"],
+}
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> experiments.Plan:
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(PLAN))
+    return experiments.read(path)
+
+
+def test_jobs_come_in_the_order_that_they_need(plan: experiments.Plan, tmp_path: Path) -> None:
+    todo = [(job.name, job.seed) for job in experiments.jobs(plan, tmp_path)]
+    assert todo == [("start", 0), ("trained", 0), ("trained", 1), ("fixed", 0), ("fixed", 1)]
+
+
+def test_what_is_done_is_not_done_again(plan: experiments.Plan, tmp_path: Path) -> None:
+    _, job, *_ = experiments.jobs(plan, tmp_path)
+    train, evaluation = job.commands()
+    assert train[2:4] == ["rl.train", "grpo"]
+    assert {"reward.search_penalty=0.2", "seed=0", "held_out_limit=0"} <= set(train)
+    assert f"policy.model={job.output / 'policy'}" in evaluation
+    (job.output / "checkpoints" / "checkpoint-5").mkdir(parents=True)
+    assert "--resume" in job.commands()[0]
+    (job.output / "policy").mkdir()
+    (job.output / "policy" / "model.safetensors").touch()
+    assert [command[2] for command in job.commands()] == ["rl.evaluate"]
+    _write(job.records, [_record(n, True, 1) for n in range(4)])
+    assert job.commands() == []
+
+
+def test_a_plan_is_run_and_told(
+    plan: experiments.Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stand-in processes: training leaves a policy, evaluation leaves records; one run fails."""
+
+    def fake(command: list[str], **rest: Any) -> subprocess.CompletedProcess[str]:
+        if command[2] == "rl.train":
+            output = Path(next(part for part in command if part.startswith("output=")).removeprefix("output="))
+            if output.name == "1":
+                return subprocess.CompletedProcess(command, 1)
+            (output / "policy").mkdir(parents=True)
+            (output / "policy" / "model.safetensors").touch()
+        else:
+            searching = 1 if "policy.model" in command[-1] else 2
+            _write(
+                Path(command[command.index("--records") + 1]),
+                [_record(n, n < 2 + searching, searching) for n in range(4)],
+            )
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", fake)
+    assert experiments.run(experiments.jobs(plan, tmp_path, ["start", "trained"]), 2, Console()) == 1
+    experiments.write(plan, tmp_path, tmp_path / "out", Console(width=300))
+    told = capsys.readouterr().out
+    assert "trained seed 1: failed" in told.replace("\n", " ")
+    assert "| start | 1 x 4 | 1.000" in told
+    assert "| trained | 1 x 4 | 0.750" in told
+    assert "-1.000 (-1.000 to -1.000)" in told
+    figures = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert figures["trained"]["against"]["start"]["accuracy"][0] == -0.25
+    assert (tmp_path / "out" / "curve.png").stat().st_size > 1000
+
+
+def test_a_task_counts_with_its_mean_over_seeds(tmp_path: Path) -> None:
+    files = [
+        _write(tmp_path / str(seed), [_record(n, n % 2 == 0 or seed == 1, n % 2) for n in range(40)]) for seed in (0, 1)
+    ]
+    figures = seeds.row("a", files).figures()
+    assert figures["accuracy"] == 0.75
+    assert figures["accuracy_by_seed"] == [0.5, 1.0]
+    assert figures["spread"] == pytest.approx(0.3536, abs=1e-3)
+    assert (figures["searching_known_visible"], figures["searching_unknown"]) == (1.0, 0.0)
+    low, high = figures["interval"]
+    assert 0.65 < low < 0.75 < high < 0.85
+
+
+def test_the_shipped_plan_can_be_run() -> None:
+    plan = experiments.read()
+    for name, one in plan.experiments.items():
+        if one.train is not None:
+            values = [f"{key}={json.dumps(value)}" for key, value in one.train.items()]
+            assert isinstance(read_recipe(plan.recipe, GRPORecipe, values), GRPORecipe), name
+
+
+def test_a_name_that_is_not_in_the_plan_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert experiments.main(["run", "--only", "nothing"]) == 2
+    assert "no experiment nothing" in capsys.readouterr().err
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump({**PLAN, "curve": ["gone"]}))
+    assert experiments.main(["table", "--plan", str(tmp_path / "plan.yaml")]) == 2
+    assert "no experiment gone" in capsys.readouterr().err
