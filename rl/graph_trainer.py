@@ -1,9 +1,10 @@
 """TRL's GRPO trainer with a LangGraph graph as the rollout.
 
-Three private methods of TRL 1.16.0 are replaced, and their signatures are tested:
+Four private methods of TRL 1.16.0 are replaced, and their signatures are tested:
 
 - `_generate` runs the graph once a row and returns token-exact rows, pictures of any turn included;
 - `_generate_and_score_completions` restricts the loss to chosen nodes and spreads credit by decision;
+- `_compute_loss` leaves out rows that cannot change the loss (`rl.idle_rows`);
 - `_get_per_token_logps_and_entropies` leaves the vision tower out of chunks that hold no picture, which the stock method
   cannot do.
 
@@ -35,6 +36,7 @@ from agent.policy.sampled import Sampled
 from agent.policy.transformers import TransformersPolicy
 from rl.collate import check_pictures
 from rl.graphs import GRAPHS
+from rl.idle_rows import LOSSES, worth_a_pass
 from rl.rollout import Rollout, Setting, gathered
 from rl.tasks import Task
 from rl.trajectory import TrajectoryStore
@@ -221,6 +223,11 @@ class GraphGRPOTrainer(GRPOTrainer):
             return 1.0
         rewards = [row[0].reward for row in decisions if row and row[0].reward is not None]
         return float(torch.tensor(rewards).std()) if len(rewards) > 1 else 1.0
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+        if self.model.training and self.beta == 0 and self.loss_type in LOSSES and self.top_entropy_quantile == 1.0:
+            inputs = worth_a_pass(inputs)
+        return super()._compute_loss(model, inputs)
 
     def _get_per_token_logps_and_entropies(
         self,

@@ -11,7 +11,10 @@ thousand tasks costs no memory.
 from __future__ import annotations
 
 import json
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -90,7 +93,7 @@ def from_world(row: world.WorldTask, source: str = "world") -> Task:
     return Task(
         id=row.id,
         question=row.question,
-        images=(row.render,),
+        images=(partial(DRAWINGS.of, row),),
         golds=row.golds,
         tolerance=row.tolerance,
         family=row.family,
@@ -99,6 +102,35 @@ def from_world(row: world.WorldTask, source: str = "world") -> Task:
         source=source,
         world=row,
     )
+
+
+class Drawings:
+    """The last pictures that were drawn: sibling rollouts ask for the same one at the same moment."""
+
+    def __init__(self, kept: int = 64) -> None:
+        self.kept = kept
+        self._lock = threading.Lock()
+        self._pictures: OrderedDict[int, tuple[world.WorldTask, Future[Image.Image]]] = OrderedDict()
+
+    def of(self, row: world.WorldTask) -> Image.Image:
+        """The task's picture, a copy of one's own."""
+        with self._lock:
+            # the entry holds the task, so its identity is not given to another
+            found = self._pictures.get(id(row))
+            mine = found is None
+            if found is None:
+                found = self._pictures[id(row)] = row, Future()
+                while len(self._pictures) > self.kept:
+                    self._pictures.popitem(last=False)
+        if mine:
+            try:
+                found[1].set_result(row.render())
+            except BaseException as error:
+                found[1].set_exception(error)
+        return found[1].result().copy()
+
+
+DRAWINGS = Drawings()
 
 
 FIELDS = ("id", "question", "answer", "answers", "image", "images", "tolerance", "family", "knowledge", "split")

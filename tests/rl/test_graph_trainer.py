@@ -31,6 +31,7 @@ from rl.graph_trainer import (
     decision_advantages,
     pixels_as_pictures,
 )
+from rl.idle_rows import worth_a_pass
 from rl.pocket import PocketSize
 from rl.rollout import Setting
 from rl.tasks import Task
@@ -239,6 +240,34 @@ def test_it_trains(
     assert {"accuracy", "searches", "malformed_turns", "seconds/rollout"} <= set(logged[0])
     shares = [row[key] for row in logged for key in row if key.startswith("decisions/") and key.endswith("/loss_share")]
     assert sum(shares) == pytest.approx(len(logged))
+
+
+@pytest.mark.parametrize("credit", ["trajectory", "decision"])
+@pytest.mark.parametrize("idle", [0, 5, 11, 16])
+def test_rows_without_an_advantage_are_left_out_and_change_nothing(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor, idle: int, credit: str
+) -> None:
+    tasks = _tasks(4, blind=True)
+    trainer = _trainer(processor, size, tmp_path, tasks, options={"credit": credit})
+    batch = _batch(trainer, tasks)
+    batch["advantages"] = torch.randn(batch["advantages"].shape, generator=torch.Generator().manual_seed(0))
+    batch["advantages"][torch.randperm(16, generator=torch.Generator().manual_seed(1))[:idle]] = 0.0
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.train()
+
+    def gradient(loss: torch.Tensor) -> torch.Tensor:
+        trainer.model.zero_grad()
+        loss.backward()
+        return torch.cat([w.grad.flatten() for w in trainer.model.parameters() if w.grad is not None])
+
+    fewer = worth_a_pass(batch)
+    assert len(fewer["prompt_ids"]) == max(1, 16 - idle)
+    assert len(fewer["pixel_values"]) == sum(int(grid.prod()) for grid in fewer["image_grid_thw"])
+    whole = GRPOTrainer._compute_loss(trainer, trainer.model, batch)
+    expected = gradient(whole)
+    found = trainer._compute_loss(trainer.model, batch)
+    assert found.item() == pytest.approx(whole.item(), abs=1e-6)
+    assert torch.allclose(gradient(found), expected, atol=1e-6)
 
 
 def test_a_failed_run_is_recorded_and_masked_and_its_group_goes_on(

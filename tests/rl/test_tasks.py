@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from rl import tasks
+from tools.local.world.tasks import WorldTask
 
 
 def write(folder: Path, *rows: object) -> str:
@@ -77,3 +78,31 @@ def test_a_missing_or_empty_file_is_an_error(tmp_path: Path) -> None:
         tasks.load("nowhere.jsonl")
     with pytest.raises(tasks.TaskError, match="holds no task"):
         tasks.load(write(tmp_path, ""))
+
+
+def test_a_picture_that_siblings_ask_for_at_once_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody gets a copy, and other tasks of the same name (another seed) get their own picture."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    drawn: list[str] = []
+    render = WorldTask.render
+
+    def counted(self: WorldTask) -> Image.Image:
+        drawn.append(self.id)
+        return render(self)
+
+    monkeypatch.setattr(WorldTask, "render", counted)
+    first, other = tasks.load("world/train", 1)[0], tasks.load("world/train", 1, seed=7)[0]
+    with ThreadPoolExecutor(8) as pool:
+        pictures = list(pool.map(lambda task: task.pictures()[0], [first] * 16))
+    assert len(drawn) == 1
+    assert len({id(picture) for picture in pictures}) == 16
+    assert first.id == other.id
+    assert other.pictures()[0].tobytes() != pictures[0].tobytes()
+    many = tasks.load("world/train", 100, seed=8)
+    for task in many:
+        task.pictures()
+    drawn.clear()
+    many[-1].pictures()
+    many[0].pictures()
+    assert drawn == [many[0].id]  # the oldest were let go

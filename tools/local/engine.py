@@ -10,9 +10,11 @@ them from a thread."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +41,8 @@ SUBJECT_WEIGHT = 2.0
 name is; against 1 for the best BM25 score."""
 LINE_WEIGHT = 1.5
 """How much one line that holds all the other words of the query counts, against 1 for the best BM25 score."""
+KEPT_QUERIES = 512
+"""Query pictures whose vectors are kept."""
 SNIPPET_CHARS = 200
 """Default length of a snippet."""
 _SUBJECT_END = re.compile(r": | [-|\u2013\u2014] | \(")
@@ -66,6 +70,8 @@ class LocalEngine:
         self._pages = store.count("pages")
         self._frequency: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._embedding = threading.Lock()
+        self._queries: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._embedder: ImageEmbedder | None = None
         self._vectors: tuple[np.ndarray, np.ndarray, list[str]] | None = None
 
@@ -130,7 +136,21 @@ class LocalEngine:
         embedder, (matrix, rows, groups) = self._ready()
         if not len(matrix):
             return []
-        return self._nearest(embedder.embed([picture])[0], matrix, rows, groups, k)
+        return self._nearest(self._embedded(embedder, picture), matrix, rows, groups, k)
+
+    def _embedded(self, embedder: ImageEmbedder, picture: Image.Image) -> np.ndarray:
+        """The picture's vector; of pictures that come again at once (sibling rollouts), computed once."""
+        digest = hashlib.sha256(picture.tobytes())
+        digest.update(f"{picture.mode}{picture.size}".encode())
+        key = digest.digest()
+        with self._embedding:
+            vector = self._queries.get(key)
+            if vector is None:
+                vector = self._queries[key] = embedder.embed([picture])[0]
+            self._queries.move_to_end(key)
+            if len(self._queries) > KEPT_QUERIES:
+                self._queries.popitem(last=False)
+            return vector
 
     def _nearest(
         self, vector: np.ndarray, matrix: np.ndarray, rows: np.ndarray, groups: list[str], k: int

@@ -1,0 +1,78 @@
+"""Leave out of an update what cannot change it.
+
+With GRPO a row whose group earned one and the same reward has advantage 0; without a reference it adds nothing to the
+gradient, and late in training that is most rows. TRL also pads every batch to the longest row of all its rollouts.
+
+Invariant (tested): the loss and its gradient are those of the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+LOSSES = frozenset({"dapo", "cispo", "vespo"})
+"""Losses normalised by the tokens of the whole step, so that a row may be missing."""
+NOTHING = 1e-3
+"""Rounding leaves equal rewards an advantage of up to 6e-4 after the division by their spread."""
+_PROMPT = ("prompt_ids", "prompt_mask")
+_COMPLETION = (
+    "completion_ids",
+    "completion_mask",
+    "tool_mask",
+    "old_per_token_logps",
+    "ref_per_token_logps",
+    "sampling_per_token_logps",
+    "importance_sampling_ratio",
+)
+_BOTH = ("mm_token_type_ids", "token_type_ids")
+_PIXELS = ("pixel_values", "image_grid_thw")
+
+
+def worth_a_pass(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows with an advantage, at least one, cut to their longest; every key keeps its meaning."""
+    advantages = inputs["advantages"]
+    count = len(advantages)
+    chosen = (advantages.abs().reshape(count, -1).amax(1) > NOTHING).nonzero()[:, 0]
+    if not len(chosen):
+        chosen = advantages.new_zeros(1, dtype=torch.long)  # a pass has to be made: other processes wait for it
+    rows = chosen.tolist()
+    out = dict(inputs)
+    for key, value in inputs.items():
+        if isinstance(value, torch.Tensor) and value.dim() and len(value) == count and key not in _PIXELS:
+            out[key] = value[chosen]
+    if inputs.get("num_images") is not None:
+        out |= _pictures(inputs, rows)
+    return _cut(out, inputs["prompt_ids"].shape[1], inputs["completion_ids"].shape[1])
+
+
+def _pictures(inputs: Mapping[str, Any], rows: list[int]) -> dict[str, Any]:
+    counts = [int(n) for n in inputs["num_images"]]
+    grids = inputs["image_grid_thw"].split(counts)
+    patches = [int(grid.prod(-1).sum()) if len(grid) else 0 for grid in grids]
+    pixels = inputs["pixel_values"].split(patches)
+    return {
+        "num_images": [counts[row] for row in rows],
+        "image_grid_thw": torch.cat([grids[row] for row in rows]),
+        "pixel_values": torch.cat([pixels[row] for row in rows]),
+    }
+
+
+def _cut(batch: dict[str, Any], prompt: int, completion: int) -> dict[str, Any]:
+    """Without the columns that are padding in every row: on the left of the prompts, on the right of the completions."""
+    first = int(batch["prompt_mask"].any(0).float().argmax())
+    filled = batch["completion_mask"].any(0).nonzero()
+    last = int(filled[-1]) + 1 if len(filled) else 1
+    for key in (*_PROMPT, *_COMPLETION, *_BOTH, "advantages"):
+        value = batch.get(key)
+        if not isinstance(value, torch.Tensor) or value.dim() < 2:
+            continue
+        if key in _PROMPT:
+            batch[key] = value[:, first:]
+        elif key in _BOTH:
+            batch[key] = value[:, first : prompt + last]
+        elif value.shape[1] == completion:  # some are one value a row
+            batch[key] = value[:, :last]
+    return batch
