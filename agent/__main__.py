@@ -58,17 +58,23 @@ def config(argv: Sequence[str]) -> int:
 def bench(argv: Sequence[str]) -> int:
     """`lensgraph bench`."""
     parser = OneLineParser(
-        "lensgraph bench", description="Measure the graph's own time per node, without policy and tools."
+        "lensgraph bench", description="Measure the graph's own time per node, without policy and tools, or the start."
     )
-    parser.add_argument("--runs", type=int, default=200, help="episodes to run (default 200)")
+    parser.add_argument("--start", action="store_true", help="whole processes instead, from start to answer")
+    parser.add_argument("--runs", type=int, help="episodes to run (default 200), or processes (default 3)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(argv)
-    if given.runs < 2:
-        parser.error(f"--runs {given.runs}: an interval needs at least 2 runs")
+    runs = given.runs if given.runs is not None else 3 if given.start else 200
+    if runs < 2:
+        parser.error(f"--runs {runs}: an interval needs at least 2 runs")
+    if given.start:
+        from agent import start_times
+
+        return start_times.main(runs, as_json=given.json)
 
     from agent import overhead
 
-    return overhead.main(given.runs, as_json=given.json)
+    return overhead.main(runs, as_json=given.json)
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +101,7 @@ def _check_file(parser: argparse.ArgumentParser, name: str) -> None:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"ask": ask, "config": config, "bench": bench}
 HELP = """usage: lensgraph ask PICTURE "QUESTION" [--json] [--config FILE] [key.key=value ...]
        lensgraph config [--config FILE] [key.key=value ...]
-       lensgraph bench [--runs N] [--json]
+       lensgraph bench [--start] [--runs N] [--json]
 
 Ask a question about a picture. `lensgraph COMMAND --help` says more."""
 

@@ -26,7 +26,6 @@ from typing import Any
 from langchain_core.language_models.chat_models import BaseChatModel
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from agent.config import Config, ConfigError
 from agent.config import load as load_config
@@ -34,7 +33,7 @@ from agent.context import Backends, Context
 from agent.dialects import Dialect
 from agent.images import ImageStore
 from agent.state import AskInput
-from rl import jsonl
+from rl import evaluation_report, jsonl
 from rl.graphs import GRAPHS
 from rl.tasks import Task, TaskError
 from rl.tasks import load as load_tasks
@@ -207,21 +206,6 @@ def report(records: Sequence[Record]) -> dict[str, Any]:
     return {"all": summarise(records), "by_family": tables["family"], "by_knowledge": tables["knowledge"]}
 
 
-def show(figures: dict[str, Any], title: str) -> Table:
-    """The figures as a table for the terminal."""
-    table = Table(title=title)
-    for column in ("", "tasks", "accuracy", "95 %", "search ratio", "image", "text", "turns", "well formed"):
-        table.add_column(column, justify="left" if not column else "right")
-    rows = [("all", figures["all"]), *figures["by_family"].items()]
-    rows += [(f"({name})", row) for name, row in figures["by_knowledge"].items() if name not in figures["by_family"]]
-    for name, row in rows:
-        low, high = row["interval"]
-        cells = [f"{row['accuracy']:.3f}", f"{low:.3f}-{high:.3f}", f"{row['search_ratio']:.3f}"]
-        cells += [f"{row[key]:.2f}" for key in ("image_searches", "text_searches", "turns")]
-        table.add_row(name, str(row["tasks"]), *cells, f"{row['well_formed_turns']:.3f}")
-    return table
-
-
 def main(argv: Iterable[str] | None = None) -> int:
     """Run the command line; 0 done, 2 bad input."""
     parser = argparse.ArgumentParser(
@@ -232,6 +216,8 @@ def main(argv: Iterable[str] | None = None) -> int:
     parser.add_argument("--family", help="only this family")
     parser.add_argument("--limit", type=int, help="the first so many tasks")
     parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--markdown", type=Path, help="write the table here")
+    parser.add_argument("--plot", type=Path, help="draw accuracy and searches by family here (needs lensgraph[train])")
     parser.add_argument("--records", type=Path, help="append every question here, and go on from it")
     parser.add_argument("--concurrent", type=int, default=32, help="questions at a time")
     parser.add_argument("--config", type=Path, help="a configuration file")
@@ -252,9 +238,14 @@ def main(argv: Iterable[str] | None = None) -> int:
         "wall_seconds": time.perf_counter() - started,
         **report(records),
     }
-    Console().print(show(figures, f"{args.graph} on {args.tasks}"))
+    title = f"{args.graph} on {args.tasks}"
+    Console(width=max(evaluation_report.WIDTH, Console().width)).print(evaluation_report.table(figures, title))
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1), "utf-8")
+    if args.markdown:
+        args.markdown.write_text(evaluation_report.markdown(figures, title), "utf-8")
+    if args.plot:
+        evaluation_report.draw(figures, title, args.plot)
     return 0
 
 

@@ -34,7 +34,7 @@ from agent.pocket import checkpoint
 from agent.policy.processor import load_processor
 from agent.policy.render import Renderer
 from agent.policy.transformers import TransformersPolicy
-from rl import evaluate, jsonl, pocket
+from rl import evaluate, evaluation_report, jsonl, pocket
 from rl.balance import sample
 from rl.callbacks import StopAt, SummaryLog, fresh_output
 from rl.collate import check_pictures
@@ -415,7 +415,7 @@ def _report(
     if not before or not after:
         return
     for name, records in (("before", before), ("after", after)):
-        console.print(evaluate.show(evaluate.report(records), f"{name}: {recipe.graph} on {recipe.held_out}"))
+        console.print(evaluation_report.table(evaluate.report(records), f"{name}: {recipe.graph} on {recipe.held_out}"))
     figures = {name: evaluate.report(records) for name, records in (("before", before), ("after", after))}
     (recipe.output / "held_out.json").write_text(json.dumps(figures, indent=1), "utf-8")
     kinds = Counter(record.stop_reason for record in after)

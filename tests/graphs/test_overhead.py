@@ -1,8 +1,10 @@
 """The graph's own time. `lensgraph bench` prints the figure; this holds it to what the README promises."""
 
+import json
+
 import pytest
 
-from agent import overhead
+from agent import overhead, start_times
 
 
 @pytest.mark.slow
@@ -18,3 +20,19 @@ def test_the_bench_prints_runs_and_an_interval(capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().out
     assert "ms a node (95 % interval" in said
     assert "3 episodes of 10 node visits" in said
+
+
+@pytest.mark.slow
+def test_a_person_waits_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    """Loose, because CI shares its cores; the README's figures are printed by the same command on an idle machine."""
+    assert start_times.main(2, as_json=True) == 0
+    seconds = json.loads(capsys.readouterr().out)
+    assert max(seconds["cold"]) < 40
+    assert max(seconds["warm"]) < 15
+    assert min(seconds["cold"]) > min(seconds["warm"])
+
+
+def test_a_run_that_ends_badly_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(start_times, "COMMAND", (*start_times.COMMAND, "--no-such-option"))
+    assert start_times.main(2, as_json=False) == 1
+    assert "exit code 2" in capsys.readouterr().err

@@ -54,8 +54,13 @@ def test_the_command_writes_figures_and_goes_on_from_its_records(
 ) -> None:
     figures, records = tmp_path / "figures.json", tmp_path / "records.jsonl"
     arguments = ["--graph", "direct", "--family", "visible", "--json", str(figures), "--records", str(records)]
+    arguments += ["--markdown", str(tmp_path / "table.md"), "--plot", str(tmp_path / "plot.png")]
     assert evaluate.main([*arguments, "--limit", "3", *SCRIPTED]) == 0
     first = records.read_text("utf-8").splitlines()
+    written = (tmp_path / "table.md").read_text("utf-8")
+    assert "| visible | 3 |" in written
+    assert "Waiting, seconds a question: reason" in written
+    assert (tmp_path / "plot.png").stat().st_size > 1000
     with records.open("a", encoding="utf-8") as out:
         out.write('{"task": "cut off by a ki')
     assert evaluate.main([*arguments, "--limit", "4", *SCRIPTED]) == 0
