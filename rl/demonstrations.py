@@ -40,12 +40,14 @@ _WORD = re.compile(r"[^\W\d_]{3,}")
 SEARCHING = ("image", "image_text", "crop_text", "correction")
 COUNTS: dict[str, dict[str, int]] = {
     "search_agent": {
-        "visible": 8000, "known": 5000, "image": 600, "image_text": 1900, "crop_text": 1300, "correction": 1400,
+        "visible": 24000, "known": 5000, "image": 600, "image_text": 1900, "crop_text": 1300, "correction": 1400,
     },
+    "eager": {"visible": 1500, "known": 1500},
     "rag": {"image": 200, "image_text": 600, "correction": 150},
     "direct": {"visible": 200, "known": 150, "image": 150, "image_text": 300},
 }  # fmt: skip
-"""Tasks per graph and family. Runs without a tool are cheap, and they are the ones that need many pictures."""
+"""Tasks per graph and family; `eager` is the search agent that searches where it need not. Runs without a tool are cheap,
+and they are the ones that need many pictures."""
 
 
 def lexicon() -> Lexicon:
@@ -63,12 +65,12 @@ def lexicon() -> Lexicon:
 
 
 async def demonstrate(
-    task: WorldTask, workflow: str, config: Config, *, oracle: OraclePolicy | None = None
+    task: WorldTask, workflow: str, config: Config, *, oracle: OraclePolicy | None = None, eager: bool = False
 ) -> tuple[Demonstration, bool]:
     """Run one graph under the oracle (or one made elsewhere); the run, and whether its answer is right."""
     dialect = build_dialect(config.dialect.name)
     store = ImageStore()
-    policy = oracle or OraclePolicy(task=task, dialect=dialect, workflow=workflow)  # type: ignore[arg-type]
+    policy = oracle or OraclePolicy(task=task, dialect=dialect, workflow=workflow, eager=eager)  # type: ignore[arg-type]
     context = Context(policy=policy, dialect=dialect, store=store, config=config)
     state = {"question": task.question, "images": [task.render()]}
     final: dict[str, Any] = {}
@@ -85,13 +87,14 @@ async def demonstrate(
         crops=tuple(tuple(crop["box"]) for crop in crops),
         name=_name(final["turns"]),
         answer=final["answer"] or "",
+        eager=eager,
     )
     return demo, right(final["answer"], task)
 
 
 def make(path: Path, counts: dict[str, dict[str, int]] = COUNTS, *, concurrent: int = 4) -> None:
     """Append what is missing of `counts` runs per graph and family to `path`, with a progress bar on stderr."""
-    done = {(row["task"], row["workflow"]) for row in jsonl.rows(path)}
+    done = {(row["task"], _counted_as(row)) for row in jsonl.rows(path)}
     todo = [
         (task, workflow)
         for workflow, families in counts.items()
@@ -124,7 +127,8 @@ async def _make(path: Path, todo: Sequence[tuple[WorldTask, str]], concurrent: i
 
         async def worker() -> None:
             for task, workflow in queue:
-                demo, is_right = await demonstrate(task, workflow, config)
+                eager = workflow == "eager"
+                demo, is_right = await demonstrate(task, "search_agent" if eager else workflow, config, eager=eager)
                 jsonl.append(path, {**asdict(demo), "right": is_right})
                 progress.advance(bar)
 
@@ -140,15 +144,20 @@ def summary(path: Path) -> dict[str, tuple[int, int]]:
     """(right, all) runs per workflow and family."""
     tally: dict[str, Counter[bool]] = {}
     for row in jsonl.rows(path):
-        tally.setdefault(f"{row['workflow']}/{row['family']}", Counter())[row["right"]] += 1
+        tally.setdefault(f"{_counted_as(row)}/{row['family']}", Counter())[row["right"]] += 1
     return {key: (count[True], count.total()) for key, count in sorted(tally.items())}
+
+
+def _counted_as(row: dict[str, Any]) -> str:
+    """The key of `COUNTS` that a row belongs to."""
+    return "eager" if row.get("eager") else str(row["workflow"])
 
 
 def _demonstration(row: dict[str, Any]) -> Demonstration:
     messages = tuple(Message(m["role"], m["text"], tuple(m["pictures"])) for m in row["messages"])
     crops = tuple(tuple(box) for box in row["crops"])
     fields = {key: row[key] for key in ("task", "workflow", "family", "scene", "name", "answer")}
-    return Demonstration(messages=messages, crops=crops, **fields)
+    return Demonstration(messages=messages, crops=crops, eager=bool(row.get("eager")), **fields)
 
 
 def _message(message: BaseMessage, known: dict[str, int]) -> Message:

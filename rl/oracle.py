@@ -43,6 +43,8 @@ class OraclePolicy(BaseChatModel):
     """How turns are written."""
     workflow: Workflow = "search_agent"
     """Which graph is being demonstrated."""
+    eager: bool = False
+    """Search first, also where the answer is known or in sight: online training has to find out that it need not."""
 
     @property
     def _llm_type(self) -> str:
@@ -67,11 +69,11 @@ class OraclePolicy(BaseChatModel):
             return "", Answer(task.golds[0])
         if self.workflow == "search_agent" and not said:
             if task.knowledge == "visible":
-                return "I can see it.", Answer(task.golds[0])
-            if task.knowledge == "known":
+                return ("I search first.", ImageSearch()) if self.eager else ("I can see it.", Answer(task.golds[0]))
+            if task.knowledge == "known" and not self.eager:
                 return f"I know this: {self._entity}.", Answer(task.golds[0])
             region = task.target
-            need = f"I need {region}." if region else "I do not know this."
+            need = f"I need {region}." if region else "I search first." if self.eager else "I do not know this."
             return need, ImageSearch(region)
         last = said[-1] if said else ImageSearch()
         if isinstance(last, ImageSearch):
@@ -80,6 +82,8 @@ class OraclePolicy(BaseChatModel):
 
     def _after_image(self, last: ImageSearch, said: Sequence[Action], seen: str) -> tuple[str, Action]:
         task = self.task
+        if task.knowledge == "visible":
+            return "I can see it.", Answer(task.golds[0])
         titles = _HIT.findall(seen.split("Search results:")[-1])
         if not titles:
             tried = sum(isinstance(action, ImageSearch) for action in said)

@@ -67,6 +67,8 @@ class Demonstration:
     """The entity as the search named it; None: nothing was searched."""
     answer: str = ""
     """The answer, as the policy wrote it."""
+    eager: bool = False
+    """Whether the run searched although it need not have."""
 
 
 @dataclass(frozen=True)

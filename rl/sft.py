@@ -73,6 +73,9 @@ class SFTRecipe(BaseModel):
     """The network, if it is new, and the size of pictures, if the tower is."""
     rewrite_share: float = Field(default=0.85, ge=0, le=1)
     """Share of rows that tell of an invented entity."""
+    eager_share: float = Field(default=0.65, ge=0, le=1)
+    """Share of the rows about what is known or in sight in which the policy searches all the same. The cold start shows both
+    ways and which is better is left to online training; with more than half, a greedy policy searches too often."""
     rephrase_share: float = Field(default=0.75, ge=0, le=1)
     """Share of rows whose question is put in other words (`rl.rephrase`)."""
     worn_share: float = Field(default=0.3, ge=0, le=1)
@@ -128,16 +131,19 @@ class Rows:
             kind: [entity for entity in entities.select(split="train", kind=kind) if not entity.known]
             for kind in ("flag", "thing")
         }
-        self.shelves: dict[tuple[str, str, str], list[Demonstration]] = {}
+        self.shelves: dict[tuple[str, str, str, bool], list[Demonstration]] = {}
         for demo in demonstrations:
-            self.shelves.setdefault((demo.workflow, demo.family, _kind(demo)), []).append(demo)
+            self.shelves.setdefault((demo.workflow, demo.family, _kind(demo), demo.eager), []).append(demo)
         self.odds = [self._odds(*shelf) for shelf in self.shelves]
 
-    def _odds(self, workflow: str, family: str, kind: str) -> float:
+    def _odds(self, workflow: str, family: str, kind: str, eager: bool) -> float:
         """How often a shelf is drawn from: its family's weight, by the shelf's share of the family."""
         weights = self.recipe.weights
-        whole = sum(len(demos) for key, demos in self.shelves.items() if key[:2] == (workflow, family))
-        share = len(self.shelves[workflow, family, kind]) / whole * weights.get(f"{family}/{kind}", 1.0)
+        like = {key: len(demos) for key, demos in self.shelves.items() if key[:2] == (workflow, family)}
+        whole = sum(count for key, count in like.items() if key[3] == eager)
+        share = like[workflow, family, kind, eager] / whole * weights.get(f"{family}/{kind}", 1.0)
+        if {key[3] for key in like} == {True, False}:
+            share *= self.recipe.eager_share if eager else 1 - self.recipe.eager_share
         return self.recipe.workflows.get(workflow, 0.0) * weights.get(family, 1.0) * share
 
     def row(self, number: int) -> Rendered:
@@ -148,7 +154,8 @@ class Rows:
         demo = rng.choice(self.shelves[shelf])
         if rng.random() < self.recipe.rephrase_share:
             demo = self.rephrasing(demo, rng)
-        told = rewrite(demo, rng, self.lexicon, share=self.recipe.rewrite_share)
+        # what is known stays what it is: an invented entity would be an unknown one
+        told = rewrite(demo, rng, self.lexicon, share=0.0 if demo.eager else self.recipe.rewrite_share)
         if redrawn(demo) and demo.workflow == "search_agent" and rng.random() < self.recipe.worn_share:
             asked, *rest = told.messages
             told = replace(told, messages=(replace(asked, text=worn(asked.text, rng)), *rest))
