@@ -43,6 +43,8 @@ class Experiment(BaseModel):
     """Evaluate the policies of this other experiment."""
     graph: str = "search_agent"
     """The graph to evaluate."""
+    seeds: list[int] | None = None
+    """Instead of the plan's."""
 
 
 class Plan(BaseModel):
@@ -131,13 +133,11 @@ def jobs(plan: Plan, folder: Path, only: Sequence[str] = (), seeds: Sequence[int
     """All jobs, those that others wait for first. What is not trained has one seed, because it is greedy."""
     chosen = [name for name in plan.experiments if not only or name in only]
     made = []
-    for seed in seeds or plan.seeds:
-        for name in chosen:
-            one = plan.experiments[name]
-            if one.train is None and one.policy_of is None and seed != plan.seeds[0]:
-                continue
-            made.append(Job(name, seed, plan, folder))
-    return sorted(made, key=lambda job: job.experiment.policy_of is not None)
+    for name in chosen:
+        one = plan.experiments[name]
+        own = plan.seeds[:1] if one.train is None and one.policy_of is None else one.seeds or plan.seeds
+        made += [Job(name, seed, plan, folder) for seed in own if not seeds or seed in seeds]
+    return sorted(made, key=lambda job: (job.experiment.policy_of is not None, job.seed))
 
 
 def run(todo: Sequence[Job], workers: int, console: Console) -> int:

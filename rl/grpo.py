@@ -42,6 +42,7 @@ from rl.episode_reward import EpisodeReward, RewardRecipe
 from rl.graph_trainer import Credit, GraphGRPOTrainer, GraphRollouts, in_own_loop
 from rl.judge import Judge
 from rl.progress_plot import draw
+from rl.recipes import FOLDER
 from rl.rephrase import rephrased
 from rl.rollout import Rollout, Setting, gathered
 from rl.tasks import Task
@@ -70,7 +71,8 @@ class GRPORecipe(BaseModel):
     rephrase_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the embedded world's tasks that are asked in other words (`rl.rephrase`)."""
     balanced: Path | None = None
-    """Labels from `python -m rl.balance`: train on a search-balanced sample of the labelled tasks only."""
+    """Labels from `python -m rl.balance`, a file or the name of shipped ones: train on a search-balanced sample of the labelled
+    tasks only."""
     search_free_share: float = Field(default=0.32, ge=0, le=1)
     """With `balanced`: share of tasks that need no search (FVQA-train: 1,600 of 5,000, MMSearch-R1, section 3)."""
     held_out: str = "world/validation"
@@ -333,10 +335,12 @@ def chosen_tasks(recipe: GRPORecipe) -> list[Task]:
     tasks = [_rephrased(task, rng, recipe.rephrase_share) for task in load_tasks(recipe.tasks, recipe.task_limit)]
     if recipe.balanced is None:
         return tasks
-    if not recipe.balanced.is_file():
+    shipped = FOLDER / f"{recipe.balanced}.jsonl"
+    labels = shipped if shipped.is_file() else recipe.balanced
+    if not labels.is_file():
         raise FileNotFoundError(f"balanced={recipe.balanced}: no such file; make it with 'python -m rl.balance'")
     by_id = {task.id: task for task in tasks}
-    rows = [row for row in jsonl.peek(recipe.balanced) if row["task"] in by_id]
+    rows = [row for row in jsonl.peek(labels) if row["task"] in by_id]
     return [by_id[identity] for identity in sample(rows, recipe.search_free_share, random.Random(recipe.seed))]
 
 

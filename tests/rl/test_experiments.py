@@ -55,6 +55,9 @@ def plan(tmp_path: Path) -> experiments.Plan:
 def test_jobs_come_in_the_order_that_they_need(plan: experiments.Plan, tmp_path: Path) -> None:
     todo = [(job.name, job.seed) for job in experiments.jobs(plan, tmp_path)]
     assert todo == [("start", 0), ("trained", 0), ("trained", 1), ("fixed", 0), ("fixed", 1)]
+    plan.experiments["trained"].seeds = [1]
+    assert [(job.name, job.seed) for job in experiments.jobs(plan, tmp_path, ["trained"])] == [("trained", 1)]
+    assert [job.seed for job in experiments.jobs(plan, tmp_path, ["fixed"], [1])] == [1]
 
 
 def test_what_is_done_is_not_done_again(plan: experiments.Plan, tmp_path: Path) -> None:
