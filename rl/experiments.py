@@ -54,6 +54,8 @@ class Plan(BaseModel):
 
     recipe: str = "world_grpo"
     """What every training run begins with."""
+    start_from: str = "pocket-cold-start"
+    """The policy that it trains, for what is not trained."""
     tasks: str = "world/test"
     """What every policy is measured on."""
     limit: int = 400
@@ -102,16 +104,16 @@ class Job:
         if self.evaluated:
             return []
         python, todo = [sys.executable, "-m"], []
-        trained, policy = self.output / "policy", []
+        trained = self.output / "policy"
         if self.experiment.train is not None and not (trained / "model.safetensors").is_file():
             values = [f"{key}={json.dumps(value)}" for key, value in self.experiment.train.items()]
             resume = ["--resume"] if any((self.output / "checkpoints").glob("checkpoint-*")) else []
             values += [f"seed={self.seed}", f"output={self.output}", "held_out_limit=0"]
             todo.append([*python, "rl.train", "grpo", "--recipe", self.plan.recipe, *resume, *values])
-        if self.experiment.train is not None or self.experiment.policy_of is not None:
-            policy = [f"policy.model={trained}"]
+        start = self.experiment.train is None and self.experiment.policy_of is None
+        policy = f"policy.model={self.plan.start_from if start else trained}"
         evaluation = ["rl.evaluate", "--graph", self.experiment.graph, "--tasks", self.plan.tasks]
-        evaluation += ["--limit", str(self.plan.limit), "--records", str(self.records), *policy]
+        evaluation += ["--limit", str(self.plan.limit), "--records", str(self.records), policy]
         return [*todo, [*python, *evaluation]]
 
 

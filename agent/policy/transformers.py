@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,8 @@ from agent.policy.render import Rendered, Renderer
 from agent.policy.sampled import Sampled, as_result
 
 BATCH_WAIT_S = 0.004  # long enough for sibling graphs to reach their policy call, short against one decoding step
+QUIET, PATIENCE = 0.05, 0.3
+"""A batch begins once nobody has come for this share of the last batch's seconds, or after that share of them in all."""
 
 
 @dataclass
@@ -141,8 +144,10 @@ class TransformersPolicy(BaseChatModel):
 
     async def _drain(self, queue: list[_Waiting]) -> None:
         """Sample what waits, batch by batch, until nothing does. The queue keeps one entry while a batch runs."""
+        last = 0.0
         while queue:
-            await asyncio.sleep(BATCH_WAIT_S)
+            await self._gather(queue, last)
+            started = time.perf_counter()
             batch = queue[: self.max_batch]
             try:
                 sampled = await asyncio.to_thread(self.sample, [waiting.rendered for waiting in batch])
@@ -155,3 +160,19 @@ class TransformersPolicy(BaseChatModel):
                     if not waiting.future.done():
                         waiting.future.set_result(row)
             del queue[: len(batch)]
+            last = time.perf_counter() - started
+
+    async def _gather(self, queue: list[_Waiting], last: float) -> None:
+        """Wait while siblings keep coming, but not for long against the seconds that the last batch took.
+
+        A batch costs little more than one of its rows, so whoever comes just too late costs a whole batch.
+        """
+        quiet, end = max(BATCH_WAIT_S, QUIET * last), time.perf_counter() + max(BATCH_WAIT_S, PATIENCE * last)
+        seen, since = len(queue), time.perf_counter()
+        while len(queue) < self.max_batch:
+            await asyncio.sleep(BATCH_WAIT_S)
+            now = time.perf_counter()
+            if len(queue) > seen:
+                seen, since = len(queue), now
+            if now - since >= quiet or now >= end:
+                return

@@ -88,7 +88,7 @@ def test_a_plan_is_run_and_told(
             (output / "policy").mkdir(parents=True)
             (output / "policy" / "model.safetensors").touch()
         else:
-            searching = 1 if "policy.model" in command[-1] else 2
+            searching = 2 if command[-1] == "policy.model=pocket-cold-start" else 1
             _write(
                 Path(command[command.index("--records") + 1]),
                 [_record(n, n < 2 + searching, searching) for n in range(4)],
@@ -123,6 +123,7 @@ def test_a_task_counts_with_its_mean_over_seeds(tmp_path: Path) -> None:
 
 def test_the_shipped_plan_can_be_run() -> None:
     plan = experiments.read()
+    assert plan.start_from == read_recipe(plan.recipe, GRPORecipe).start_from
     for name, one in plan.experiments.items():
         if one.train is not None:
             values = [f"{key}={json.dumps(value)}" for key, value in one.train.items()]
