@@ -10,11 +10,12 @@ A provider subclasses one of `TextSearch`, `ImageSearch`, `Locator` and writes o
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from abc import abstractmethod
 from collections.abc import Coroutine
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
 from langchain_core.tools import BaseTool
@@ -22,7 +23,7 @@ from PIL import Image
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from tools import guard
-from tools.results import LocateResult, SearchResult, ToolError, ToolFailure
+from tools.results import LocateResult, Page, SearchResult, ToolError, ToolFailure
 
 ImageInput = Annotated[
     Any,
@@ -34,7 +35,7 @@ MAX_QUERY_CHARS = 1_000
 """Longest text query sent anywhere: a runaway generation is not a query."""
 
 T = TypeVar("T")
-_Result = TypeVar("_Result", SearchResult, LocateResult)
+_Result = TypeVar("_Result", SearchResult, LocateResult, Page)
 
 
 class TextSearchArgs(BaseModel):
@@ -59,6 +60,9 @@ class LocateArgs(BaseModel):
 class LensTool(BaseTool):
     """What the three kinds share: the clock, the price and the boundary that turns exceptions into
     results."""
+
+    repeatable: ClassVar[bool] = False
+    """Whether a call may be made again when nobody knows what became of it: only where a call costs nothing."""
 
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
     timeout: float = Field(default=30.0, gt=0)
@@ -242,7 +246,8 @@ def wait_for(call: Coroutine[Any, Any, T]) -> T:
         except BaseException as error:  # carried to the calling thread
             failure.append(error)
 
-    thread = threading.Thread(target=target)
+    # With the caller's context: what it was told about the run (callbacks, the question) holds in the thread, too.
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(target,))
     thread.start()
     thread.join()
     if failure:
