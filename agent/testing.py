@@ -26,7 +26,7 @@ class FixedText(TextSearch):
 
     hits: list[Hit] = [PAGE]
     """What is found."""
-    asked: list[str] = Field(default_factory=list)
+    asked: list[str] = Field(default_factory=list, exclude=True)
     """The queries, in order."""
 
     async def asearch(self, query: str) -> SearchResult:
@@ -42,7 +42,7 @@ class FixedImage(ImageSearch):
 
     hits: list[Hit] = [PAGE]
     """What is found."""
-    asked: list[tuple[int, int]] = Field(default_factory=list)
+    asked: list[tuple[int, int]] = Field(default_factory=list, exclude=True)
     """Sizes of the pictures, in order."""
 
     async def asearch(self, image: Image.Image) -> SearchResult:
@@ -58,7 +58,7 @@ class FixedLocator(Locator):
 
     box: Box | None = Box(left=8, top=8, right=24, bottom=24)
     """What is found."""
-    asked: list[str] = Field(default_factory=list)
+    asked: list[str] = Field(default_factory=list, exclude=True)
     """The expressions, in order."""
 
     async def alocate(self, image: Image.Image, expression: str) -> LocateResult:

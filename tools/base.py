@@ -14,16 +14,19 @@ import contextvars
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Coroutine
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
 from langchain_core.tools import BaseTool
 from PIL import Image
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel, Field, PrivateAttr, WithJsonSchema
 
-from tools import guard
+from tools import cache_key, guard
 from tools.results import LocateResult, Page, SearchResult, ToolError, ToolFailure
+
+if TYPE_CHECKING:
+    from tools.cache import Cache
 
 ImageInput = Annotated[
     Any,
@@ -33,6 +36,12 @@ ImageInput = Annotated[
 
 MAX_QUERY_CHARS = 1_000
 """Longest text query sent anywhere: a runaway generation is not a query."""
+
+NOT_IN_AN_ANSWER = frozenset(BaseTool.model_fields) | {
+    "timeout", "price_per_call", "api_key", "retries", "backoff", "requests_per_second", "max_body_bytes",
+}  # fmt: skip
+"""Settings of a tool that decide how it is called and not what it answers: two tools that differ only in these may share
+an answer."""
 
 T = TypeVar("T")
 _Result = TypeVar("_Result", SearchResult, LocateResult, Page)
@@ -64,11 +73,32 @@ class LensTool(BaseTool):
     repeatable: ClassVar[bool] = False
     """Whether a call may be made again when nobody knows what became of it: only where a call costs nothing."""
 
+    on_this_machine: ClassVar[bool] = False
+    """Whether it answers from this machine as fast as a cache would: such a tool is never cached."""
+
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
     timeout: float = Field(default=30.0, gt=0)
     """Seconds after which a call counts as failed."""
     price_per_call: float = Field(default=0.0, ge=0)
     """US dollars a call costs; recorded with each result, paid by the search budget in training."""
+
+    _cache: Cache | None = PrivateAttr(default=None)
+
+    def use_cache(self, cache: Cache | None) -> Self:
+        """Ask the same question only once from now on; None: ask every time. A tool of this machine takes no cache."""
+        self._cache = None if self.on_this_machine else cache
+        return self
+
+    async def _once(
+        self, ask: Callable[[], cache_key.Question], call: Callable[[], Awaitable[_Result]], read: type[_Result]
+    ) -> _Result:
+        """`call()`, or what the cache has for this question. `ask` runs in a thread, and only if there is a cache."""
+        if self._cache is None:
+            return await call()
+        identity = cache_key.identity(self, NOT_IN_AN_ANSWER)
+        return await self._cache.answer(
+            identity, type(self).__name__, ask, call, read, seconds=self.timeout, price=self.price_per_call
+        )
 
     def prepare(self) -> None:
         """Load now what the first call would load, such as an index or a model, outside of that call's timeout.
@@ -80,7 +110,7 @@ class LensTool(BaseTool):
         started = time.perf_counter()
         try:
             result = await asyncio.wait_for(call, self.timeout)
-            price = result.price or self.price_per_call
+            price = 0.0 if result.cached else result.price or self.price_per_call
         except Exception as error:  # the boundary: providers may throw anything
             result, price = failed.model_copy(update={"error": self._to_error(error)}), 0.0
         return result.model_copy(update={"seconds": time.perf_counter() - started, "price": price})
@@ -119,7 +149,12 @@ class TextSearch(LensTool):
             raise ToolFailure(
                 "bad_input", f"The text query has {len(query)} characters; use at most {MAX_QUERY_CHARS}."
             )
-        return _require_hits(await self.asearch(query), f"No page matches {query!r}.")
+
+        async def ask() -> SearchResult:
+            return _require_hits(await self.asearch(query), f"No page matches {query!r}.")
+
+        found = await self._once(lambda: cache_key.words(query), ask, SearchResult)
+        return found.model_copy(update={"query": query}) if found.cached else found
 
     async def _arun(
         self, query: str, run_manager: AsyncCallbackManagerForToolRun | None = None
@@ -151,7 +186,12 @@ class ImageSearch(LensTool):
 
     async def _checked(self, image: Any) -> SearchResult:
         picture = await guard.load_image(image)
-        return _require_hits(await self.asearch(picture), "No indexed picture resembles this one.")
+        near = self._cache is not None and self._cache.settings.near_pictures
+
+        async def ask() -> SearchResult:
+            return _require_hits(await self.asearch(picture), "No indexed picture resembles this one.")
+
+        return await self._once(lambda: cache_key.picture(picture, near=near), ask, SearchResult)
 
     async def _arun(
         self, image: Any, run_manager: AsyncCallbackManagerForToolRun | None = None
@@ -191,10 +231,14 @@ class Locator(LensTool):
                 f"The expression has {len(expression)} characters; use at most {MAX_QUERY_CHARS}.",
             )
         picture = await guard.load_image(image)
-        result = await self.alocate(picture, expression)
-        if result.error is None and not result.regions:
-            raise ToolFailure("empty", f"Nothing in the picture matches {expression!r}.")
-        return result
+
+        async def ask() -> LocateResult:
+            result = await self.alocate(picture, expression)
+            if result.error is None and not result.regions:
+                raise ToolFailure("empty", f"Nothing in the picture matches {expression!r}.")
+            return result
+
+        return await self._once(lambda: cache_key.picture_and(picture, expression), ask, LocateResult)
 
     async def _arun(
         self, image: Any, expression: str, run_manager: AsyncCallbackManagerForToolRun | None = None

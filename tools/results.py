@@ -74,6 +74,8 @@ class SearchResult(_Record):
     """Wall time of the call; written by the base class."""
     price: float = 0.0
     """US dollars charged for the call; 0 for a call that failed before it was sent."""
+    cached: bool = False
+    """Whether nobody was asked, because the same had been asked before. Such a result cost nothing."""
 
 
 class Page(_Record):
@@ -92,6 +94,8 @@ class Page(_Record):
     """Wall time of the call; written by the base class."""
     price: float = 0.0
     """US dollars charged for the call; 0 for a call that failed before it was sent."""
+    cached: bool = False
+    """Whether nobody was asked, because the same had been asked before. Such a result cost nothing."""
 
 
 class Box(_Record):
@@ -188,3 +192,5 @@ class LocateResult(_Record):
     """Wall time of the call; written by the base class."""
     price: float = 0.0
     """US dollars charged for the call."""
+    cached: bool = False
+    """Whether nobody was asked, because the same had been asked before. Such a result cost nothing."""
