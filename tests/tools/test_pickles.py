@@ -45,7 +45,7 @@ def hostile(marker: Path) -> dict[str, bytes]:
     import os
     import subprocess
 
-    line = f"open({str(marker)!r}, 'w')"
+    line = f"__import__('pathlib').Path({str(marker)!r}).touch()"
     by_hand = {
         "old style GLOBAL": b"cos\nsystem\n(S'touch " + str(marker).encode() + b"'\ntR.",
         "INST": b"(S'touch " + str(marker).encode() + b"'\nios\nsystem\n.",
@@ -57,7 +57,7 @@ def hostile(marker: Path) -> dict[str, bytes]:
     }  # fmt: skip
     calls = {
         "os.system": Runs(os.system, f"touch {marker}"),
-        "open": Runs(open, str(marker), "w"),
+        "mkdir": Runs(os.mkdir, str(marker)),
         "eval": Runs(eval, line),
         "exec": Runs(exec, line),
         "subprocess": Runs(subprocess.Popen, ["touch", str(marker)]),
@@ -87,7 +87,7 @@ def test_no_hostile_pickle_runs(tmp_path: Path) -> None:
 def test_the_hostile_pickles_are_hostile(tmp_path: Path) -> None:
     """The check above would be empty if these did nothing when unpickled."""
     touched = []
-    for number, name in enumerate(("open", "eval", "exec", "nested in a title", "an inner pickle")):
+    for number, name in enumerate(("mkdir", "eval", "exec", "nested in a title", "an inner pickle")):
         marker = tmp_path / str(number)
         pickle.loads(hostile(marker)[name])
         touched.append(marker.exists())
