@@ -227,11 +227,12 @@ class Client(httpx.AsyncClient):
             try:
                 answer = await super().send(request, stream=True, auth=auth, follow_redirects=False)
                 try:
-                    wait = self._before_next(answer, attempt)
-                    if wait is None:
-                        return await self._whole(answer)
+                    whole = await self._whole(answer)
                 finally:
                     await answer.aclose()
+                wait = self._before_next(whole, attempt)
+                if wait is None:
+                    return whole
             except (httpx.TimeoutException, httpx.UnsupportedProtocol):
                 raise  # no time is left, or no try can help
             except httpx.TransportError:
