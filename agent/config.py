@@ -95,7 +95,8 @@ class ToolsConfig(Section):
     """What the agent reaches."""
 
     text_search: ToolSpec = ToolSpec()
-    """Search by text."""
+    """Search by text. `read: {pages: 3}` also reads the first results and shows the passage that answers; with
+    `summarise: {model: policy}` (or the settings of another model) below `read`, a summary of each page."""
     image_search: ToolSpec = ToolSpec()
     """Search by image."""
     locate: ToolSpec = ToolSpec()

@@ -25,6 +25,7 @@ from agent.policy.errors import PolicyError
 from agent.state import AgentState, Hit, Turn, this_question
 from tools.base import LensTool
 from tools.guard import Refused
+from tools.pages.summarise import asking
 from tools.results import LocateResult, SearchResult, ToolError
 
 Update = dict[str, Any]
@@ -309,9 +310,10 @@ async def search_by_text(
     """The text search itself: its result cut to what the dialect shows, and its record."""
     tool = await backends.tool("text_search")
     failed = SearchResult(kind="text", query=query)
-    result = await searches.once(
-        lambda: call(tool, {"query": query}, failed), failed, query, tool, state, backends.store, runtime
-    )
+    with asking(state["asked"]):
+        result = await searches.once(
+            lambda: call(tool, {"query": query}, failed), failed, query, tool, state, backends.store, runtime
+        )
     result = result.model_copy(update={"hits": result.hits[: backends.dialect.text_hits]})
     return result, {"turns": [_search_record("text_search", state, result, query)]}
 

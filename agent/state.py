@@ -67,6 +67,8 @@ class Turn(TypedDict, total=False):
     """`reason` only: prompt tokens, if the policy reports them."""
     tokens_out: int
     """`reason` only: sampled tokens, if the policy reports them."""
+    left_out: list[str]
+    """`reason` only: ids of thumbnails that the policy was not shown, because its context was full. Absent: none."""
     query: str
     """What was searched for: the text, the region's expression, or `<whole picture>`."""
     crop: Picture | None

@@ -220,5 +220,10 @@ def image_block(identity: str) -> Block:
     return {"type": "image", "id": identity}
 
 
+def thumbnail_block(identity: str) -> Block:
+    """The picture of a search result: what a policy may leave out first when its context is full."""
+    return {"type": "image", "id": identity, "thumbnail": True}
+
+
 def _text(text: str) -> Block:
     return {"type": "text", "text": text}
