@@ -160,9 +160,9 @@ def rebuilt(record: pickles.Built) -> Image.Image | None:
         return None
     try:
         picture = Image.frombytes(mode, (size[0], size[1]), pixels)
-        if mode == "P" and isinstance(palette, list | bytes):
-            picture.putpalette(palette)
-    except (ValueError, TypeError):  # fewer or more pixels than the size says, or no palette
+        if mode == "P":
+            picture.putpalette(bytes(palette))
+    except (ValueError, TypeError):  # fewer pixels than the size says, or no palette
         return None
     return picture
 

@@ -41,7 +41,9 @@ async def _thumbnail(source: str | None) -> bytes | None:
             if source.startswith("data:"):
                 data, _ = guard.image_bytes(source)
             elif source.startswith(("http://", "https://")):
-                data = await guard.fetch(source, max_bytes=MAX_BYTES, timeout=SECONDS, policy=POLICY)
+                data = await guard.fetch(
+                    source, max_bytes=MAX_BYTES, timeout=SECONDS, policy=POLICY, want=guard.PICTURE
+                )
             else:  # never a path: the source is a service's word
                 return None
             return await asyncio.to_thread(_small, data)

@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import logging
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -115,7 +116,7 @@ async def test_thumbnails_come_through_the_guard(service: Service, monkeypatch: 
     assert refused.hits[0].thumbnail is None  # a private address is not fetched, and costs only itself
     assert [asked.path for asked in service.asked] == ["/v1/images:annotate"]
     port = int(service.url.rpartition(":")[2])
-    here = guard.FetchPolicy(ports=frozenset({port}), networks=(guard.ipaddress.ip_network("127.0.0.0/8"),))
+    here = guard.FetchPolicy(ports=frozenset({port}), networks=(ip_network("127.0.0.0/8"),))
     monkeypatch.setattr(thumbnails, "POLICY", here)
     thumbnail = (await tool.search(PICTURE)).hits[0].thumbnail
     assert thumbnail is not None
