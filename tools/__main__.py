@@ -1,16 +1,22 @@
-"""`python -m tools providers`: what every provider does when its service answers, is late, busy, broken, wrong or empty.
+"""What tools share, tried and shown from the command line; nothing leaves this machine, and no key is needed.
 
-The services are servers on this machine that speak each provider's wire format; nothing leaves it, and no key is needed.
-Exits with 1 if a provider does not keep to the contract.
+`python -m tools providers`: what every provider does when its service answers, is late, busy, broken, wrong or empty. The
+services are servers on this machine that speak each provider's wire format.
+`python -m tools guard`: hostile addresses and hosts that must be refused, and honest ones that must not.
+`python -m tools cache`: what is kept of the tools' answers.
+
+Exits with 1 if something is not as it must be.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 
 from rich.console import Console
 
+from tools import cache_command, guard_check
 from tools.contract import cases, table
 from tools.contract.provider import everyone
 
@@ -26,7 +32,22 @@ def main(arguments: list[str] | None = None) -> int:
     form = providers.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    guard = commands.add_parser("guard", help="try the guard and print how many cases ended as they must")
+    guard.add_argument("--all", action="store_true", help="print every case, not only what went wrong")
+    cache_command.add_to(commands)
     options = parser.parse_args(arguments)
+    if options.command == "guard":
+        outcomes = asyncio.run(guard_check.run())
+        print(guard_check.report(outcomes, everything=options.all))
+        return 0 if all(case.passed for cases_ in outcomes.values() for case in cases_) else 1
+    if options.command == "cache":
+        code, said = cache_command.run(options)
+        print(said)
+        return code
+    return _providers(options)
+
+
+def _providers(options: argparse.Namespace) -> int:
     known = list(everyone())
     chosen = [provider for provider in known if not options.only or provider.name in options.only]
     if not chosen:
