@@ -141,6 +141,9 @@ def serve(respond: Callable[[Request], Answer]) -> Iterator[Service]:
         def do_POST(self) -> None:
             service._answer(self)
 
+        def do_PUT(self) -> None:
+            service._answer(self)
+
         def log_message(self, *_: Any) -> None:
             pass
 

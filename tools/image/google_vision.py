@@ -28,6 +28,9 @@ MAX_IMAGE_BYTES = 7_000_000
 ENTITIES = 5
 """How many of the things that Google recognises are named."""
 
+GUESS = "google-vision:guess"
+"""Where the guess stands: on no page."""
+
 _REASONS: dict[int, Reason] = {3: "bad_input", 4: "timeout", 8: "rate_limited", 9: "bad_input", 11: "bad_input"}
 """Codes of google.rpc.Status that are not the service's own trouble."""
 
@@ -77,9 +80,10 @@ class GoogleVisionImageSearch(ImageSearch, Remote):
         if self.entities and (guess := _guess(found)) is not None:
             hits.append(guess)
             pictures.append(None)
-        for page in (rows(found, "pagesWithMatchingImages") or [])[: self.k - len(hits)]:
+        pages = [page for page in rows(found, "pagesWithMatchingImages") or [] if page.get("url")]
+        for page in pages[: self.k - len(hits)]:
             url = str(page.get("url") or "")
-            hits.append(Hit(title=plain(page.get("pageTitle")) or url or "untitled", url=url))
+            hits.append(Hit(title=plain(page.get("pageTitle")) or url, url=url))
             shown = [*(rows(page, "fullMatchingImages") or []), *(rows(page, "partialMatchingImages") or [])]
             pictures.append(str(shown[0].get("url") or "") if shown else None)
         return hits, pictures
@@ -110,7 +114,7 @@ def _guess(found: dict[str, Any]) -> Hit | None:
     title = f"Best guess: {labels[0]}" if labels else "What the picture seems to show"
     if names:
         title += f" (related: {', '.join(names)})"
-    return Hit(title=title, url="", snippet="")
+    return Hit(title=title, url=GUESS)
 
 
 def _texts(found: dict[str, Any], key: str, field: str) -> list[str]:

@@ -54,10 +54,9 @@ async def test_the_picture_goes_out_as_bytes_and_pages_come_back(service: Servic
     result = await search(service).search(PICTURE)
     assert result.error is None
     assert [(hit.title, hit.url) for hit in result.hits] == [
-        ("Best guess: kinderdijk windmills (related: Kinderdijk, Windmill)", ""),
+        ("Best guess: kinderdijk windmills (related: Kinderdijk, Windmill)", "google-vision:guess"),
         ("The mills of Kinderdijk & more", "https://example.org/mill"),
         ("https://example.org/2", "https://example.org/2"),
-        ("untitled", ""),
     ]
     assert result.price == 0.0035
     asked = service.asked[0]
