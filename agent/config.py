@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from agent.errors import UserError
 from tools import guard
+from tools.cache import CacheSettings
 
 PREFIX = "LENSGRAPH_"
 CONFIG_VARIABLE = "LENSGRAPH_CONFIG"
@@ -101,6 +102,8 @@ class ToolsConfig(Section):
     """Search by image."""
     locate: ToolSpec = ToolSpec()
     """Find a region of the picture from words."""
+    cache: CacheSettings = CacheSettings()
+    """What is kept of what these answered."""
 
 
 class LimitsConfig(Section):

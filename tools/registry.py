@@ -18,6 +18,7 @@ from langchain_core.tools import BaseTool
 from pydantic import ValidationError
 
 from tools.base import ImageSearch, LensTool, Locator, TextSearch
+from tools.cache import Cache
 from tools.pages.base import PageReader
 from tools.pages.summarise import Summariser
 from tools.text.reading import ReadingTextSearch
@@ -66,19 +67,28 @@ PROVIDERS: dict[Kind, dict[str, str]] = {
 """Short names, kind by kind. The first is the default."""
 
 
+UNUSED_KEY = "a replay calls nobody"
+"""What stands for a key in a replay, so that a recorded run can be run again without one."""
+
+
 class ToolConfigError(ValueError):
     """The configuration of a tool cannot be used. The message is one line that names the key and the
     valid values."""
 
 
-def build(kind: Kind, spec: Mapping[str, Any] | None = None) -> LensTool:
-    """The tool that `spec` describes; an empty spec is the embedded default."""
+def build(kind: Kind, spec: Mapping[str, Any] | None = None, cache: Cache | None = None) -> LensTool:
+    """The tool that `spec` describes; an empty spec is the embedded default. `cache`: asks the same only once."""
+    replays = cache is not None and cache.settings.mode == "replay"
+    return _build(kind, spec, replays=replays).use_cache(cache)
+
+
+def _build(kind: Kind, spec: Mapping[str, Any] | None, *, replays: bool) -> LensTool:
     if kind not in get_args(Kind):
         raise ToolConfigError(f"Unknown kind of tool {kind!r}; valid kinds: {', '.join(get_args(Kind))}.")
     options = dict(spec or {})
     reading = options.pop("read", None) if kind == "text_search" else None
     if reading is not None:
-        return _reading(build(kind, options), reading)
+        return _reading(_build(kind, options, replays=replays), reading, replays=replays)
     use = options.pop("use", next(iter(PROVIDERS[kind])))
     provider = load(kind, use)
     if not (isinstance(provider, type) and issubclass(provider, BASES[kind])):
@@ -90,13 +100,15 @@ def build(kind: Kind, spec: Mapping[str, Any] | None = None) -> LensTool:
     unknown = sorted(set(options) - set(valid))
     if unknown:
         raise ToolConfigError(f"tools.{kind}: unknown {_keys(unknown)} for {use!r}; valid keys: {', '.join(valid)}.")
+    if replays and "api_key" in tool_class.model_fields:
+        options["api_key"] = UNUSED_KEY
     try:
         return tool_class(**options)
     except ValidationError as error:
         raise ToolConfigError(f"tools.{kind} ({use}): {first_problem(error)}") from error
 
 
-def _reading(search: LensTool, reading: Any) -> LensTool:
+def _reading(search: LensTool, reading: Any, *, replays: bool) -> LensTool:
     """A text search whose results are read, from the settings under its `read`."""
     where = "tools.text_search.read"
     if not isinstance(reading, Mapping):
@@ -108,7 +120,7 @@ def _reading(search: LensTool, reading: Any) -> LensTool:
     _refuse_unknown(options, valid, where)
     if summarise is not None:
         options["summariser"] = _summariser(summarise, f"{where}.summarise")
-    reader = build("read_page", {"use": reader} if isinstance(reader, str) else reader)
+    reader = _build("read_page", {"use": reader} if isinstance(reader, str) else reader, replays=replays)
     try:
         return ReadingTextSearch(search_tool=search, reader=reader, description=search.description, **options)
     except ValidationError as error:

@@ -43,6 +43,7 @@ class FvqaCacheImageSearch(ImageSearch):
     """Replays the published image searches of FVQA. Needs no key, and no network unless thumbnails are fetched."""
 
     repeatable: ClassVar[bool] = True
+    on_this_machine: ClassVar[bool] = True
 
     folder: Path
     """Where the data set was downloaded to: its `*_image_search_results_cache.pkl` and the `.parquet` files beside them."""

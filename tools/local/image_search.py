@@ -19,6 +19,7 @@ class LocalImageSearch(ImageSearch):
     """A picture to the pages of a local index that show the same thing. Needs no key and no network."""
 
     repeatable: ClassVar[bool] = True
+    on_this_machine: ClassVar[bool] = True
 
     index: Path | None = None
     """Folder written by `python -m tools.local index`. None: the embedded world, built on first use."""

@@ -18,6 +18,7 @@ class LocalTextSearch(TextSearch):
     """Words to pages of a local index. Needs no key and no network."""
 
     repeatable: ClassVar[bool] = True
+    on_this_machine: ClassVar[bool] = True
 
     description: str = "Search pages by words. Name the subject in full: 'Kenya national anthem'."
     index: Path | None = None
