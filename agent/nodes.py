@@ -22,7 +22,7 @@ from agent.context import Backends, Context, backends_of
 from agent.images import ImageStore, Picture
 from agent.limits import StopReason
 from agent.policy.errors import PolicyError
-from agent.state import AgentState, Hit, Turn, this_question
+from agent.state import AgentState, Hit, Turn, this_dialogue, this_question
 from tools.base import LensTool
 from tools.guard import Refused
 from tools.pages.summarise import asking
@@ -51,12 +51,14 @@ async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Liter
     """Take the question in: pictures go to the store, the dialogue gets its opening turn."""
     backends = await backends_of(runtime.context)
     update = await take_question(state, backends)
-    opening = backends.dialect.first(update["asked"], unseen(update["pictures"], state))
+    opening = backends.dialect.first(update["asked"], unseen(update["pictures"], state, backends))
     return Command(goto="reason", update={**update, "dialogue": opening})
 
 
-def unseen(pictures: list[Picture], state: AgentState) -> list[str]:
-    """Ids of the pictures that the dialogue does not show yet: a follow-up repeats none."""
+def unseen(pictures: list[Picture], state: AgentState, backends: Backends) -> list[str]:
+    """Ids of the pictures that the policy does not see yet: a follow-up repeats none, unless it opens a new dialogue."""
+    if backends.dialect.follow_up == "restart":
+        return [picture["id"] for picture in pictures]
     seen = {block["id"] for message in state.get("dialogue") or [] for block in _image_blocks(message)}
     return [picture["id"] for picture in pictures if picture["id"] not in seen]
 
@@ -69,6 +71,7 @@ async def take_question(state: AgentState, backends: Backends) -> Update:
         "asked": asked.text,
         "pictures": asked.pictures,
         "first_turn": len(state.get("turns") or []),
+        "first_message": len(state.get("dialogue") or []) if backends.dialect.follow_up == "restart" else 0,
         "started": time.time(),
         "crop": None,
         "note": None,
@@ -109,7 +112,7 @@ async def think(state: AgentState, backends: Backends) -> Update:
     turns = this_question(state)
     number = len(usage.policy_turns(turns)) + 1
     policy = await backends.policy()
-    messages = await materialise(state["dialogue"], backends.store, backends.view_pixels)
+    messages = await materialise(this_dialogue(state), backends.store, backends.view_pixels)
     started = time.perf_counter()
     try:
         reply = await policy.ainvoke(messages, stop=backends.dialect.stop or None)

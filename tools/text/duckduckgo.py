@@ -37,6 +37,7 @@ class DuckDuckGoTextSearch(TextSearch, Remote):
     """Words to pages, read from DuckDuckGo's own result page. Needs no key."""
 
     service: ClassVar[str] = "DuckDuckGo"
+    repeatable: ClassVar[bool] = True
 
     region: str = "wt-wt"
     """Where to search from, such as `us-en`; `wt-wt` is no region."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import dataclass
 from typing import Self
 
 from pydantic import Field, InstanceOf, PrivateAttr, model_validator
@@ -22,6 +23,15 @@ from tools.pages.summarise import Summariser
 from tools.results import Hit, SearchResult
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A hit whose page was read."""
+
+    hit: Hit
+    price: float
+    cached: bool
 
 
 class ReadingTextSearch(TextSearch):
@@ -66,15 +76,17 @@ class ReadingTextSearch(TextSearch):
         if found.error is not None:
             return found
         read = await self._read(found.hits, query)
-        hits = [read[rank][0] if rank in read else hit for rank, hit in enumerate(found.hits)]
-        price = found.price + sum(cost for _, cost in read.values())
-        return found.model_copy(update={"hits": hits, "price": price})
+        hits = [read[rank].hit if rank in read else hit for rank, hit in enumerate(found.hits)]
+        price = found.price + sum(part.price for part in read.values())
+        # Only what nobody was asked for anew is a kept answer.
+        cached = found.cached and all(part.cached for part in read.values())
+        return found.model_copy(update={"hits": hits, "price": price, "cached": cached})
 
-    async def _read(self, hits: list[Hit], query: str) -> dict[int, tuple[Hit, float]]:
-        """Rank of a hit to the hit with its passage and what reading it cost; pages that failed are missing."""
+    async def _read(self, hits: list[Hit], query: str) -> dict[int, _Read]:
+        """What was read, by the rank of its hit; pages that failed are missing."""
         until = time.monotonic() + self.seconds
         waiting = [rank for rank, hit in enumerate(hits) if hit.url.startswith(("http://", "https://"))]
-        read: dict[int, tuple[Hit, float]] = {}
+        read: dict[int, _Read] = {}
         while waiting and len(read) < self.pages and time.monotonic() < until:
             wave, waiting = waiting[: self.pages - len(read)], waiting[self.pages - len(read) :]
             tasks = {rank: asyncio.create_task(self._one(hits[rank], query, until)) for rank in wave}
@@ -89,11 +101,11 @@ class ReadingTextSearch(TextSearch):
                     read[rank] = outcome
         return read
 
-    async def _one(self, hit: Hit, query: str, until: float) -> tuple[Hit, float] | None:
+    async def _one(self, hit: Hit, query: str, until: float) -> _Read | None:
         page = await self.reader.read(hit.url)
         if page.error is not None:
             return None
-        price = page.price
+        price, cached = page.price, page.cached
         snippet = await asyncio.to_thread(passage, page.text, query, page.title or hit.title, self.snippet_chars)
         if self.summariser is not None:
             try:
@@ -101,9 +113,9 @@ class ReadingTextSearch(TextSearch):
                 left = max(0.0, until - time.monotonic() - 0.2)
                 async with asyncio.timeout(left):
                     summary = await self.summariser.summarise(page, query, cache=self._summaries, seconds=left)
-                snippet, price = summary.text, price + summary.price
+                snippet, price, cached = summary.text, price + summary.price, cached and summary.cached
             except Exception as error:  # the boundary to a foreign model: the passage serves
                 logger.warning(
                     "a page was not summarised (%s); its best passage is shown instead", type(error).__name__
                 )
-        return hit.model_copy(update={"snippet": snippet, "title": hit.title or page.title}), price
+        return _Read(hit.model_copy(update={"snippet": snippet, "title": hit.title or page.title}), price, cached)

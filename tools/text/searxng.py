@@ -27,6 +27,7 @@ class SearxngTextSearch(TextSearch, Remote):
     """Words to pages, through a SearXNG instance. Needs its address."""
 
     service: ClassVar[str] = "SearXNG"
+    repeatable: ClassVar[bool] = True
 
     base_url: str = ""
     """Where the instance is. Empty: taken from SEARXNG_URL."""

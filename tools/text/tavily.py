@@ -38,7 +38,9 @@ class Tavily(Remote):
             async with self.client(self.api_base_url) as client:
                 # No key for the SDK: the shared client puts it on the request.
                 sdk = AsyncTavilyClient(api_key="", api_base_url=self.api_base_url, client=client)
-                return await getattr(sdk, what)(subject, timeout=self.timeout, **options)
+                # Extract takes 1 to 60 seconds for its own part; the clock of this call is `timeout` all the same.
+                seconds = self.timeout if what == "search" else min(60.0, max(1.0, self.timeout))
+                return await getattr(sdk, what)(subject, timeout=seconds, **options)
         except (errors.InvalidAPIKeyError, errors.ForbiddenError) as error:
             raise ToolFailure(
                 "unavailable", f"Tavily does not accept the key or its plan; check {self.key_variable}."

@@ -34,6 +34,7 @@ class WikipediaTextSearch(TextSearch, Remote):
     """Words to Wikipedia articles, each with its introduction. Needs no key."""
 
     service: ClassVar[str] = "Wikipedia"
+    repeatable: ClassVar[bool] = True
 
     k: int = Field(default=5, ge=1, le=MOST_EXTRACTS)
     """How many articles to return; one request brings at most 20 introductions."""
