@@ -5,6 +5,7 @@ transformers' own `smart_resize`.
 """
 
 import http.server
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ import pytest
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
+from agent.actions import ImageSearch
+from agent.config import Config
+from agent.dialects import build as build_dialect
+from agent.images import ImageStore
 from tools.locate.policy_boxes import PolicyBoxLocator, boxes
 from tools.locate.qwen import scaled, shrunk
 from tools.locate.served_policy import ServedPolicyLocator
@@ -223,3 +228,22 @@ async def test_every_failure_of_the_server_has_its_reason(
     result = await locator.locate(PICTURE, "the tower")
     assert result.error is not None
     assert result.error.reason == reason
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_agent_shows_pictures_at_the_size_that_is_assumed_here(size: tuple[int, int]) -> None:
+    images = Config().images
+    assert PolicyBoxLocator().view_pixels == images.view_pixels
+    store = ImageStore()
+    data, _ = store.view(store.add_image(Image.new("RGB", size))["id"], images.view_pixels)
+    assert Image.open(io.BytesIO(data)).size == shrunk(*size, images.view_pixels)
+
+
+@pytest.mark.parametrize("text", [BOX, f"[{BOX}]", f"```json\n[\n{BOX}\n]\n```"])
+async def test_a_box_passes_through_the_protocol_that_names_regions(text: str) -> None:
+    dialect = build_dialect("deepmmsearch_r1")
+    turn = f"<reason>The tower is cut off.</reason><img_search>{text}</img_search>"
+    for action in (dialect.read(turn), dialect.read_leniently(turn)):
+        assert isinstance(action, ImageSearch)
+        result = await PolicyBoxLocator().locate(PICTURE, action.region or "")
+        assert result.regions[0].box.ltrb == (112, 56, 560, 280)
