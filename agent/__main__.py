@@ -105,7 +105,7 @@ def load(argv: Sequence[str]) -> int:
         description="Ask many questions at once of a scripted policy server and tools that often fail.",
     )
     parser.add_argument("--questions", type=int, default=200, help="questions at once (default 200)")
-    parser.add_argument("--rounds", type=int, default=5, help="times over, to see whether memory grows (default 5)")
+    parser.add_argument("--rounds", type=int, default=6, help="times over, to see whether memory grows (default 6)")
     parser.add_argument("--errors", type=float, default=0.05, help="share of requests answered 5xx (default 0.05)")
     parser.add_argument("--timeouts", type=float, default=0.05, help="share of requests never answered (default 0.05)")
     parser.add_argument("--garbage", type=float, default=0.01, help="share of answers that are garbage (default 0.01)")
@@ -129,7 +129,9 @@ def mcp(argv: Sequence[str]) -> int:
     )
     _add_settings(parser)
     parser.add_argument("--http", type=int, metavar="PORT", help="listen at http://127.0.0.1:PORT/mcp, not on stdio")
-    parser.add_argument("--files", metavar="FOLDER", help="clients may name pictures in this folder (default: no paths)")
+    parser.add_argument(
+        "--files", metavar="FOLDER", help="clients may name pictures in this folder (default: no paths)"
+    )
     parser.add_argument(
         "--threads",
         metavar="WHERE",

@@ -83,12 +83,12 @@ RECORDS = 4096
 
 
 def permit(source: str | Path, files: bool | str | Path) -> str | Path:
-    """`source` if it may be read: anything that is no path, any path with True, no path with False, else paths below `files`.
+    """`source` if it may be read: what is no path, any path if `files` is True, none if False, else those below `files`.
 
     A relative path is relative to the folder. Links are followed before the check, and what was checked is returned.
     """
     text = str(source)
-    if text.lower().startswith(("data:", "http://", "https://")) or files is True:
+    if files is True or text.lower().startswith(("data:", "http://", "https://")) or ID.fullmatch(text):
         return source
     if files is False:
         raise guard.Refused(
@@ -124,7 +124,7 @@ class ImageStore:
         self._lock = threading.Lock()
         self._encoded = _Cache(memory_bytes)
         self._decoded = _Cache(DECODED_PICTURES)
-        self._views = _Cache(VIEW_BYTES)
+        self._views = _Cache(min(VIEW_BYTES, memory_bytes))
         self._records = _Cache(RECORDS)
 
     # --- in
@@ -312,6 +312,7 @@ def _write_once(path: Path, data: bytes) -> None:
     if path.exists() and path.stat().st_size == len(data):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")  # a thread's number is not unique between processes
+    # A name of its own: a thread's number is not unique between processes.
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     partial.write_bytes(data)
     partial.replace(path)

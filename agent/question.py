@@ -23,7 +23,6 @@ from agent.state import AgentState
 from tools.guard import Refused
 from tools.results import ToolFailure
 
-
 UNREADABLE = "(a picture that could not be read)"
 """Stands in the chat for an earlier picture that the guard refused."""
 
@@ -85,7 +84,7 @@ def _as_messages(given: Any) -> list[AnyMessage]:
 
 async def _without_bytes(message: AnyMessage, store: ImageStore) -> AnyMessage:
     """An earlier message of the chat with ids in place of the pictures that it carries in itself."""
-    if isinstance(message.content, str) or not _pictures_of(message):
+    if isinstance(message.content, str) or not pictures_of(message):
         return message
     content: list[str | dict[str, Any]] = []
     for block in message.content:
@@ -109,7 +108,7 @@ async def _read(state: AgentState, store: ImageStore, limits: LimitsConfig) -> Q
         if asked is None:
             raise BadInput("No question: give `messages` with a human message, or `question` and `images`.")
         text = _text_of(asked)
-        sources = [*_pictures_of(asked), *sources]
+        sources = [*pictures_of(asked), *sources]
     if not isinstance(text, str):
         raise BadInput(f"The question is a {type(text).__name__}; give a text.")
     text = text.strip()
@@ -141,7 +140,7 @@ async def _stored(source: Any, store: ImageStore) -> Picture:
 async def _earlier(messages: Sequence[AnyMessage], store: ImageStore) -> list[Picture]:
     """Pictures of the latest earlier message that has some: a client may send the whole chat each time."""
     for message in reversed(messages):
-        if isinstance(message, HumanMessage) and (sources := _pictures_of(message)):
+        if isinstance(message, HumanMessage) and (sources := pictures_of(message)):
             return [await _stored(source, store) for source in sources]
     return []
 
@@ -157,7 +156,7 @@ def _text_of(message: AnyMessage) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _pictures_of(message: AnyMessage) -> list[Any]:
+def pictures_of(message: AnyMessage) -> list[Any]:
     """Image sources in a message: standard blocks, and the older and OpenAI forms that clients send."""
     if isinstance(message.content, str):
         return []

@@ -26,7 +26,7 @@ async def image_search(state: AgentState, runtime: Runtime[Context]) -> Command[
     """Search with the whole picture and open the dialogue with the results."""
     backends = await backends_of(runtime.context)
     result, thumbnails, update = await nodes.search_by_image(state, backends, runtime)
-    ids = nodes.unseen(state["pictures"], state)
+    ids = nodes.unseen(state["pictures"], state, backends)
     opening = backends.dialect.rag_query(state["asked"], ids, result, thumbnails=thumbnails)
     return Command(goto="query", update={**update, "dialogue": opening})
 

@@ -48,6 +48,8 @@ class Dialect(ABC):
     """Region not found: tell the policy, or search with the whole picture and note it."""
     over_limit: ClassVar[Literal["tell", "end"]] = "end"
     """A search over a limit: end the episode as in the papers, or tell the policy and go on to the last turn."""
+    follow_up: ClassVar[Literal["continue", "restart"]] = "continue"
+    """A further question in a thread goes on in the policy's dialogue, or opens a new one with the thread's pictures."""
     stop: ClassVar[list[str]] = []
     """Strings at which the policy shall stop; empty: its end-of-turn token is enough."""
 
