@@ -267,7 +267,8 @@ def huge(provider: Provider) -> str:
     block = b" " * (64 * 1024)
     flood = Answer(block, repeat=FLOOD // len(block), content_type="application/json")
     with service_of(provider, flood) as service:
-        tool = build(provider, service.url, timeout=PATIENCE, retries=0, **{provider.size_option: CAP})
+        cap: dict[str, Any] = {provider.size_option: CAP}
+        tool = build(provider, service.url, timeout=PATIENCE, retries=0, **cap)
         why = reason_of(call(tool, provider.ask(service.url)), [provider.too_large])
         sent = service.sent
     if sent > FLOOD // 2:

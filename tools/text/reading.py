@@ -1,8 +1,8 @@
 """A text search that also reads the pages it finds, and puts what answers the query into the snippets.
 
 Wraps any text search. The first hits are read, at the same time; for a page that cannot be read the next hit is read
-instead, until `pages` are read or there are no more (as MMSearch-R1 does). A hit whose page was not read keeps the
-snippet of the search service, so reading never loses a result.
+instead, until `pages` are read or there are no more (as MMSearch-R1 does). What was read comes first; a hit whose page
+was not read follows with the snippet of the search service, so reading never loses a result.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class ReadingTextSearch(TextSearch):
         if found.error is not None:
             return found
         read = await self._read(found.hits, query)
-        hits = [read[rank].hit if rank in read else hit for rank, hit in enumerate(found.hits)]
+        hits = [read[rank].hit for rank in sorted(read)] + [h for rank, h in enumerate(found.hits) if rank not in read]
         price = found.price + sum(part.price for part in read.values())
         # Only what nobody was asked for anew is a kept answer.
         cached = found.cached and all(part.cached for part in read.values())

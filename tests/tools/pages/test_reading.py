@@ -112,10 +112,11 @@ async def test_the_first_pages_are_read_and_the_rest_keep_the_services_words() -
     assert result.price == pytest.approx(0.01 + 2 * 0.001)
 
 
-async def test_a_page_that_cannot_be_read_is_replaced_by_the_next_and_keeps_its_words() -> None:
+async def test_a_page_that_cannot_be_read_is_replaced_by_the_next_and_follows_with_its_words() -> None:
     reader = Reads(fails=["1", "3"])
     result = await reading(reader=reader).search("anthem")
-    assert [hit.snippet.startswith("service") for hit in result.hits] == [True, False, True, False, True]
+    assert [hit.url[-1] for hit in result.hits] == list("24135")
+    assert [hit.snippet.startswith("service") for hit in result.hits] == [False, False, True, True, True]
     assert sorted(reader.asked) == [f"https://e.org/{n}" for n in (1, 2, 3, 4)]
 
 
