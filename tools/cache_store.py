@@ -32,7 +32,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
     key TEXT PRIMARY KEY, tool TEXT NOT NULL, space TEXT NOT NULL, value BLOB NOT NULL, price REAL NOT NULL,
     made REAL NOT NULL, expires REAL NOT NULL, used REAL NOT NULL, hits INTEGER NOT NULL DEFAULT 0, size INTEGER NOT NULL,
-    width INTEGER, height INTEGER, light INTEGER, sketch BLOB) WITHOUT ROWID;
+    width INTEGER, height INTEGER, light INTEGER, sketch BLOB);
 CREATE INDEX IF NOT EXISTS entries_used ON entries (used);
 CREATE INDEX IF NOT EXISTS entries_near ON entries (space, width, height, light) WHERE sketch IS NOT NULL;
 CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
