@@ -121,6 +121,7 @@ def _reading(search: LensTool, reading: Any, *, replays: bool) -> LensTool:
     if summarise is not None:
         options["summariser"] = _summariser(summarise, f"{where}.summarise")
     reader = _build("read_page", {"use": reader} if isinstance(reader, str) else reader, replays=replays)
+    assert isinstance(search, TextSearch) and isinstance(reader, PageReader)  # `_build` gives what the kind says
     try:
         return ReadingTextSearch(search_tool=search, reader=reader, description=search.description, **options)
     except ValidationError as error:
