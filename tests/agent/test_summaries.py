@@ -28,7 +28,7 @@ def written(summarise: str, *more: str) -> Any:
         "tools.text_search.use=agent.testing:FixedText",
         f"tools.text_search.read.reader={__name__}:OnePage",
         f"tools.text_search.read.summarise={summarise}",
-        "tools.cache.mode=off",
+        "tools.cache.mode='off'",
         *more,
     ]
     backends = Backends(Context(config=config.load(overrides=settings, environ={})))

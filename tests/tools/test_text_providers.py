@@ -78,6 +78,11 @@ async def test_brave_reads_its_own_clock_and_its_own_words_for_a_bad_key() -> No
     assert reason(result) == "bad_input"
 
 
+def test_brave_takes_off_as_yaml_reads_it() -> None:
+    built: Any = registry.build("text_search", {"use": "brave", "api_key": KEY, "safesearch": False})
+    assert built.safesearch == "off"
+
+
 async def test_serpapi_tells_nothing_found_from_a_failed_search() -> None:
     nothing = {"search_metadata": {"status": "Success"}, "error": "Google hasn't returned any results for this query."}
     failed = {"search_metadata": {"status": "Error"}, "error": "We couldn't get valid results for this search."}

@@ -11,7 +11,7 @@ import json
 from typing import ClassVar, Literal
 
 import httpx
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tools.base import TextSearch
 from tools.remote import Remote
@@ -46,6 +46,12 @@ class BraveTextSearch(TextSearch, Remote):
     """Where the service is; change it for a proxy of your own."""
     price_per_call: float = Field(default=0.005, ge=0)
     """US dollars a call costs; set it to your plan's price."""
+
+    @field_validator("safesearch", mode="before")
+    @classmethod
+    def _yaml_off(cls, value: object) -> object:
+        """`off` without quotes is a boolean in YAML."""
+        return "off" if value is False else value
 
     async def asearch(self, query: str) -> SearchResult:
         """Ask Brave."""
