@@ -7,6 +7,7 @@ exit code 2, never a traceback. Exit code 0: answered. 1: no answer. 2: bad inpu
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -109,7 +110,7 @@ def load(argv: Sequence[str]) -> int:
     parser.add_argument("--errors", type=float, default=0.05, help="share of requests answered 5xx (default 0.05)")
     parser.add_argument("--timeouts", type=float, default=0.05, help="share of requests never answered (default 0.05)")
     parser.add_argument("--garbage", type=float, default=0.01, help="share of answers that are garbage (default 0.01)")
-    parser.add_argument("--timeout", type=float, default=2.0, help="seconds a request may take (default 2)")
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds a request may take (default 10)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(argv)
     if given.questions < 1 or given.rounds < 2:
@@ -148,6 +149,26 @@ def mcp(argv: Sequence[str]) -> int:
     return command.mcp(given.config, given.settings, port=given.http, files=given.files, threads=given.threads)
 
 
+def siblings(argv: Sequence[str]) -> int:
+    """`lensgraph siblings`."""
+    parser = OneLineParser(
+        "lensgraph siblings",
+        description="Show that many trajectories with few distinct queries make few calls, and their replay none.",
+    )
+    parser.add_argument("--trajectories", type=int, default=64, help="trajectories at once (default 64)")
+    parser.add_argument("--queries", type=int, default=20, help="distinct queries among them (default 20)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    given = parser.parse_args(argv)
+    if not 1 <= given.queries <= given.trajectories:
+        parser.error(f"--queries {given.queries}: must be from 1 to the number of trajectories, {given.trajectories}")
+
+    from agent import siblings as measuring
+
+    figures = measuring.measure(given.trajectories, given.queries)
+    print(json.dumps(figures) if given.json else measuring.report(figures))
+    return 0 if measuring.kept(figures) else 1
+
+
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
@@ -174,7 +195,7 @@ def _check_file(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "ask": ask, "serve": serve, "config": config, "bench": bench, "load": load,
+    "ask": ask, "serve": serve, "config": config, "bench": bench, "load": load, "siblings": siblings,
     "mcp": mcp,
 }  # fmt: skip
 HELP = """usage: lensgraph ask PICTURE "QUESTION" [--json] [--config FILE] [key.key=value ...]
@@ -183,6 +204,7 @@ HELP = """usage: lensgraph ask PICTURE "QUESTION" [--json] [--config FILE] [key.
        lensgraph config [--config FILE] [key.key=value ...]
        lensgraph bench [--runs N] [--json]
        lensgraph load [--questions N] [--rounds N] [--json]
+       lensgraph siblings [--trajectories N] [--queries N] [--json]
 
 Ask a question about a picture. `lensgraph COMMAND --help` says more."""
 
