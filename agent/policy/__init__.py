@@ -43,7 +43,7 @@ def build(config: PolicyConfig) -> BaseChatModel:
         where = ".".join(["policy", *(str(part) for part in problem["loc"])])
         message = problem["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{where}: {message} (kind {config.kind!r}).") from error
-    except (OSError, ImportError) as error:
+    except (OSError, ImportError, ValueError) as error:
         raise ConfigError(f"policy.model={config.model!r}: {_line(error)}") from error
 
 

@@ -11,6 +11,7 @@ wait for each other), and streaming of single tokens (a stream brings the turn i
 from __future__ import annotations
 
 import asyncio
+import inspect
 import io
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -191,19 +192,31 @@ def load_processor(model: str) -> Any:
     return processor
 
 
+class _NoVideo:
+    """Stands where a processor keeps its video part: some read its settings even when there is only a picture."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return None
+
+
 def _without_video(model: str) -> Any:
+    """The processor class of a checkpoint, put together from its parts but the one for video."""
     processor_class = PROCESSOR_MAPPING[type(AutoConfig.from_pretrained(model))]
 
     def check(self: Any, name: str, argument: Any) -> Any:
-        if name == "video_processor" and argument is None:
-            return None
-        return processor_class.check_argument_for_proper_class(self, name, argument)
+        return None if isinstance(argument, _NoVideo) else original(self, name, argument)
 
+    original = processor_class.check_argument_for_proper_class
     pictures_only = type(processor_class.__name__, (processor_class,), {"check_argument_for_proper_class": check})
+    stored, _ = processor_class.get_processor_dict(model)
+    takes = set(inspect.signature(processor_class.__init__).parameters) - set(processor_class.get_attributes())
     return pictures_only(
         image_processor=AutoImageProcessor.from_pretrained(model),
         tokenizer=AutoTokenizer.from_pretrained(model),
-        video_processor=None,
+        video_processor=_NoVideo(),
+        **{key: value for key, value in stored.items() if key in takes},
     )
 
 

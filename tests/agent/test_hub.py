@@ -98,6 +98,7 @@ def smolvlm(folder: Path) -> Any:
     SmolVLMImageProcessorPil(
         size={"longest_edge": 56}, max_image_size={"longest_edge": 28}, do_image_splitting=False
     ).save_pretrained(folder)
+    (folder / "processor_config.json").write_text('{"image_seq_len": 1, "processor_class": "SmolVLMProcessor"}')
     vision = {
         "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28,
         "patch_size": 14,

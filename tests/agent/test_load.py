@@ -43,12 +43,12 @@ def test_an_ending_without_a_name_fails_the_command(
     monkeypatch.setattr(load, "run", lambda *args, **given: ([one, one], Counter()))
     assert load.main(2, 2, Faults(), timeout=1, as_json=False) == 1
     assert "2 questions without a typed ending" in capsys.readouterr().out
-    grows = [
-        load.Round(Counter({"answered": 2}), latencies=[1.0], seconds=1.0, python_mb=mb) for mb in (1.0, 2.0, 30.0)
-    ]
-    monkeypatch.setattr(load, "run", lambda *args, **given: (grows, Counter()))
-    assert load.main(2, 3, Faults(), timeout=1, as_json=False) == 1
-    assert "FAILED: memory grows" in capsys.readouterr().out
+    for last, code in ((4.0, 1), (2.5, 0)):
+        memory = (0.0, 1.0, 1.5, last)  # one round timed, three traced
+        done = [load.Round(Counter({"answered": 2}), latencies=[1.0], seconds=1.0, python_mb=mb) for mb in memory]
+        monkeypatch.setattr(load, "run", lambda *args, rounds=done, **given: (rounds, Counter()))
+        assert load.main(2, 4, Faults(), timeout=1, as_json=False) == code
+        assert ("FAILED: memory grows" in capsys.readouterr().out) == bool(code)
 
 
 @pytest.mark.slow
@@ -56,11 +56,11 @@ def test_an_ending_without_a_name_fails_the_command(
 def test_two_hundred_questions_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     """5 % errors, 5 % timeouts, 1 % garbage: every question ends with an answer or a typed reason, none hangs, and memory
     is after the last round what it was after the second."""
-    assert main(["load", "--questions", "200", "--rounds", "5", "--timeout", "5", "--json"]) == 0
+    assert main(["load", "--questions", "200", "--rounds", "6", "--timeout", "5", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert sum(figures["endings"].values()) == 1000
+    assert sum(figures["endings"].values()) == 1200
     assert set(figures["endings"]) <= {str(reason) for reason in StopReason}
-    assert figures["endings"]["answered"] > 500
+    assert figures["endings"]["answered"] > 300
     assert set(figures["tool_errors"]) <= {"unavailable", "timeout", "malformed", "rate_limited"}
     assert figures["tool_errors"]["timeout"] > 0
-    assert figures["python_mb"][-1] - figures["python_mb"][1] <= load.GROWTH_MB
+    assert figures["grown_mb"] <= load.GROWTH_MB
