@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, cast
 
-from langchain_core.messages import AnyMessage, HumanMessage, convert_to_messages
+from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, convert_to_messages
 from langgraph.types import Command
 from pydantic import BaseModel
 
@@ -156,7 +156,7 @@ def _text_of(message: AnyMessage) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def pictures_of(message: AnyMessage) -> list[Any]:
+def pictures_of(message: BaseMessage) -> list[Any]:
     """Image sources in a message: standard blocks, and the older and OpenAI forms that clients send."""
     if isinstance(message.content, str):
         return []

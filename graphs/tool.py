@@ -7,6 +7,7 @@ asked is told to the model in one line, and a graph that finds no answer says wh
 from __future__ import annotations
 
 import contextvars
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,6 @@ from agent import question as questions
 from agent.context import Context
 from agent.errors import UserError
 from agent.images import permit
-from agent.state import AskOutput
 from graphs import search_agent
 from graphs.asking import AskGraph
 from tools.guard import Refused
@@ -108,14 +108,14 @@ def _latest_pictures(state: Any) -> list[Any]:
     return []
 
 
-def as_text(result: AskOutput) -> str:
+def as_text(result: Mapping[str, Any]) -> str:
     """The answer, or why there is none, and the numbered sources: what a model reads."""
     shown = str(result["messages"][-1].content)
     sources = [f"{n}. {source['title']} {source['url']}".rstrip() for n, source in enumerate(result["sources"], 1)]
     return "\n".join([shown, *(["Sources:", *sources] if sources else [])])
 
 
-def _told(result: AskOutput) -> tuple[str, dict[str, Any]]:
+def _told(result: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return as_text(result), {key: result.get(key) for key in ANSWER_KEYS}
 
 
