@@ -15,7 +15,8 @@ from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackMan
 from pydantic import BaseModel, Field
 
 from tools import cache_key, guard
-from tools.base import LensTool, wait_for
+from tools.base import MAX_TITLE_CHARS, LensTool, render_error, wait_for
+from tools.outside import line, neutral
 from tools.results import Page, ToolFailure
 
 MAX_ADDRESS = 2_000
@@ -73,8 +74,9 @@ class PageReader(LensTool):
 def render_page(page: Page) -> str:
     """A page as text for any LangChain agent."""
     if page.error is not None:
-        return f"error ({page.error.reason}): {page.error.message}"
-    return f"{page.title}\n{page.url}\n\n{page.text}".lstrip()
+        return render_error(page.error)
+    title, url = line(page.title, MAX_TITLE_CHARS), line(page.url, MAX_ADDRESS)
+    return f"{title}\n{url}\n\n{neutral(page.text)}".lstrip()
 
 
 def for_others(url: str) -> str:

@@ -74,7 +74,7 @@ class FetchPageReader(PageReader):
         if self.respect_robots:
             verdict = await robots.ask(url, self._rules)
             if not verdict.allowed:
-                raise ToolFailure("refused", f"{url[:200]} is not read: {verdict.why}.")
+                raise ToolFailure(verdict.reason, f"{url[:200]} is not read: {verdict.why}.")
             delay = verdict.delay
         host = urllib.parse.urlsplit(url).netloc.lower()
         gap = max(delay, 1 / self.requests_per_second)

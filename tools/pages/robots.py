@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tools import guard
-from tools.results import ToolFailure
+from tools.results import Reason, ToolFailure
 
 MAX_BYTES = 1_000_000
 """Largest robots.txt; the standard asks for at least 500 KiB."""
@@ -46,14 +46,16 @@ class Verdict:
     """Least seconds between two requests to this host; 0: it does not say."""
     why: str
     """Why not, for the error. Empty if allowed."""
+    reason: Reason = "refused"
+    """Whose fault that is: `refused` if the rules say so, else why they cannot be had."""
 
 
 @dataclass(frozen=True)
 class _Known:
     rules: Rules | None
     """None: everything is allowed."""
-    failure: str
-    """Why the file cannot be had. Empty: it was had, or does not exist."""
+    failure: ToolFailure | None
+    """Why the file cannot be had. None: it was had, or does not exist."""
     until: float
 
 
@@ -74,8 +76,9 @@ async def ask(url: str, get: Callable[[str], Awaitable[bytes]]) -> Verdict:
             _known.move_to_end(origin)
             while len(_known) > KEPT_HOSTS:
                 _known.popitem(last=False)
-    if known.failure:
-        return Verdict(False, 0.0, f"its robots.txt cannot be read ({known.failure})")
+    if known.failure is not None:
+        said = f"its robots.txt cannot be read ({known.failure.status or known.failure.reason})"
+        return Verdict(False, 0.0, said, known.failure.reason)
     if known.rules is None:
         return Verdict(True, 0.0, "")
     delay = known.rules.crawl_delay(guard.USER_AGENT) or 0.0
@@ -96,9 +99,11 @@ async def _read(origin: str, get: Callable[[str], Awaitable[bytes]]) -> _Known:
     except ToolFailure as failure:
         # 429 is "not now", which is no leave to go on.
         if failure.status is not None and 400 <= failure.status < 500 and failure.status != 429:
-            return _Known(None, "", now + KEPT_SECONDS)
-        return _Known(None, f"{failure.reason}: {failure.status or failure}"[:120], now + KEPT_UNREACHABLE)
-    return _Known(_parse(body), "", now + KEPT_SECONDS)
+            return _Known(None, None, now + KEPT_SECONDS)
+        # A clock that ran out was the caller's own: the next one may have more time.
+        kept = 0.0 if failure.reason == "timeout" else KEPT_UNREACHABLE
+        return _Known(None, failure, now + kept)
+    return _Known(_parse(body), None, now + KEPT_SECONDS)
 
 
 def _parse(body: bytes) -> Rules:

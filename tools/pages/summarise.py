@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
 from tools import cache_key
 from tools.cache import Cache
+from tools.outside import line, neutral
 from tools.results import Page, ToolFailure
 
 _question: ContextVar[str] = ContextVar("question", default="")
@@ -104,12 +105,13 @@ class Summariser(BaseModel):
         """What the model is given."""
         mark = f"=====[page {secrets.token_hex(8)}]====="
         question = _question.get()
-        asked = [f"Question: {question}"] if question else []
-        text = page.text[: self.max_chars]
-        shown = f"{mark}\n{page.title}\n{page.url}\n\n{text}\n{mark}"
+        asked = [f"Question: {neutral(question)}"] if question else []
+        # Without what a chat template would take for the end of this message.
+        text, title, url = neutral(page.text[: self.max_chars]), line(page.title, 300), line(page.url, 2_000)
+        shown = f"{mark}\n{title}\n{url}\n\n{text}\n{mark}"
         return [
             SystemMessage(TASK.format(sentences=self.sentences, mark=mark)),
-            HumanMessage("\n".join([*asked, f"Search query: {query}", "", shown])),
+            HumanMessage("\n".join([*asked, f"Search query: {line(query, 1_000)}", "", shown])),
         ]
 
 

@@ -143,15 +143,24 @@ async def test_rules_for_this_program_go_before_rules_for_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "allowed"), [(404, True), (403, True), (410, True), (429, False), (500, False), (503, False)]
+    ("status", "wanted"),
+    [(404, ""), (403, ""), (410, ""), (429, "rate_limited"), (500, "unavailable"), (503, "unavailable")],
 )
-async def test_no_rules_allow_and_unreachable_rules_do_not(status: int, allowed: bool) -> None:
+async def test_no_rules_allow_and_unreachable_rules_do_not(status: int, wanted: str) -> None:
     with site({"/a": Answer(ARTICLE)}, Answer("", status=status)) as service:
-        page = await reader(service).read(f"{service.url}/a")
-    assert (page.error is None) is allowed
+        page = await reader(service, retries=0).read(f"{service.url}/a")
+        asked = [request.path for request in service.asked]
+    assert (page.error.reason if page.error else "") == wanted
+    assert ("/a" in asked) is (not wanted)
     if page.error is not None:
-        assert page.error.reason == "refused"
-        assert "robots.txt cannot be read" in page.error.message
+        assert f"robots.txt cannot be read ({status})" in page.error.message
+
+
+async def test_rules_that_came_too_late_are_asked_for_again() -> None:
+    rules = [Answer("", delay=20), Answer("User-agent: *\nDisallow: /x\n")]
+    with serve(lambda request: rules.pop(0) if request.path == "/robots.txt" else Answer(ARTICLE)) as service:
+        assert reason(await reader(service, timeout=0.6, retries=0).read(f"{service.url}/a")) == "timeout"
+        assert (await reader(service).read(f"{service.url}/a")).error is None
 
 
 async def test_a_redirect_is_followed_only_where_the_rules_of_its_target_allow() -> None:
