@@ -23,6 +23,7 @@ from PIL import Image
 from pydantic import BaseModel, Field, PrivateAttr, WithJsonSchema
 
 from tools import cache_key, guard
+from tools.outside import line
 from tools.results import LocateResult, Page, SearchResult, ToolError, ToolFailure
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ ImageInput = Annotated[
 
 MAX_QUERY_CHARS = 1_000
 """Longest text query sent anywhere: a runaway generation is not a query."""
+MAX_TITLE_CHARS = 300
+"""Longest title, label or error shown to a LangChain agent."""
+MAX_URL_CHARS = 2_000
+"""Longest address shown to a LangChain agent."""
+MAX_SHOWN_CHARS = 20_000
+"""Longest snippet shown to a LangChain agent; providers and readers cut far earlier."""
 
 NOT_IN_AN_ANSWER = frozenset(BaseTool.model_fields) | {
     "timeout", "price_per_call", "api_key", "retries", "backoff", "requests_per_second", "max_body_bytes",
@@ -74,7 +81,7 @@ class LensTool(BaseTool):
     """Whether a call may be made again when nobody knows what became of it: only where a call costs nothing."""
 
     on_this_machine: ClassVar[bool] = False
-    """Whether it answers from this machine as fast as a cache would: such a tool is never cached."""
+    """Whether it answers from this machine as fast as a cache would: such a tool is given none by configuration."""
 
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
     timeout: float = Field(default=30.0, gt=0)
@@ -85,8 +92,8 @@ class LensTool(BaseTool):
     _cache: Cache | None = PrivateAttr(default=None)
 
     def use_cache(self, cache: Cache | None) -> Self:
-        """Ask the same question only once from now on; None: ask every time. A tool of this machine takes no cache."""
-        self._cache = None if self.on_this_machine else cache
+        """Ask the same question only once from now on; None: ask every time."""
+        self._cache = cache
         return self
 
     async def _once(
@@ -120,8 +127,8 @@ class LensTool(BaseTool):
             return ToolError(reason=error.reason, message=str(error))
         if isinstance(error, TimeoutError):
             return ToolError(reason="timeout", message=f"{self.name}: no answer in {self.timeout:g} s.")
-        line = " ".join(str(error).split())[:200]
-        return ToolError(reason="unavailable", message=f"{self.name}: {type(error).__name__}: {line}")
+        what = " ".join(str(error).split())[:200]
+        return ToolError(reason="unavailable", message=f"{self.name}: {type(error).__name__}: {what}")
 
 
 class TextSearch(LensTool):
@@ -254,25 +261,30 @@ class Locator(LensTool):
 
 
 def render_search(result: SearchResult) -> str:
-    """A search result as text for any LangChain agent."""
+    """A search result as text for any LangChain agent; what pages say is made harmless, the artifact keeps it verbatim."""
     if result.error is not None:
-        return f"error ({result.error.reason}): {result.error.message}"
+        return render_error(result.error)
     entries = []
     for rank, hit in enumerate(result.hits, start=1):
         score = "" if hit.score is None else f" ({hit.score:.2f})"
-        snippet = f"\n{hit.snippet}" if hit.snippet else ""
-        entries.append(f"{rank}. {hit.title}{score}\n{hit.url}{snippet}")
+        snippet = f"\n{line(hit.snippet, MAX_SHOWN_CHARS)}" if hit.snippet else ""
+        entries.append(f"{rank}. {line(hit.title, MAX_TITLE_CHARS)}{score}\n{line(hit.url, MAX_URL_CHARS)}{snippet}")
     return "\n".join(entries)
 
 
 def render_regions(result: LocateResult) -> str:
     """A locator's result as text for any LangChain agent."""
     if result.error is not None:
-        return f"error ({result.error.reason}): {result.error.message}"
+        return render_error(result.error)
     return "\n".join(
-        f"{rank}. {region.label or 'region'} at {list(region.box.ltrb)} ({region.score:.2f})"
+        f"{rank}. {line(region.label, MAX_TITLE_CHARS) or 'region'} at {list(region.box.ltrb)} ({region.score:.2f})"
         for rank, region in enumerate(result.regions, start=1)
     )
+
+
+def render_error(error: ToolError) -> str:
+    """A failure as text for any LangChain agent: one line, which may quote what a server said."""
+    return f"error ({error.reason}): {line(error.message, MAX_TITLE_CHARS)}"
 
 
 def wait_for(call: Coroutine[Any, Any, T]) -> T:

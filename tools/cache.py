@@ -52,7 +52,8 @@ class CacheSettings(BaseModel):
 
     mode: Mode = "use"
     """`use`: the same question is asked once. `replay`: answers come from what was kept and nobody is called, also without
-    a network or keys. `off`: every question is asked. The embedded engine answers as fast as a cache and is never cached."""
+    a network or keys. `off`: every question is asked. Tools that say that they answer on this machine (`on_this_machine`),
+    such as the embedded engine, are not cached and run in a replay too."""
     folder: str | None = None
     """Where; several processes may share it. None: `cache` in the folder that LENSGRAPH_HOME names."""
     ttl: float | None = Field(default=7 * 24 * 3600.0, gt=0)

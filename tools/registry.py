@@ -79,7 +79,8 @@ class ToolConfigError(ValueError):
 def build(kind: Kind, spec: Mapping[str, Any] | None = None, cache: Cache | None = None) -> LensTool:
     """The tool that `spec` describes; an empty spec is the embedded default. `cache`: asks the same only once."""
     replays = cache is not None and cache.settings.mode == "replay"
-    return _build(kind, spec, replays=replays).use_cache(cache)
+    tool = _build(kind, spec, replays=replays)
+    return tool if tool.on_this_machine else tool.use_cache(cache)
 
 
 def _build(kind: Kind, spec: Mapping[str, Any] | None, *, replays: bool) -> LensTool:

@@ -65,7 +65,8 @@ class ReadingTextSearch(TextSearch):
     def use_cache(self, cache: Cache | None) -> Self:
         """The search, the pages and the summaries are kept one by one: a summary also depends on the question, which is
         no part of a query, so what comes of all three is not kept as one."""
-        self.search_tool.use_cache(cache)
+        if not self.search_tool.on_this_machine:
+            self.search_tool.use_cache(cache)
         self.reader.use_cache(cache)
         self._summaries = cache
         return self
