@@ -104,6 +104,7 @@ class LoadServer:
                 path, size = _head(head)
                 body = await reader.readexactly(size)
                 answer = await self._answer(path, body)
+                del body  # a connection that is kept open for later keeps no pictures
                 if answer is None:  # never answered; the client goes away
                     await reader.read()
                     return
