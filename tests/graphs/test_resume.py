@@ -116,7 +116,7 @@ def run(
     tmp_path: Path, address: str, die: str, given: Any, graph: str = "search_agent"
 ) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", PROGRAM, address, str(tmp_path), die, json.dumps(given), graph]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 def sent(tmp_path: Path) -> dict[str, int]:
