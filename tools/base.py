@@ -23,7 +23,7 @@ from PIL import Image
 from pydantic import BaseModel, Field, PrivateAttr, WithJsonSchema
 
 from tools import cache_key, guard
-from tools.outside import line
+from tools.outside import entry, line
 from tools.results import LocateResult, Page, SearchResult, ToolError, ToolFailure
 
 if TYPE_CHECKING:
@@ -267,8 +267,8 @@ def render_search(result: SearchResult) -> str:
     entries = []
     for rank, hit in enumerate(result.hits, start=1):
         score = "" if hit.score is None else f" ({hit.score:.2f})"
-        snippet = f"\n{line(hit.snippet, MAX_SHOWN_CHARS)}" if hit.snippet else ""
-        entries.append(f"{rank}. {line(hit.title, MAX_TITLE_CHARS)}{score}\n{line(hit.url, MAX_URL_CHARS)}{snippet}")
+        snippet = f"\n{entry(hit.snippet, MAX_SHOWN_CHARS)}" if hit.snippet else ""
+        entries.append(f"{rank}. {line(hit.title, MAX_TITLE_CHARS)}{score}\n{entry(hit.url, MAX_URL_CHARS)}{snippet}")
     return "\n".join(entries)
 
 

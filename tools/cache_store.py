@@ -237,8 +237,15 @@ class Store:
 
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for store in _stores:
+        store._after_fork()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: [store._after_fork() for store in _stores])
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @contextmanager

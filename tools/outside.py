@@ -26,6 +26,7 @@ _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u180e\u200b\u2028-\u202e\u2060-\u2069\u3164\ufeff\uffa0"
     "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e01ef]"
 )
+_NUMBER = re.compile(r"^(\d+)\.(?=\s|$)")
 _SPACE = re.compile(r"[ \t]+")
 
 
@@ -51,3 +52,9 @@ def line(text: str, limit: int) -> str:
         glue = "" if not joined else " " if joined[-1] in ".;:!?," else "; "
         joined += glue + part
     return joined if len(joined) <= limit else joined[: limit - 1].rstrip() + "\u2026"
+
+
+def entry(text: str, limit: int) -> str:
+    """As `line`, for text that begins a line of its own below a numbered title: `3. ` becomes `3) `, so that it does not
+    begin as the next result would."""
+    return _NUMBER.sub(r"\1)", line(text, limit))

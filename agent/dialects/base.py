@@ -16,7 +16,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 
 from agent.actions import Action, Crop, ImageSearch, OverLimit, TextSearch
 from agent.dialects import prompts as prompt_files
-from agent.dialects.outside import line, neutral
+from agent.dialects.outside import entry, line, neutral
 from agent.images import Picture
 from agent.limits import Counts, Limits
 from tools.results import Hit, SearchResult, ToolError
@@ -192,7 +192,7 @@ class Dialect(ABC):
         return [_text("\n".join(f"{n}. {self._text_entry(hit)}" for n, hit in enumerate(result.hits, 1)))]
 
     def _text_entry(self, hit: Hit) -> str:
-        return f"{line(hit.title, TITLE_CHARS)}\n{line(hit.snippet, self.snippet_chars)}".rstrip()
+        return f"{line(hit.title, TITLE_CHARS)}\n{entry(hit.snippet, self.snippet_chars)}".rstrip()
 
     def _fill(self, key: str, question: str, images: Sequence[str], information: Sequence[Block] = ()) -> list[Block]:
         """A prompt as content blocks. One pass: a placeholder inside the question is text."""

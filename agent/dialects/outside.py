@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tools.outside import line, neutral
+from tools.outside import entry, line, neutral
 
-__all__ = ["line", "neutral"]
+__all__ = ["entry", "line", "neutral"]
