@@ -447,7 +447,7 @@ def echoing(dialect: str) -> Callable[[list[BaseMessage]], str]:
 async def test_the_graph_answers_what_the_policy_answers_even_if_it_copies_all_it_reads(
     dialect: str, lenient: bool
 ) -> None:
-    strings = own_forgeries()[::40] + dojo_strings()[::60]
+    strings = own_forgeries()[::80] + dojo_strings()[::110]
     for string in strings:
         hit = Hit(title=f"A {string}", url=f"https://example.org/{string[:50]}", snippet=f"B {string}", score=0.5)
         context = testing.context(
