@@ -1,4 +1,4 @@
-"""The program: `lensgraph ask PICTURE "QUESTION"`, `lensgraph config`, `lensgraph bench`.
+"""The program: `lensgraph ask PICTURE "QUESTION"`, and `lensgraph serve`, `mcp`, `config`, `bench`, `load`.
 
 Invariant: what the user typed is checked before anything heavy is imported; bad input costs one line on stderr and
 exit code 2, never a traceback. Exit code 0: answered. 1: no answer. 2: bad input or settings.
@@ -7,6 +7,7 @@ exit code 2, never a traceback. Exit code 0: answered. 1: no answer. 2: bad inpu
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -77,8 +78,109 @@ def bench(argv: Sequence[str]) -> int:
     return overhead.main(runs, as_json=given.json)
 
 
+def serve(argv: Sequence[str]) -> int:
+    """`lensgraph serve`."""
+    parser = OneLineParser(
+        "lensgraph serve",
+        description="Start vLLM for the policy that a configuration names, and wait until it is ready.",
+    )
+    _add_settings(parser)
+    parser.add_argument("--print", action="store_true", dest="only_print", help="print the command and start nothing")
+    parser.add_argument("--gpus", type=int, metavar="N", help="GPUs to use (default: those that torch sees)")
+    parser.add_argument(
+        "--wait", type=float, default=900.0, metavar="SECONDS", help="give up on a start after this (900)"
+    )
+    parser.add_argument(
+        "--vllm",
+        action="append",
+        default=[],
+        metavar="ARG",
+        help="further argument for vLLM, such as --vllm=--enforce-eager",
+    )
+    given = parser.parse_intermixed_args(argv)
+
+    from agent import serve as serving
+
+    return serving.main(given.config, given.settings, gpus=given.gpus, wait=given.wait, further=given.vllm,
+                        only_print=given.only_print)  # fmt: skip
+
+
+def load(argv: Sequence[str]) -> int:
+    """`lensgraph load`."""
+    parser = OneLineParser(
+        "lensgraph load",
+        description="Ask many questions at once of a scripted policy server and tools that often fail.",
+    )
+    parser.add_argument("--questions", type=int, default=200, help="questions at once (default 200)")
+    parser.add_argument("--rounds", type=int, default=6, help="times over, to see whether memory grows (default 6)")
+    parser.add_argument("--errors", type=float, default=0.05, help="share of requests answered 5xx (default 0.05)")
+    parser.add_argument("--timeouts", type=float, default=0.05, help="share of requests never answered (default 0.05)")
+    parser.add_argument("--garbage", type=float, default=0.01, help="share of answers that are garbage (default 0.01)")
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds a request may take (default 10)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    given = parser.parse_args(argv)
+    if given.questions < 1 or given.rounds < 2:
+        parser.error("--questions must be 1 or more and --rounds 2 or more")
+
+    from agent import load as loading
+    from agent.load_server import Faults
+
+    faults = Faults(errors=given.errors, timeouts=given.timeouts, garbage=given.garbage)
+    return loading.main(given.questions, given.rounds, faults, timeout=given.timeout, as_json=given.json)
+
+
+def mcp(argv: Sequence[str]) -> int:
+    """`lensgraph mcp`."""
+    parser = OneLineParser(
+        "lensgraph mcp", description="Answer questions about pictures as a server of the Model Context Protocol."
+    )
+    _add_settings(parser)
+    parser.add_argument("--http", type=int, metavar="PORT", help="listen at http://127.0.0.1:PORT/mcp, not on stdio")
+    parser.add_argument(
+        "--files", metavar="FOLDER", help="clients may name pictures in this folder (default: no paths)"
+    )
+    parser.add_argument(
+        "--threads",
+        metavar="WHERE",
+        help="keep conversations for follow-up questions: memory, sqlite:///FILE or postgresql://...",
+    )
+    given = parser.parse_intermixed_args(argv)
+    if given.files is not None and not Path(given.files).expanduser().is_dir():
+        parser.error(f"--files {given.files}: no such folder; make it or correct the path")
+    if given.http is not None and not 0 < given.http < 65536:
+        parser.error(f"--http {given.http}: no port; give 1 to 65535")
+
+    from agent import command
+
+    return command.mcp(given.config, given.settings, port=given.http, files=given.files, threads=given.threads)
+
+
+def siblings(argv: Sequence[str]) -> int:
+    """`lensgraph siblings`."""
+    parser = OneLineParser(
+        "lensgraph siblings",
+        description="Show that many trajectories with few distinct queries make few calls, and their replay none.",
+    )
+    parser.add_argument("--trajectories", type=int, default=64, help="trajectories at once (default 64)")
+    parser.add_argument("--queries", type=int, default=20, help="distinct queries among them (default 20)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    given = parser.parse_args(argv)
+    if not 1 <= given.queries <= given.trajectories:
+        parser.error(f"--queries {given.queries}: must be from 1 to the number of trajectories, {given.trajectories}")
+
+    from agent import siblings as measuring
+
+    figures = measuring.measure(given.trajectories, given.queries)
+    print(json.dumps(figures) if given.json else measuring.report(figures))
+    return 0 if measuring.kept(figures) else 1
+
+
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", metavar="FILE", help="YAML settings; `lensgraph config` shows all of them")
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="YAML settings (`lensgraph config` shows all), or a ready one by name: mmsearch_r1, local, ...",
+    )
     parser.add_argument(
         "settings", nargs="*", metavar="key.key=value", help="single settings, such as policy.model=NAME"
     )
@@ -98,10 +200,17 @@ def _check_file(parser: argparse.ArgumentParser, name: str) -> None:
         parser.error(f"{name[:80]!r}: not a usable path ({error}); check the path")
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"ask": ask, "config": config, "bench": bench}
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "ask": ask, "serve": serve, "config": config, "bench": bench, "load": load, "siblings": siblings,
+    "mcp": mcp,
+}  # fmt: skip
 HELP = """usage: lensgraph ask PICTURE "QUESTION" [--json] [--config FILE] [key.key=value ...]
+       lensgraph serve --config FILE [--print] [--gpus N] [key.key=value ...]
+       lensgraph mcp [--http PORT] [--files FOLDER] [--threads WHERE] [--config FILE] [key.key=value ...]
        lensgraph config [--config FILE] [key.key=value ...]
        lensgraph bench [--start] [--runs N] [--json]
+       lensgraph load [--questions N] [--rounds N] [--json]
+       lensgraph siblings [--trajectories N] [--queries N] [--json]
 
 Ask a question about a picture. `lensgraph COMMAND --help` says more."""
 

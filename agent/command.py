@@ -55,6 +55,15 @@ def ask(picture: str, question: str, config_file: str | None, settings: list[str
     return ANSWERED if result["stop_reason"] == "answered" else GAVE_UP
 
 
+def mcp(
+    config_file: str | None, settings: list[str], *, port: int | None, files: str | None, threads: str | None
+) -> int:
+    """Serve the configured graph to MCP clients until stopped."""
+    config = configuration.load(config_file, settings)
+    importlib.import_module("graphs.mcp_server").run(config, port=port, files=files, threads=threads)
+    return ANSWERED
+
+
 def _read(picture: str, question: str, config: Config) -> bytes:
     """The picture's bytes, checked: the graph would refuse them too, but only after the heavy imports."""
     if len(question) > config.limits.question_chars:

@@ -19,10 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from agent.errors import UserError
 from tools import guard
+from tools.cache import CacheSettings
 
 PREFIX = "LENSGRAPH_"
 CONFIG_VARIABLE = "LENSGRAPH_CONFIG"
 """Names the YAML file to read if the program names none; the way to configure `langgraph dev`."""
+READY = Path(__file__).parent / "configs"
+"""Configurations that ship with the package; each is selected by its bare name."""
 
 
 class ConfigError(UserError):
@@ -41,9 +44,10 @@ class PolicyConfig(Section):
     model: str = "pocket"
     """`pocket` is the embedded policy; else a model's name or folder, as the kind understands it."""
     kind: str = Field(default_factory=lambda known: "pocket" if known.get("model") == "pocket" else "transformers")
-    """`pocket` (a small Qwen2.5-VL on this CPU, loaded in a blink), `transformers` (in this process, any size, on the
-    GPU if there is one, many questions at a time), `openai_compatible` (a server such as vLLM), or an import path
-    `package.module:Class` of a LangChain chat model. Not set: `pocket` for the model `pocket`, else `transformers`."""
+    """`pocket` (a small Qwen2.5-VL on this CPU, loaded in a blink), `transformers` (in this process, any vision-language
+    model of the hub, on the GPU if there is one; Qwen2.5-VL many questions at a time), `openai_compatible` (a server
+    such as vLLM), or an import path `package.module:Class` of a LangChain chat model. Not set: `pocket` for the model
+    `pocket`, else `transformers`."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Longest turn, in tokens; MMSearch-R1 allows 2048. None: the policy's own default."""
     temperature: float = Field(default=0.0, ge=0)
@@ -57,7 +61,8 @@ class PolicyConfig(Section):
     retries: int = Field(default=2, ge=0)
     """`openai_compatible` only: further tries after a busy server (429, 503) or a broken connection."""
     options: dict[str, Any] = {}
-    """Further arguments of the policy's class, as they are."""
+    """Further arguments of the policy's class, as they are: `stop` (strings that end a turn) for every kind; `server`,
+    `start_wait`, `concurrency` and `extra_body` for `openai_compatible`."""
 
 
 class DialectConfig(Section):
@@ -91,11 +96,14 @@ class ToolsConfig(Section):
     """What the agent reaches."""
 
     text_search: ToolSpec = ToolSpec()
-    """Search by text."""
+    """Search by text. `read: {pages: 3}` also reads the first results and shows the passage that answers; with
+    `summarise: {model: policy}` (or the settings of another model) below `read`, a summary of each page."""
     image_search: ToolSpec = ToolSpec()
     """Search by image."""
     locate: ToolSpec = ToolSpec()
     """Find a region of the picture from words."""
+    cache: CacheSettings = CacheSettings()
+    """What is kept of what these answered."""
 
 
 class LimitsConfig(Section):
@@ -130,14 +138,16 @@ class ImagesConfig(Section):
     """Pictures."""
 
     folder: str | None = None
-    """Where to keep pictures, so that a thread can go on in another process. None: in memory only."""
+    """Where to keep pictures and the searches of each question, so that a thread can go on in another process. Several
+    processes may share it. None: pictures are kept in memory only."""
     max_pixels: int = Field(default=guard.MAX_PIXELS, ge=1)
     """Largest picture that is decoded."""
     view_pixels: int = Field(default=672 * 672 * 2, ge=28 * 28)
     """Largest picture sent to the policy; larger ones are scaled down. The value of MMSearch-R1. Tools and crops
     always work on the original."""
-    local_files: bool = True
-    """Whether a question may name files of this machine. Turn it off when strangers can ask."""
+    local_files: bool | str = True
+    """Whether a question may name files of this machine: all (true), none (false), or those below one folder. Limit it
+    when strangers, or a model, can ask."""
 
 
 class Config(Section):
@@ -165,7 +175,7 @@ def load(
     """The effective configuration: defaults, then YAML, then `LENSGRAPH_A__B=value`, then `a.b=value`."""
     environ = os.environ if environ is None else environ
     path = path or environ.get(CONFIG_VARIABLE) or None
-    tree: dict[str, Any] = _read_yaml(Path(path).expanduser()) if path else {}
+    tree: dict[str, Any] = _read_yaml(find(path)) if path else {}
     for name, value in environ.items():
         keys = name.removeprefix(PREFIX).lower().split("__")
         # Single words such as LENSGRAPH_HOME belong to other parts of the package.
@@ -180,6 +190,21 @@ def load(
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
+
+
+def ready() -> list[str]:
+    """The names of the configurations that ship with the package."""
+    return sorted(path.stem for path in READY.glob("*.yaml"))
+
+
+def find(path: str | Path) -> Path:
+    """The file that is meant: a path, or the bare name of a configuration that ships with the package."""
+    given = Path(path).expanduser()
+    if given.suffix or len(given.parts) != 1 or given.exists():
+        return given
+    if given.name in ready():
+        return READY / f"{given.name}.yaml"
+    raise ConfigError(f"{given}: no such file, and no ready configuration; ready ones: {', '.join(ready())}.")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

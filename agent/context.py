@@ -21,11 +21,12 @@ from pydantic.json_schema import SkipJsonSchema
 
 from agent import config as configuration
 from agent import policy as policies
-from agent.config import Config
+from agent import summaries
+from agent.config import Config, PolicyConfig
 from agent.dialects import Dialect
 from agent.dialects import build as build_dialect
 from agent.images import ImageStore
-from tools import registry
+from tools import cache, registry
 from tools.adapter import adapt
 from tools.base import LensTool
 from tools.results import ToolFailure
@@ -103,17 +104,29 @@ class Backends:
 
     def build_policy(self) -> BaseChatModel:
         """The configured policy, one a process for equal settings."""
-        config = self.config.policy
-        return _once(("policy", config.model_dump_json()), lambda: policies.build(config))
+        return _chat_model(self.config.policy)
 
     def build_tool(self, kind: registry.Kind) -> LensTool:
         """The configured tool, one a process for equal settings."""
         spec = getattr(self.config.tools, kind).model_dump()
-        key = (kind, json.dumps(spec, sort_keys=True, default=str))
+        writer = summaries.wanted(spec, self.config.policy) if kind == "text_search" else None
+        kept = self.config.tools.cache
+        parts = [spec, writer and writer.model_dump(), kept.model_dump()]
+        key = (kind, json.dumps(parts, sort_keys=True, default=str))
+
+        def make() -> LensTool:
+            ready = spec if writer is None else summaries.put(spec, writer, _chat_model)
+            return _ready(registry.build(kind, ready, cache.shared(kept)))
+
         try:
-            return _once(key, lambda: _ready(registry.build(kind, spec)))
+            return _once(key, make)
         except (registry.ToolConfigError, ToolFailure) as error:
             raise configuration.ConfigError(str(error)) from error
+
+
+def _chat_model(config: PolicyConfig) -> BaseChatModel:
+    """A chat model, one a process for equal settings."""
+    return _once(("policy", config.model_dump_json()), lambda: policies.build(config))
 
 
 async def backends_of(context: object) -> Backends:

@@ -15,6 +15,7 @@ import hashlib
 import io
 import re
 import threading
+import uuid
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,37 @@ class _Cache:
             self.weight -= self.items.popitem(last=False)[1][1]
 
 
+RECORDS = 4096
+"""Records of stored pictures kept, so that looking one up by its id needs no decoding."""
+
+
+def permit(source: str | Path, files: bool | str | Path) -> str | Path:
+    """`source` if it may be read: what is no path, any path if `files` is True, none if False, else those below `files`.
+
+    A relative path is relative to the folder. Links are followed before the check, and what was checked is returned.
+    """
+    text = str(source)
+    if files is True or text.lower().startswith(("data:", "http://", "https://")) or ID.fullmatch(text):
+        return source
+    if files is False:
+        raise guard.Refused(
+            f"{text[:120]}: paths are turned off here (images.local_files); send the picture itself.", "refused"
+        )
+    folder = Path(files).expanduser().resolve()
+    try:
+        path = (folder / text).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a circle of links, or a NUL in it
+        raise guard.Refused(f"{text[:120]!r}: not a usable path; check it.") from error
+    if not path.is_relative_to(folder):
+        raise guard.Refused(
+            f"{text[:120]}: outside the folder that may be read here (images.local_files); send the picture itself.",
+            "refused",
+        )
+    return path
+
+
 class ImageStore:
-    """Content-addressed pictures, in memory or also in a folder. Safe to share between threads and runs."""
+    """Content-addressed pictures, in memory or also in a folder. Safe to share between threads, runs and processes."""
 
     def __init__(
         self,
@@ -86,15 +116,16 @@ class ImageStore:
         *,
         max_pixels: int = guard.MAX_PIXELS,
         memory_bytes: int = MEMORY_BYTES,
-        local_files: bool = True,
+        local_files: bool | str | Path = True,
     ) -> None:
-        """`folder` keeps pictures across processes; `local_files=False` refuses paths, for a server to strangers."""
+        """`folder` keeps pictures across processes; `local_files` says which paths may be read, see `permit`."""
         self.folder = Path(folder).expanduser() if folder else None
         self.max_pixels, self.local_files = max_pixels, local_files
         self._lock = threading.Lock()
         self._encoded = _Cache(memory_bytes)
         self._decoded = _Cache(DECODED_PICTURES)
-        self._views = _Cache(VIEW_BYTES)
+        self._views = _Cache(min(VIEW_BYTES, memory_bytes))
+        self._records = _Cache(RECORDS)
 
     # --- in
 
@@ -103,7 +134,8 @@ class ImageStore:
         if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
             body = await guard.fetch(source)
             return await asyncio.to_thread(self.add, body, name=source[:120])
-        return await asyncio.to_thread(self._take_local, source)
+        known = self._known(source) if isinstance(source, str) else None
+        return known if known is not None else await asyncio.to_thread(self._take_local, source)
 
     def _take_local(self, source: Any) -> Picture:
         if isinstance(source, Image.Image):
@@ -113,12 +145,7 @@ class ImageStore:
         if isinstance(source, str) and ID.fullmatch(source):
             return self.picture(source)
         if isinstance(source, str | Path):
-            if not self.local_files and not str(source).startswith("data:"):
-                raise guard.Refused(
-                    f"{str(source)[:120]}: paths are turned off here (images.local_files); send the picture itself.",
-                    "refused",
-                )
-            return self.add(*guard.image_bytes(source))
+            return self.add(*guard.image_bytes(permit(source, self.local_files)))
         raise guard.Refused(
             f"a picture cannot be a {type(source).__name__}; give a path, bytes, a PIL image, a data URI or an address."
         )
@@ -164,7 +191,18 @@ class ImageStore:
         with self._lock:
             self._encoded.put(identity, data, len(data))
             self._decoded.put(identity, image, 1)
-        return _record(identity, image, mime_type)
+        return self._remember(_record(identity, image, mime_type))
+
+    def _remember(self, record: Picture) -> Picture:
+        with self._lock:
+            self._records.put(record["id"], record, 1)
+        return record.copy()
+
+    def _known(self, identity: str) -> Picture | None:
+        with self._lock:
+            record: Picture | None = self._records.get(identity)
+            held = record is not None and (self.folder is not None or self._encoded.get(identity) is not None)
+        return record.copy() if held and record is not None else None
 
     # --- out
 
@@ -175,6 +213,8 @@ class ImageStore:
         if data is None and self.folder is not None and ID.fullmatch(identity):
             path = self.folder / identity
             data = path.read_bytes() if path.exists() else None
+            if data is not None and hashlib.sha256(data).hexdigest() != identity:
+                data = None  # damaged on disk: as good as gone, and never shown as what it is not
             if data is not None:
                 with self._lock:
                     self._encoded.put(identity, data, len(data))
@@ -203,8 +243,11 @@ class ImageStore:
 
     def picture(self, identity: str) -> Picture:
         """The record of a stored picture, as an original."""
+        known = self._known(identity)
+        if known is not None:
+            return known
         data = self.bytes(identity)
-        return _record(identity, self.open(identity), _mime_type_if_plain(data) or "image/png")
+        return self._remember(_record(identity, self.open(identity), _mime_type_if_plain(data) or "image/png"))
 
     def view(self, identity: str, max_pixels: int) -> tuple[builtins.bytes, str]:
         """Encoded bytes for the policy and their type: at most `max_pixels`, without metadata such as a location."""
@@ -265,10 +308,11 @@ def _encode(image: Image.Image, mime_type: str) -> bytes:
 
 
 def _write_once(path: Path, data: bytes) -> None:
-    """Write content-addressed bytes so that a reader never sees half a file."""
-    if path.exists():
+    """Write content-addressed bytes so that a reader never sees half a file, whoever else writes them."""
+    if path.exists() and path.stat().st_size == len(data):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{threading.get_ident()}.part")
+    # A name of its own: a thread's number is not unique between processes.
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     partial.write_bytes(data)
     partial.replace(path)

@@ -16,15 +16,16 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from agent import actions, question, usage
+from agent import actions, question, searches, usage
 from agent.actions import Answer, Crop, GiveUp, ImageSearch, Malformed, OverLimit, TextSearch
 from agent.context import Backends, Context, backends_of
 from agent.images import ImageStore, Picture
 from agent.limits import StopReason
 from agent.policy.errors import PolicyError
-from agent.state import AgentState, Hit, Turn, this_question
+from agent.state import AgentState, Hit, Turn, this_dialogue, this_question
 from tools.base import LensTool
 from tools.guard import Refused
+from tools.pages.summarise import asking
 from tools.results import LocateResult, SearchResult, ToolError
 
 Update = dict[str, Any]
@@ -50,12 +51,14 @@ async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Liter
     """Take the question in: pictures go to the store, the dialogue gets its opening turn."""
     backends = await backends_of(runtime.context)
     update = await take_question(state, backends)
-    opening = backends.dialect.first(update["asked"], unseen(update["pictures"], state))
+    opening = backends.dialect.first(update["asked"], unseen(update["pictures"], state, backends))
     return Command(goto="reason", update={**update, "dialogue": opening})
 
 
-def unseen(pictures: list[Picture], state: AgentState) -> list[str]:
-    """Ids of the pictures that the dialogue does not show yet: a follow-up repeats none."""
+def unseen(pictures: list[Picture], state: AgentState, backends: Backends) -> list[str]:
+    """Ids of the pictures that the policy does not see yet: a follow-up repeats none, unless it opens a new dialogue."""
+    if backends.dialect.follow_up == "restart":
+        return [picture["id"] for picture in pictures]
     seen = {block["id"] for message in state.get("dialogue") or [] for block in _image_blocks(message)}
     return [picture["id"] for picture in pictures if picture["id"] not in seen]
 
@@ -68,6 +71,7 @@ async def take_question(state: AgentState, backends: Backends) -> Update:
         "asked": asked.text,
         "pictures": asked.pictures,
         "first_turn": len(state.get("turns") or []),
+        "first_message": len(state.get("dialogue") or []) if backends.dialect.follow_up == "restart" else 0,
         "started": time.time(),
         "crop": None,
         "note": None,
@@ -108,7 +112,7 @@ async def think(state: AgentState, backends: Backends) -> Update:
     turns = this_question(state)
     number = len(usage.policy_turns(turns)) + 1
     policy = await backends.policy()
-    messages = await materialise(state["dialogue"], backends.store, backends.view_pixels)
+    messages = await materialise(this_dialogue(state), backends.store, backends.view_pixels)
     started = time.perf_counter()
     try:
         reply = await policy.ainvoke(messages, stop=backends.dialect.stop or None)
@@ -135,6 +139,8 @@ async def think(state: AgentState, backends: Backends) -> Update:
         tokens_out=tokens[1],
         error=None,
     )
+    if left_out := reply.response_metadata.get("left_out"):
+        record["left_out"] = list(left_out)
     return {"dialogue": [reply], "turns": [record], "action": record["action"]}
 
 
@@ -169,7 +175,10 @@ def _with_bytes(message: AnyMessage, store: ImageStore, max_pixels: int) -> AnyM
     if not _image_blocks(message):
         return message
     content = [
-        store.block(block["id"], max_pixels) if isinstance(block, dict) and block.get("type") == "image" else block
+        # what else stands in the block, such as that it is a thumbnail, is kept
+        {**block, **store.block(block["id"], max_pixels)}
+        if isinstance(block, dict) and block.get("type") == "image"
+        else block
         for block in message.content
     ]
     return message.model_copy(update={"content": content})
@@ -236,7 +245,7 @@ async def image_search(state: AgentState, runtime: Runtime[Context]) -> Command[
     refused = _refused(state)
     if refused is not None:
         return Command(goto="reason", update=refuse(state, backends, "image", refused))
-    result, thumbnails, update = await search_by_image(state, backends)
+    result, thumbnails, update = await search_by_image(state, backends, runtime)
     dialect, asked, cut = backends.dialect, state["asked"], state.get("crop")
     if result.error is not None:
         observation = dialect.observe_failure("image", result.error, question=asked)
@@ -247,7 +256,9 @@ async def image_search(state: AgentState, runtime: Runtime[Context]) -> Command[
     return Command(goto="reason", update={**update, "dialogue": [observation], "crop": None, "note": None})
 
 
-async def search_by_image(state: AgentState, backends: Backends) -> tuple[SearchResult, list[str | None], Update]:
+async def search_by_image(
+    state: AgentState, backends: Backends, runtime: Runtime[Context]
+) -> tuple[SearchResult, list[str | None], Update]:
     """The image search itself: its result cut to what the dialect shows, stored thumbnails, and its record."""
     cut, pictures = state.get("crop"), state["pictures"]
     result = SearchResult(kind="image", query="image")
@@ -256,8 +267,11 @@ async def search_by_image(state: AgentState, backends: Backends) -> tuple[Search
         result = result.model_copy(update={"error": error})
     else:
         tool = await backends.tool("image_search")
-        image = await backends.store.opened((cut or pictures[0])["id"])
-        result = await call(tool, {"image": image}, result)
+        identity, failed = (cut or pictures[0])["id"], result
+        image = await backends.store.opened(identity)
+        result = await searches.once(
+            lambda: call(tool, {"image": image}, failed), failed, identity, tool, state, backends.store, runtime
+        )
     result = result.model_copy(update={"hits": result.hits[: backends.dialect.image_hits]})
     thumbnails: list[str | None] = []
     if backends.dialect.thumbnails:
@@ -285,7 +299,7 @@ async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[L
     action = actions.load(state["action"])
     if not isinstance(action, TextSearch):
         raise TypeError(f"text_search needs a query, not {action!r}")
-    result, update = await search_by_text(state, backends, action.query)
+    result, update = await search_by_text(state, backends, runtime, action.query)
     if result.error is not None:
         observation = backends.dialect.observe_failure("text", result.error, question=state["asked"])
     else:
@@ -293,10 +307,16 @@ async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[L
     return Command(goto="reason", update={**update, "dialogue": [observation]})
 
 
-async def search_by_text(state: AgentState, backends: Backends, query: str) -> tuple[SearchResult, Update]:
+async def search_by_text(
+    state: AgentState, backends: Backends, runtime: Runtime[Context], query: str
+) -> tuple[SearchResult, Update]:
     """The text search itself: its result cut to what the dialect shows, and its record."""
     tool = await backends.tool("text_search")
-    result = await call(tool, {"query": query}, SearchResult(kind="text", query=query))
+    failed = SearchResult(kind="text", query=query)
+    with asking(state["asked"]):
+        result = await searches.once(
+            lambda: call(tool, {"query": query}, failed), failed, query, tool, state, backends.store, runtime
+        )
     result = result.model_copy(update={"hits": result.hits[: backends.dialect.text_hits]})
     return result, {"turns": [_search_record("text_search", state, result, query)]}
 

@@ -1,15 +1,19 @@
 """Reading a question: from chat messages or from `question` and `images`, into text and stored pictures.
 
-Invariant: after `take`, the chat and the state hold picture ids only. Bad input is a `BadInput`, one line that names
-the value and the fix; nothing has run by then.
+Invariants: after `deposit`, which runs before a graph and its first checkpoint, the chat and the state hold picture ids
+only; `take` reads them, in the first node. Bad input is a `BadInput`, one line that names the value and the fix; nothing has
+run by then.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
-from langchain_core.messages import AnyMessage, HumanMessage
+from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, convert_to_messages
+from langgraph.types import Command
+from pydantic import BaseModel
 
 from agent.config import LimitsConfig
 from agent.dialects.base import image_block
@@ -18,6 +22,9 @@ from agent.images import ImageStore, Picture
 from agent.state import AgentState
 from tools.guard import Refused
 from tools.results import ToolFailure
+
+UNREADABLE = "(a picture that could not be read)"
+"""Stands in the chat for an earlier picture that the guard refused."""
 
 
 class BadInput(UserError):
@@ -33,6 +40,66 @@ class Question:
 
 async def take(state: AgentState, store: ImageStore, limits: LimitsConfig) -> Question:
     """The question that this run is about. A follow-up without a picture keeps the pictures of the thread."""
+    question = await _read(state, store, limits)
+    question.pictures = (
+        question.pictures or list(state.get("pictures") or []) or await _earlier(state.get("messages") or [], store)
+    )
+    return question
+
+
+async def deposit(given: Any, store: ImageStore, limits: LimitsConfig) -> Any:
+    """The input of a run with every picture in the store and its id in the input: what may be kept in a checkpoint.
+
+    A question with `images` becomes a chat message, because LangGraph keeps messages when a run is cut off. Anything else
+    (a resume, an empty input) is returned as it is.
+    """
+    fields = given if isinstance(given, dict) else _fields(given)
+    if fields is None:
+        return given
+    messages = _as_messages(fields.get("messages"))
+    asked = _last_human(messages) if fields.get("question") is None else None
+    if fields.get("question") is None and asked is None:
+        return fields  # `take` knows the thread and says what is missing
+    question = await _read(cast("AgentState", {**fields, "messages": messages}), store, limits)
+    kept = [question.message if m is asked else await _without_bytes(m, store) for m in messages]
+    rest = {key: value for key, value in fields.items() if key not in ("question", "images")}
+    return {**rest, "messages": kept if asked is not None else [*kept, question.message]}
+
+
+def _fields(given: Any) -> dict[str, Any] | None:
+    """A parent graph may keep its state in a model or a dataclass."""
+    if not isinstance(given, BaseModel) and not dataclasses.is_dataclass(given):
+        return None
+    if isinstance(given, Command):
+        return None
+    return {name: getattr(given, name) for name in ("messages", "question", "images") if hasattr(given, name)}
+
+
+def _as_messages(given: Any) -> list[AnyMessage]:
+    """Messages in every form that LangGraph takes: one or many, as objects, dictionaries, pairs or text."""
+    if given is None:
+        return []
+    return list(cast("list[AnyMessage]", convert_to_messages(given if isinstance(given, list) else [given])))
+
+
+async def _without_bytes(message: AnyMessage, store: ImageStore) -> AnyMessage:
+    """An earlier message of the chat with ids in place of the pictures that it carries in itself."""
+    if isinstance(message.content, str) or not pictures_of(message):
+        return message
+    content: list[str | dict[str, Any]] = []
+    for block in message.content:
+        source = _source(block) if isinstance(block, dict) else None
+        if isinstance(source, bytes) or (isinstance(source, str) and source.startswith("data:")):
+            try:
+                block = image_block((await store.take(source))["id"])
+            except (Refused, ToolFailure):
+                block = {"type": "text", "text": UNREADABLE}  # it is not what is asked about: the question goes on
+        content.append(block)
+    return message.model_copy(update={"content": content})
+
+
+async def _read(state: AgentState, store: ImageStore, limits: LimitsConfig) -> Question:
+    """The question with the pictures that it brings itself."""
     text, sources = state.get("question"), list(state.get("images") or [])
     messages = state.get("messages") or []
     asked: AnyMessage | None = None
@@ -41,7 +108,7 @@ async def take(state: AgentState, store: ImageStore, limits: LimitsConfig) -> Qu
         if asked is None:
             raise BadInput("No question: give `messages` with a human message, or `question` and `images`.")
         text = _text_of(asked)
-        sources = [*_pictures_of(asked), *sources]
+        sources = [*pictures_of(asked), *sources]
     if not isinstance(text, str):
         raise BadInput(f"The question is a {type(text).__name__}; give a text.")
     text = text.strip()
@@ -60,8 +127,7 @@ async def take(state: AgentState, store: ImageStore, limits: LimitsConfig) -> Qu
         {"type": "text", "text": text},
     ]
     message = HumanMessage(content=content, id=asked.id if asked is not None else None)
-    pictures = brought or state.get("pictures") or await _earlier(messages, store)
-    return Question(text, list(pictures), message)
+    return Question(text, brought, message)
 
 
 async def _stored(source: Any, store: ImageStore) -> Picture:
@@ -74,7 +140,7 @@ async def _stored(source: Any, store: ImageStore) -> Picture:
 async def _earlier(messages: Sequence[AnyMessage], store: ImageStore) -> list[Picture]:
     """Pictures of the latest earlier message that has some: a client may send the whole chat each time."""
     for message in reversed(messages):
-        if isinstance(message, HumanMessage) and (sources := _pictures_of(message)):
+        if isinstance(message, HumanMessage) and (sources := pictures_of(message)):
             return [await _stored(source, store) for source in sources]
     return []
 
@@ -90,7 +156,7 @@ def _text_of(message: AnyMessage) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _pictures_of(message: AnyMessage) -> list[Any]:
+def pictures_of(message: BaseMessage) -> list[Any]:
     """Image sources in a message: standard blocks, and the older and OpenAI forms that clients send."""
     if isinstance(message.content, str):
         return []

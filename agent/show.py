@@ -53,6 +53,8 @@ class Show:
     def _reason(self, turn: Turn, seconds: str) -> None:
         action = turn["action"]
         self._print([(f"turn {turn['turn']}", "bold cyan"), (seconds, "dim")])
+        if left_out := turn.get("left_out"):
+            self._row("context full", f"{_count(len(left_out), 'thumbnail')} left out", "yellow")
         if turn.get("thought"):
             self._row("thought", turn["thought"], "italic")
         if action["kind"] in ("answer", "give_up"):

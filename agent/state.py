@@ -67,6 +67,8 @@ class Turn(TypedDict, total=False):
     """`reason` only: prompt tokens, if the policy reports them."""
     tokens_out: int
     """`reason` only: sampled tokens, if the policy reports them."""
+    left_out: list[str]
+    """`reason` only: ids of thumbnails that the policy was not shown, because its context was full. Absent: none."""
     query: str
     """What was searched for: the text, the region's expression, or `<whole picture>`."""
     crop: Picture | None
@@ -136,6 +138,8 @@ class AgentState(AskInput, AskOutput, total=False):
     """The policy's own conversation. Image blocks hold ids only; the policy's messages are kept as it returned them."""
     first_turn: int
     """Where the current question starts in `turns`."""
+    first_message: int
+    """Where the policy's view of `dialogue` starts: 0, or at the current question where the dialect restarts."""
     started: float
     """Unix time at which the current question came in."""
     action: dict[str, Any]
@@ -155,7 +159,12 @@ def this_question(state: AgentState) -> list[Turn]:
     return state.get("turns", [])[state.get("first_turn", 0) :]
 
 
+def this_dialogue(state: AgentState) -> list[AnyMessage]:
+    """What the policy is shown of its dialogue."""
+    return state["dialogue"][state.get("first_message", 0) :]
+
+
 __all__ = [
     "EVERYTHING", "AgentState", "AskInput", "AskOutput", "Hit", "NodeName", "Picture", "Source", "Turn", "Usage",
-    "append", "this_question",
+    "append", "this_dialogue", "this_question",
 ]  # fmt: skip

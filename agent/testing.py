@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 from pydantic import Field
@@ -24,9 +24,11 @@ PAGE = Hit(title="Kestrel Point Light", url="https://example.org/kestrel", snipp
 class FixedText(TextSearch):
     """Finds the same hits for every query; none: fails."""
 
+    on_this_machine: ClassVar[bool] = True
+
     hits: list[Hit] = [PAGE]
     """What is found."""
-    asked: list[str] = Field(default_factory=list)
+    asked: list[str] = Field(default_factory=list, exclude=True)
     """The queries, in order."""
 
     async def asearch(self, query: str) -> SearchResult:
@@ -40,9 +42,11 @@ class FixedText(TextSearch):
 class FixedImage(ImageSearch):
     """Finds the same hits for every picture; none: fails."""
 
+    on_this_machine: ClassVar[bool] = True
+
     hits: list[Hit] = [PAGE]
     """What is found."""
-    asked: list[tuple[int, int]] = Field(default_factory=list)
+    asked: list[tuple[int, int]] = Field(default_factory=list, exclude=True)
     """Sizes of the pictures, in order."""
 
     async def asearch(self, image: Image.Image) -> SearchResult:
@@ -56,9 +60,11 @@ class FixedImage(ImageSearch):
 class FixedLocator(Locator):
     """Finds the same box for every expression; None: finds nothing."""
 
+    on_this_machine: ClassVar[bool] = True
+
     box: Box | None = Box(left=8, top=8, right=24, bottom=24)
     """What is found."""
-    asked: list[str] = Field(default_factory=list)
+    asked: list[str] = Field(default_factory=list, exclude=True)
     """The expressions, in order."""
 
     async def alocate(self, image: Image.Image, expression: str) -> LocateResult:

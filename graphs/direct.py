@@ -5,20 +5,21 @@ from __future__ import annotations
 from typing import Literal
 
 from langgraph.graph import END, START, StateGraph
-from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Checkpointer, Command
 
 from agent import nodes
 from agent.context import Context, backends_of
 from agent.state import AgentState, AskInput, AskOutput
+from graphs import asking
+from graphs.asking import AskGraph
 
 
 async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["reason"]]:
     """Take the question in and ask for an answer without searches."""
     backends = await backends_of(runtime.context)
     update = await nodes.take_question(state, backends)
-    opening = backends.dialect.direct(update["asked"], nodes.unseen(update["pictures"], state))
+    opening = backends.dialect.direct(update["asked"], nodes.unseen(update["pictures"], state, backends))
     return Command(goto="reason", update={**update, "dialogue": opening})
 
 
@@ -27,7 +28,7 @@ async def reason(state: AgentState, runtime: Runtime[Context]) -> Command[Litera
     return Command(goto="answer", update=await nodes.think(state, await backends_of(runtime.context)))
 
 
-def build(checkpointer: Checkpointer = None) -> CompiledStateGraph[AgentState, Context, AskInput, AskOutput]:
+def build(checkpointer: Checkpointer = None) -> AskGraph:
     """Compile the graph."""
     wiring = StateGraph(AgentState, context_schema=Context, input_schema=AskInput, output_schema=AskOutput)
     wiring.add_node("receive", receive)
@@ -35,7 +36,7 @@ def build(checkpointer: Checkpointer = None) -> CompiledStateGraph[AgentState, C
     wiring.add_node("answer", nodes.answer)
     wiring.add_edge(START, "receive")
     wiring.add_edge("answer", END)
-    return wiring.compile(checkpointer=checkpointer, name="direct")
+    return asking.compile(wiring, "direct", checkpointer)
 
 
 graph = build()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 from langgraph.graph import END, START, StateGraph
-from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Checkpointer, Command
 
@@ -13,6 +12,8 @@ from agent import actions, nodes
 from agent.actions import OverLimit, TextSearch
 from agent.context import Context, backends_of
 from agent.state import AgentState, AskInput, AskOutput
+from graphs import asking
+from graphs.asking import AskGraph
 
 
 async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["image_search"]]:
@@ -24,8 +25,8 @@ async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Liter
 async def image_search(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["query"]]:
     """Search with the whole picture and open the dialogue with the results."""
     backends = await backends_of(runtime.context)
-    result, thumbnails, update = await nodes.search_by_image(state, backends)
-    ids = nodes.unseen(state["pictures"], state)
+    result, thumbnails, update = await nodes.search_by_image(state, backends, runtime)
+    ids = nodes.unseen(state["pictures"], state, backends)
     opening = backends.dialect.rag_query(state["asked"], ids, result, thumbnails=thumbnails)
     return Command(goto="query", update={**update, "dialogue": opening})
 
@@ -41,7 +42,7 @@ async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[L
     action = actions.load(state["action"])
     wanted = action.wanted if isinstance(action, OverLimit) else action
     words = wanted.query if isinstance(wanted, TextSearch) else state["asked"]
-    result, update = await nodes.search_by_text(state, backends, words)
+    result, update = await nodes.search_by_text(state, backends, runtime, words)
     observation = backends.dialect.rag_answer(result, question=state["asked"])
     return Command(goto="conclude", update={**update, "dialogue": [observation]})
 
@@ -51,7 +52,7 @@ async def conclude(state: AgentState, runtime: Runtime[Context]) -> Command[Lite
     return Command(goto="answer", update=await nodes.think(state, await backends_of(runtime.context)))
 
 
-def build(checkpointer: Checkpointer = None) -> CompiledStateGraph[AgentState, Context, AskInput, AskOutput]:
+def build(checkpointer: Checkpointer = None) -> AskGraph:
     """Compile the graph."""
     wiring = StateGraph(AgentState, context_schema=Context, input_schema=AskInput, output_schema=AskOutput)
     wiring.add_node("receive", receive)
@@ -62,7 +63,7 @@ def build(checkpointer: Checkpointer = None) -> CompiledStateGraph[AgentState, C
     wiring.add_node("answer", nodes.answer)
     wiring.add_edge(START, "receive")
     wiring.add_edge("answer", END)
-    return wiring.compile(checkpointer=checkpointer, name="rag")
+    return asking.compile(wiring, "rag", checkpointer)
 
 
 graph = build()

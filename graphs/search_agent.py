@@ -9,15 +9,16 @@ Invariant: the drawn edges are exactly the legal ones, because each node's retur
 from __future__ import annotations
 
 from langgraph.graph import END, START, StateGraph
-from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Checkpointer
 
 from agent import nodes
 from agent.context import Context
 from agent.state import AgentState, AskInput, AskOutput
+from graphs import asking
+from graphs.asking import AskGraph
 
 
-def build(checkpointer: Checkpointer = None) -> CompiledStateGraph[AgentState, Context, AskInput, AskOutput]:
+def build(checkpointer: Checkpointer = None) -> AskGraph:
     """Compile the graph. A checkpointer makes threads: a follow-up question continues the dialogue."""
     wiring = StateGraph(AgentState, context_schema=Context, input_schema=AskInput, output_schema=AskOutput)
     wiring.add_node("receive", nodes.receive)  # the question and its pictures come in
@@ -28,7 +29,7 @@ def build(checkpointer: Checkpointer = None) -> CompiledStateGraph[AgentState, C
     wiring.add_node("answer", nodes.answer)  # the answer with its sources and cost
     wiring.add_edge(START, "receive")
     wiring.add_edge("answer", END)
-    return wiring.compile(checkpointer=checkpointer, name="search_agent")
+    return asking.compile(wiring, "search_agent", checkpointer)
 
 
 graph = build()

@@ -72,7 +72,7 @@ class EnginePolicy(TransformersPolicy):
     engine: Any = None
     """(prompt ids, pictures) of a batch -> (sampled ids, their log-probabilities)."""
 
-    def sample(self, batch: Sequence[Rendered]) -> list[Sampled]:
+    def sample(self, batch: Sequence[Rendered], stops: Sequence[Sequence[str]] = ()) -> list[Sampled]:
         """One turn for every dialogue, through the engine."""
         ids, logprobs = self.engine([row.ids for row in batch], [row.pixels for row in batch])
         return [Sampled(list(said), list(scores)) for said, scores in zip(ids, logprobs, strict=True)]

@@ -189,6 +189,7 @@ def steps_of(final: dict[str, Any] | AgentState, spans: Sequence[tuple[int, int]
                 hits=tuple(dict(hit) for hit in turn["hits"]) if "hits" in turn else None,
                 crop=dict(turn["crop"]) if turn.get("crop") else None,
                 error=turn.get("error"),
+                left_out=tuple(turn.get("left_out", ())),
                 tokens=next(remaining, None) if spoke else None,
             )
         )

@@ -50,6 +50,8 @@ class Step:
     """The crop's picture record, with its box in pixels of the question's picture."""
     error: str | None = None
     """`reason: message` if the tool or the policy failed."""
+    left_out: tuple[str, ...] = ()
+    """Ids of thumbnails that the policy was not shown in this turn, because its context was full."""
     tokens: tuple[int, int] | None = None
     """First and one past the last sampled token in `Trajectory.ids`; None: nothing was sampled here."""
 
@@ -199,7 +201,8 @@ def load(record: Mapping[str, Any]) -> Trajectory:
 def _step(record: Mapping[str, Any]) -> Step:
     tokens = tuple(record["tokens"]) if record["tokens"] else None
     hits = None if record["hits"] is None else tuple(record["hits"])
-    return Step(**{**record, "hits": hits, "tokens": tokens})
+    left_out = tuple(record.get("left_out", ()))
+    return Step(**{**record, "hits": hits, "tokens": tokens, "left_out": left_out})
 
 
 def _triple(values: Any) -> tuple[int, int, int]:

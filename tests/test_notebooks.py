@@ -1,4 +1,4 @@
-"""The tour runs from the first cell to the last, as a reader would run it: top-level `await` included."""
+"""Each notebook runs from the first cell to the last, as a reader would run it: top-level `await` included."""
 
 import ast
 import json
@@ -22,6 +22,9 @@ for number, source in enumerate(cells):
 """
 
 
+NOTEBOOKS = ["tour", "embedding"]
+
+
 def code_cells(path: Path) -> list[str]:
     """The sources of a notebook's code cells."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
@@ -30,8 +33,9 @@ def code_cells(path: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.e2e
-def test_the_tour_runs_from_top_to_bottom(repository: Path) -> None:
-    cells = code_cells(repository / "notebooks" / "tour.ipynb")
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_runs_from_top_to_bottom(repository: Path, name: str) -> None:
+    cells = code_cells(repository / "notebooks" / f"{name}.ipynb")
     done = subprocess.run(
         [sys.executable, "-P", "-c", RUNNER],
         input=json.dumps(cells),
@@ -44,11 +48,20 @@ def test_the_tour_runs_from_top_to_bottom(repository: Path) -> None:
     assert done.stdout.count("done") == len(cells)
 
 
-def test_the_tour_uses_names_that_exist(repository: Path) -> None:
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_uses_names_that_exist(repository: Path, name: str) -> None:
     """Cheap, so that an API change is told by the default suite: every imported name is there."""
-    for source in code_cells(repository / "notebooks" / "tour.ipynb"):
+    for source in code_cells(repository / "notebooks" / f"{name}.ipynb"):
         tree = compile(source, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] != "PIL":
                 module = __import__(node.module, fromlist=[alias.name for alias in node.names])
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_is_kept_without_its_outputs(repository: Path, name: str) -> None:
+    path = repository / "notebooks" / f"{name}.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    assert [cell["id"] for cell in cells if cell.get("outputs") or cell.get("execution_count")] == []
+    assert path.stat().st_size < 32_000

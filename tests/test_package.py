@@ -186,7 +186,7 @@ def test_the_tool_classes_keep_their_names_and_arguments() -> None:
     from tools.base import ImageSearch, Locator, TextSearch
     from tools.registry import build
 
-    assert parameters(build) == ["kind", "spec"]
+    assert parameters(build) == ["kind", "spec", "cache"]
     assert (parameters(TextSearch.asearch), parameters(ImageSearch.asearch)) == (["query"], ["image"])
     assert parameters(Locator.alocate) == ["image", "expression"]
     assert list(TextSearch.model_fields["args_schema"].default.model_fields) == ["query"]
@@ -198,8 +198,8 @@ def test_the_typed_results_keep_their_fields() -> None:
     from tools.results import Hit, LocateResult, Region, SearchResult, ToolError
 
     assert list(Hit.model_fields) == ["title", "url", "snippet", "score", "thumbnail"]
-    assert list(SearchResult.model_fields) == ["kind", "query", "hits", "error", "seconds", "price"]
-    assert list(LocateResult.model_fields) == ["expression", "regions", "error", "seconds", "price"]
+    assert list(SearchResult.model_fields) == ["kind", "query", "hits", "error", "seconds", "price", "cached"]
+    assert list(LocateResult.model_fields) == ["expression", "regions", "error", "seconds", "price", "cached"]
     assert list(Region.model_fields) == ["box", "score", "label"]
     assert list(ToolError.model_fields) == ["reason", "message"]
 

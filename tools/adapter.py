@@ -65,6 +65,8 @@ def adapt(kind: str, tool: BaseTool) -> LensTool:
     if kind == "image_search":
         argument = _argument(tool, ("image", "picture", "image_url", "url", "image_path", "__arg1"))
         return ForeignImageSearch(tool=tool, argument=argument)
+    if kind == "read_page":
+        raise ValueError(f"{tool.name!r} is a foreign tool; subclass tools.pages.base.PageReader and call it there.")
     raise ValueError(f"{tool.name!r} is a foreign tool, and boxes have no common form; subclass tools.base.Locator.")
 
 

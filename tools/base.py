@@ -10,19 +10,24 @@ A provider subclasses one of `TextSearch`, `ImageSearch`, `Locator` and writes o
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Coroutine
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
 from langchain_core.tools import BaseTool
 from PIL import Image
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel, Field, PrivateAttr, WithJsonSchema
 
-from tools import guard
-from tools.results import LocateResult, SearchResult, ToolError, ToolFailure
+from tools import cache_key, guard
+from tools.outside import entry, line
+from tools.results import LocateResult, Page, SearchResult, ToolError, ToolFailure
+
+if TYPE_CHECKING:
+    from tools.cache import Cache
 
 ImageInput = Annotated[
     Any,
@@ -32,9 +37,21 @@ ImageInput = Annotated[
 
 MAX_QUERY_CHARS = 1_000
 """Longest text query sent anywhere: a runaway generation is not a query."""
+MAX_TITLE_CHARS = 300
+"""Longest title, label or error shown to a LangChain agent."""
+MAX_URL_CHARS = 2_000
+"""Longest address shown to a LangChain agent."""
+MAX_SHOWN_CHARS = 20_000
+"""Longest snippet shown to a LangChain agent; providers and readers cut far earlier."""
+
+NOT_IN_AN_ANSWER = frozenset(BaseTool.model_fields) | {
+    "timeout", "price_per_call", "api_key", "retries", "backoff", "requests_per_second", "max_body_bytes",
+}  # fmt: skip
+"""Settings of a tool that decide how it is called and not what it answers: two tools that differ only in these may share
+an answer."""
 
 T = TypeVar("T")
-_Result = TypeVar("_Result", SearchResult, LocateResult)
+_Result = TypeVar("_Result", SearchResult, LocateResult, Page)
 
 
 class TextSearchArgs(BaseModel):
@@ -60,11 +77,35 @@ class LensTool(BaseTool):
     """What the three kinds share: the clock, the price and the boundary that turns exceptions into
     results."""
 
+    repeatable: ClassVar[bool] = False
+    """Whether a call may be made again when nobody knows what became of it: only where a call costs nothing."""
+
+    on_this_machine: ClassVar[bool] = False
+    """Whether it answers from this machine as fast as a cache would: such a tool is given none by configuration."""
+
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
     timeout: float = Field(default=30.0, gt=0)
     """Seconds after which a call counts as failed."""
     price_per_call: float = Field(default=0.0, ge=0)
     """US dollars a call costs; recorded with each result, paid by the search budget in training."""
+
+    _cache: Cache | None = PrivateAttr(default=None)
+
+    def use_cache(self, cache: Cache | None) -> Self:
+        """Ask the same question only once from now on; None: ask every time."""
+        self._cache = cache
+        return self
+
+    async def _once(
+        self, ask: Callable[[], cache_key.Question], call: Callable[[], Awaitable[_Result]], read: type[_Result]
+    ) -> _Result:
+        """`call()`, or what the cache has for this question. `ask` runs in a thread, and only if there is a cache."""
+        if self._cache is None:
+            return await call()
+        identity = cache_key.identity(self, NOT_IN_AN_ANSWER)
+        return await self._cache.answer(
+            identity, type(self).__name__, ask, call, read, seconds=self.timeout, price=self.price_per_call
+        )
 
     def prepare(self) -> None:
         """Load now what the first call would load, such as an index or a model, outside of that call's timeout.
@@ -76,7 +117,7 @@ class LensTool(BaseTool):
         started = time.perf_counter()
         try:
             result = await asyncio.wait_for(call, self.timeout)
-            price = result.price or self.price_per_call
+            price = 0.0 if result.cached else result.price or self.price_per_call
         except Exception as error:  # the boundary: providers may throw anything
             result, price = failed.model_copy(update={"error": self._to_error(error)}), 0.0
         return result.model_copy(update={"seconds": time.perf_counter() - started, "price": price})
@@ -86,8 +127,8 @@ class LensTool(BaseTool):
             return ToolError(reason=error.reason, message=str(error))
         if isinstance(error, TimeoutError):
             return ToolError(reason="timeout", message=f"{self.name}: no answer in {self.timeout:g} s.")
-        line = " ".join(str(error).split())[:200]
-        return ToolError(reason="unavailable", message=f"{self.name}: {type(error).__name__}: {line}")
+        what = " ".join(str(error).split())[:200]
+        return ToolError(reason="unavailable", message=f"{self.name}: {type(error).__name__}: {what}")
 
 
 class TextSearch(LensTool):
@@ -115,7 +156,12 @@ class TextSearch(LensTool):
             raise ToolFailure(
                 "bad_input", f"The text query has {len(query)} characters; use at most {MAX_QUERY_CHARS}."
             )
-        return _require_hits(await self.asearch(query), f"No page matches {query!r}.")
+
+        async def ask() -> SearchResult:
+            return _require_hits(await self.asearch(query), f"No page matches {query!r}.")
+
+        found = await self._once(lambda: cache_key.words(query), ask, SearchResult)
+        return found.model_copy(update={"query": query}) if found.cached else found
 
     async def _arun(
         self, query: str, run_manager: AsyncCallbackManagerForToolRun | None = None
@@ -147,7 +193,12 @@ class ImageSearch(LensTool):
 
     async def _checked(self, image: Any) -> SearchResult:
         picture = await guard.load_image(image)
-        return _require_hits(await self.asearch(picture), "No indexed picture resembles this one.")
+        near = self._cache is not None and self._cache.settings.near_pictures
+
+        async def ask() -> SearchResult:
+            return _require_hits(await self.asearch(picture), "No indexed picture resembles this one.")
+
+        return await self._once(lambda: cache_key.picture(picture, near=near), ask, SearchResult)
 
     async def _arun(
         self, image: Any, run_manager: AsyncCallbackManagerForToolRun | None = None
@@ -187,10 +238,14 @@ class Locator(LensTool):
                 f"The expression has {len(expression)} characters; use at most {MAX_QUERY_CHARS}.",
             )
         picture = await guard.load_image(image)
-        result = await self.alocate(picture, expression)
-        if result.error is None and not result.regions:
-            raise ToolFailure("empty", f"Nothing in the picture matches {expression!r}.")
-        return result
+
+        async def ask() -> LocateResult:
+            result = await self.alocate(picture, expression)
+            if result.error is None and not result.regions:
+                raise ToolFailure("empty", f"Nothing in the picture matches {expression!r}.")
+            return result
+
+        return await self._once(lambda: cache_key.picture_and(picture, expression), ask, LocateResult)
 
     async def _arun(
         self, image: Any, expression: str, run_manager: AsyncCallbackManagerForToolRun | None = None
@@ -206,25 +261,30 @@ class Locator(LensTool):
 
 
 def render_search(result: SearchResult) -> str:
-    """A search result as text for any LangChain agent."""
+    """A search result as text for any LangChain agent; what pages say is made harmless, the artifact keeps it verbatim."""
     if result.error is not None:
-        return f"error ({result.error.reason}): {result.error.message}"
+        return render_error(result.error)
     entries = []
     for rank, hit in enumerate(result.hits, start=1):
         score = "" if hit.score is None else f" ({hit.score:.2f})"
-        snippet = f"\n{hit.snippet}" if hit.snippet else ""
-        entries.append(f"{rank}. {hit.title}{score}\n{hit.url}{snippet}")
+        snippet = f"\n{entry(hit.snippet, MAX_SHOWN_CHARS)}" if hit.snippet else ""
+        entries.append(f"{rank}. {line(hit.title, MAX_TITLE_CHARS)}{score}\n{entry(hit.url, MAX_URL_CHARS)}{snippet}")
     return "\n".join(entries)
 
 
 def render_regions(result: LocateResult) -> str:
     """A locator's result as text for any LangChain agent."""
     if result.error is not None:
-        return f"error ({result.error.reason}): {result.error.message}"
+        return render_error(result.error)
     return "\n".join(
-        f"{rank}. {region.label or 'region'} at {list(region.box.ltrb)} ({region.score:.2f})"
+        f"{rank}. {line(region.label, MAX_TITLE_CHARS) or 'region'} at {list(region.box.ltrb)} ({region.score:.2f})"
         for rank, region in enumerate(result.regions, start=1)
     )
+
+
+def render_error(error: ToolError) -> str:
+    """A failure as text for any LangChain agent: one line, which may quote what a server said."""
+    return f"error ({error.reason}): {line(error.message, MAX_TITLE_CHARS)}"
 
 
 def wait_for(call: Coroutine[Any, Any, T]) -> T:
@@ -242,7 +302,8 @@ def wait_for(call: Coroutine[Any, Any, T]) -> T:
         except BaseException as error:  # carried to the calling thread
             failure.append(error)
 
-    thread = threading.Thread(target=target)
+    # With the caller's context: what it was told about the run (callbacks, the question) holds in the thread, too.
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(target,))
     thread.start()
     thread.join()
     if failure:

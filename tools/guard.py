@@ -1,14 +1,15 @@
 """Every byte from outside passes here before anything else reads it.
 
 Pictures: `open_image` refuses by size before decoding and always returns an upright 8-bit RGB picture.
-Addresses: `fetch` connects only to an address that was checked, for each connection, redirects included;
+Addresses: `fetch` connects only to an address that was checked (`addresses`), for each connection, redirects included;
 the name is resolved once and the connection goes to that very address, so a name that changes its
 address between check and connection gains nothing.
+Bodies: counted and unpacked under a cap while they arrive, and taken for what their own bytes say (`bodies`).
 
 Covered: pixel bombs, truncated and mislabelled files, animated, CMYK, 16-bit, palette, transparent and
-EXIF-rotated pictures; private, loopback, link-local, mapped, NAT64, 6to4 and Teredo addresses; odd
-schemes and ports; bodies over the cap; slow servers. Not covered: valid pictures with misleading
-content; proxies (environment proxies are ignored, because a proxy would resolve the name itself)."""
+EXIF-rotated pictures; odd schemes and ports; bodies over the cap, packed ones too; slow servers. `python -m tools guard`
+tries all of it. Not covered: valid pictures with misleading content; proxies (environment proxies are ignored, because a
+proxy would resolve the name itself)."""
 
 from __future__ import annotations
 
@@ -16,20 +17,28 @@ import asyncio
 import base64
 import binascii
 import io
-import ipaddress
-import socket
 import threading
 import warnings
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageOps
 
-from tools.results import Reason, ToolFailure
+from tools.addresses import PUBLIC_WEB, FetchPolicy, Refused, address_allowed, resolve
+from tools.bodies import ENCODINGS, PAGE, PICTURE, Kind, Unpacker, sniff
+from tools.results import ToolFailure
+from tools.retry import retry_after
 
 if TYPE_CHECKING:
     import httpx
+
+__all__ = [
+    "FORMATS", "MAX_FETCH_BYTES", "MAX_FILE_BYTES", "MAX_PIXELS", "MAX_REDIRECTS", "PAGE", "PICTURE", "PUBLIC_WEB", "USER_AGENT",
+    "FetchPolicy", "Fetched", "Kind", "Refused", "address_allowed", "fetch", "get", "image_bytes", "load_image", "open_image",
+    "resolve", "sniff", "to_rgb",
+]  # fmt: skip
 
 MAX_PIXELS = 50_000_000
 """Largest picture decoded: about 150 MB as RGB, above what phone cameras save by default."""
@@ -38,18 +47,13 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_FETCH_BYTES = 20 * 1024 * 1024
 """Largest body fetched from the web."""
 MAX_REDIRECTS = 5
+USER_AGENT = "lensgraph"
+"""How the program names itself to servers; robots rules are looked up under this name."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
 """Decoders offered to outside bytes; the many exotic ones of Pillow are attack surface nobody asked for."""
 
 _warnings_lock = threading.Lock()
 """The warnings filter is global state of the process, so only one thread at a time may change it."""
-
-
-class Refused(ToolFailure, ValueError):
-    """The guard did not let this through. The message is one line that names the value and the fix."""
-
-    def __init__(self, message: str, reason: Reason = "bad_input") -> None:
-        super().__init__(reason, message)
 
 
 # --- pictures ------------------------------------------------------------------------------------------
@@ -62,7 +66,7 @@ def open_image(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXE
     """
     if not data:
         raise Refused(f"{name}: zero bytes; give a picture file.")
-    picture = _open_header(data, name)
+    picture = _open_header(data, name, max_pixels)
     width, height = picture.size
     if width * height > max_pixels:
         raise Refused(f"{name}: {width}x{height} pixels is over the cap of {max_pixels:,}; give a smaller picture.")
@@ -72,6 +76,8 @@ def open_image(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXE
         raise Refused(
             f"{name}: truncated or damaged {picture.format} file ({_one_line(error)}); save it again."
         ) from error
+    if picture.width * picture.height > max_pixels:  # some files hold another size than their header says
+        raise Refused(f"{name}: {picture.width}x{picture.height} pixels is over the cap; give a smaller picture.")
     return to_rgb(picture)
 
 
@@ -132,7 +138,7 @@ async def load_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Imag
     if isinstance(source, bytes | bytearray):
         return await asyncio.to_thread(open_image, bytes(source), max_pixels=max_pixels)
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
-        body = await fetch(source)
+        body = await fetch(source, want=PICTURE)
         return await asyncio.to_thread(open_image, body, name=source[:120], max_pixels=max_pixels)
     if isinstance(source, str | Path):
 
@@ -144,14 +150,16 @@ async def load_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Imag
     raise Refused(f"a picture cannot be a {type(source).__name__}; give a PIL image, bytes, a path or an address.")
 
 
-def _open_header(data: bytes, name: str) -> Image.Image:
+def _open_header(data: bytes, name: str, max_pixels: int) -> Image.Image:
     # The warnings filter is global state of the process, hence the lock; only the header is read while
     # it is held.
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if max_pixels <= (Image.MAX_IMAGE_PIXELS or 0):  # unless the user's own cap is above Pillow's
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             return Image.open(io.BytesIO(data), formats=FORMATS)
-        except Image.DecompressionBombError as error:
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise Refused(f"{name}: too many pixels to decode safely; give a smaller picture.") from error
         except Exception as error:  # as above: whatever a decoder raises on a header means "not a picture"
             start = bytes(data[:12])
@@ -183,42 +191,17 @@ def _one_line(error: BaseException) -> str:
 
 
 @dataclass(frozen=True)
-class FetchPolicy:
-    """Where `fetch` may connect."""
+class Fetched:
+    """What was found at an address."""
 
-    schemes: frozenset[str] = frozenset({"http", "https"})
-    """Allowed URL schemes."""
-    ports: frozenset[int] = frozenset({80, 443})
-    """Allowed ports; other services of a public host are not ours to poke."""
-    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
-    """Networks allowed although they are not public, for an intranet. Empty: public addresses only."""
-
-
-PUBLIC_WEB = FetchPolicy()
-_NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"),)
-_NEVER = tuple(
-    ipaddress.ip_network(network)
-    for network in ("192.88.99.0/24", "2002::/16", "2001::/32", "64:ff9b:1::/48", "::/96", "fec0::/10")
-)
-"""Relays and translations that hide another address, and networks Python still calls global."""
-
-
-def address_allowed(address: str, policy: FetchPolicy = PUBLIC_WEB) -> bool:
-    """Whether a connection to this literal address is allowed: public, or in one of the policy's networks."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            ip = ip.ipv4_mapped
-        elif any(ip in network for network in _NAT64):
-            ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    if any(ip.version == network.version and ip in network for network in policy.networks):
-        return True
-    if any(ip.version == network.version and ip in network for network in _NEVER):
-        return False
-    return ip.is_global and not ip.is_multicast
+    url: str
+    """Where it was found, after redirects."""
+    body: bytes
+    """The bytes, unpacked."""
+    kind: Kind
+    """What they are, by their own beginning."""
+    content_type: str
+    """What the server says they are. Empty: it does not say."""
 
 
 async def fetch(
@@ -227,25 +210,55 @@ async def fetch(
     max_bytes: int = MAX_FETCH_BYTES,
     timeout: float = 15.0,
     policy: FetchPolicy = PUBLIC_WEB,
+    want: Collection[Kind] | None = None,
+    before: Callable[[str], Awaitable[None]] | None = None,
+    user_agent: str = USER_AGENT,
 ) -> bytes:
-    """The body at `url`, or `Refused` / `ToolFailure`. `timeout` is for the whole call, redirects
-    included."""
+    """The body at `url`, as `get` finds it."""
+    found = await get(
+        url, max_bytes=max_bytes, timeout=timeout, policy=policy, want=want, before=before, user_agent=user_agent
+    )
+    return found.body
+
+
+async def get(
+    url: str,
+    *,
+    max_bytes: int = MAX_FETCH_BYTES,
+    timeout: float = 15.0,
+    policy: FetchPolicy = PUBLIC_WEB,
+    want: Collection[Kind] | None = None,
+    before: Callable[[str], Awaitable[None]] | None = None,
+    user_agent: str = USER_AGENT,
+) -> Fetched:
+    """What is at `url`. `timeout` is for the whole call, redirects included. `want`: the kinds of body that are of use,
+    such as `PAGE`; others are refused, whatever the server calls them. `before` is awaited with every address before it is
+    asked for, those of redirects too; what it raises ends the call.
+
+    Raises:
+        Refused: the address is not allowed (no connection was made to it), or the body is too large or of another kind.
+        ToolFailure: any other reason, with the server's status where it answered.
+    """
     import httpx  # 0.15 s to import: only programs that fetch pay for it
 
     from tools.transport import CheckedTransport
 
+    async def announce(request: httpx.Request) -> None:
+        if before is not None:
+            await before(str(request.url))
+
     client = httpx.AsyncClient(
         transport=CheckedTransport(policy),
+        event_hooks={"request": [announce]},
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
         trust_env=False,
         timeout=timeout,
-        # Identity: a compressed body could expand far beyond the cap in one step.
-        headers={"User-Agent": "lensgraph", "Accept-Encoding": "identity"},
+        headers={"User-Agent": user_agent, "Accept-Encoding": ENCODINGS},
     )
     try:
         async with asyncio.timeout(timeout), client, client.stream("GET", url) as response:
-            return await _read_capped(response, max_bytes)
+            found = await _read(response, max_bytes)
     except (TimeoutError, httpx.TimeoutException) as error:
         raise ToolFailure("timeout", f"{url[:200]}: no complete answer in {timeout:g} s.") from error
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
@@ -256,41 +269,24 @@ async def fetch(
         raise Refused(f"{url[:200]}: more than {MAX_REDIRECTS} redirects.", "refused") from error
     except httpx.HTTPError as error:
         raise ToolFailure("unavailable", f"{url[:200]}: {_one_line(error)}.") from error
+    if want is not None and found.kind not in want:
+        raise Refused(f"{found.url[:200]}: holds {found.kind} data, and {' or '.join(want)} was wanted.", "refused")
+    return found
 
 
-async def _read_capped(response: httpx.Response, max_bytes: int) -> bytes:
-    url = str(response.url)[:200]
-    if response.status_code == 429:
-        raise ToolFailure("rate_limited", f"{url}: the server asks to slow down (429).")
-    if response.status_code >= 400:
-        raise ToolFailure("unavailable", f"{url}: the server answers {response.status_code}.")
-    too_big = f"{url}: body is over the cap of {max_bytes:,} bytes; give a smaller file."
-    if int(response.headers.get("content-length") or 0) > max_bytes:
-        raise Refused(too_big, "refused")
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise ToolFailure("malformed", f"{url}: the server compresses although asked not to.")
-    body = bytearray()
+async def _read(response: httpx.Response, max_bytes: int) -> Fetched:
+    url = str(response.url)
+    shown = url[:200]
+    status, wait = response.status_code, retry_after(response.headers.get("retry-after"))
+    if status == 429:
+        raise ToolFailure("rate_limited", f"{shown}: the server asks to slow down (429).", status=status, wait=wait)
+    if not 200 <= status < 300:
+        raise ToolFailure("unavailable", f"{shown}: the server answers {status}.", status=status, wait=wait)
+    unpacker = Unpacker(shown, response.headers.get("content-encoding", ""), max_bytes)
+    announced = response.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_bytes:
+        raise Refused(f"{shown}: body is over the cap of {max_bytes:,} bytes; give a smaller file.", "refused")
     async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > max_bytes:
-            raise Refused(too_big, "refused")
-    return bytes(body)
-
-
-async def resolve(host: str, port: int, policy: FetchPolicy) -> str:
-    """One checked address of `host`; refused when any of its addresses is not allowed, because a mix is
-    a trick."""
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise ToolFailure("unavailable", f"{host}: no such host ({_one_line(error)}).") from error
-    addresses = [str(entry[4][0]) for entry in found]
-    for address in addresses:
-        if not address_allowed(address, policy):
-            raise Refused(
-                f"{host}: resolves to {address}, which is not a public address; give a public one.", "refused"
-            )
-    if not addresses:
-        raise ToolFailure("unavailable", f"{host}: no address.")
-    return addresses[0]
+        unpacker.feed(chunk)
+    body, content_type = unpacker.close(), response.headers.get("content-type", "")
+    return Fetched(url=url, body=body, kind=sniff(body, content_type), content_type=content_type[:200])

@@ -2,7 +2,10 @@
 
 `build("text_search", {"use": "local", "index": "my-index"})`: `use` is a provider's short name or any
 import path `package.module:Class`; the other keys are the tool's own fields. A foreign LangChain tool is
-wrapped by `tools.adapter`. Only the provider asked for is imported."""
+wrapped by `tools.adapter`. Only the provider asked for is imported.
+
+Any text search also takes `read`: its first results are then read, and the passage that answers becomes the snippet:
+`{"use": "brave", "read": {"pages": 3, "reader": "fetch", "summarise": {"model": a chat model}}}`."""
 
 from __future__ import annotations
 
@@ -15,14 +18,19 @@ from langchain_core.tools import BaseTool
 from pydantic import ValidationError
 
 from tools.base import ImageSearch, LensTool, Locator, TextSearch
+from tools.cache import Cache
+from tools.pages.base import PageReader
+from tools.pages.summarise import Summariser
+from tools.text.reading import ReadingTextSearch
 
-Kind = Literal["text_search", "image_search", "locate"]
+Kind = Literal["text_search", "image_search", "locate", "read_page"]
 """The kinds of tool, named as the graph calls them."""
 
 BASES: dict[Kind, Any] = {
     "text_search": TextSearch,
     "image_search": ImageSearch,
     "locate": Locator,
+    "read_page": PageReader,
 }
 """What a tool of each kind must be."""
 
@@ -30,14 +38,37 @@ PROVIDERS: dict[Kind, dict[str, str]] = {
     "text_search": {
         "local": "tools.local.text_search:LocalTextSearch",
         "tavily": "tools.text.tavily:TavilyTextSearch",
+        "serpapi": "tools.text.serpapi:SerpApiTextSearch",
+        "brave": "tools.text.brave:BraveTextSearch",
+        "searxng": "tools.text.searxng:SearxngTextSearch",
+        "duckduckgo": "tools.text.duckduckgo:DuckDuckGoTextSearch",
+        "wikipedia": "tools.text.wikipedia:WikipediaTextSearch",
     },
-    "image_search": {"local": "tools.local.image_search:LocalImageSearch"},
+    "image_search": {
+        "local": "tools.local.image_search:LocalImageSearch",
+        "google_vision": "tools.image.google_vision:GoogleVisionImageSearch",
+        "serpapi_lens": "tools.image.serpapi_lens:SerpApiLensImageSearch",
+        "searchapi_lens": "tools.image.searchapi_lens:SearchApiLensImageSearch",
+        "fvqa_cache": "tools.image.fvqa_cache:FvqaCacheImageSearch",
+    },
     "locate": {
         "local": "tools.local.locate:LocalLocator",
         "grounding_dino": "tools.locate.grounding_dino:GroundingDinoLocator",
+        "owlv2": "tools.locate.owlv2:Owlv2Locator",
+        "policy_boxes": "tools.locate.policy_boxes:PolicyBoxLocator",
+        "served_policy": "tools.locate.served_policy:ServedPolicyLocator",
+    },
+    "read_page": {
+        "fetch": "tools.pages.fetch:FetchPageReader",
+        "tavily": "tools.pages.tavily_extract:TavilyPageReader",
+        "jina": "tools.pages.jina:JinaPageReader",
     },
 }
 """Short names, kind by kind. The first is the default."""
+
+
+UNUSED_KEY = "a replay calls nobody"
+"""What stands for a key in a replay, so that a recorded run can be run again without one."""
 
 
 class ToolConfigError(ValueError):
@@ -45,26 +76,78 @@ class ToolConfigError(ValueError):
     valid values."""
 
 
-def build(kind: Kind, spec: Mapping[str, Any] | None = None) -> LensTool:
-    """The tool that `spec` describes; an empty spec is the embedded default."""
+def build(kind: Kind, spec: Mapping[str, Any] | None = None, cache: Cache | None = None) -> LensTool:
+    """The tool that `spec` describes; an empty spec is the embedded default. `cache`: asks the same only once."""
+    replays = cache is not None and cache.settings.mode == "replay"
+    tool = _build(kind, spec, replays=replays)
+    return tool if tool.on_this_machine else tool.use_cache(cache)
+
+
+def _build(kind: Kind, spec: Mapping[str, Any] | None, *, replays: bool) -> LensTool:
     if kind not in get_args(Kind):
         raise ToolConfigError(f"Unknown kind of tool {kind!r}; valid kinds: {', '.join(get_args(Kind))}.")
     options = dict(spec or {})
-    use = options.pop("use", "local")
+    reading = options.pop("read", None) if kind == "text_search" else None
+    if reading is not None:
+        return _reading(_build(kind, options, replays=replays), reading, replays=replays)
+    use = options.pop("use", next(iter(PROVIDERS[kind])))
     provider = load(kind, use)
     if not (isinstance(provider, type) and issubclass(provider, BASES[kind])):
         return _adapt(kind, use, provider, options)
     tool_class: type[LensTool] = provider
     if inspect.isabstract(tool_class):
         raise ToolConfigError(f"tools.{kind}.use: {use!r} is abstract; give a class that implements it.")
-    valid = sorted(set(tool_class.model_fields) - set(BaseTool.model_fields) | {"name", "description"})
+    valid = sorted(_own_fields(tool_class) | ({"read"} if kind == "text_search" else set()))
     unknown = sorted(set(options) - set(valid))
     if unknown:
         raise ToolConfigError(f"tools.{kind}: unknown {_keys(unknown)} for {use!r}; valid keys: {', '.join(valid)}.")
+    if replays and "api_key" in tool_class.model_fields:
+        options["api_key"] = UNUSED_KEY
     try:
         return tool_class(**options)
     except ValidationError as error:
         raise ToolConfigError(f"tools.{kind} ({use}): {first_problem(error)}") from error
+
+
+def _reading(search: LensTool, reading: Any, *, replays: bool) -> LensTool:
+    """A text search whose results are read, from the settings under its `read`."""
+    where = "tools.text_search.read"
+    if not isinstance(reading, Mapping):
+        raise ToolConfigError(f"{where}={reading!r}: must hold keys such as `pages: 3`.")
+    options = dict(reading)
+    reader = options.pop("reader", None) or {}
+    summarise = options.pop("summarise", None)
+    valid = sorted({*_own_fields(ReadingTextSearch), "reader", "summarise"} - {"search_tool", "summariser", "k"})
+    _refuse_unknown(options, valid, where)
+    if summarise is not None:
+        options["summariser"] = _summariser(summarise, f"{where}.summarise")
+    reader = _build("read_page", {"use": reader} if isinstance(reader, str) else reader, replays=replays)
+    assert isinstance(search, TextSearch) and isinstance(reader, PageReader)  # `_build` gives what the kind says
+    try:
+        return ReadingTextSearch(search_tool=search, reader=reader, description=search.description, **options)
+    except ValidationError as error:
+        raise ToolConfigError(f"{where}: {first_problem(error)}") from error
+
+
+def _summariser(summarise: Any, where: str) -> Summariser:
+    if not isinstance(summarise, Mapping):
+        raise ToolConfigError(f"{where}={summarise!r}: must hold a `model`: a chat model.")
+    _refuse_unknown(summarise, sorted(Summariser.model_fields), where)
+    try:
+        return Summariser(**summarise)
+    except ValidationError as error:
+        raise ToolConfigError(f"{where}: {first_problem(error)}") from error
+
+
+def _refuse_unknown(options: Mapping[str, Any], valid: list[str], where: str) -> None:
+    unknown = sorted(set(options) - set(valid))
+    if unknown:
+        raise ToolConfigError(f"{where}: unknown {_keys(unknown)}; valid keys: {', '.join(valid)}.")
+
+
+def _own_fields(tool_class: type[LensTool]) -> set[str]:
+    """What a tool adds to every LangChain tool, and its name and description."""
+    return set(tool_class.model_fields) - set(BaseTool.model_fields) | {"name", "description"}
 
 
 def load(kind: Kind, use: Any) -> Any:

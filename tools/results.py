@@ -19,11 +19,15 @@ worked and found nothing. refused: the guard did not let the address or the byte
 
 
 class ToolFailure(Exception):
-    """Raised inside a tool to name the reason of a failure; the base class turns it into a `ToolError`."""
+    """Raised inside a tool to name the reason of a failure; the base class turns it into a `ToolError`.
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    `status` is the HTTP status that a server answered with, `wait` the seconds that it asked to be left alone."""
+
+    def __init__(self, reason: Reason, message: str, *, status: int | None = None, wait: float | None = None) -> None:
         super().__init__(message)
         self.reason: Reason = reason
+        self.status = status
+        self.wait = wait
 
 
 class _Record(BaseModel):
@@ -70,6 +74,28 @@ class SearchResult(_Record):
     """Wall time of the call; written by the base class."""
     price: float = 0.0
     """US dollars charged for the call; 0 for a call that failed before it was sent."""
+    cached: bool = False
+    """Whether nobody was asked, because the same had been asked before. Such a result cost nothing."""
+
+
+class Page(_Record):
+    """One page as text: what a page reader gives."""
+
+    url: str
+    """The address that was asked for."""
+    title: str = ""
+    """Title of the page. Empty: it has none."""
+    text: str = ""
+    """The words of the page without menus and markup; from outside, so never to be trusted. Empty exactly when `error`
+    is set."""
+    error: ToolError | None = None
+    """None: the page was read."""
+    seconds: float = 0.0
+    """Wall time of the call; written by the base class."""
+    price: float = 0.0
+    """US dollars charged for the call; 0 for a call that failed before it was sent."""
+    cached: bool = False
+    """Whether nobody was asked, because the same had been asked before. Such a result cost nothing."""
 
 
 class Box(_Record):
@@ -166,3 +192,5 @@ class LocateResult(_Record):
     """Wall time of the call; written by the base class."""
     price: float = 0.0
     """US dollars charged for the call."""
+    cached: bool = False
+    """Whether nobody was asked, because the same had been asked before. Such a result cost nothing."""

@@ -6,9 +6,18 @@ so each is checked too."""
 
 from __future__ import annotations
 
+import functools
+import ssl
+
 import httpx
 
 from tools.guard import FetchPolicy, Refused, resolve
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Reading the certificates takes longer than a request to a near server."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 class CheckedTransport(httpx.AsyncBaseTransport):
@@ -16,7 +25,7 @@ class CheckedTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, policy: FetchPolicy) -> None:
         self.policy = policy
-        self._inner = httpx.AsyncHTTPTransport(retries=0)
+        self._inner = httpx.AsyncHTTPTransport(retries=0, verify=_tls())
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request to a checked address, or raise `Refused`."""
@@ -29,13 +38,14 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         port = url.port or (443 if url.scheme == "https" else 80)
         if port not in self.policy.ports:
             raise Refused(f"{shown}: port {port} is not fetched; allowed are {sorted(self.policy.ports)}.", "refused")
-        address = await resolve(url.host, port, self.policy)
+        name = url.raw_host.decode("ascii")  # as it goes over the wire, also where it is written in another script
+        address = await resolve(name, port, self.policy)
         pinned = httpx.Request(
             request.method,
             url.copy_with(host=address),
             headers=request.headers,  # keeps the Host header of the name
             stream=request.stream,
-            extensions={**request.extensions, "sni_hostname": url.host},
+            extensions={**request.extensions, "sni_hostname": name},
         )
         return await self._inner.handle_async_request(pinned)
 

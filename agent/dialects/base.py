@@ -16,7 +16,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 
 from agent.actions import Action, Crop, ImageSearch, OverLimit, TextSearch
 from agent.dialects import prompts as prompt_files
-from agent.dialects.outside import line, neutral
+from agent.dialects.outside import entry, line, neutral
 from agent.images import Picture
 from agent.limits import Counts, Limits
 from tools.results import Hit, SearchResult, ToolError
@@ -48,6 +48,8 @@ class Dialect(ABC):
     """Region not found: tell the policy, or search with the whole picture and note it."""
     over_limit: ClassVar[Literal["tell", "end"]] = "end"
     """A search over a limit: end the episode as in the papers, or tell the policy and go on to the last turn."""
+    follow_up: ClassVar[Literal["continue", "restart"]] = "continue"
+    """A further question in a thread goes on in the policy's dialogue, or opens a new one with the thread's pictures."""
     stop: ClassVar[list[str]] = []
     """Strings at which the policy shall stop; empty: its end-of-turn token is enough."""
 
@@ -190,7 +192,7 @@ class Dialect(ABC):
         return [_text("\n".join(f"{n}. {self._text_entry(hit)}" for n, hit in enumerate(result.hits, 1)))]
 
     def _text_entry(self, hit: Hit) -> str:
-        return f"{line(hit.title, TITLE_CHARS)}\n{line(hit.snippet, self.snippet_chars)}".rstrip()
+        return f"{line(hit.title, TITLE_CHARS)}\n{entry(hit.snippet, self.snippet_chars)}".rstrip()
 
     def _fill(self, key: str, question: str, images: Sequence[str], information: Sequence[Block] = ()) -> list[Block]:
         """A prompt as content blocks. One pass: a placeholder inside the question is text."""
@@ -218,6 +220,11 @@ class Dialect(ABC):
 def image_block(identity: str) -> Block:
     """A picture in a message of the dialogue: its id; the bytes are added when the policy is called."""
     return {"type": "image", "id": identity}
+
+
+def thumbnail_block(identity: str) -> Block:
+    """The picture of a search result: what a policy may leave out first when its context is full."""
+    return {"type": "image", "id": identity, "thumbnail": True}
 
 
 def _text(text: str) -> Block:

@@ -29,6 +29,8 @@ class Compact(DeepMMSearchR1):
     snippet_chars: ClassVar[int] = 400
     missing_region: ClassVar[Literal["tell", "whole"]] = "tell"
     over_limit: ClassVar[Literal["tell", "end"]] = "tell"
+    # Its policy learned from dialogues of one question, and repeats its first answer in a longer one.
+    follow_up: ClassVar[Literal["continue", "restart"]] = "restart"
     reason_required: ClassVar[bool] = False
 
     def read(self, text: str) -> Action:

@@ -16,7 +16,7 @@ from langchain_core.messages import HumanMessage
 from agent.actions import Action, Answer, GiveUp, ImageSearch, Malformed, TextSearch
 from agent.dialects import prompts as prompt_files
 from agent.dialects import tags
-from agent.dialects.base import TITLE_CHARS, Block, Dialect, image_block
+from agent.dialects.base import TITLE_CHARS, Block, Dialect, thumbnail_block
 from agent.dialects.outside import line, neutral
 from agent.images import Picture
 from agent.limits import Limits
@@ -186,7 +186,7 @@ class MMSearchR1(Dialect):
             else:
                 blocks += [
                     {"type": "text", "text": lead},
-                    image_block(thumbnail),
+                    thumbnail_block(thumbnail),
                     {"type": "text", "text": f"\n{title}"},
                 ]
         if result.error:

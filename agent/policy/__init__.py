@@ -17,13 +17,18 @@ KINDS = {
     "openai_compatible": "agent.policy.openai_compatible:OpenAICompatiblePolicy",
 }
 """Short names. Only the module asked for is imported: one imports torch, one also transformers."""
+_HUB = "agent.policy.hub:HubPolicy"
 _LOADED = ("pocket", "transformers")
 _SERVER_FIELDS = ("base_url", "api_key_env", "timeout", "retries")
 
 
 def build(config: PolicyConfig) -> BaseChatModel:
     """The policy that `config` describes; a `ConfigError` if it cannot be had."""
-    cls = _class_of(config.kind)
+    if "api_key" in config.options:
+        raise ConfigError(
+            "policy.options.api_key: a key is no setting; export it and name its variable: policy.api_key_env."
+        )
+    cls = _class_of(_kind(config))
     fields: dict[str, Any] = {"model": config.model, "temperature": config.temperature, **config.options}
     if config.max_new_tokens is not None:
         fields["max_new_tokens"] = config.max_new_tokens
@@ -38,9 +43,19 @@ def build(config: PolicyConfig) -> BaseChatModel:
         where = ".".join(["policy", *(str(part) for part in problem["loc"])])
         message = problem["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{where}: {message} (kind {config.kind!r}).") from error
-    except (OSError, ImportError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"policy.model={config.model!r}: {first[:200]}") from error
+    except (OSError, ImportError, ValueError) as error:
+        raise ConfigError(f"policy.model={config.model!r}: {_line(error)}") from error
+
+
+def _kind(config: PolicyConfig) -> str:
+    """`transformers` is one of two: Qwen2.5-VL with its exact tokens, or any other model of the hub."""
+    if config.kind != "transformers" or config.model == "pocket":
+        return config.kind
+    hub = importlib.import_module("agent.policy.hub")
+    try:
+        return "transformers" if hub.is_qwen(config.model) else _HUB
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"policy.model={config.model!r}: {_line(error)}") from error
 
 
 def _class_of(kind: str) -> Any:
@@ -57,6 +72,10 @@ def _class_of(kind: str) -> Any:
     if not (isinstance(cls, type) and issubclass(cls, BaseChatModel)):
         raise ConfigError(f"policy.kind: {kind!r} is no LangChain chat model.")
     return cls
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 __all__ = ["KINDS", "PolicyError", "build"]

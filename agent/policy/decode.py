@@ -22,7 +22,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from agent.policy.positions import mrope_positions
 from agent.policy.render import Pixels, Rendered, Renderer
-from agent.policy.sampled import Sampled
+from agent.policy.sampled import Sampled, stopped
 
 CAPACITY = 1 << 30
 """Bytes of keys and values that are kept between turns."""
@@ -59,15 +59,22 @@ class Decoder:
         self._bytes = 0
         self._suppressed = renderer.picture_tokens()
 
-    def sample(self, batch: Sequence[Rendered], *, temperature: float, max_new_tokens: int) -> list[Sampled]:
-        """One turn for every dialogue; temperature 0 is greedy."""
+    def sample(
+        self,
+        batch: Sequence[Rendered],
+        *,
+        temperature: float,
+        max_new_tokens: int,
+        stops: Sequence[Sequence[str]] = (),
+    ) -> list[Sampled]:
+        """One turn for every dialogue; temperature 0 is greedy. `stops` are stop strings, row by row; empty: none."""
         keys = [self._key(row, len(row.ids)) for row in batch]
         distinct = list(dict.fromkeys(keys))
         with torch.inference_mode():
             logits, rows = self._read([batch[keys.index(key)] for key in distinct], max_new_tokens)
             spread = [distinct.index(key) for key in keys]
             rows.choose(spread)
-            said = self._say(rows, logits[spread], temperature, max_new_tokens)
+            said = self._say(rows, logits[spread], temperature, max_new_tokens, stops)
             for row, turn, states in zip(batch, said, rows.ended(), strict=True):
                 self._keep(row, turn, states)
         return said
@@ -162,8 +169,16 @@ class Decoder:
 
     # --- the turn
 
-    def _say(self, rows: _Rows, logits: torch.Tensor, temperature: float, max_new_tokens: int) -> list[Sampled]:
+    def _say(
+        self,
+        rows: _Rows,
+        logits: torch.Tensor,
+        temperature: float,
+        max_new_tokens: int,
+        stops: Sequence[Sequence[str]],
+    ) -> list[Sampled]:
         said = [Sampled([], []) for _ in range(len(logits))]
+        ended: set[int] = set()
         for number in range(max_new_tokens):
             logits = logits.float()
             logprobs = torch.log_softmax(logits / (temperature or 1.0), -1)
@@ -175,12 +190,15 @@ class Decoder:
             scores = logprobs.gather(1, chosen[:, None])[:, 0].tolist()
             going = []
             for place, (token, score) in enumerate(zip(chosen.tolist(), scores, strict=True)):
-                turn = said[rows.live[place]]
-                if turn.ids and turn.ids[-1] == self.renderer.eos:
+                row = rows.live[place]
+                turn = said[row]
+                if row in ended:
                     continue
                 turn.ids.append(token)
                 turn.logprobs.append(score)
-                if token != self.renderer.eos:
+                if token == self.renderer.eos or (stops and stopped(self.renderer.tokenizer, turn.ids, stops[row])):
+                    ended.add(row)
+                else:
                     going.append(place)
             if not going or number + 1 == max_new_tokens:
                 break

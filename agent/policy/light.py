@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatResult
-from pydantic import Field, PrivateAttr
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from pydantic import AliasChoices, Field, PrivateAttr
 
 from agent.pocket import checkpoint
+from agent.policy import pieces
 from agent.policy.light_processor import LightProcessor
 from agent.policy.qwen_light import Memory, Network
 from agent.policy.render import Rendered, Renderer
-from agent.policy.sampled import Sampled, as_result
+from agent.policy.sampled import Sampled, as_result, last_chunk, stopped, text_of
 from tools.threads import one_thread
 
 SMALL = 1024
@@ -35,10 +37,12 @@ class LightPolicy(BaseChatModel):
 
     model: str = "pocket"
     """`pocket`, or a checkpoint folder of the Qwen2.5-VL family."""
-    max_new_tokens: int = Field(default=160, ge=1)
+    max_new_tokens: int = Field(default=160, ge=1, validation_alias=AliasChoices("max_new_tokens", "max_tokens"))
     """Most tokens of one turn; a longer one is cut and counts as malformed."""
     temperature: float = Field(default=0.0, ge=0.0)
     """0 decodes greedily."""
+    stop: list[str] = []
+    """Where a turn shall end, besides what the caller names. A closing tag stays in the turn; other texts are cut off."""
     seed: int | None = None
     """Of the sampling; None draws another one every time."""
 
@@ -77,8 +81,11 @@ class LightPolicy(BaseChatModel):
         _ = self.network, self.renderer
         return self
 
-    def sample(self, rendered: Rendered) -> Sampled:
-        """Sample one turn; what this policy read before of the same dialogue is not read again.
+    def sample(
+        self, rendered: Rendered, stops: Sequence[str] = (), tell: Callable[[Sampled], None] = lambda turn: None
+    ) -> Sampled:
+        """Sample one turn; what this policy read before of the same dialogue is not read again. `tell` is called with the
+        turn so far after every token.
 
         Raises:
             ValueError: placeholders and pictures do not match, or the dialogue is longer than the context.
@@ -96,7 +103,10 @@ class LightPolicy(BaseChatModel):
                 token = self._pick(allowed)
                 turn.ids.append(token)
                 turn.logprobs.append(float(logprobs[token]))
+                tell(turn)
                 if token == renderer.eos or len(turn.ids) == self.max_new_tokens:
+                    return turn
+                if stopped(renderer.tokenizer, turn.ids, stops):
                     return turn
                 logits = network.step(memory, token, position)
                 position += 1
@@ -119,8 +129,9 @@ class LightPolicy(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
+        stops = [*self.stop, *(stop or [])]
         rendered = self.renderer.render(messages)
-        return as_result(self.model, self.renderer, rendered, self.sample(rendered))
+        return as_result(self.model, self.renderer, rendered, self.sample(rendered, stops), stops)
 
     async def _agenerate(
         self,
@@ -129,7 +140,60 @@ class LightPolicy(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return await asyncio.to_thread(self._generate, messages)
+        return await asyncio.to_thread(self._generate, messages, stop)
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        for chunk in pieces.stream(self._telling(messages, stop)):
+            if run_manager:
+                run_manager.on_llm_new_token(str(chunk.text), chunk=chunk)
+            yield chunk
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async for chunk in pieces.astream(self._telling(messages, stop)):
+            if run_manager:
+                await run_manager.on_llm_new_token(str(chunk.text), chunk=chunk)
+            yield chunk
+
+    def _telling(self, messages: list[BaseMessage], stop: list[str] | None) -> pieces.Work[ChatGenerationChunk]:
+        """Work that samples a turn and emits its text as it comes: a token's bytes may be half a character, and a text
+        that looks like the beginning of a stop string may have to be cut off, so those wait."""
+        stops = [*self.stop, *(stop or [])]
+
+        def work(emit: Callable[[ChatGenerationChunk], None]) -> None:
+            renderer, sent = self.renderer, ""
+            rendered = renderer.render(messages)
+
+            def tell(turn: Sampled) -> None:
+                nonlocal sent
+                text = _settled(text_of(renderer, turn, stops), stops)
+                if len(text) > len(sent) and text.startswith(sent):
+                    emit(ChatGenerationChunk(message=AIMessageChunk(content=text[len(sent) :])))
+                    sent = text
+
+            turn = self.sample(rendered, stops, tell)
+            rest = text_of(renderer, turn, stops)[len(sent) :]
+            emit(last_chunk(self.model, renderer, rendered, turn, rest, stops))
+
+        return work
+
+
+def _settled(text: str, stops: Sequence[str]) -> str:
+    """The part of a growing text that can no longer change."""
+    text = text.rstrip("\ufffd")
+    longest = max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
+    return text[: len(text) - longest]
 
 
 def _folder(model: str) -> Path:

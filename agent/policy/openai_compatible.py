@@ -1,35 +1,57 @@
-"""A policy behind an OpenAI-compatible server: vLLM, SGLang, or a provider.
+"""A policy behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp, the server of transformers, or a provider.
 
 Invariants: text and pictures go out as standard chat content, and the turn that comes back is kept as the server wrote
-it; what goes wrong outside this process is a `PolicyError` that names the address and the fix. The key is read from
-the environment when a request is made and is stored nowhere.
+it, closed with the tag at which it stopped; what goes wrong outside this process is a `PolicyError` that names the address
+and the fix, and comes within `timeout` of a server that answers and `start_wait` of one that does not. A request that does
+not fit the server's context is sent again without its oldest thumbnails, and the reply says which. The key is read from
+the environment when a request is made, never shown, and goes to `base_url` only.
 
-Not covered: streaming of single tokens (an action is read from a whole turn), and function calling (actions are text).
+Not covered: function calling (actions are text), and addresses of pictures (they are sent as bytes).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
+import time
 import weakref
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Literal
 
 import httpx
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.messages.ai import UsageMetadata
-from langchain_core.outputs import ChatGeneration, ChatResult
-from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
+from agent.policy import pieces, wire
 from agent.policy.errors import PolicyError
+from agent.policy.wire import DoesNotFit, Server, Turn
 from tools.base import wait_for
 
-ROLES = {"human": "user", "ai": "assistant", "system": "system"}
-RETRIED = {429, 500, 502, 503, 504}
+logger = logging.getLogger(__name__)
+
+RETRIED = {408, 429, 500, 502, 503, 504}
 """Answers of a server that may do better a moment later."""
 LONGEST_WAIT = 30.0
 """Seconds; a server that asks for more patience than this has failed."""
+LOOK_AGAIN = 1.0
+"""Seconds between two looks at a server that is starting."""
+MAX_BODY = 32 * 1024 * 1024
+"""Longest answer read: log-probabilities of the longest turn are a hundredth of it."""
+
+
+class _OnLoop:
+    """What belongs to one event loop: connections, the places for requests, and the lock of the first look."""
+
+    def __init__(self, timeout: float, concurrency: int) -> None:
+        limits = httpx.Limits(max_connections=concurrency + 1, max_keepalive_connections=concurrency)
+        self.client = httpx.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False)
+        self.places = asyncio.Semaphore(concurrency)
+        self.lock = asyncio.Lock()
 
 
 class OpenAICompatiblePolicy(BaseChatModel):
@@ -41,21 +63,38 @@ class OpenAICompatiblePolicy(BaseChatModel):
     """The model's name on the server."""
     base_url: str = "http://127.0.0.1:8000/v1"
     """Where the server is, `/v1` included."""
+    server: Literal["auto", "vllm", "sglang", "llama_cpp", "other"] = "auto"
+    """What the server is, for the fields that are not OpenAI's. `auto`: asked for its list of models once. `other`: nothing
+    but OpenAI's own fields is sent; right for the server of transformers and for providers."""
     api_key_env: str | None = None
-    """The environment variable that holds the key. None: no key is sent."""
-    max_new_tokens: int = Field(default=2048, ge=1)
+    """The environment variable that holds the key. None: no key is sent, unless `api_key` is given."""
+    api_key: SecretStr | None = None
+    """The key itself, from a program; a configuration names its variable instead."""
+    max_new_tokens: int = Field(default=2048, ge=1, validation_alias=AliasChoices("max_new_tokens", "max_tokens"))
     """Longest turn: that of MMSearch-R1."""
     temperature: float = Field(default=0.0, ge=0)
     """0 takes the most likely token."""
+    stop: list[str] = []
+    """Where a turn shall end, besides what the caller names. A closing tag stays in the turn; other texts are cut off."""
     timeout: float = Field(default=120.0, gt=0)
     """Seconds to wait for one turn."""
-    retries: int = Field(default=2, ge=0)
+    retries: int = Field(default=2, ge=0, validation_alias=AliasChoices("retries", "max_retries"))
     """Further tries after a busy server or a broken connection."""
+    start_wait: float = Field(default=10.0, ge=0)
+    """Seconds to wait for a server that refuses connections before its first answer, or says that it is loading."""
+    concurrency: int = Field(default=64, ge=1)
+    """Requests on their way at once, per event loop; further ones wait for a place."""
+    token_ids: bool = True
+    """Ask for the ids and log-probabilities of the sampled tokens where the server has them (vLLM, llama.cpp)."""
+    streaming: bool = False
+    """Stream in `invoke` as well, for callbacks that want pieces."""
     extra_body: dict[str, Any] = {}
     """Further fields of the request, such as vLLM's `{"top_k": 1}`."""
-    _clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = PrivateAttr(
+    _loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _OnLoop] = PrivateAttr(
         default_factory=weakref.WeakKeyDictionary
     )
+    _known: Server | None = PrivateAttr(default=None)
+    _answered: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
     def _usable(self) -> OpenAICompatiblePolicy:
@@ -73,6 +112,8 @@ class OpenAICompatiblePolicy(BaseChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         return {"model": self.model, "base_url": self.base_url, "temperature": self.temperature}
 
+    # --- LangChain's four ways to ask
+
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -80,7 +121,13 @@ class OpenAICompatiblePolicy(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return wait_for(self._agenerate(messages, stop, **kwargs))
+        async def once() -> ChatResult:
+            try:
+                return await self._agenerate(messages, stop, **kwargs)
+            finally:
+                await self.aclose()  # this loop ends with the call
+
+        return wait_for(once())
 
     async def _agenerate(
         self,
@@ -89,108 +136,276 @@ class OpenAICompatiblePolicy(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        body = {
-            "model": self.model,
-            "messages": [as_openai(message) for message in messages],
-            "max_tokens": self.max_new_tokens,
-            "temperature": self.temperature,
-            **({"stop": stop} if stop else {}),
-            **self.extra_body,
-            **kwargs,
-        }
-        return self._read(await self._post(body))
-
-    async def _post(self, body: dict[str, Any]) -> httpx.Response:
-        url = f"{self.base_url.rstrip('/')}/chat/completions"
-        key = os.environ.get(self.api_key_env or "")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        for attempt in range(self.retries + 1):
-            last = attempt == self.retries
-            try:
-                response = await self._client().post(url, json=body, headers=headers)
-            except httpx.TimeoutException as error:
-                raise PolicyError(f"{url}: no turn within {self.timeout:g} s (policy.timeout)") from error
-            except httpx.HTTPError as error:
-                if last:
-                    hint = "start a server there or set policy.base_url"
-                    raise PolicyError(f"{url}: {type(error).__name__}: {_first_line(str(error))}; {hint}") from error
-                await asyncio.sleep(2.0**attempt)
-                continue
-            if response.status_code not in RETRIED or last:
-                return response
-            wait = _retry_after(response, default=2.0**attempt)
-            if wait > LONGEST_WAIT:
-                return response
-            await asyncio.sleep(wait)
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-    def _client(self) -> httpx.AsyncClient:
-        """One connection pool an event loop: a pool cannot be shared between loops."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            limits = httpx.Limits(max_connections=256)
-            self._clients[loop] = httpx.AsyncClient(timeout=self.timeout, limits=limits)
-        return self._clients[loop]
-
-    def _read(self, response: httpx.Response) -> ChatResult:
-        url = str(response.url)
-        if response.status_code >= 400:
-            hints = {401: "; set policy.api_key_env", 403: "; set policy.api_key_env", 404: "; check policy.model"}
-            said = _server_message(response)
-            raise PolicyError(f"{url}: {response.status_code} {said}{hints.get(response.status_code, '')}")
-        try:
-            answer = response.json()
-            choice = answer["choices"][0]
-            said = choice["message"]
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise PolicyError(f"{url}: the answer is no chat completion ({_first_line(response.text)})") from error
-        counted = answer.get("usage") or {}
-        read, wrote = counted.get("prompt_tokens") or 0, counted.get("completion_tokens") or 0
-        # vLLM renamed the field of its reasoning parsers; a thought is not part of the turn, so it is kept beside it.
-        thought = said.get("reasoning") or said.get("reasoning_content")
+        stops = [*self.stop, *(stop or [])]
+        async with self._place():
+            sent, left_out = messages, list[str]()
+            while True:
+                body = await self._body(sent, stops, kwargs)
+                try:
+                    async with self._open("chat/completions", body) as response:
+                        turn = wire.read_answer(await self._read(response), str(response.url))
+                    break
+                except DoesNotFit as error:
+                    sent = _smaller(sent, left_out, error)
+        turn.text += wire.missing_stop(turn, stops)
         message = AIMessage(
-            content=said.get("content") or "",
-            additional_kwargs={"reasoning_content": thought} if thought else {},
-            response_metadata={"model_name": self.model, "finish_reason": choice.get("finish_reason")},
-            usage_metadata=UsageMetadata(input_tokens=read, output_tokens=wrote, total_tokens=read + wrote),
+            content=turn.text,
+            additional_kwargs={"reasoning_content": turn.thought} if turn.thought else {},
+            response_metadata=_metadata(body["model"], turn, left_out),
+            usage_metadata=turn.usage,
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
 
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        def work(emit: Callable[[ChatGenerationChunk], None]) -> None:
+            async def all_of_it() -> None:
+                try:
+                    async for chunk in self._astream(messages, stop, **kwargs):
+                        emit(chunk)
+                finally:
+                    await self.aclose()
 
-def as_openai(message: BaseMessage) -> dict[str, Any]:
-    """A LangChain message as a chat-completions message; pictures as data URIs."""
-    role = ROLES.get(message.type)
-    if role is None:
-        raise ValueError(f"a policy takes human, ai and system messages, not {message.type!r}")
-    if isinstance(message.content, str):
-        return {"role": role, "content": message.content}
-    return {"role": role, "content": [_part(block) for block in message.content]}
+            asyncio.run(all_of_it())
+
+        for chunk in pieces.stream(work):
+            if run_manager:
+                run_manager.on_llm_new_token(str(chunk.text), chunk=chunk)
+            yield chunk
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        stops = [*self.stop, *(stop or [])]
+        async with self._place():
+            sent, left_out, turn = messages, list[str](), Turn()
+            while True:
+                body = await self._body(sent, stops, kwargs)
+                body |= {"stream": True, "stream_options": {"include_usage": True}}
+                try:
+                    async with self._open("chat/completions", body) as response:
+                        async for data in self._events(response):
+                            text = wire.read_piece(turn, data, str(response.url))
+                            if text:
+                                chunk = ChatGenerationChunk(message=AIMessageChunk(content=text))
+                                if run_manager:
+                                    await run_manager.on_llm_new_token(text, chunk=chunk)
+                                yield chunk
+                    break
+                except DoesNotFit as error:
+                    sent = _smaller(sent, left_out, error)
+        if turn.finish is None:
+            raise PolicyError(f"{self._url('chat/completions')}: the stream ended in the middle of the turn")
+        # What belongs to the turn as a whole comes once, at the end: LangChain adds the chunks up.
+        last = AIMessageChunk(
+            content=wire.missing_stop(turn, stops),
+            additional_kwargs={"reasoning_content": turn.thought} if turn.thought else {},
+            response_metadata=_metadata(body["model"], turn, left_out),
+            usage_metadata=turn.usage,
+            chunk_position="last",
+        )
+        chunk = ChatGenerationChunk(message=last)
+        if run_manager:
+            await run_manager.on_llm_new_token(str(last.content), chunk=chunk)
+        yield chunk
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop; the next call opens new ones."""
+        mine = self._loops.pop(asyncio.get_running_loop(), None)
+        if mine is not None:
+            await mine.client.aclose()
+
+    # --- one request
+
+    async def _body(self, messages: list[BaseMessage], stops: list[str], given: dict[str, Any]) -> dict[str, Any]:
+        server = await self._server()
+        return {
+            "model": self.model,
+            "messages": [wire.as_openai(message) for message in messages],
+            "max_tokens": self.max_new_tokens,
+            "temperature": self.temperature,
+            **({"stop": stops} if stops else {}),
+            **(wire.KEEPS_STOP.get(server, {}) if wire.are_tags(stops) else {}),
+            **(wire.SAYS_TOKENS.get(server, {}) if self.token_ids else {}),
+            **self.extra_body,
+            **given,
+        }
+
+    async def _server(self) -> Server:
+        """What answers at `base_url`; asked once, and waited for if it is starting."""
+        if self.server != "auto":
+            return self.server
+        async with self._mine().lock:
+            if self._known is None:
+                try:
+                    async with self._open("models") as response:
+                        self._known, names = wire.served(await self._read(response))
+                except _Refused:  # no list of models, or not for us: the request itself will say what is wrong
+                    self._known, names = "other", []
+                if self._known == "vllm" and names and self.model not in names:
+                    # vLLM would say 404; the names that are there help more
+                    logger.warning("%s serves %s, not %r (policy.model)", self.base_url, ", ".join(names), self.model)
+        return self._known
+
+    @contextlib.asynccontextmanager
+    async def _open(self, path: str, body: dict[str, Any] | None = None) -> AsyncIterator[httpx.Response]:
+        """The server's answer with its body still to read; everything but a success is raised."""
+        url, began, attempt = self._url(path), time.monotonic(), 0
+        while True:
+            last = attempt >= self.retries
+            try:
+                response = await self._send(url, body)
+            except (httpx.TimeoutException, TimeoutError) as error:
+                raise PolicyError(f"{url}: no turn within {self.timeout:g} s (policy.timeout)") from error
+            except httpx.HTTPError as error:
+                starting = not self._answered and isinstance(error, httpx.ConnectError)
+                if starting and await self._patient(url, began):
+                    continue
+                if last or starting:
+                    hint = "start a server there or set policy.base_url (`python -m agent serve` starts vLLM)"
+                    said = wire.first_line(str(error)) or "no answer"
+                    raise PolicyError(f"{url}: {type(error).__name__}: {said}; {hint}") from error
+                await asyncio.sleep(2.0**attempt)
+                attempt += 1
+                continue
+            self._answered = self._answered or response.status_code != 503
+            if response.status_code < 300:
+                try:
+                    yield response
+                finally:
+                    await response.aclose()
+                return
+            try:
+                refusal = await self._read(response)
+            finally:
+                await response.aclose()
+            status = response.status_code
+            starting = wire.is_loading(status, refusal) or (status == 503 and not self._answered)
+            if starting and await self._patient(url, began):
+                continue
+            if wire.is_loading(status, refusal):
+                raise PolicyError(
+                    f"{url}: the server is still loading its model after {self.start_wait:g} s (policy.start_wait); wait"
+                )
+            if wire.does_not_fit(status, refusal):
+                raise DoesNotFit(f"{url}: {status} {wire.server_message(refusal)}")
+            wait = wire.retry_after(response.headers, default=2.0**attempt)
+            if status not in RETRIED or last or wait > LONGEST_WAIT:
+                hints = {401: "; set policy.api_key_env", 403: "; set policy.api_key_env", 404: "; check policy.model"}
+                raise _Refused(f"{url}: {status} {wire.server_message(refusal)}{hints.get(status, '')}")
+            await asyncio.sleep(wait)
+            attempt += 1
+
+    async def _patient(self, url: str, began: float) -> bool:
+        """Wait a little for a server that is starting; False when it has had its time."""
+        waited = time.monotonic() - began
+        if waited >= self.start_wait:
+            return False
+        if waited < LOOK_AGAIN:
+            logger.warning("%s is not there yet; waiting up to %g s (policy.start_wait)", url, self.start_wait)
+        await asyncio.sleep(min(LOOK_AGAIN, self.start_wait - waited))
+        return True
+
+    async def _send(self, url: str, body: dict[str, Any] | None) -> httpx.Response:
+        client = self._mine().client
+        secret = self.api_key.get_secret_value() if self.api_key else os.environ.get(self.api_key_env or "")
+        headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        request = client.build_request("GET" if body is None else "POST", url, json=body, headers=headers)
+        async with asyncio.timeout(self.timeout):
+            return await client.send(request, stream=True)
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        """The body, which must come in time and be of a sensible size."""
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self.timeout):
+                async for part in response.aiter_bytes():
+                    size += len(part)
+                    if size > MAX_BODY:
+                        raise PolicyError(
+                            f"{response.url}: the answer is larger than {MAX_BODY:,} bytes; it is not read"
+                        )
+                    parts.append(part)
+        except (httpx.TimeoutException, TimeoutError) as error:
+            raise PolicyError(f"{response.url}: no turn within {self.timeout:g} s (policy.timeout)") from error
+        except httpx.HTTPError as error:
+            raise PolicyError(f"{response.url}: the answer broke off ({type(error).__name__})") from error
+        return b"".join(parts)
+
+    async def _events(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        """The data of a stream's events. The clock runs while the server is waited for, not while the reader works."""
+        lines, left = _lines(response), self.timeout
+        while True:
+            began = time.monotonic()
+            try:
+                async with asyncio.timeout(left):
+                    line = await anext(lines)
+            except StopAsyncIteration:
+                return
+            except (httpx.TimeoutException, TimeoutError) as error:
+                raise PolicyError(f"{response.url}: no turn within {self.timeout:g} s (policy.timeout)") from error
+            except httpx.HTTPError as error:
+                raise PolicyError(f"{response.url}: the stream broke off ({type(error).__name__})") from error
+            left -= time.monotonic() - began
+            data = wire.event_data(line)
+            if data is not None:
+                yield data
+
+    def _place(self) -> asyncio.Semaphore:
+        return self._mine().places
+
+    def _mine(self) -> _OnLoop:
+        """Connections cannot be shared between event loops, so each has its own."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._loops:
+            self._loops[loop] = _OnLoop(self.timeout, self.concurrency)
+        return self._loops[loop]
+
+    def _url(self, path: str) -> str:
+        return f"{self.base_url.rstrip('/')}/{path}"
 
 
-def _part(block: str | dict[str, Any]) -> dict[str, Any]:
-    if isinstance(block, str):
-        return {"type": "text", "text": block}
-    if block.get("type") == "image":
-        uri = f"data:{block['mime_type']};base64,{block['base64']}"
-        return {"type": "image_url", "image_url": {"url": uri}}
-    return {"type": "text", "text": block["text"]}
+class _Refused(PolicyError):
+    """A status that no further try will change."""
 
 
-def _server_message(response: httpx.Response) -> str:
-    try:
-        found = response.json()
-    except ValueError:
-        return _first_line(response.text)
-    error = found.get("error", found) if isinstance(found, dict) else found
-    return _first_line(str(error.get("message", error) if isinstance(error, dict) else error))
+async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The lines of a stream. httpx would also split at characters that are text inside JSON, such as U+2028."""
+    rest = b""
+    async for part in response.aiter_bytes():
+        *lines, rest = (rest + part).split(b"\n")
+        if len(rest) > MAX_BODY:
+            raise PolicyError(f"{response.url}: a line of the stream is larger than {MAX_BODY:,} bytes; it is not read")
+        for line in lines:
+            yield line
+    if rest:
+        yield rest
 
 
-def _retry_after(response: httpx.Response, default: float) -> float:
-    try:
-        return max(0.0, float(response.headers.get("retry-after", default)))
-    except ValueError:  # the header may also hold a date
-        return default
+def _smaller(messages: list[BaseMessage], left_out: list[str], error: DoesNotFit) -> list[BaseMessage]:
+    """The request without its oldest thumbnail, whose id goes to `left_out`."""
+    where = wire.oldest_thumbnail(messages)
+    if where is None:
+        hint = "serve with a longer context (--max-model-len), or lower images.view_pixels or policy.max_new_tokens"
+        raise PolicyError(f"{error}; nothing is left to leave out: {hint}") from error
+    block = messages[where[0]].content[where[1]]
+    left_out.append(str(block.get("id", "")) if isinstance(block, dict) else "")
+    return wire.without_block(messages, where)
 
 
-def _first_line(text: str) -> str:
-    return " ".join(text.split())[:200]
+def _metadata(model: str, turn: Turn, left_out: list[str]) -> dict[str, Any]:
+    return {
+        "model_name": model,
+        "finish_reason": turn.finish,
+        **turn.tokens,
+        **({"left_out": left_out} if left_out else {}),
+    }

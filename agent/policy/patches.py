@@ -6,7 +6,6 @@ Invariant: the same numbers as transformers' PIL image processor with the same s
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-STRETCH = 200
-"""Sides of a picture may differ by this factor."""
+from tools.locate.qwen import scaled
 
 
 @dataclass(frozen=True)
@@ -88,18 +86,7 @@ class Patches:
         Raises:
             ValueError: the picture is a sliver.
         """
-        if max(height, width) / min(height, width) > STRETCH:
-            raise ValueError(f"a picture of {width} x {height} is too long; its sides may differ {STRETCH}-fold")
-        factor = self.patch * self.merge
-        wide, high = round(width / factor) * factor, round(height / factor) * factor
-        if high * wide > self.most:
-            shrink = math.sqrt((height * width) / self.most)
-            high = max(factor, math.floor(height / shrink / factor) * factor)
-            wide = max(factor, math.floor(width / shrink / factor) * factor)
-        elif high * wide < self.least:
-            grow = math.sqrt(self.least / (height * width))
-            high, wide = math.ceil(height * grow / factor) * factor, math.ceil(width * grow / factor) * factor
-        return wide, high
+        return scaled(width, height, factor=self.patch * self.merge, least=self.least, most=self.most)
 
 
 def _settings(folder: Path) -> dict[str, Any]:

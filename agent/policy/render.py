@@ -30,6 +30,22 @@ PICTURE_TOKENS = [IMAGE_PAD, VIDEO_PAD, VISION_START, VISION_END, "<|vision_pad|
 ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 
 
+def picture_bytes(block: dict[str, Any]) -> bytes:
+    """The encoded picture of an image block: `base64`, or an OpenAI `image_url` that is a data URI.
+
+    Raises:
+        ValueError: the block holds neither; an address is not fetched here.
+    """
+    encoded = block.get("base64")
+    if encoded is None and block.get("type") == "image_url":
+        given = block.get("image_url")
+        uri = str(given.get("url", "") if isinstance(given, dict) else given)
+        encoded = uri.partition(";base64,")[2] if uri.startswith("data:") else None
+    if not encoded:
+        raise ValueError(f"image block with neither 'base64' nor 'image': keys {sorted(block)}")
+    return base64.b64decode(encoded)
+
+
 @dataclass(frozen=True)
 class Pixels:
     """One picture as the vision tower takes it."""
@@ -111,8 +127,8 @@ class Renderer:
             if not isinstance(message, AIMessage):
                 pending.append(message)
                 continue
-            if not pending:
-                raise ValueError("the policy spoke twice in a row, or first: a turn needs a message before it")
+            if not pending and not started:
+                raise ValueError("the policy spoke first: a turn needs a message before it")
             self._environment(out, pending, first=not started, generate=True)
             ids = self.turn_ids(message)
             sampled = len(message.response_metadata.get("token_ids") or ids)
@@ -140,9 +156,7 @@ class Renderer:
             return self._cache[key]
         picture = block.get("image")
         if picture is None:
-            if "base64" not in block:
-                raise ValueError(f"image block with neither 'base64' nor 'image': keys {sorted(block)}")
-            data = base64.b64decode(block["base64"])
+            data = picture_bytes(block)
             key = key or hashlib.sha256(data).hexdigest()
             picture = Image.open(io.BytesIO(data))
         picture = picture.convert("RGB")
@@ -190,7 +204,7 @@ class Renderer:
         for block in message.content:
             if isinstance(block, str):
                 parts.append(self.clean(block))
-            elif block.get("type") == "image":
+            elif block.get("type") in ("image", "image_url"):
                 pictures.append(self.pixels(block))
                 parts.append(f"{VISION_START}{IMAGE_PAD}{VISION_END}")
             elif block.get("type") == "text":

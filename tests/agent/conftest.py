@@ -1,10 +1,15 @@
 """Settings and pictures for the agent's tests."""
 
 import io
+import json
 import struct
+import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -57,3 +62,192 @@ def bomb() -> bytes:
     header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
     start = zlib.compress(b"\0" * 1000)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", start) + chunk(b"IEND", b"")
+
+
+class ChatServer:
+    """A server of chat completions on this machine that keeps to the wire format of one of the real ones.
+
+    The formats were read in: vLLM `entrypoints/openai/chat_completion/protocol.py` (token_ids, stop_reason,
+    include_stop_str_in_output, return_token_ids) and its messages about the context; SGLang
+    `srt/entrypoints/openai/protocol.py` (matched_stop, no_stop_trim, flat errors) and `managers/tokenizer_manager.py`;
+    llama.cpp `tools/server/README.md` and pull request 15780 (exceed_context_size_error, `Loading model`, ids in logprobs);
+    transformers `cli/serving/chat_completion.py` and `utils.py` (unknown fields are 422, the stop string stays).
+    """
+
+    OWNERS = {"vllm": "vllm", "sglang": "sglang", "llama_cpp": "llamacpp", "transformers": "some-author"}
+    OPENAI = {"model", "messages", "max_tokens", "temperature", "stop", "stream", "stream_options", "logprobs"}
+    END = 151645
+
+    def __init__(self, kind: str, port: int = 0) -> None:
+        self.kind = kind
+        self.says: str | Callable[[dict[str, Any]], str] = "<reason>r</reason><answer>1987</answer> and more"
+        self.loading = 0  # requests that find the model loading
+        self.pictures_that_fit: int | None = None
+        self.delay = 0.0
+        self.in_flight = self.most_in_flight = 0
+        self.requests: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.raw: list[bytes] = []  # bodies to send instead, with status 200
+        self.lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if outer.kind == "llama_cpp" or not outer.load():
+                    cards = [{"id": "m", "object": "model", "created": 1, "owned_by": outer.OWNERS[outer.kind]}]
+                    self.reply(200, {"object": "list", "data": cards})
+                else:
+                    self.reply(*outer.loading_answer())
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                with outer.lock:
+                    outer.requests.append(body)
+                    outer.headers.append(dict(self.headers))
+                    outer.in_flight += 1
+                    outer.most_in_flight = max(outer.most_in_flight, outer.in_flight)
+                try:
+                    time.sleep(outer.delay)
+                    if outer.load():
+                        self.reply(*outer.loading_answer())
+                    elif outer.raw:
+                        self.send(200, outer.raw.pop(0))
+                    elif (refusal := outer.refusal(body)) is not None:
+                        self.reply(*refusal)
+                    elif body.get("stream"):
+                        events = [b"data: " + json.dumps(one).encode() for one in outer.events(body)]
+                        self.send(200, b"\n\n".join([*events, b"data: [DONE]", b""]))
+                    else:
+                        self.reply(200, outer.completion(body))
+                finally:
+                    with outer.lock:
+                        outer.in_flight -= 1
+
+            def reply(self, status: int, answer: Any) -> None:
+                self.send(status, json.dumps(answer).encode())
+
+            def send(self, status: int, data: bytes) -> None:
+                self.send_response(status)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+
+    def load(self) -> bool:
+        with self.lock:
+            self.loading -= 1
+            return self.loading >= 0
+
+    def loading_answer(self) -> tuple[int, Any]:
+        if self.kind == "llama_cpp":
+            return 503, {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}
+        return 503, {"error": {"message": "service unavailable", "code": 503}}  # a proxy before a server that starts
+
+    def refusal(self, body: dict[str, Any]) -> tuple[int, Any] | None:
+        unknown = sorted(set(body) - self.OPENAI)
+        if self.kind == "transformers" and unknown:
+            return 422, {"detail": f"Unexpected fields in the request: {set(unknown)}"}
+        pictures = sum(
+            part["type"] == "image_url"
+            for m in body["messages"]
+            if isinstance(m["content"], list)
+            for part in m["content"]
+        )
+        if self.pictures_that_fit is None or pictures <= self.pictures_that_fit:
+            return None
+        return {
+            "vllm": (400, {"error": {
+                "message": "This model's maximum context length is 4096 tokens. However, you requested 2048 output tokens "
+                "and your prompt contains 9000 input tokens, for a total of 11048 tokens. Please reduce the length of the "
+                "input prompt or the number of requested output tokens. (parameter=input_tokens, value=9000)",
+                "type": "BadRequestError", "param": "input_tokens", "code": 400}}),
+            "sglang": (400, {
+                "object": "error", "type": "BadRequest", "param": None, "code": 400,
+                "message": "Requested token count exceeds the model's maximum context length of 4096 tokens. You requested "
+                "a total of 11048 tokens: 9000 tokens from the input messages and 2048 tokens for the completion."}),
+            "llama_cpp": (400, {"error": {
+                "code": 400, "message": "the request exceeds the available context size, try increasing it",
+                "type": "exceed_context_size_error", "n_prompt_tokens": 9000, "n_ctx": 4096}}),
+            "transformers": (500, {"detail": "Internal Server Error"}),
+        }[self.kind]  # fmt: skip
+
+    def turn(self, body: dict[str, Any]) -> tuple[str, str | None]:
+        """The text as this server leaves it, and the stop string that ended it."""
+        text = self.says(body) if callable(self.says) else self.says
+        stops = body.get("stop") or []
+        found = sorted((text.index(stop), stop) for stop in stops if stop in text)
+        if not found:
+            return text, None
+        place, stop = found[0]
+        kept = {
+            "vllm": body.get("include_stop_str_in_output"), "sglang": body.get("no_stop_trim"),
+            "llama_cpp": False, "transformers": True,
+        }[self.kind]  # fmt: skip
+        return text[: place + (len(stop) if kept else 0)], stop
+
+    def tokens(self, text: str, body: dict[str, Any], end: bool) -> dict[str, Any]:
+        """A token a character, as this server tells them."""
+        ids = [ord(letter) for letter in text] + [self.END] * end
+        if self.kind == "transformers" or not body.get("logprobs"):
+            return {}
+        content = [{"token": chr(i), "logprob": -0.5, "bytes": [], "top_logprobs": []} for i in ids]
+        if self.kind == "llama_cpp":
+            content = [{"id": i, **one} for i, one in zip(ids, content, strict=True)]
+        found: dict[str, Any] = {"logprobs": {"content": content}}
+        return {**found, "token_ids": ids} if self.kind == "vllm" and body.get("return_token_ids") else found
+
+    def ending(self, stop: str | None) -> dict[str, Any]:
+        matched = {"vllm": {"stop_reason": stop}, "sglang": {"matched_stop": stop or self.END}}.get(self.kind, {})
+        return {"finish_reason": "stop", **matched}
+
+    def usage(self, text: str) -> dict[str, int]:
+        return {"prompt_tokens": 7, "completion_tokens": len(text), "total_tokens": 7 + len(text)}
+
+    def completion(self, body: dict[str, Any]) -> dict[str, Any]:
+        text, stop = self.turn(body)
+        choice = {
+            "index": 0, "message": {"role": "assistant", "content": text}, **self.ending(stop),
+            **self.tokens(text, body, end=stop is None),
+        }  # fmt: skip
+        return {"object": "chat.completion", "model": "m", "choices": [choice], "usage": self.usage(text)}
+
+    def events(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        text, stop = self.turn(body)
+        pieces = [text[i : i + 5] for i in range(0, len(text), 5)]
+        yield {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}
+        for number, piece in enumerate(pieces):
+            last = number == len(pieces) - 1
+            delta = {"index": 0, "delta": {"content": piece}, **self.tokens(piece, body, end=last and stop is None)}
+            yield {"object": "chat.completion.chunk", "choices": [delta]}
+        final = {"choices": [{"index": 0, "delta": {}, **self.ending(stop)}]}
+        if self.kind == "transformers":
+            yield {**final, "usage": self.usage(text)}
+            return
+        yield final
+        if (body.get("stream_options") or {}).get("include_usage"):
+            yield {"choices": [], "usage": self.usage(text)}
+
+
+@pytest.fixture
+def chat_server() -> Iterator[Callable[..., ChatServer]]:
+    """Starts servers: `chat_server("vllm")`, `sglang`, `llama_cpp` or `transformers`."""
+    started: list[ChatServer] = []
+
+    def start(kind: str, port: int = 0) -> ChatServer:
+        started.append(ChatServer(kind, port))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()

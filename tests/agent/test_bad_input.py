@@ -186,7 +186,10 @@ def test_an_environment_variable_that_is_wrong(capsys: Any, png: Path, monkeypat
 def test_an_unknown_option_and_an_unknown_command(capsys: Any, png: Path) -> None:
     assert "unrecognized arguments: --jsn" in refused(capsys, str(png), "?", "--jsn")
     assert main(["aks"]) == 2
-    assert capsys.readouterr().err == "lensgraph: unknown command 'aks'; valid: ask, config, bench\n"
+    assert (
+        capsys.readouterr().err
+        == "lensgraph: unknown command 'aks'; valid: ask, serve, config, bench, load, siblings, mcp\n"
+    )
 
 
 # --- what is unusual and works

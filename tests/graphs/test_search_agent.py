@@ -348,10 +348,16 @@ async def test_a_question_without_a_picture_can_still_search_by_text() -> None:
 # --- threads
 
 
+class Continued(Compact):
+    """For a policy that can hold a longer conversation."""
+
+    follow_up = "continue"
+
+
 async def test_a_follow_up_continues_the_dialogue_and_has_its_own_budget() -> None:
     graph = search_agent.build(InMemorySaver())
     thread = {"configurable": {"thread_id": "1"}}
-    context = testing.context([TEXT, TEXT, TEXT, ANSWER, TEXT, "<answer>Kestrel</answer>"])
+    context = testing.context([TEXT, TEXT, TEXT, ANSWER, TEXT, "<answer>Kestrel</answer>"], Continued())
     picture = context.store.add_image(PICTURE)["id"]
     first = await graph.ainvoke({"question": "When?", "images": [picture]}, thread, context=context)
     assert first["usage"]["searches"]["text"] == 3
@@ -366,6 +372,27 @@ async def test_a_follow_up_continues_the_dialogue_and_has_its_own_budget() -> No
     assert [p["id"] for p in second["pictures"]] == [picture], "the follow-up is about the same picture"
     assert second["dialogue"][8].content == "And what is it called?"
     assert len(context.policy.seen[-1]) == 11, "the policy sees the whole dialogue"
+
+
+@pytest.mark.parametrize("graph", [search_agent, rag, direct])
+async def test_a_dialect_of_single_questions_opens_a_new_dialogue_with_the_threads_picture(graph: Any) -> None:
+    """`dialogue` stays append-only; what is new is where the policy's view of it starts."""
+    turns = {search_agent: [TEXT, ANSWER], rag: [TEXT, ANSWER], direct: [ANSWER]}[graph]
+    context = testing.context(turns)
+    compiled, thread = graph.build(InMemorySaver()), {"configurable": {"thread_id": "1"}}
+    picture = context.store.add_image(PICTURE)["id"]
+    first = await compiled.ainvoke(
+        {"question": "When?", "images": [picture]}, thread, context=context, output_keys=EVERYTHING
+    )
+    second = await compiled.ainvoke({"question": "Where?"}, thread, context=context, output_keys=EVERYTHING)
+    assert second["answer"] == "1987"
+    length = len(first["dialogue"])
+    assert second["dialogue"][:length] == first["dialogue"]
+    opening, seen = second["dialogue"][length], context.policy.seen[-1]
+    assert [block["id"] for block in opening.content if block["type"] == "image"] == [picture]
+    assert "Where?" in seen[0].text and "base64" in seen[0].content[0]
+    assert not any("When?" in message.text for message in seen), "the policy sees one question"
+    assert [len(question["messages"]) for question in (first, second)] == [2, 4]
 
 
 async def test_checkpoints_hold_ids_and_no_picture() -> None:

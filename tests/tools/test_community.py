@@ -19,8 +19,9 @@ def server() -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps({"web": {"results": PAGES}}).encode()
-            self.send_response(200)
+            asked = self.path.partition("q=")[2].partition("&")[0]
+            body = json.dumps({"web": {"results": [] if asked == "nothing" else PAGES}}).encode()
+            self.send_response(429 if asked == "busy" else 200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -43,3 +44,13 @@ async def test_a_community_tool_is_a_text_search_by_configuration_alone(server: 
     assert [(hit.title, hit.url, hit.snippet) for hit in message.artifact.hits] == [
         ("Kenya", "https://example.org/kenya", "Its capital is Nairobi.")
     ]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("query", "reason"), [("nothing", "empty"), ("busy", "unavailable")])
+async def test_its_failures_are_results_with_a_reason(server: str, query: str, reason: str) -> None:
+    """The wrapper raises one exception for every status, so a 429 cannot be told from the rest: our own `brave` can."""
+    tool = build("text_search", {"use": BRAVE, "search_wrapper": {"api_key": "a key of one's own", "base_url": server}})
+    result = await tool.search(query)  # type: ignore[attr-defined]
+    assert result.error.reason == reason
+    assert "a key of one's own" not in result.error.message

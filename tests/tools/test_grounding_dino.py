@@ -18,7 +18,8 @@ from transformers import (
     SwinConfig,
 )
 
-from tools.locate.grounding_dino import GroundingDinoLocator, clipped, prompt
+from tools.locate.detector import clipped
+from tools.locate.grounding_dino import GroundingDinoLocator, prompt
 from tools.results import Box
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] . ? the red flag cat".split()

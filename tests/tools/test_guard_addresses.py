@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import http.server
 import ipaddress
 import socket
@@ -176,12 +177,14 @@ async def test_a_body_over_the_cap_is_refused_whether_announced_or_not() -> None
         await guard.fetch(url, policy=policy, max_bytes=1000)
 
 
-async def test_a_server_that_compresses_unasked_is_not_unpacked() -> None:
-    with (
-        serving(body(b"zip", Content_Encoding="gzip")) as (url, policy, _),
-        pytest.raises(ToolFailure, match="compresses"),
-    ):
-        await guard.fetch(url, policy=policy)
+async def test_a_packed_body_is_unpacked_and_a_damaged_one_is_malformed() -> None:
+    packed = gzip.compress(b"hello")
+    with serving(body(packed, Content_Encoding="gzip")) as (url, policy, _):
+        assert await guard.fetch(url, policy=policy) == b"hello"
+    for broken in (b"zip", packed[:-6]):
+        with serving(body(broken, Content_Encoding="gzip")) as (url, policy, _), pytest.raises(ToolFailure) as caught:
+            await guard.fetch(url, policy=policy)
+        assert caught.value.reason == "malformed"
 
 
 async def test_a_dripping_server_runs_into_the_timeout_of_the_whole_call() -> None:

@@ -33,7 +33,7 @@ def calculator(a: int, b: int) -> int:
     return a + b
 
 
-def test_the_default_of_each_kind_is_local() -> None:
+def test_the_default_of_each_kind_needs_no_key() -> None:
     for kind in registry.PROVIDERS:
         built = registry.build(kind)
         assert isinstance(built, LensTool)
@@ -59,7 +59,8 @@ async def test_a_foreign_langchain_tool_plugs_in_by_its_import_path() -> None:
 @pytest.mark.parametrize(
     ("kind", "spec", "words"),
     [
-        ("text_search", {"use": "goggle"}, "unknown provider 'goggle'; valid names: local, tavily, or an import path"),
+        ("text_search", {"use": "goggle"}, "unknown provider 'goggle'; valid names: local, tavily, "),
+        ("text_search", {"use": "goggle"}, "wikipedia, or an import path"),
         ("text_search", {"use": 7}, "unknown provider 7"),
         ("text_search", {"use": "no_such_module:Thing"}, "needs the module 'no_such_module'"),
         ("text_search", {"use": "json:Thing"}, "module 'json' has no 'Thing'"),
@@ -70,8 +71,9 @@ async def test_a_foreign_langchain_tool_plugs_in_by_its_import_path() -> None:
         ("text_search", {"use": f"{__name__}:foreign", "k": 3}, "is a ready tool and takes no key 'k'"),
         ("text_search", {"use": f"{__name__}:calculator"}, "one argument must be called 'query'"),
         ("locate", {"use": f"{__name__}:foreign"}, "subclass tools.base.Locator"),
+        ("read_page", {"use": f"{__name__}:foreign"}, "subclass tools.pages.base.PageReader"),
         ("locate", {"use": "tools.base:Locator"}, "is abstract"),
-        ("web", {}, "Unknown kind of tool 'web'; valid kinds: text_search, image_search, locate"),
+        ("web", {}, "Unknown kind of tool 'web'; valid kinds: text_search, image_search, locate, read_page"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(kind: Any, spec: dict[str, Any], words: str) -> None:

@@ -14,9 +14,19 @@ from tools.local.index import index_folder
 from tools.local.locate import LocalLocator
 from tools.local.text_search import LocalTextSearch
 from tools.locate.grounding_dino import GroundingDinoLocator
+from tools.pages.fetch import FetchPageReader
+from tools.pages.jina import JinaPageReader
+from tools.pages.tavily_extract import TavilyPageReader
+from tools.text.brave import BraveTextSearch
+from tools.text.duckduckgo import DuckDuckGoTextSearch
+from tools.text.reading import ReadingTextSearch
+from tools.text.searxng import SearxngTextSearch
+from tools.text.serpapi import SerpApiTextSearch
 from tools.text.tavily import TavilyTextSearch
+from tools.text.wikipedia import WikipediaTextSearch
 
 QUERY = {"query": "kenya national anthem"}
+PAGE = {"url": "https://example.org/kenya"}
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +99,82 @@ class TestTavilyUnit(ToolsUnitTests):
     @property
     def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
         return {"TAVILY_API_KEY": "key"}, {}, {"api_key": "key"}
+
+
+class TestSerpApiUnit(ToolsUnitTests):
+    tool_constructor = SerpApiTextSearch
+    tool_constructor_params = {"api_key": "key"}
+    tool_invoke_params_example = QUERY
+
+    @property
+    def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+        return {"SERPAPI_API_KEY": "key"}, {}, {"api_key": "key"}
+
+
+class TestBraveUnit(ToolsUnitTests):
+    tool_constructor = BraveTextSearch
+    tool_constructor_params = {"api_key": "key"}
+    tool_invoke_params_example = QUERY
+
+    @property
+    def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+        return {"BRAVE_SEARCH_API_KEY": "key"}, {}, {"api_key": "key"}
+
+
+class TestSearxngUnit(ToolsUnitTests):
+    tool_constructor = SearxngTextSearch
+    tool_constructor_params = {"base_url": "http://127.0.0.1:8080"}
+    tool_invoke_params_example = QUERY
+
+    @property
+    def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+        return {"SEARXNG_URL": "http://127.0.0.1:8080"}, {}, {"base_url": "http://127.0.0.1:8080"}
+
+
+class TestWikipediaUnit(ToolsUnitTests):
+    tool_constructor = WikipediaTextSearch
+    tool_invoke_params_example = QUERY
+
+
+class TestDuckDuckGoUnit(ToolsUnitTests):
+    tool_constructor = DuckDuckGoTextSearch
+    tool_invoke_params_example = QUERY
+
+
+class TestFetchPageReaderUnit(ToolsUnitTests):
+    tool_constructor = FetchPageReader
+    tool_invoke_params_example = PAGE
+
+
+class TestTavilyPageReaderUnit(ToolsUnitTests):
+    tool_constructor = TavilyPageReader
+    tool_constructor_params = {"api_key": "key"}
+    tool_invoke_params_example = PAGE
+
+    @property
+    def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+        return {"TAVILY_API_KEY": "key"}, {}, {"api_key": "key"}
+
+
+class TestJinaPageReaderUnit(ToolsUnitTests):
+    tool_constructor = JinaPageReader
+    tool_invoke_params_example = PAGE
+
+    @property
+    def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+        return {"JINA_API_KEY": "key"}, {}, {"api_key": "key"}
+
+
+class TestReadingTextSearchUnit(ToolsUnitTests):
+    tool_constructor = ReadingTextSearch
+    tool_constructor_params = {"search_tool": LocalTextSearch(), "reader": FetchPageReader()}
+    tool_invoke_params_example = QUERY
+
+
+class TestReadingTextSearch(ToolsIntegrationTests):
+    tool_constructor = ReadingTextSearch
+    tool_constructor_params = {"search_tool": LocalTextSearch(index="index"), "reader": FetchPageReader()}  # type: ignore[arg-type]
+    tool_invoke_params_example = QUERY
 
 
 class TestForeignTextSearchUnit(ToolsUnitTests):

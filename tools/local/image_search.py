@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import ClassVar
 
 from PIL import Image
 from pydantic import PrivateAttr
@@ -16,6 +17,9 @@ from tools.results import Hit, SearchResult
 
 class LocalImageSearch(ImageSearch):
     """A picture to the pages of a local index that show the same thing. Needs no key and no network."""
+
+    repeatable: ClassVar[bool] = True
+    on_this_machine: ClassVar[bool] = True
 
     index: Path | None = None
     """Folder written by `python -m tools.local index`. None: the embedded world, built on first use."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, PrivateAttr
 
@@ -15,6 +16,9 @@ from tools.results import Hit, SearchResult
 
 class LocalTextSearch(TextSearch):
     """Words to pages of a local index. Needs no key and no network."""
+
+    repeatable: ClassVar[bool] = True
+    on_this_machine: ClassVar[bool] = True
 
     description: str = "Search pages by words. Name the subject in full: 'Kenya national anthem'."
     index: Path | None = None

@@ -7,7 +7,6 @@ Invariant: every set of prompts has exactly the keys of `KEYS`; placeholders are
 from __future__ import annotations
 
 import hashlib
-import pickletools
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from agent.errors import UserError
+from tools import pickles
 
 KEYS = ("first", "after_image_search", "after_text_search", "direct", "rag_query", "rag_answer")
 """first: the opening turn. after_*: what follows an observation. direct, rag_*: the baselines' turns."""
@@ -86,28 +86,15 @@ def _readings(data: bytes, path: Path) -> list[str]:
     return [text, text.removesuffix("\n")]  # editors add a final newline
 
 
-_STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"}
-_HARMLESS = {"PROTO", "FRAME", "MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT", "STOP"}
-
-
 def string_in_pickle(data: bytes, path: Path) -> str:
-    """The one string that a pickle holds, read from its opcodes: nothing in the file is executed."""
-    strings: list[str] = []
+    """The one string that a pickle holds: nothing in the file is executed."""
     try:
-        for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name in _STRINGS:
-                strings.append(str(argument))
-            elif opcode.name not in _HARMLESS:
-                raise PromptError(
-                    f"dialect.prompts: {path} holds more than one text (opcode {opcode.name}); it was not executed."
-                )
-    except PromptError:
-        raise
-    except Exception as error:  # pickletools raises several kinds on bytes that are no pickle
-        raise PromptError(f"dialect.prompts: {path} is not a pickle ({_first_line(error)}).") from error
-    if len(strings) != 1:
-        raise PromptError(f"dialect.prompts: {path} holds {len(strings)} texts instead of one.")
-    return strings[0]
+        text = pickles.read(data)
+    except pickles.UnsafePickle as error:
+        raise PromptError(f"dialect.prompts: {path}: {error}.") from error
+    if not isinstance(text, str):
+        raise PromptError(f"dialect.prompts: {path} holds a {type(text).__name__} instead of one text.")
+    return text
 
 
 def _first_line(error: Exception) -> str:

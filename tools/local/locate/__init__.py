@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import ClassVar
 
 from PIL import Image
 
@@ -18,6 +19,8 @@ from tools.results import LocateResult, Region
 
 class LocalLocator(Locator):
     """Finds items on a calm background by position, order, size and colour. Needs no key, no network and no model."""
+
+    on_this_machine: ClassVar[bool] = True
 
     description: str = (
         "Find one item in a picture by position, order, size or colour: 'the second flag from the left', "

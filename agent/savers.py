@@ -1,0 +1,106 @@
+"""Where threads are kept: LangGraph's checkpointers for SQLite and PostgreSQL, found from one address.
+
+Invariant: what is kept is text, numbers and picture ids. The pictures themselves lie in `images.folder`, which belongs to a
+thread as much as its checkpoints do.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from agent.errors import UserError
+
+POSTGRES = ("postgresql://", "postgres://")
+SQLITE = "sqlite:///"
+
+
+class Compressed(SerializerProtocol):
+    """LangGraph's serializer, with zlib behind it. A checkpoint repeats the whole conversation, which is mostly text."""
+
+    MARK = "+zlib"
+
+    def __init__(self, inner: SerializerProtocol) -> None:
+        self.inner = inner
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        """As the inner serializer, smaller; its mark says so, and what has none is read as it is."""
+        kind, data = self.inner.dumps_typed(obj)
+        small = zlib.compress(data)
+        return (kind + self.MARK, small) if len(small) < len(data) else (kind, data)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """What `dumps_typed` wrote, and what the inner serializer wrote."""
+        kind, body = data
+        if kind.endswith(self.MARK):
+            kind, body = kind.removesuffix(self.MARK), zlib.decompress(body)
+        return self.inner.loads_typed((kind, body))
+
+
+@asynccontextmanager
+async def saver(address: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
+    """The checkpointer at an address, its tables made: `memory`, `sqlite:///threads.db`, or `postgresql://user@host/name`.
+
+    Keep a password out of the address: PostgreSQL's client reads `PGPASSWORD` and `~/.pgpass`.
+    """
+    if address == "memory":
+        yield InMemorySaver()
+    elif address.startswith(SQLITE) and len(address) > len(SQLITE):
+        async with _sqlite(address.removeprefix(SQLITE)) as made:
+            made.serde = Compressed(made.serde)
+            yield made
+    elif address.startswith(POSTGRES):
+        async with _postgres(address) as made:
+            made.serde = Compressed(made.serde)
+            yield made
+    else:
+        raise UserError(
+            f"{address.partition('@')[0][:60]!r} is no address of threads; give memory, sqlite:///FILE or postgresql://..."
+        )
+
+
+@asynccontextmanager
+async def _sqlite(name: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
+    try:
+        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+    except ImportError as error:
+        raise UserError("threads in SQLite need a package: pip install 'lensgraph[threads]'") from error
+    path = Path(name).expanduser()
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it first")
+    async with AsyncSqliteSaver.from_conn_string(str(path)) as made:
+        await made.setup()
+        yield made
+
+
+@asynccontextmanager
+async def _postgres(address: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
+    try:
+        from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+        from psycopg import OperationalError
+        from psycopg.rows import dict_row
+        from psycopg_pool import AsyncConnectionPool, PoolTimeout
+    except ImportError as error:
+        raise UserError("threads in PostgreSQL need packages: pip install 'lensgraph[threads]'") from error
+    options = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
+    # A pool, because one connection would serve the threads one after the other.
+    pool: Any = AsyncConnectionPool(address, kwargs=options, open=False, min_size=1, max_size=10)
+    try:
+        await pool.open(wait=True, timeout=10)
+    except (PoolTimeout, OperationalError) as error:
+        await pool.close()
+        raise UserError(
+            f"no PostgreSQL at {address.rpartition('@')[2][:60]} ({' '.join(str(error).split())[:80]}); "
+            "start it, or correct the address"
+        ) from error
+    async with pool:
+        made = AsyncPostgresSaver(pool)
+        await made.setup()
+        yield made

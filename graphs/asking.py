@@ -1,0 +1,105 @@
+"""What every compiled graph here does beyond LangGraph: pictures leave the input first, and synchronous callers are served.
+
+Invariants: no picture's bytes reach a checkpoint, a trace or a stream, because the input is rewritten before LangGraph
+sees it; with a checkpointer of its own a graph writes each step before the next begins, so that a killed run goes on where
+it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import queue
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph import StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import get_runtime
+from langgraph.types import Checkpointer
+
+from agent import question
+from agent.context import Context, backends_of
+from agent.state import AgentState, AskInput, AskOutput
+
+
+class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
+    """A compiled graph that takes a question about a picture."""
+
+    async def astream(  # type: ignore[override]
+        self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **options: Any
+    ) -> AsyncIterator[Any]:
+        """As LangGraph's `astream`; `ainvoke`, `abatch` and `astream_events` come through here too."""
+        if isinstance(context, dict):
+            context = Context(**context)
+        backends = await backends_of(_parents_context() if context is None else context)
+        given = await question.deposit(input, backends.store, backends.config.limits)
+        if self.checkpointer and options.get("durability") is None:
+            options["durability"] = "sync"
+        async for part in super().astream(given, config, context=context, **options):
+            yield part
+
+    def stream(  # type: ignore[override]
+        self, input: Any, config: RunnableConfig | None = None, **options: Any
+    ) -> Iterator[Any]:
+        """As LangGraph's `stream`, for callers without an event loop: the nodes run in a thread with a loop of its own."""
+        parts: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        loop = asyncio.new_event_loop()
+
+        async def pump() -> None:
+            async for part in self.astream(input, config, **options):
+                parts.put(("part", part))
+
+        task = loop.create_task(pump())
+
+        def run() -> None:
+            try:
+                loop.run_until_complete(task)
+                parts.put(("end", None))
+            except BaseException as error:  # carried to the caller's thread
+                parts.put(("error", error))
+            finally:
+                loop.run_until_complete(loop.shutdown_asyncgens())
+                loop.run_until_complete(loop.shutdown_default_executor())
+                loop.close()
+
+        # The context holds the parent run, if there is one: its callbacks and its namespace.
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="graph")
+        thread.start()
+        try:
+            while True:
+                kind, value = parts.get()
+                if kind == "end":
+                    return
+                if kind == "error":
+                    raise value
+                yield value
+        finally:  # also when the caller stops reading
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+                loop.call_soon_threadsafe(task.cancel)
+            thread.join()
+
+
+def _parents_context() -> object:
+    """The options of the graph that this one is a node of; None if it is on its own."""
+    try:
+        runtime = get_runtime()
+    except RuntimeError:  # outside of any run
+        return None
+    return runtime.context if runtime is not None else None
+
+
+def compile(  # the verb of LangGraph
+    wiring: StateGraph[AgentState, Context, AskInput, AskOutput], name: str, checkpointer: Checkpointer
+) -> AskGraph:
+    """Compile a graph of questions."""
+    compiled = wiring.compile(checkpointer=checkpointer, name=name)
+    compiled.__class__ = AskGraph  # LangGraph's builder names its class; ours adds behaviour and no state
+    assert isinstance(compiled, AskGraph)
+    return compiled
+
+
+__all__ = ["AskGraph", "compile"]

@@ -1,0 +1,143 @@
+"""The graph as one tool of another agent: `as_tool()` for `langchain.agents.create_agent`, LangGraph's ToolNode or any program.
+
+Invariants: what a model writes names no file of this machine unless a folder was opened to it; a question that cannot be
+asked is told to the model in one line, and a graph that finds no answer says why, so the agent around it goes on.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
+from langchain_core.messages import convert_to_messages
+from langchain_core.tools import BaseTool, ToolException
+from langgraph.prebuilt import InjectedState
+from pydantic import BaseModel, Field, SkipValidation
+
+from agent import question as questions
+from agent.context import Context
+from agent.errors import UserError
+from agent.images import permit
+from graphs import search_agent
+from graphs.asking import AskGraph
+from tools.guard import Refused
+
+ANSWER_KEYS = ("answer", "sources", "usage", "stop_reason")
+"""What the artifact holds of the graph's output."""
+
+
+class AskArgs(BaseModel):
+    """What a model writes to ask about a picture."""
+
+    question: str = Field(description="The question about the picture, complete in itself.")
+    image: str | None = Field(
+        default=None,
+        description="The picture: an http(s) address, a data URI, or the path of a file that is open to you. "
+        "Leave it out for the latest picture of the chat.",
+    )
+    state: Annotated[SkipValidation[Any], InjectedState] = None
+    """The state of the agent that calls; LangGraph fills it in, and no model sees it."""
+
+
+class AskTool(BaseTool):
+    """A question about a picture, answered with its sources. The artifact holds answer, sources, usage and stop_reason."""
+
+    name: str = "ask_about_picture"
+    description: str = (
+        "Answer a question about a picture. Looks closer at parts of it and searches the web by picture and by words "
+        "where that is needed; returns the answer and its sources."
+    )
+    args_schema: Any = AskArgs
+    response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
+    handle_tool_error: Any = True
+    """A question that cannot be asked is an observation for the agent, not a crash."""
+    graph: Any = None
+    """The graph that answers."""
+    context: SkipValidation[Context] = Field(default_factory=Context)
+    """Its options; see `agent.context.Context`."""
+    files: bool | str | Path = False
+    """Which paths the model may name: none, those below a folder, or (True) all."""
+
+    async def _arun(
+        self,
+        question: str,
+        image: str | None = None,
+        state: Any = None,
+        run_manager: AsyncCallbackManagerForToolRun | None = None,
+    ) -> tuple[str, dict[str, Any]]:
+        config: Any = {"callbacks": run_manager.get_child()} if run_manager else None
+        try:
+            given = self._input(question, image, state)
+            return _told(await self.graph.ainvoke(given, config, context=self.context))
+        except (UserError, Refused) as error:
+            raise ToolException(f"error: {error}") from error
+
+    def _run(
+        self,
+        question: str,
+        image: str | None = None,
+        state: Any = None,
+        run_manager: CallbackManagerForToolRun | None = None,
+    ) -> tuple[str, dict[str, Any]]:
+        config: Any = {"callbacks": run_manager.get_child()} if run_manager else None
+        try:
+            given = self._input(question, image, state)
+            # Outside of the caller's run: its checkpointer, if it has one, need not be asynchronous as the nodes are.
+            run = contextvars.Context().run
+            return _told(run(lambda: self.graph.invoke(given, config, context=self.context)))
+        except (UserError, Refused) as error:
+            raise ToolException(f"error: {error}") from error
+
+    def _input(self, question: str, image: str | None, state: Any) -> dict[str, Any]:
+        pictures = [image] if image else _latest_pictures(state)
+        return {"question": question, "images": [self._permitted(picture) for picture in pictures]}
+
+    def _permitted(self, picture: Any) -> Any:
+        return permit(picture, self.files) if isinstance(picture, str) else picture
+
+
+def _latest_pictures(state: Any) -> list[Any]:
+    """The pictures of the latest message of the agent's chat that has some."""
+    messages = state.get("messages") if isinstance(state, dict) else getattr(state, "messages", None)
+    for message in reversed(convert_to_messages(messages or [])):
+        if message.type == "human" and (pictures := questions.pictures_of(message)):
+            return pictures
+    return []
+
+
+def as_text(result: Mapping[str, Any]) -> str:
+    """The answer, or why there is none, and the numbered sources: what a model reads."""
+    shown = str(result["messages"][-1].content)
+    sources = [f"{n}. {source['title']} {source['url']}".rstrip() for n, source in enumerate(result["sources"], 1)]
+    return "\n".join([shown, *(["Sources:", *sources] if sources else [])])
+
+
+def _told(result: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    return as_text(result), {key: result.get(key) for key in ANSWER_KEYS}
+
+
+def as_tool(
+    graph: AskGraph | None = None,
+    *,
+    context: Context | None = None,
+    files: bool | str | Path = False,
+    name: str | None = None,
+    description: str | None = None,
+) -> AskTool:
+    """The graph (the search agent, if none is given) as a LangChain tool.
+
+    `context` holds its options, as for `graph.ainvoke`; `files` is a folder below which the calling model may name
+    pictures. Data URIs, http(s) addresses (through the guard) and the pictures of the chat can always be asked about.
+    """
+    fields: dict[str, Any] = {"graph": graph or search_agent.graph, "context": context or Context(), "files": files}
+    if name is not None:
+        fields["name"] = name
+    if description is not None:
+        fields["description"] = description
+    return AskTool(**fields)
+
+
+__all__ = ["AskArgs", "AskTool", "as_text", "as_tool"]

@@ -1,0 +1,149 @@
+"""Our chat models pass LangChain's own suites, with every flag that they claim switched on.
+
+On: picture inputs, usage metadata (whole and streamed), streaming, the model named per call (HTTP policy). Off, because it
+does not apply: tool calling, tool choice and structured output (actions are text, read by a dialect), JSON mode, pictures
+by address (they go out as bytes, past no guard), PDF, audio, video and tool messages (the dialogue has none), Anthropic's
+blocks, VCR cassettes (the servers are on this machine).
+"""
+
+import base64
+import io
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_tests.integration_tests import ChatModelIntegrationTests
+from langchain_tests.unit_tests import ChatModelUnitTests
+from PIL import Image
+
+from agent.policy.light import LightPolicy
+from agent.policy.openai_compatible import OpenAICompatiblePolicy
+from agent.policy.transformers import TransformersPolicy
+
+
+@pytest.fixture(autouse=True)
+def _picture_of_the_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The suite fetches its picture from the network; here it is drawn."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 40), "red").save(buffer, "PNG")
+    monkeypatch.setattr(httpx, "get", lambda *_, **__: SimpleNamespace(content=buffer.getvalue()))
+
+
+@pytest.fixture
+def benchmark() -> Callable[[Callable[[], Any]], Any]:
+    """The suite times a constructor with a plugin that is off here; that it works is what is asked."""
+    return lambda work: work()
+
+
+class Claims:
+    """What all of ours claim."""
+
+    supports_image_inputs = True
+    returns_usage_metadata = True
+    has_tool_calling = False
+    has_tool_choice = False
+    has_structured_output = False
+
+
+class OverHTTP(Claims):
+    """The HTTP policy, on a server that speaks as vLLM does."""
+
+    chat_model_class = OpenAICompatiblePolicy
+    chat_model_params = {"model": "m", "base_url": "http://127.0.0.1:9/v1"}
+    supports_model_override = True
+    model_override_value = "other"
+
+
+class TestOpenAICompatibleUnit(OverHTTP, ChatModelUnitTests):
+    @property
+    def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+        named = {"api_key_env": "SUITE_KEY"}
+        return {"SUITE_KEY": "k"}, {**self.chat_model_params, **named}, named
+
+
+class TestOpenAICompatible(OverHTTP, ChatModelIntegrationTests):
+    @pytest.fixture(autouse=True)
+    def _served(self, chat_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        server = chat_server("vllm")
+        server.says = "Hello there, how are you?"
+        monkeypatch.setattr(type(self), "chat_model_params", {"model": "m", "base_url": server.url})
+        self.server = server
+
+    def test_pictures_of_the_suite_arrive(self, model: BaseChatModel) -> None:
+        self.test_image_inputs(model)
+        sent = [body["messages"][0]["content"][1]["image_url"]["url"] for body in self.server.requests]
+        assert len(sent) == 2
+        assert {base64.b64decode(uri.partition(",")[2])[:4] for uri in sent} == {b"\x89PNG"}
+
+    def test_the_model_named_in_a_call_is_asked_for(self, model: BaseChatModel) -> None:
+        model.invoke("hi", model="other")
+        assert self.server.requests[-1]["model"] == "other"
+
+
+class Pocket(Claims):
+    """The pocket policy; a few tokens are enough to see that a turn is a turn."""
+
+    chat_model_params = {"max_new_tokens": 8}
+
+
+class TestLightUnit(Pocket, ChatModelUnitTests):
+    chat_model_class = LightPolicy
+
+    standard_chat_model_params = {"temperature": 0.0, "max_tokens": 8}
+
+
+class TestLight(Pocket, ChatModelIntegrationTests):
+    chat_model_class = LightPolicy
+
+    def test_a_stream_says_what_an_answer_says(self, model: BaseChatModel) -> None:
+        whole = model.invoke("Hello")
+        chunks = list(model.stream("Hello"))
+        assert "".join(str(chunk.content) for chunk in chunks) == whole.content
+        assert len(chunks) > 2
+        assert chunks[-1].response_metadata == whole.response_metadata
+        assert chunks[-1].usage_metadata == whole.usage_metadata
+
+    async def test_an_asynchronous_stream_may_be_left(self, model: BaseChatModel) -> None:
+        async for chunk in model.astream("Hello"):
+            assert chunk.content
+            break
+        assert (await model.ainvoke("Hello")).content  # the network is free again
+
+
+class TestTransformersUnit(Pocket, ChatModelUnitTests):
+    chat_model_class = TransformersPolicy
+
+    standard_chat_model_params = {"temperature": 0.0, "max_tokens": 8}
+
+
+@pytest.fixture(scope="module")
+def loaded() -> TransformersPolicy:
+    """Loaded once: a suite makes a model for every test."""
+    return TransformersPolicy(max_new_tokens=8).load()
+
+
+class TestTransformers(Pocket, ChatModelIntegrationTests):
+    chat_model_class = TransformersPolicy
+
+    @pytest.fixture(autouse=True)
+    def _shared(self, loaded: TransformersPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(TransformersPolicy, "network", property(lambda self: loaded._network))
+        monkeypatch.setattr(TransformersPolicy, "renderer", property(lambda self: loaded._renderer))
+
+
+@pytest.mark.parametrize("policy", [LightPolicy, TransformersPolicy])
+def test_stop_strings_end_a_turn_of_the_policies_in_this_process(policy: type[Any]) -> None:
+    free = policy(max_new_tokens=12).invoke("Hello")
+    text, ids = str(free.content), free.response_metadata["token_ids"]
+    stop = text[2:5]
+    cut = policy(max_new_tokens=12).invoke("Hello", stop=[stop])
+    assert cut.content == text[: text.index(stop)]
+    assert cut.response_metadata["finish_reason"] == "stop"
+    said = cut.response_metadata["token_ids"]
+    assert said == ids[: len(said)]
+    assert len(said) < len(ids)
+    streamed = list(policy(max_new_tokens=12).stream("Hello", stop=[stop]))
+    assert "".join(str(chunk.content) for chunk in streamed) == cut.content

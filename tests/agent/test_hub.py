@@ -1,0 +1,148 @@
+"""Any vision-language model of the hub: tiny random ones of three architectures, made from their configurations.
+
+Their processors differ in what matters: LLaVA's has no video part, SmolVLM's and Qwen2-VL's have one and need torchvision
+for it, which is not there.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers.decoders import ByteLevel
+from transformers import (
+    AutoModelForImageTextToText,
+    CLIPImageProcessorPil,
+    LlavaConfig,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+    Qwen2VLConfig,
+)
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.smolvlm.configuration_smolvlm import SmolVLMConfig
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+
+from agent import testing
+from agent.config import ConfigError, PolicyConfig
+from agent.policy import build
+from agent.policy.hub import HubPolicy
+from agent.policy.render import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START
+from agent.state import EVERYTHING
+from graphs import direct
+
+TEMPLATE = (
+    "{% for m in messages %}[{{ m.role }}]{% for b in m.content %}{% if b.type == 'image' %}PICTURE{% else %}{{ b.text }}"
+    "{% endif %}{% endfor %}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+
+
+def tokenizer(folder: Path, picture: str, special: list[str]) -> PreTrainedTokenizerFast:
+    """Bytes, and the special tokens of an architecture."""
+    words = {letter: n for n, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    made = Tokenizer(models.BPE(vocab=words, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = ByteLevel()
+    found = PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token="<eos>", pad_token="<pad>", bos_token="<bos>", unk_token="<unk>",
+        additional_special_tokens=special, chat_template=TEMPLATE.replace("PICTURE", picture),
+    )  # fmt: skip
+    found.save_pretrained(folder)
+    return found
+
+
+TEXT = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
+    "vocab_size": 320, "max_position_embeddings": 4096,
+}  # fmt: skip
+
+
+def llava(folder: Path) -> Any:
+    words = tokenizer(folder, "<image>", ["<image>"])
+    vision = {
+        "model_type": "clip_vision_model", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "image_size": 28, "patch_size": 14, "projection_dim": 32,
+    }  # fmt: skip
+    pictures = CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    LlavaProcessor(
+        image_processor=pictures, tokenizer=words, patch_size=14, vision_feature_select_strategy="default",
+        num_additional_image_tokens=1, chat_template=words.chat_template,
+    ).save_pretrained(folder)  # fmt: skip
+    return LlavaConfig(
+        vision_config=vision, text_config={"model_type": "llama", **TEXT},
+        image_token_index=words.convert_tokens_to_ids("<image>"), image_token_id=words.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+
+
+def qwen2_vl(folder: Path) -> Any:
+    words = tokenizer(
+        folder, f"{VISION_START}{IMAGE_PAD}{VISION_END}", [IMAGE_PAD, VIDEO_PAD, VISION_START, VISION_END]
+    )
+    Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=56 * 56).save_pretrained(folder)
+    number = words.convert_tokens_to_ids
+    return Qwen2VLConfig(
+        text_config={
+            **TEXT, "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10_000.0},
+        },
+        vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2},
+        image_token_id=number(IMAGE_PAD), video_token_id=number(VIDEO_PAD),
+        vision_start_token_id=number(VISION_START), vision_end_token_id=number(VISION_END),
+    )  # fmt: skip
+
+
+def smolvlm(folder: Path) -> Any:
+    special = ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
+    words = tokenizer(folder, "<image>", special)
+    SmolVLMImageProcessorPil(
+        size={"longest_edge": 56}, max_image_size={"longest_edge": 28}, do_image_splitting=False
+    ).save_pretrained(folder)
+    (folder / "processor_config.json").write_text('{"image_seq_len": 1, "processor_class": "SmolVLMProcessor"}')
+    vision = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28,
+        "patch_size": 14,
+    }  # fmt: skip
+    return SmolVLMConfig(
+        vision_config=vision, text_config={"model_type": "llama", "pad_token_id": words.pad_token_id, **TEXT},
+        image_token_id=words.convert_tokens_to_ids("<image>"), scale_factor=2,
+    )  # fmt: skip
+
+
+@pytest.fixture(params=[llava, qwen2_vl, smolvlm], ids=["llava", "qwen2_vl", "smolvlm"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder with a tiny random model of an architecture, its tokenizer and its image processor."""
+    make: Callable[[Path], Any] = request.param
+    config = make(tmp_path)
+    AutoModelForImageTextToText.from_config(config).save_pretrained(tmp_path)
+    return tmp_path
+
+
+async def test_a_model_of_the_hub_answers_about_a_picture(checkpoint: Path) -> None:
+    """Through the configuration and a graph; and its answer depends on the picture."""
+    config = PolicyConfig(kind="transformers", model=str(checkpoint), max_new_tokens=6)
+    policy = build(config)
+    assert isinstance(policy, HubPolicy)
+    given = {"question": "What is it?", "images": [Image.new("RGB", (40, 30), "red")]}
+    context = testing.context([], policy=policy, lenient=True)
+    state = await direct.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
+    reply = next(m for m in state["dialogue"] if isinstance(m, AIMessage))
+    assert reply.usage_metadata and reply.usage_metadata["output_tokens"] <= 6
+    assert len(reply.response_metadata["token_ids"]) == len(reply.response_metadata["logprobs"])
+    seen = [await policy.ainvoke([question(Image.new("RGB", (40, 30), colour))]) for colour in ("red", "red", "blue")]
+    first = [reply.response_metadata["logprobs"][0] for reply in seen]
+    assert first[0] == first[1] != first[2]
+    streamed = list(policy.stream([question(Image.new("RGB", (40, 30), "red"))]))
+    assert streamed[-1].content == seen[0].content
+    assert streamed[-1].chunk_position == "last"
+
+
+def question(picture: Image.Image) -> HumanMessage:
+    return HumanMessage([{"type": "image", "image": picture}, {"type": "text", "text": "What is it?"}])
+
+
+def test_a_language_model_without_eyes_is_refused(tmp_path: Path) -> None:
+    tokenizer(tmp_path, "", [])
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(ConfigError, match="its processor takes no pictures; use a vision-language checkpoint"):
+        build(PolicyConfig(kind="transformers", model=str(tmp_path)))

@@ -1,0 +1,207 @@
+"""The configurations that ship, each run against servers on this machine with keys that open nothing.
+
+The searches answer as Tavily (https://docs.tavily.com/documentation/api-reference/endpoint/search) and Google Cloud Vision
+(AnnotateImageResponse, WebDetection) document; the policy's server is the fixture `chat_server`, as vLLM.
+"""
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from agent import config
+from agent.config import Config, ConfigError
+from agent.context import Backends, Context
+from agent.images import ImageStore
+from graphs import search_agent
+from tools import registry
+from tools.locate.grounding_dino import GroundingDinoLocator
+
+TURNS = {
+    "mmsearch_r1": [
+        "<reason>Unknown.</reason><search><img></search>",
+        "<reason>A lighthouse.</reason><text_search>kestrel point automated</text_search> I think it was",
+        "<reason>1987.</reason><answer>1987</answer>",
+    ],
+    "deepmmsearch_r1": [
+        "<reason>Unknown.</reason><img_search>the tower</img_search><information>made up</information>",
+        "<reason>A lighthouse.</reason><text_search>kestrel point automated</text_search> and then",
+        "<reason>1987.</reason><answer>1987</answer>",
+    ],
+}
+
+
+class Search:
+    """Tavily and Google Vision on one port; remembers (path, key, body)."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str | None, Any]] = []
+        outer = self
+        buffer = io.BytesIO()
+        Image.new("RGB", (64, 48), "red").save(buffer, "JPEG")
+        thumbnail = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+        pages = [
+            {
+                "url": f"https://example.org/{n}",
+                "pageTitle": f"<b>Kestrel</b> {n}",
+                "fullMatchingImages": [{"url": thumbnail}],
+            }
+            for n in range(5)
+        ]
+        answers: dict[str, Any] = {
+            "/search": {"query": "q", "results": [
+                {"title": "Kestrel Point", "url": "https://example.org/k", "content": "Automated in 1987.", "score": 0.9}]},
+            "/v1/images:annotate": {"responses": [{"webDetection": {
+                "pagesWithMatchingImages": pages, "bestGuessLabels": [{"label": "kestrel point"}]}}]},
+        }  # fmt: skip
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                key = self.headers.get("authorization") or self.headers.get("x-goog-api-key")
+                outer.requests.append((self.path, key, body))
+                data = json.dumps(answers[self.path]).encode()
+                self.send_response(200)
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def search() -> Iterator[Search]:
+    one = Search()
+    yield one
+    one.http.shutdown()
+    one.http.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAVILY_API_KEY", "tvly-fake-key")
+    monkeypatch.setenv("GOOGLE_VISION_API_KEY", "google-fake-key")
+
+
+async def ask(settings: Config) -> dict[str, Any]:
+    context = Context(config=settings, store=ImageStore())
+    given = {"question": "When was it automated?", "images": [Image.new("RGB", (300, 200), "red")]}
+    result: dict[str, Any] = await search_agent.graph.ainvoke(given, context=context)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("name", "dialect"), [("mmsearch_r1", "mmsearch_r1"), ("deepmmsearch_prompted", "deepmmsearch_r1")]
+)
+async def test_the_live_configurations_search_and_answer(
+    chat_server: Callable[..., Any], search: Search, name: str, dialect: str
+) -> None:
+    server = chat_server("vllm")
+    turns = TURNS[dialect]
+    server.says = lambda body: turns[sum(m["role"] == "assistant" for m in body["messages"])]
+    if name == "mmsearch_r1":  # this one was trained to end its turns there
+        turns = [turn.split(" I think")[0] for turn in turns]
+    addresses = [
+        f"policy.base_url={server.url}", f"tools.text_search.api_base_url={search.url}",
+        f"tools.image_search.base_url={search.url}",
+    ]  # fmt: skip
+    if name == "deepmmsearch_prompted":  # its locator is a checkpoint of the hub
+        addresses.append("tools.locate.use=agent.testing:FixedLocator")
+    result = await ask(config.load(name, addresses, environ={}))
+    assert (result["answer"], result["stop_reason"]) == ("1987", "answered")
+    assert result["usage"]["searches"] == {"image": 1, "text": 1}
+    assert [(path, key) for path, key, _ in search.requests] == [
+        ("/v1/images:annotate", "google-fake-key"), ("/search", "Bearer tvly-fake-key"),
+    ]  # fmt: skip
+    assert search.requests[1][2]["query"] == "kestrel point automated"
+    assert search.requests[1][2]["max_results"] == 5
+    last = server.requests[-1]
+    assert (last["temperature"], last["max_tokens"], last["return_token_ids"]) == (0.0, 2048, True)
+    pictures = [
+        part
+        for m in last["messages"]
+        if isinstance(m["content"], list)
+        for part in m["content"]
+        if part["type"] == "image_url"
+    ]
+    # the question's and five thumbnails; or the question's and the crop, and words for the rest
+    assert len(pictures) == (6 if dialect == "mmsearch_r1" else 2)
+    if dialect == "deepmmsearch_r1":
+        assert last["stop"] == ["</answer>", "</text_search>", "</img_search>"]
+        said = [m["content"] for m in last["messages"] if m["role"] == "assistant"]
+        assert said[0].endswith("</img_search>")
+
+
+def test_the_limits_are_those_of_the_papers() -> None:
+    mmsearch = Backends(Context(config=config.load("mmsearch_r1", environ={}))).dialect
+    assert (mmsearch.name, mmsearch.lenient) == ("mmsearch_r1", False)
+    assert (mmsearch.limits.image, mmsearch.limits.text, mmsearch.limits.turns, mmsearch.limits.tokens) == (
+        1,
+        2,
+        3,
+        8192,
+    )
+    deep = Backends(Context(config=config.load("deepmmsearch_prompted", environ={}))).dialect
+    assert (deep.limits.image, deep.limits.text, deep.limits.calls, deep.limits.tokens) == (1, None, 10, 8192)
+    for name in ("mmsearch_r1", "deepmmsearch_prompted"):
+        settings = config.load(name, environ={})
+        assert settings.policy.max_new_tokens == 2048
+        assert settings.images.view_pixels == 672 * 672 * 2
+        assert all(getattr(settings.tools, kind).model_dump()["k"] == 5 for kind in ("text_search", "image_search"))
+        assert registry.load("text_search", settings.tools.text_search.use).service == "Tavily"
+        assert registry.load("image_search", settings.tools.image_search.use).service == "Google Vision"
+    assert registry.load("locate", settings.tools.locate.use) is GroundingDinoLocator
+
+
+async def test_the_local_configuration_needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TAVILY_API_KEY", "GOOGLE_VISION_API_KEY"):
+        monkeypatch.delenv(name)
+    settings = config.load("local", environ={})
+    assert settings == config.load(environ={})  # the defaults, written out
+    result = await ask(settings)
+    assert result["stop_reason"] != "policy_failed"
+    assert result["usage"]["turns"] >= 1
+
+
+async def test_the_local_vllm_configuration_searches_the_local_index(chat_server: Callable[..., Any]) -> None:
+    server = chat_server("vllm")
+    turns = [
+        "<reason>r</reason><text_search>kenya national anthem</text_search>",
+        "<answer>Ee Mungu Nguvu Yetu</answer>",
+    ]
+    server.says = lambda body: turns[sum(m["role"] == "assistant" for m in body["messages"])]
+    result = await ask(config.load("local_vllm", [f"policy.base_url={server.url}"], environ={}))
+    assert result["answer"] == "Ee Mungu Nguvu Yetu"
+    assert result["sources"]
+
+
+def test_names_and_files_are_told_apart(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config.ready() == ["deepmmsearch_prompted", "local", "local_vllm", "mmsearch_r1"]
+    with pytest.raises(
+        ConfigError, match=r"mmsearch: no such file, and no ready configuration; ready ones: deepmmsearch"
+    ):
+        config.load("mmsearch", environ={})
+    with pytest.raises(ConfigError, match=r"mine.yaml: cannot be read"):
+        config.load("mine.yaml", environ={})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "local").write_text("policy: {model: my/model}")  # a file of one's own goes first
+    assert config.load("local", environ={}).policy.model == "my/model"
+    assert config.load(None, environ={"LENSGRAPH_CONFIG": "mmsearch_r1"}).dialect.name == "mmsearch_r1"
+
+
+def test_a_missing_key_is_said_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOOGLE_VISION_API_KEY")
+    backends = Backends(Context(config=config.load("mmsearch_r1", environ={})))
+    with pytest.raises(ConfigError, match="Google Vision needs a key: set GOOGLE_VISION_API_KEY"):
+        backends.build_tool("image_search")

@@ -1,0 +1,170 @@
+"""`lensgraph serve`: the command, the reasons not to start, and a life with signals, on a stand-in for vLLM.
+
+The flags were read in vLLM's documentation of `vllm serve` and its engine arguments.
+"""
+
+import json
+import os
+import shlex
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import config, serve
+from agent.config import ConfigError
+
+STAND_IN = """#!{python}
+import http.server, json, os, signal, sys, time
+print("stand-in", json.dumps(sys.argv[1:]), flush=True)
+print("key", os.environ.get("VLLM_API_KEY"), flush=True)
+if "--die" in sys.argv:
+    sys.exit(7)
+started = time.monotonic()
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        ready = self.path == "/health" and time.monotonic() - started > 0.5
+        self.send_response(200 if ready else 503)
+        self.end_headers()
+    def log_message(self, *args):
+        pass
+def stop(number, frame):
+    print("signal", number, flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGINT, stop)
+port = int(sys.argv[sys.argv.index("--port") + 1])
+if "--never" in sys.argv:
+    time.sleep(60)
+http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program called `vllm`, first on the path."""
+    program = tmp_path / "bin" / "vllm"
+    program.parent.mkdir()
+    program.write_text(STAND_IN.format(python=sys.executable))
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    return program
+
+
+def flags(line: list[str]) -> dict[str, Any]:
+    found = dict(zip(line[3::2], line[4::2], strict=True))
+    return {name: json.loads(value) if value.startswith("{") else value for name, value in found.items()}
+
+
+def test_the_command_fits_the_checkpoint_and_the_protocol() -> None:
+    line = serve.command(config.load("mmsearch_r1", environ={}), gpus=8)
+    assert line[1:3] == ["serve", "lmms-lab/MMSearch-R1-7B"]
+    found = flags(line)
+    # 4096 of the first prompt, 8192 behind it, and a turn of 2048
+    assert found["--max-model-len"] == "14336"
+    # eight pictures in a question, five thumbnails of one image search
+    assert found["--limit-mm-per-prompt"] == {"image": 13, "video": 0}
+    assert found["--mm-processor-kwargs"] == {"min_pixels": 4 * 28 * 28, "max_pixels": 672 * 672 * 2}
+    assert found["--served-model-name"] == "lmms-lab/MMSearch-R1-7B"
+    assert (found["--dtype"], found["--port"], found["--host"]) == ("bfloat16", "8000", "127.0.0.1")
+    assert found["--tensor-parallel-size"] == "4"
+    assert found["--allowed-media-domains"].endswith(".invalid")
+    assert "--allowed-local-media-path" not in found
+    changed = config.load(
+        "mmsearch_r1", ["policy.base_url=http://localhost:9001/v1", "limits.image_searches=2"], environ={}
+    )
+    found = flags(serve.command(changed, gpus=1))
+    assert (found["--port"], found["--tensor-parallel-size"]) == ("9001", "1")
+    assert found["--limit-mm-per-prompt"]["image"] == 18
+
+
+@pytest.mark.parametrize(
+    ("gpus", "heads", "size"), [(1, 28, 1), (2, 28, 2), (8, 28, 4), (6, 16, 4), (8, 64, 8), (3, 7, 1)]
+)
+def test_gpus_that_share_a_model_divide_its_heads(tmp_path: Path, gpus: int, heads: int, size: int) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"text_config": {"num_attention_heads": heads}}))
+    assert serve.tensor_parallel(str(tmp_path), gpus) == size
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            ["policy.model=pocket"],
+            "needs no server; give a configuration with openai_compatible, such as --config mmsearch",
+        ),
+        (["policy.kind=openai_compatible", "policy.base_url=http://gpu7/v1"], "is on another machine; run"),
+    ],
+)
+def test_what_cannot_be_served_is_said(given: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        serve.command(config.load(None, given, environ={}), gpus=1)
+
+
+def program(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "agent", "serve", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def test_without_vllm_and_gpu_it_says_what_to_do_and_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    out, err = program("--config", "mmsearch_r1", CUDA_VISIBLE_DEVICES="").communicate(timeout=170)
+    assert out.startswith("vllm serve lmms-lab/MMSearch-R1-7B --served-model-name")
+    assert 'vLLM is not installed: pip install "lensgraph[serve]"' in err
+    assert "no GPU is visible: check nvidia-smi and CUDA_VISIBLE_DEVICES" in err
+    assert "Traceback" not in err
+
+
+def test_the_command_can_be_printed_alone(vllm: Path) -> None:
+    one = program("--config", "mmsearch_r1", "--print", "--gpus", "2", "--vllm=--enforce-eager")
+    out, err = one.communicate(timeout=170)
+    assert (one.returncode, err) == (0, "")
+    line = shlex.split(out)
+    assert line[0] == str(vllm)
+    assert line[-1] == "--enforce-eager"
+    assert "stand-in" not in out
+
+
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_waits_for_health_and_hands_signals_on(vllm: Path, number: int) -> None:
+    where = f"policy.base_url=http://127.0.0.1:{port()}/v1"
+    one = program(
+        "--config", "mmsearch_r1", where, "policy.api_key_env=THE_KEY", "--gpus", "1", THE_KEY="s3cret-key"
+    )  # fmt: skip
+    assert one.stdout is not None
+    lines = []
+    for line in one.stdout:
+        lines.append(line)
+        if line.startswith("ready after"):
+            break
+    one.send_signal(number)
+    rest, err = one.communicate(timeout=60)
+    assert one.returncode == 0, err
+    assert f"signal {int(number)}" in rest
+    assert "key s3cret-key\n" in lines
+    assert "s3cret" not in lines[0]
+
+
+def test_a_server_that_dies_or_never_gets_ready_is_a_failure(vllm: Path) -> None:
+    where = f"policy.base_url=http://127.0.0.1:{port()}/v1"
+    one = program("--config", "mmsearch_r1", where, "--gpus", "1", "--vllm=--die")
+    _, err = one.communicate(timeout=170)
+    assert one.returncode == 7
+    assert "vLLM ended with exit code 7; its last lines say why" in err
+    one = program("--config", "mmsearch_r1", where, "--gpus", "1", "--wait", "1", "--vllm=--never")
+    _, err = one.communicate(timeout=170)
+    assert one.returncode == serve.FAILED
+    assert "not ready after 1 s (--wait); stopped" in err

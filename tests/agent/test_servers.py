@@ -1,0 +1,309 @@
+"""The HTTP policy against each kind of server; the fixture `chat_server` says where its formats were read."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage
+from PIL import Image
+
+from agent import testing
+from agent.config import ConfigError, PolicyConfig
+from agent.policy import PolicyError, build, wire
+from agent.policy.openai_compatible import OpenAICompatiblePolicy
+from agent.show import Show
+from agent.state import EVERYTHING
+from graphs import search_agent
+from tools.results import Hit
+
+KINDS = ["vllm", "sglang", "llama_cpp", "transformers"]
+STOPS = ["</answer>", "</text_search>", "</img_search>"]
+SAID = "<reason>r</reason><answer>1987</answer>"
+Start = Callable[..., Any]
+
+
+def policy(server: Any, **fields: Any) -> OpenAICompatiblePolicy:
+    return OpenAICompatiblePolicy(model="m", base_url=server.url, **{"retries": 0, "timeout": 20, **fields})
+
+
+async def streamed(
+    one: OpenAICompatiblePolicy, messages: Any, **given: Any
+) -> tuple[list[AIMessageChunk], AIMessageChunk]:
+    chunks = [chunk async for chunk in one.astream(messages, **given)]
+    full = chunks[0]
+    for chunk in chunks[1:]:
+        full = full + chunk
+    return chunks, full
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_turn_ends_with_the_tag_that_ends_it(chat_server: Start, kind: str) -> None:
+    server = chat_server(kind)
+    reply = await policy(server, stop=STOPS[:1]).ainvoke("hi", stop=STOPS[1:])
+    _, full = await streamed(policy(server, stop=STOPS), "hi")
+    assert reply.content == full.content == SAID
+    assert [sorted(body["stop"]) for body in server.requests] == [sorted(STOPS)] * 2
+    own = {"vllm": "include_stop_str_in_output", "sglang": "no_stop_trim"}
+    for body in server.requests:
+        assert [name for name in own.values() if body.get(name)] == [own[name] for name in own if name == kind]
+    if kind == "transformers":
+        assert all(set(body) <= server.OPENAI - {"logprobs"} for body in server.requests)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_other_stop_strings_are_cut_off_as_langchain_has_it(chat_server: Start, kind: str) -> None:
+    server = chat_server(kind)
+    server.says = "one two three"
+    reply = await policy(server).ainvoke("hi", stop=[" two"])
+    assert reply.content == ("one two" if kind == "transformers" else "one")  # that server always keeps it
+
+
+@pytest.mark.parametrize(
+    ("text", "matched", "finish", "missing"),
+    [
+        ("<answer>x", None, "stop", "</answer>"),
+        ("<answer>x</answer>", None, "stop", ""),
+        ("<reason>say <answer>a</answer></reason><text_search>q", None, "stop", "</text_search>"),
+        ("<answer>x", None, "length", ""),
+        ("nothing open", None, "stop", ""),
+        ("odd", "</answer>", "stop", "</answer>"),
+        ("<answer>x</answer>", "</answer>", "stop", ""),
+        ("plain", "you", "stop", ""),
+    ],
+)
+def test_a_tag_that_a_server_cut_off_is_put_back(text: str, matched: str | None, finish: str, missing: str) -> None:
+    assert wire.missing_stop(wire.Turn(text=text, matched=matched, finish=finish), [*STOPS, "you"]) == missing
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("vllm", True), ("llama_cpp", True), ("sglang", False), ("transformers", False)]
+)
+async def test_sampled_ids_come_with_their_log_probabilities(chat_server: Start, kind: str, told: bool) -> None:
+    server = chat_server(kind)
+    server.says = "hello"
+    reply = await policy(server).ainvoke("hi")
+    chunks, full = await streamed(policy(server), "hi")
+    for message in (reply, full):
+        assert ("token_ids" in message.response_metadata) == ("logprobs" in message.response_metadata) == told
+        if told:  # the end of the turn is among them, as the rollout wants it
+            assert message.response_metadata["token_ids"] == [*map(ord, "hello"), server.END]
+            assert message.response_metadata["logprobs"] == [-0.5] * 6
+        assert message.usage_metadata == {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12}
+        assert message.response_metadata["model_name"] == "m"
+        assert message.response_metadata["finish_reason"] == "stop"
+    assert [chunk.content for chunk in chunks] == ["hello", ""]
+    assert sum(bool(chunk.usage_metadata) for chunk in chunks) == 1
+    assert chunks[-1].chunk_position == "last"
+
+
+async def test_ids_are_not_asked_for_when_nobody_wants_them(chat_server: Start) -> None:
+    server = chat_server("vllm")
+    reply = await policy(server, token_ids=False).ainvoke("hi")
+    assert "token_ids" not in reply.response_metadata
+    assert not {"return_token_ids", "logprobs"} & set(server.requests[0])
+
+
+def picture(name: str, **more: Any) -> dict[str, Any]:
+    return {"type": "image", "id": name, "base64": "QUJD", "mime_type": "image/png", **more}
+
+
+def dialogue() -> list[BaseMessage]:
+    """A question with its picture, and an observation with three thumbnails."""
+    thumbnails = [picture(f"t{n}", thumbnail=True) for n in range(3)]
+    return [HumanMessage([picture("question"), {"type": "text", "text": "what?"}]), HumanMessage(list(thumbnails))]
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("kind", ["vllm", "sglang", "llama_cpp"])
+async def test_the_oldest_thumbnails_go_first_when_the_context_is_full(
+    chat_server: Start, kind: str, streams: bool
+) -> None:
+    server = chat_server(kind)
+    server.pictures_that_fit = 2
+    messages = dialogue()
+    reply = (await streamed(policy(server), messages))[1] if streams else await policy(server).ainvoke(messages)
+    assert reply.response_metadata["left_out"] == ["t0", "t1"]
+    sent = server.requests[-1]["messages"]
+    assert [part["type"] for part in sent[0]["content"]] == ["image_url", "text"]
+    assert [part.get("text") for part in sent[1]["content"]] == [wire.LEFT_OUT, wire.LEFT_OUT, None]
+    assert len(server.requests) == 3
+    assert messages == dialogue()
+
+
+async def test_a_context_that_is_too_short_for_the_question_is_named_with_its_fix(chat_server: Start) -> None:
+    server = chat_server("vllm")
+    server.pictures_that_fit = 0
+    with pytest.raises(PolicyError, match=r"maximum context length is 4096 .*--max-model-len"):
+        await policy(server).ainvoke(dialogue())
+
+
+async def test_the_trajectory_says_which_thumbnails_were_left_out(chat_server: Start, capsys: Any) -> None:
+    server = chat_server("vllm")
+    turns = ["<reason>r</reason><search><img></search>", SAID]
+    server.says = lambda body: turns[sum(m["role"] == "assistant" for m in body["messages"])]
+    server.pictures_that_fit = 2
+    shown = [Hit(title=f"page {n}", url=f"https://example.org/{n}", thumbnail=png(n)) for n in range(3)]
+    context = testing.context(
+        [], dialect="mmsearch_r1", policy=policy(server), image_search=testing.FixedImage(hits=shown)
+    )
+    given = {"question": "When?", "images": [Image.new("RGB", (30, 30))]}
+    state = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
+    thumbnails = [b["id"] for b in state["dialogue"][2].content if b["type"] == "image"]
+    assert state["answer"] == "1987"
+    assert [turn.get("left_out") for turn in state["turns"]] == [None, None, thumbnails[:2]]
+    Show().turn(state["turns"][2])
+    assert "2 thumbnails left out" in capsys.readouterr().out
+    rollout = pytest.importorskip("rl.rollout", reason="the record of a trajectory")
+    steps = rollout.steps_of(state, [])
+    assert [len(step.left_out) for step in steps] == [0, 0, 2]
+
+
+def png(shade: int) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), (shade * 40, 0, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["llama_cpp", "vllm"])
+async def test_a_server_that_is_loading_is_waited_for(chat_server: Start, kind: str) -> None:
+    server = chat_server(kind)
+    server.loading = 1
+    assert (await policy(server, start_wait=15).ainvoke("hi")).content.startswith(SAID)
+
+
+async def test_a_server_that_loads_for_too_long_is_said_to_be_loading(chat_server: Start) -> None:
+    server = chat_server("llama_cpp")
+    server.loading = 1000
+    with pytest.raises(PolicyError, match=r"still loading its model after 0.2 s \(policy.start_wait\)"):
+        await policy(server, start_wait=0.2).ainvoke("hi")
+
+
+async def test_a_server_that_starts_late_is_waited_for(chat_server: Start) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    threading.Timer(0.5, lambda: chat_server("vllm", port)).start()
+    one = OpenAICompatiblePolicy(model="m", base_url=f"http://127.0.0.1:{port}/v1", retries=0, start_wait=60)
+    assert (await one.ainvoke("hi")).content.startswith(SAID)
+
+
+async def test_no_more_requests_are_on_their_way_than_allowed(chat_server: Start) -> None:
+    server = chat_server("vllm")
+    server.delay = 0.05
+    one = policy(server, concurrency=3)
+    await asyncio.gather(*(one.ainvoke("hi") for _ in range(12)))
+    assert server.most_in_flight == 3
+    assert len(server.requests) == 12
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>", b"[]", b"7", b"{}", b'{"choices": 7}', b'{"choices": [7]}', b'{"choices": [{"message": 7}]}',
+        b'{"choices": [{"message": {"content": 5}}]}', b'{"choices": [{"message": {"content": [5]}}]}', b"\xff\xfe", b"",
+        b'{"choices": [{"message": {"content": "x"}, "logprobs": {"content": [{"logprob": "high"}]}}]}',
+        b'{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": "many"}}',
+        b'{"choices": [{"message": {"content": "x"}}], "usage": 5}',
+    ],
+)  # fmt: skip
+async def test_garbage_is_a_failure_of_the_policy_in_one_line(chat_server: Start, body: bytes) -> None:
+    server = chat_server("transformers")
+    server.raw = [body]
+    with pytest.raises(PolicyError, match="no chat completion") as caught:
+        await policy(server).ainvoke("hi")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n', "ended in the middle of the turn"),
+        (b'data: {"error": {"message": "engine died", "code": 500}}\n\n', "broke off: engine died"),  # vLLM
+        (b'data: {"error": "CUDA out of memory"}\n\n', "broke off: CUDA out of memory"),  # transformers
+        (b"data: {nonsense\n\n", "no chat completion"),
+        (b"<html>", "ended in the middle of the turn"),
+    ],
+)
+async def test_a_stream_that_breaks_off_is_a_failure(chat_server: Start, body: bytes, message: str) -> None:
+    server = chat_server("vllm")
+    server.raw = [body]
+    with pytest.raises(PolicyError, match=message):
+        await streamed(policy(server), "hi")
+
+
+async def test_lines_of_a_stream_end_where_sse_says(chat_server: Start) -> None:
+    """U+2028 is a line end to Python and a letter to JSON; comments and blank lines are no events."""
+    server = chat_server("vllm")
+    event = json.dumps(
+        {"choices": [{"delta": {"content": "a\u2028b\x85c"}, "finish_reason": "stop"}]}, ensure_ascii=False
+    )
+    server.raw = [f": ping\r\n\r\ndata: {event}\r\n\r\ndata: [DONE]".encode()]
+    assert (await streamed(policy(server), "hi"))[1].content == "a\u2028b\x85c"
+
+
+async def test_a_server_that_never_answers_costs_the_timeout(chat_server: Start) -> None:
+    server = chat_server("vllm")
+    one = policy(server, timeout=0.5)
+    await one.ainvoke("warm")
+    server.delay = 5.0
+    began = time.monotonic()
+    with pytest.raises(PolicyError, match=r"no turn within 0.5 s \(policy.timeout\)"):
+        await one.ainvoke("hi")
+    assert time.monotonic() - began < 4.5
+
+
+def test_streaming_works_without_an_event_loop(chat_server: Start) -> None:
+    server = chat_server("vllm")
+    chunks = list(policy(server).stream("hi", stop=STOPS))
+    assert "".join(str(chunk.content) for chunk in chunks) == SAID
+    assert len(chunks) > 3
+
+
+async def test_a_reader_may_leave_in_the_middle_of_a_stream(chat_server: Start) -> None:
+    server = chat_server("vllm")
+    one = policy(server, concurrency=1)
+    async for chunk in one.astream("hi"):
+        assert chunk.content
+        break
+    await asyncio.sleep(0)
+    assert (await asyncio.wait_for(one.ainvoke("again"), 20)).content  # the place is free again
+
+
+async def test_keys_are_sent_and_never_shown(chat_server: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = chat_server("vllm")
+    one = policy(server, api_key="s3cret-s3cret")
+    await one.ainvoke("hi")
+    assert server.headers[0]["Authorization"] == "Bearer s3cret-s3cret"
+    assert "s3cret" not in repr(one) + str(one._identifying_params)
+    with pytest.raises(ConfigError, match=r"a key is no setting; export it and name its variable: policy.api_key_env"):
+        build(PolicyConfig(kind="openai_compatible", model="m", options={"api_key": "s3cret"}))
+
+
+async def test_an_address_of_a_picture_is_not_handed_to_the_server(chat_server: Start) -> None:
+    server = chat_server("vllm")
+    for block in (
+        {"type": "image", "url": "http://10.0.0.1/x"},
+        {"type": "image_url", "image_url": {"url": "http://x"}},
+    ):
+        with pytest.raises(ValueError, match="a picture goes to the policy as bytes"):
+            await policy(server).ainvoke([HumanMessage([block])])
+    assert server.requests == []
+
+
+async def test_the_reasoning_of_a_server_stays_beside_the_turn(chat_server: Start) -> None:
+    server = chat_server("vllm")
+    deltas = [{"reasoning": "hm "}, {"reasoning_content": "well"}, {"content": "yes"}]
+    events = [{"choices": [{"delta": delta}]} for delta in deltas] + [
+        {"choices": [{"delta": {}, "finish_reason": "stop"}]}
+    ]
+    server.raw = [b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)]
+    full = (await streamed(policy(server), "hi"))[1]
+    assert (full.content, full.additional_kwargs) == ("yes", {"reasoning_content": "hm well"})
+    assert full.usage_metadata is None

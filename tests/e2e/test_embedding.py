@@ -1,0 +1,172 @@
+"""The same question in every embedding, on the pocket policy and the embedded world: the answer is the plain graph's.
+
+The policy takes the likeliest token, so an embedding that changed what the policy sees would change what it says.
+"""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableLambda
+from langgraph.graph import START, StateGraph
+from typing_extensions import TypedDict
+
+from graphs import search_agent
+from graphs.tool import as_tool
+
+pytestmark = pytest.mark.e2e
+
+QUESTION = "What is the capital of the country of the second flag from the left?"
+Seen = tuple[str, list[str], dict[str, int]]
+
+
+def seen(result: Any) -> Seen:
+    """What must be the same everywhere: the answer, the pages behind it, the searches made."""
+    assert result["stop_reason"] == "answered"
+    return result["answer"], [source["url"] for source in result["sources"]], result["usage"]["searches"]
+
+
+@pytest.fixture(scope="module")
+def picture(repository: Path) -> Path:
+    return repository / "notebooks" / "flags.png"
+
+
+@pytest.fixture(scope="module")
+def plain(picture: Path) -> Seen:
+    """The graph on its own. It searches by picture and by words, so that all of it is seen to work inside the others."""
+    result = seen(asyncio.run(search_agent.graph.ainvoke({"question": QUESTION, "images": [str(picture)]})))
+    assert result[0] == "Nairobi"
+    assert result[2] == {"image": 1, "text": 1}
+    return result
+
+
+@pytest.mark.parametrize("call", ["invoke", "ainvoke", "astream"])
+async def test_in_a_chain(plain: Seen, picture: Path, call: str) -> None:
+    chain = RunnableLambda(lambda text: {"question": text, "images": [str(picture)]}) | search_agent.graph
+    if call == "invoke":
+        result: Any = await asyncio.to_thread(chain.invoke, QUESTION)
+    elif call == "ainvoke":
+        result = await chain.ainvoke(QUESTION)
+    else:
+        async for result in chain.astream(QUESTION):
+            if "answer" in result:  # updates, the last of them the answer node's
+                result = result["answer"]
+    assert seen(result) == plain
+
+
+class Scripted(GenericFakeChatModel):
+    """A chat model that takes any tools."""
+
+    def bind_tools(self, tools: Sequence[Any], **options: Any) -> Any:
+        return self
+
+
+async def test_as_a_tool_of_create_agent(plain: Seen, picture: Path) -> None:
+    agents = pytest.importorskip("langchain.agents", reason="needs langchain")
+    call = {"name": "ask_about_picture", "args": {"question": QUESTION, "image": picture.name}, "id": "1"}
+    model = Scripted(messages=iter([AIMessage("", tool_calls=[call]), AIMessage("done")]))
+    agent = agents.create_agent(model, tools=[as_tool(files=picture.parent)])
+    result = await agent.ainvoke({"messages": [{"role": "user", "content": QUESTION}]})
+    assert [message.type for message in result["messages"]] == ["human", "ai", "tool", "ai"]
+    assert seen(result["messages"][2].artifact) == plain
+    assert result["messages"][2].content.startswith("Nairobi\nSources:\n1. Flag of Kenya")
+
+
+class Parent(TypedDict, total=False):
+    """Shares some keys with the graph, and keeps one of its own."""
+
+    question: str
+    images: list[str]
+    answer: str
+    sources: list[Any]
+    usage: Any
+    stop_reason: str
+    own: str
+
+
+async def test_as_a_part_of_another_graph(plain: Seen, picture: Path) -> None:
+    wiring = StateGraph(Parent)
+    wiring.add_node("look", search_agent.graph)
+    wiring.add_edge(START, "look")
+    given: Any = {"question": QUESTION, "images": [str(picture)], "own": "kept"}
+    result = await wiring.compile().ainvoke(given)
+    assert seen(result) == plain
+    assert result["own"] == "kept"
+
+
+@pytest.fixture(scope="module")
+def port(repository: Path) -> Iterator[int]:
+    """`python -m agent mcp --http`, on a free port."""
+    pytest.importorskip("mcp", reason="needs lensgraph[mcp]")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number: int = probe.getsockname()[1]
+    options = ["--http", str(number), "--files", "notebooks", "--threads", "memory"]
+    command = [sys.executable, "-m", "agent", "mcp", *options]
+    process = subprocess.Popen(command, cwd=repository, stderr=subprocess.PIPE, text=True)
+    try:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", number)) == 0:
+                    break
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            time.sleep(0.25)
+        yield number
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+@asynccontextmanager
+async def session(transport: str, repository: Path, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    mcp = pytest.importorskip("mcp", reason="needs lensgraph[mcp]")
+    if transport == "stdio":
+        arguments = ["-m", "agent", "mcp", "--files", "notebooks", "--threads", "memory"]
+        where: Any = mcp.StdioServerParameters(
+            command=sys.executable, args=arguments, cwd=repository, env=dict(os.environ)
+        )
+    else:
+        where = f"http://127.0.0.1:{request.getfixturevalue('port')}/mcp"
+    async with mcp.Client(where) as client:
+        yield client
+
+
+@pytest.mark.parametrize("transport", ["stdio", "http"])
+async def test_as_an_mcp_server_with_a_follow_up(
+    plain: Seen, repository: Path, request: pytest.FixtureRequest, transport: str
+) -> None:
+    async with session(transport, repository, request) as client:
+        first = await client.call_tool("ask", {"question": QUESTION, "image": "flags.png"})
+        assert not first.is_error, first.content
+        assert seen(first.structured_content) == plain
+        assert first.content[0].text.startswith("Nairobi\nSources:\n1. Flag of Kenya")
+        follow_up = {
+            "question": "Which country's flag is on the far right?",
+            "thread": first.structured_content["thread"],
+        }
+        second = await client.call_tool("ask", follow_up)
+        assert second.structured_content["answer"] == "Uzbekistan"
+        refused = await client.call_tool("ask", {"question": QUESTION, "image": "../README.md"})
+        assert refused.is_error
+
+
+async def test_http_refuses_a_page_of_another_site(port: int) -> None:
+    """A browser that was sent to this address by a stranger's page names that page: DNS rebinding gains nothing."""
+    import httpx
+
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    headers = {"Accept": "application/json, text/event-stream"}
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for wrong in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
+            reply = await client.post(f"http://127.0.0.1:{port}/mcp", json=body, headers={**headers, **wrong})
+            assert reply.status_code in (403, 421), reply.text

@@ -1,0 +1,40 @@
+"""Where on a picture a Qwen-VL model points: from the pixels it saw to the pixels of the original.
+
+A picture reaches the model smaller than it is: first the agent shrinks it to its cap, then the model's processor scales it to
+whole tokens. Qwen2.5-VL writes boxes in pixels of what came out of that; Qwen3-VL in thousandths of each side.
+"""
+
+from __future__ import annotations
+
+import math
+
+STRETCH = 200
+"""Sides of a picture may differ by this factor."""
+
+
+def scaled(width: int, height: int, *, factor: int, least: int, most: int) -> tuple[int, int]:
+    """The size a Qwen-VL processor scales a picture to: whole tokens of `factor` pixels a side, `least` to `most` pixels in
+    all, about the same shape.
+
+    Raises:
+        ValueError: the picture is a sliver.
+    """
+    if max(height, width) / min(height, width) > STRETCH:
+        raise ValueError(f"a picture of {width} x {height} is too long; its sides may differ {STRETCH}-fold")
+    wide, high = round(width / factor) * factor, round(height / factor) * factor
+    if high * wide > most:
+        shrink = math.sqrt((height * width) / most)
+        high = max(factor, math.floor(height / shrink / factor) * factor)
+        wide = max(factor, math.floor(width / shrink / factor) * factor)
+    elif high * wide < least:
+        grow = math.sqrt(least / (height * width))
+        high, wide = math.ceil(height * grow / factor) * factor, math.ceil(width * grow / factor) * factor
+    return wide, high
+
+
+def shrunk(width: int, height: int, most: int) -> tuple[int, int]:
+    """The size of a picture after it was shrunk to at most `most` pixels."""
+    if width * height <= most:
+        return width, height
+    scale = math.sqrt(most / (width * height))
+    return max(1, int(width * scale)), max(1, int(height * scale))

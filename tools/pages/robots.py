@@ -1,0 +1,116 @@
+"""robots.txt: may this program read this page, and how often may it ask this host? (RFC 9309)
+
+A file that does not exist (4xx) allows everything; one that cannot be had (5xx, no answer) allows nothing until it can.
+Read once an hour for each host, shared by all readers of the process.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import urllib.parse
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tools import guard
+from tools.results import Reason, ToolFailure
+
+MAX_BYTES = 1_000_000
+"""Largest robots.txt; the standard asks for at least 500 KiB."""
+KEPT_SECONDS = 3600.0
+"""How long an answer holds; the standard allows a day."""
+KEPT_UNREACHABLE = 60.0
+"""How long a host that did not answer is left alone."""
+KEPT_HOSTS = 2_000
+
+
+class Rules(Protocol):
+    """What a parsed robots.txt answers."""
+
+    def can_fetch(self, url: str, user_agent: str) -> bool:
+        """Whether the page may be read."""
+
+    def crawl_delay(self, user_agent: str) -> float | None:
+        """Seconds between two requests. None: it does not say."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What robots.txt says about one address."""
+
+    allowed: bool
+    """Whether the page may be read."""
+    delay: float
+    """Least seconds between two requests to this host; 0: it does not say."""
+    why: str
+    """Why not, for the error. Empty if allowed."""
+    reason: Reason = "refused"
+    """Whose fault that is: `refused` if the rules say so, else why they cannot be had."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    rules: Rules | None
+    """None: everything is allowed."""
+    failure: ToolFailure | None
+    """Why the file cannot be had. None: it was had, or does not exist."""
+    until: float
+
+
+_known: OrderedDict[str, _Known] = OrderedDict()
+_lock = threading.Lock()
+
+
+async def ask(url: str, get: Callable[[str], Awaitable[bytes]]) -> Verdict:
+    """What the robots.txt of the address's host says; `get` fetches it and raises `ToolFailure` with the status."""
+    parts = urllib.parse.urlsplit(url)
+    origin = f"{parts.scheme.lower()}://{parts.netloc.lower()}"
+    with _lock:
+        known = _known.get(origin)
+    if known is None or known.until < time.monotonic():
+        known = await _read(origin, get)
+        with _lock:
+            _known[origin] = known
+            _known.move_to_end(origin)
+            while len(_known) > KEPT_HOSTS:
+                _known.popitem(last=False)
+    if known.failure is not None:
+        said = f"its robots.txt cannot be read ({known.failure.status or known.failure.reason})"
+        return Verdict(False, 0.0, said, known.failure.reason)
+    if known.rules is None:
+        return Verdict(True, 0.0, "")
+    delay = known.rules.crawl_delay(guard.USER_AGENT) or 0.0
+    allowed = known.rules.can_fetch(url, guard.USER_AGENT)
+    return Verdict(allowed, float(delay), "" if allowed else "its robots.txt does not allow it")
+
+
+def forget() -> None:
+    """Read every robots.txt anew."""
+    with _lock:
+        _known.clear()
+
+
+async def _read(origin: str, get: Callable[[str], Awaitable[bytes]]) -> _Known:
+    now = time.monotonic()
+    try:
+        body = await get(f"{origin}/robots.txt")
+    except ToolFailure as failure:
+        # 429 is "not now", which is no leave to go on.
+        if failure.status is not None and 400 <= failure.status < 500 and failure.status != 429:
+            return _Known(None, None, now + KEPT_SECONDS)
+        # A clock that ran out was the caller's own: the next one may have more time.
+        kept = 0.0 if failure.reason == "timeout" else KEPT_UNREACHABLE
+        return _Known(None, failure, now + kept)
+    return _Known(_parse(body), None, now + KEPT_SECONDS)
+
+
+def _parse(body: bytes) -> Rules:
+    try:
+        from protego import Protego  # only programs that fetch pages need it
+    except ImportError as error:
+        raise ToolFailure("unavailable", "robots rules need protego; run pip install 'lensgraph[live]'.") from error
+    rules: Any = Protego.parse(body.decode("utf-8", "replace"))
+    found: Rules = rules
+    return found
