@@ -14,7 +14,7 @@ import asyncio
 import inspect
 import io
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -30,14 +30,31 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
     AutoTokenizer,
+    StoppingCriteria,
     StoppingCriteriaList,
 )
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from agent.policy.render import ROLES, picture_bytes
 from agent.policy.sampled import stopped
-from agent.policy.transformers import StopStrings
 from agent.policy.wire import are_tags
+
+
+class StopStrings(StoppingCriteria):
+    """Ends each row of a batch at its own stop strings, and remembers after how many sampled tokens it did."""
+
+    def __init__(self, tokenizer: Any, stops: Sequence[Sequence[str]], prompt: int) -> None:
+        self.tokenizer, self.stops, self.prompt = tokenizer, stops, prompt
+        self.lengths: dict[int, int] = {}
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """True for the rows that are done."""
+        for row, stops in enumerate(self.stops):
+            if stops and row not in self.lengths:
+                ids = input_ids[row, self.prompt :].tolist()
+                if stopped(self.tokenizer, ids, stops):
+                    self.lengths[row] = len(ids)
+        return torch.tensor([row in self.lengths for row in range(len(self.stops))], device=input_ids.device)
 
 
 class HubPolicy(BaseChatModel):

@@ -76,11 +76,11 @@ def test_no_hostile_pickle_runs(tmp_path: Path) -> None:
     for name, data in hostile(marker).items():
         for kept in (lambda _: False, lambda _: True):
             try:
-                found = read(data, kept=kept)
+                outcome = repr(read(data, kept=kept))
             except UnsafePickle as error:
-                assert "not executed" in str(error) or "not read" in str(error), name
-            else:  # with every name kept, what comes out are names
-                assert "Built" in repr(found), (name, found)
+                outcome = str(error)
+            # with every name kept, what comes out are names
+            assert any(said in outcome for said in ("not executed", "not read", "Built")), (name, outcome)
             assert not marker.exists(), name
 
 
