@@ -40,6 +40,8 @@ LONGEST_WAIT = 30.0
 """Seconds; a server that asks for more patience than this has failed."""
 LOOK_AGAIN = 1.0
 """Seconds between two looks at a server that is starting."""
+GRACE = 1.0
+"""Seconds after httpx's own clock at which a request is given up whatever it is doing, such as reading endless headers."""
 MAX_BODY = 32 * 1024 * 1024
 """Longest answer read: log-probabilities of the longest turn are a hundredth of it."""
 
@@ -320,7 +322,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
         secret = self.api_key.get_secret_value() if self.api_key else os.environ.get(self.api_key_env or "")
         headers = {"Authorization": f"Bearer {secret}"} if secret else {}
         request = client.build_request("GET" if body is None else "POST", url, json=body, headers=headers)
-        async with asyncio.timeout(self.timeout):
+        async with asyncio.timeout(self.timeout + GRACE):
             return await client.send(request, stream=True)
 
     async def _read(self, response: httpx.Response) -> bytes:

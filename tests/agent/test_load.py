@@ -56,11 +56,11 @@ def test_an_ending_without_a_name_fails_the_command(
 def test_two_hundred_questions_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     """5 % errors, 5 % timeouts, 1 % garbage: every question ends with an answer or a typed reason, none hangs, and memory
     is after the last round what it was after the second."""
-    assert main(["load", "--questions", "200", "--rounds", "6", "--timeout", "5", "--json"]) == 0
+    assert main(["load", "--questions", "200", "--rounds", "4", "--timeout", "15", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert sum(figures["endings"].values()) == 1200
+    assert sum(figures["endings"].values()) == 800
     assert set(figures["endings"]) <= {str(reason) for reason in StopReason}
-    assert figures["endings"]["answered"] > 300
+    assert figures["endings"]["answered"] > 200
     assert set(figures["tool_errors"]) <= {"unavailable", "timeout", "malformed", "rate_limited"}
     assert figures["tool_errors"]["timeout"] > 0
     assert figures["grown_mb"] <= load.GROWTH_MB
