@@ -24,9 +24,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tools.cache_key import Question
 from tools.cache_store import LEASE_SECONDS, Found, Store, ToolStats
@@ -50,7 +50,7 @@ class CacheSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
 
-    mode: Mode = "use"
+    mode: Annotated[Mode, BeforeValidator(lambda value: "off" if value is False else value)] = "use"
     """`use`: the same question is asked once. `replay`: answers come from what was kept and nobody is called, also without
     a network or keys. `off`: every question is asked. Tools that say that they answer on this machine (`on_this_machine`),
     such as the embedded engine, are not cached and run in a replay too."""

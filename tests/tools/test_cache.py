@@ -595,3 +595,8 @@ async def test_the_command_counts_and_clears(cache: Cache, capsys: pytest.Captur
     assert not (await tool.search("a")).cached
     assert main(["cache", "stats", "--folder", str(tmp_path / "none")]) == 0
     assert not (tmp_path / "none").exists()
+
+
+def test_off_is_off_also_as_yaml_reads_it() -> None:
+    """`mode: off` without quotes is the truth value false."""
+    assert CacheSettings.model_validate({"mode": False}).mode == "off"
