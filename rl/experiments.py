@@ -30,6 +30,8 @@ from rl.seeds import Row, against, markdown, row
 from rl.seeds import draw as draw_curve
 
 PLAN = Path(__file__).parent / "experiments.yaml"
+BEGIN, END = "<!-- tables: python -m rl.experiments table -->", "<!-- end of tables -->"
+"""Where a results page holds its tables."""
 
 
 class Experiment(BaseModel):
@@ -186,7 +188,11 @@ def write(plan: Plan, folder: Path, out: Path | None, console: Console) -> None:
     if out is None:
         return
     out.mkdir(parents=True, exist_ok=True)
-    (out / "tables.md").write_text("\n".join(parts), "utf-8")
+    page = out / "README.md"
+    if page.is_file():
+        page.write_text(refreshed(page.read_text("utf-8"), "\n".join(parts)), "utf-8")
+    else:
+        page.write_text(f"{BEGIN}\n\n" + "\n".join(parts) + f"\n{END}\n", "utf-8")
     figures: Mapping[str, Any] = {
         name: {**one.figures(), "against": {n: against(found[n], one) for n in found if n != name}}
         for name, one in found.items()
@@ -195,6 +201,19 @@ def write(plan: Plan, folder: Path, out: Path | None, console: Console) -> None:
     curve = [found[name] for name in plan.curve if name in found]
     if curve:
         draw_curve(curve, out / "curve.png")
+
+
+def refreshed(page: str, tables: str) -> str:
+    """The page with its tables replaced; the words around them stay.
+
+    Raises:
+        ValueError: the page has no place for tables.
+    """
+    head, begin, rest = page.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page has no lines {BEGIN} and {END}; put them where the tables shall stand")
+    return f"{head}{BEGIN}\n\n{tables}\n{END}{tail}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -208,7 +227,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="*", default=[], help="names of experiments")
     parser.add_argument("--seeds", nargs="*", type=int, default=[], help="instead of the plan's")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--out", type=Path, help="table: write tables.md, figures.json and curve.png here")
+    parser.add_argument(
+        "--out", type=Path, help="table: write figures.json and curve.png here, and the tables into README.md"
+    )
     args = parser.parse_args(argv)
     console = Console()
     try:

@@ -103,6 +103,15 @@ def test_a_plan_is_run_and_told(
     assert "| start | 1 x 4 | 1.000" in told
     assert "| trained | 1 x 4 | 0.750" in told
     assert "-1.000 (-1.000 to -1.000)" in told
+    page = tmp_path / "out" / "README.md"
+    assert "| start | 1 x 4 | 1.000" in page.read_text()
+    page.write_text(f"Before.\n{experiments.BEGIN}\nold\n{experiments.END}\nAfter.\n")
+    experiments.write(plan, tmp_path, tmp_path / "out", Console(width=300))
+    assert page.read_text().startswith("Before.")
+    assert page.read_text().endswith("After.\n")
+    assert "old" not in page.read_text()
+    with pytest.raises(ValueError, match="no lines"):
+        experiments.refreshed("words", "tables")
     figures = json.loads((tmp_path / "out" / "figures.json").read_text())
     assert figures["trained"]["against"]["start"]["accuracy"][0] == -0.25
     assert (tmp_path / "out" / "curve.png").stat().st_size > 1000
