@@ -240,7 +240,7 @@ def train(
         store = TrajectoryStore(recipe.output / "trajectories", writer=int(os.environ.get("RANK", "0")))
     trainer = GraphTrainer(
         model=network,
-        args=arguments(recipe),
+        args=arguments(recipe, unsayable=Renderer(processor).picture_tokens()),
         train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": task.id}]} for task in tasks]),
         processing_class=processor,
         peft_config=_lora(recipe),
@@ -272,13 +272,19 @@ def train(
     return policy
 
 
-def arguments(recipe: GRPORecipe) -> GRPOConfig:
-    """TRL's own configuration for a recipe.
+def arguments(recipe: GRPORecipe, unsayable: Sequence[int] = ()) -> GRPOConfig:
+    """TRL's own configuration for a recipe; `unsayable` are tokens that the policy must not sample.
 
     Raises:
-        ValueError: a step's rollouts do not divide into whole batches on every process.
+        ValueError: a step's rollouts do not divide into whole batches on every process, or several processes would wait for
+            each other at a vLLM server.
     """
     gpu, processes = torch.cuda.is_available(), int(os.environ.get("WORLD_SIZE", "1"))
+    if recipe.vllm == "server" and processes > 1:
+        raise ValueError(
+            f"vllm=server with {processes} processes: TRL gathers every turn's prompts from all of them, and episodes differ "
+            "in turns, so they would wait for each other for ever; use vllm=colocate"
+        )
     rollouts, each = recipe.prompts * recipe.generations, recipe.batch * processes * recipe.updates
     if rollouts % each:
         raise ValueError(
@@ -309,6 +315,8 @@ def arguments(recipe: GRPORecipe) -> GRPOConfig:
         ddp_backend="gloo" if not gpu and processes > 1 else None,
         use_vllm=recipe.vllm != "off",
         **({"vllm_mode": recipe.vllm} if recipe.vllm != "off" else {}),
+        # our own sampling leaves them out itself; vLLM is told so
+        generation_kwargs={"logit_bias": dict.fromkeys(unsayable, -100.0)} if recipe.vllm != "off" else None,
         save_steps=recipe.save_every,
         save_total_limit=2,
         logging_steps=1,

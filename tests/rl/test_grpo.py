@@ -174,6 +174,16 @@ def test_every_online_recipe_is_complete(name: str) -> None:
     assert options.generation_batch_size == recipe.prompts * recipe.generations
 
 
+def test_vllm_is_told_what_it_must_not_say_and_never_waits_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the boundary: no vLLM runs here. GRPOConfig itself asks for a GPU only when it trains."""
+    recipe = recipes.read("mmsearch_r1_7b", GRPORecipe).model_copy(update={"vllm": "colocate"})
+    options = grpo.arguments(recipe, unsayable=[7, 9])
+    assert options.generation_kwargs == {"logit_bias": {7: -100.0, 9: -100.0}}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="use vllm=colocate"):
+        grpo.arguments(recipe.model_copy(update={"vllm": "server"}))
+
+
 def _episode(*nodes: str, correct: bool = True) -> Trajectory:
     steps = tuple(Step(node, "reason", 1, 0.1, 0.0, hits=()) for node in nodes)
     return Trajectory(
