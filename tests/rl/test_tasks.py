@@ -84,6 +84,7 @@ def test_a_picture_that_siblings_ask_for_at_once_is_drawn_once(monkeypatch: pyte
     """Everybody gets a copy, and other tasks of the same name (another seed) get their own picture."""
     from concurrent.futures import ThreadPoolExecutor
 
+    tasks.DRAWINGS._pictures.clear()  # other tests drew, too
     drawn: list[str] = []
     render = WorldTask.render
 
