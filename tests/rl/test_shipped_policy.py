@@ -21,9 +21,9 @@ def test_the_shipped_policy_answers_unseen_questions() -> None:
         load_tasks("world/test", 200), graph="search_agent", config=evaluate.batched(load_config())
     )
     figures = evaluate.report(records)
-    assert figures["all"]["accuracy"] > 0.5
+    assert figures["all"]["accuracy"] > 0.6
     assert figures["all"]["well_formed_turns"] > 0.95
-    assert all(family["accuracy"] > 0.25 for family in figures["by_family"].values())
+    assert all(family["accuracy"] > 0.35 for family in figures["by_family"].values())
 
 
 def test_without_searching_it_knows_nothing_about_unseen_entities() -> None:
