@@ -186,6 +186,7 @@ class GraphGRPOTrainer(GRPOTrainer):
         with pixels_as_pictures(self.processing_class):
             output = super()._generate_and_score_completions(inputs)
         mode = "train" if self.model.training else "eval"
+        self._level(output["advantages"])
         decisions = [_decisions(rollout) for rollout in self.made]
         if self.rollouts.train_nodes:
             for row, found in enumerate(decisions):
@@ -198,6 +199,14 @@ class GraphGRPOTrainer(GRPOTrainer):
             output["advantages"] = self._by_decision(decisions, output)
         self._record_decisions(decisions, output, mode)
         return output
+
+    def _level(self, advantages: torch.Tensor) -> None:
+        """Nothing where a whole group earned the same: rounding, divided by its own spread, leaves it up to 6e-4."""
+        size = self.num_generations if self.model.training else self.num_generations_eval
+        earned = [rollout.trajectory.reward["total"] if rollout.trajectory.reward else None for rollout in self.made]
+        for start in range(0, len(earned) - size + 1, size):
+            if len(set(earned[start : start + size]) - {None}) < 2:
+                advantages[start : start + size] = 0.0
 
     def _by_decision(self, decisions: Sequence[Sequence[_Decision]], output: Mapping[str, Any]) -> torch.Tensor:
         """(rows, completion tokens): every decision's tokens with the advantage of its choice at its step."""
@@ -225,7 +234,8 @@ class GraphGRPOTrainer(GRPOTrainer):
         return float(torch.tensor(rewards).std()) if len(rewards) > 1 else 1.0
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
-        if self.model.training and self.beta == 0 and self.loss_type in LOSSES and self.top_entropy_quantile == 1.0:
+        plain = self.beta == 0 and self.top_entropy_quantile == 1.0 and not self.aux_loss_enabled
+        if self.model.training and plain and not self._entropy_bonus_enabled and self.loss_type in LOSSES:
             inputs = worth_a_pass(inputs)
         return super()._compute_loss(model, inputs)
 
@@ -241,7 +251,8 @@ class GraphGRPOTrainer(GRPOTrainer):
         stock = super()._get_per_token_logps_and_entropies
         grids, counts = rest.get("image_grid_thw"), rest.get("num_images")
         if rest.get("pixel_values") is None or grids is None or counts is None:
-            return stock(model, input_ids, attention_mask, logits_to_keep, batch_size=batch_size, **rest)
+            logprobs, *others = stock(model, input_ids, attention_mask, logits_to_keep, batch_size=batch_size, **rest)
+            return (logprobs + self._untouched_tower(), *others)
         pixels = rest.pop("pixel_values")
         rest.pop("image_grid_thw"), rest.pop("num_images")
         kinds = rest.pop("mm_token_type_ids", None)
@@ -258,10 +269,21 @@ class GraphGRPOTrainer(GRPOTrainer):
                 part["pixel_values"] = pixels[row : row + sum(patches[start:end])]
                 part["num_images"] = counts[start:end]
             made.append(stock(model, input_ids[start:end], attention_mask[start:end], logits_to_keep, **part))
+        if not sum(counts):
+            made[0] = (made[0][0] + self._untouched_tower(), *made[0][1:])
         logprobs = torch.cat([one[0] for one in made])
         entropies = torch.cat([one[1] for one in made]) if made[0][1] is not None else None
         losses = torch.stack([one[2] for one in made]).mean() if made[0][2] is not None else None
         return logprobs, entropies, losses
+
+    def _untouched_tower(self) -> torch.Tensor:
+        """Nothing, by way of every trained weight of the vision tower: several processes wait for all gradients."""
+        if not torch.is_grad_enabled():
+            return torch.zeros((), device=self.accelerator.device)
+        network = self.accelerator.unwrap_model(self.model)
+        network = network.get_base_model() if hasattr(network, "get_base_model") else network
+        trained = [weight for weight in network.model.visual.parameters() if weight.requires_grad]
+        return sum((0.0 * weight.sum() for weight in trained), torch.zeros((), device=self.accelerator.device))
 
     # --- figures
 

@@ -211,7 +211,7 @@ def train(
     folder = Path(checkpoint(recipe.start_from))  # a model name stays as it is
     if not folder.exists() and len(folder.parts) > 2:
         raise FileNotFoundError(f"start_from={recipe.start_from}: no checkpoint there; give a folder or a model name")
-    processor, network = load_processor(folder), load_policy(folder)
+    processor, network = load_processor(folder), load_policy(folder, frozen=recipe.lora is not None)
     dialect = in_own_loop(_dialect(config))
     rule = EpisodeReward(recipe.reward, _judge(recipe))
     setting = Setting(
@@ -258,7 +258,13 @@ def train(
     trainer.rule = rule
     trainer.add_callback(RewardMemory(rule))
     trainer.add_callback(Shown(console))
-    trainer.train(resume_from_checkpoint=resume or None)
+    last = whole_checkpoint(recipe.output) if resume else None
+    if last is None and store is not None:
+        store.forget(0)  # a run that was killed before its first checkpoint starts over
+    if last is None or int(last.name.rpartition("-")[2]) < min(recipe.steps, max_steps or recipe.steps):
+        trainer.train(resume_from_checkpoint=str(last) if last is not None else None)
+    else:
+        trainer._load_from_checkpoint(str(last))
     policy = recipe.output / "policy"
     trained = trainer.accelerator.unwrap_model(trainer.model)
     if recipe.lora is not None:
@@ -270,6 +276,13 @@ def train(
         draw(recipe.output / "log.jsonl", recipe.output / "plot.png")
         console.print(f"plot: {recipe.output / 'plot.png'}")
     return policy
+
+
+def whole_checkpoint(output: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; None: there is none."""
+    found = sorted((output / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    whole = [path for path in found if (path / "trainer_state.json").is_file() and (path / REWARD_STATE).is_file()]
+    return whole[-1] if whole else None
 
 
 def arguments(recipe: GRPORecipe, unsayable: Sequence[int] = ()) -> GRPOConfig:
@@ -325,11 +338,20 @@ def arguments(recipe: GRPORecipe, unsayable: Sequence[int] = ()) -> GRPOConfig:
     )
 
 
-def load_policy(folder: Path) -> Qwen2_5_VLForConditionalGeneration:
-    """The network to train: float32 on a CPU, bfloat16 on a GPU."""
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+def load_policy(folder: Path, *, frozen: bool = False) -> Qwen2_5_VLForConditionalGeneration:
+    """The network, on this process's own device.
+
+    What is trained is float32, computed in bfloat16 by autocast on a GPU: small updates to bfloat16 weights round away. A
+    `frozen` base (under LoRA) is bfloat16 there.
+    """
+    gpu = torch.cuda.is_available()
+    dtype = torch.bfloat16 if gpu and frozen else torch.float32
     network = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=dtype)
-    return network.to("cuda") if torch.cuda.is_available() else network
+    if not gpu:
+        return network
+    device = int(os.environ.get("LOCAL_RANK", "0"))
+    torch.cuda.set_device(device)
+    return network.to(f"cuda:{device}")
 
 
 def chosen_tasks(recipe: GRPORecipe) -> list[Task]:

@@ -15,8 +15,6 @@ import torch
 
 LOSSES = frozenset({"dapo", "cispo", "vespo"})
 """Losses normalised by the tokens of the whole step, so that a row may be missing."""
-NOTHING = 1e-3
-"""Rounding leaves equal rewards an advantage of up to 6e-4 after the division by their spread."""
 _PROMPT = ("prompt_ids", "prompt_mask")
 _COMPLETION = (
     "completion_ids",
@@ -35,7 +33,7 @@ def worth_a_pass(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The rows with an advantage, at least one, cut to their longest; every key keeps its meaning."""
     advantages = inputs["advantages"]
     count = len(advantages)
-    chosen = (advantages.abs().reshape(count, -1).amax(1) > NOTHING).nonzero()[:, 0]
+    chosen = advantages.reshape(count, -1).any(1).nonzero()[:, 0]
     if not len(chosen):
         chosen = advantages.new_zeros(1, dtype=torch.long)  # a pass has to be made: other processes wait for it
     rows = chosen.tolist()

@@ -270,6 +270,24 @@ def test_rows_without_an_advantage_are_left_out_and_change_nothing(
     assert torch.allclose(gradient(found), expected, atol=1e-6)
 
 
+def test_small_advantages_count_and_rounding_does_not(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
+) -> None:
+    """A price of a tenth of a cent, unscaled, moves few rows a little; equal rewards move none."""
+    tasks = _tasks(2)
+    trainer = _trainer(processor, size, tmp_path, tasks, config={"scale_rewards": "none"})
+    calls = iter(range(1000))
+
+    async def nearly_equal(trajectory: Trajectory, task: Task) -> dict[str, float] | None:
+        return {"total": 0.91 - (0.0018 if next(calls) == 0 else 0.0)}
+
+    trainer.rollouts.setting = replace(trainer.rollouts.setting, reward=nearly_equal)
+    batch = _batch(trainer, tasks)
+    moved = batch["advantages"] != 0
+    assert sorted([int(moved[:4].sum()), int(moved[4:].sum())]) == [0, 4]
+    assert len(worth_a_pass(batch)["prompt_ids"]) == 4
+
+
 def test_a_failed_run_is_recorded_and_masked_and_its_group_goes_on(
     processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
 ) -> None:
@@ -409,6 +427,7 @@ def test_the_internals_of_trl_that_are_replaced_are_as_they_were() -> None:
         "compute_aux_loss", "pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes",
         "num_tiles", "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
     ]  # fmt: skip
+    assert names(GRPOTrainer._compute_loss) == ["self", "model", "inputs"]
     source = inspect.getsource(GRPOTrainer._generate)
     assert (
         "return prompt_ids, completion_ids, tool_mask, completions, logprobs, extra_fields, images, tool_images"

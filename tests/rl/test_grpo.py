@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -76,6 +77,23 @@ def test_a_checkpoint_holds_the_shadow_price(recipe: GRPORecipe) -> None:
     grpo.train(priced, resume=True)
     last = recipe.output / "checkpoints" / "checkpoint-2" / grpo.REWARD_STATE
     assert json.loads(last.read_text())["shadow_price"] == pytest.approx(4.9)
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over(recipe: GRPORecipe) -> None:
+    """And half a checkpoint is no checkpoint, and a finished run trains no further step."""
+    short = recipe.model_copy(update={"held_out_limit": 0})
+    kept = TrajectoryStore(recipe.output / "trajectories")
+    grpo.train(short, max_steps=1)
+    shutil.rmtree(recipe.output / "checkpoints")
+    grpo.train(short, resume=True)
+    assert Counter(one.step for one in kept) == {0: 8, 1: 8}
+    (recipe.output / "checkpoints" / "checkpoint-2" / grpo.REWARD_STATE).unlink()
+    assert grpo.whole_checkpoint(recipe.output) == recipe.output / "checkpoints" / "checkpoint-1"
+    grpo.train(short, resume=True)
+    before = (recipe.output / "policy" / "model.safetensors").read_bytes()
+    grpo.train(short, resume=True)
+    assert Counter(one.step for one in kept) == {0: 8, 1: 8}
+    assert (recipe.output / "policy" / "model.safetensors").read_bytes() == before
 
 
 def test_a_second_run_does_not_mix_with_the_first(recipe: GRPORecipe, capsys: pytest.CaptureFixture[str]) -> None:
