@@ -151,6 +151,13 @@ def run(todo: Sequence[Job], workers: int, console: Console) -> int:
     trained: dict[Path, threading.Event] = {job.output: threading.Event() for job in todo if job.experiment.train}
 
     def one(job: Job) -> bool:
+        try:
+            return steps(job)
+        finally:
+            if job.output in trained and job.experiment.train is not None:
+                trained[job.output].set()
+
+    def steps(job: Job) -> bool:
         if job.experiment.policy_of is not None and job.output in trained:
             trained[job.output].wait()
         job.records.parent.mkdir(parents=True, exist_ok=True)
@@ -158,8 +165,6 @@ def run(todo: Sequence[Job], workers: int, console: Console) -> int:
         with log.open("a", encoding="utf-8") as out:
             for command in job.commands():
                 good = good and not subprocess.run(command, stdout=out, stderr=out, env=environment).returncode
-        if job.output in trained and job.experiment.train is not None:
-            trained[job.output].set()
         console.print(f"{job.name} seed {job.seed}: {'done' if good else f'failed, see {log}'}", highlight=False)
         return good
 

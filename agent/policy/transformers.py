@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,7 +67,9 @@ class TransformersPolicy(BaseChatModel):
     _renderer: Renderer | None = PrivateAttr(default=None)
     _decoder: Decoder | None = PrivateAttr(default=None)
     _lock: Any = PrivateAttr(default_factory=threading.RLock)
-    _queues: dict[int, list[_Waiting]] = PrivateAttr(default_factory=dict)
+    _queues: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[_Waiting]] = PrivateAttr(
+        default_factory=weakref.WeakKeyDictionary
+    )
     _drains: set[asyncio.Task[None]] = PrivateAttr(default_factory=set)
 
     @property
@@ -173,7 +176,7 @@ class TransformersPolicy(BaseChatModel):
         rendered = await asyncio.to_thread(lambda: self.renderer.render(messages))
         loop = asyncio.get_running_loop()
         waiting = _Waiting(rendered, loop.create_future(), stops)
-        queue = self._queues.setdefault(id(loop), [])
+        queue = self._queues.setdefault(loop, [])
         queue.append(waiting)
         if len(queue) == 1:
             drain = loop.create_task(self._drain(queue))
