@@ -4,7 +4,7 @@ Invariants: text and pictures go out as standard chat content, and the turn that
 it, closed with the tag at which it stopped; what goes wrong outside this process is a `PolicyError` that names the address
 and the fix, and comes within `timeout` of a server that answers and `start_wait` of one that does not. A request that does
 not fit the server's context is sent again without its oldest thumbnails, and the reply says which. The key is read from
-the environment when a request is made, never shown, and goes to `base_url` only.
+the environment when a request is made, never shown, also where a server repeats it, and goes to `base_url` only.
 
 Not covered: function calling (actions are text), and addresses of pictures (they are sent as bytes).
 """
@@ -31,6 +31,7 @@ from agent.policy import pieces, wire
 from agent.policy.errors import PolicyError
 from agent.policy.wire import DoesNotFit, Server, Turn
 from tools.base import wait_for
+from tools.blot import blot
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
                 body = await self._body(sent, stops, kwargs)
                 try:
                     async with self._open("chat/completions", body) as response:
-                        turn = wire.read_answer(await self._read(response), str(response.url))
+                        turn = wire.read_answer(await self._read(response), str(response.url), self._key())
                     break
                 except DoesNotFit as error:
                     sent = _smaller(sent, left_out, error)
@@ -196,7 +197,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
                 try:
                     async with self._open("chat/completions", body) as response:
                         async for data in self._events(response):
-                            text = wire.read_piece(turn, data, str(response.url))
+                            text = wire.read_piece(turn, data, str(response.url), self._key())
                             if text:
                                 chunk = ChatGenerationChunk(message=AIMessageChunk(content=text))
                                 if run_manager:
@@ -255,7 +256,8 @@ class OpenAICompatiblePolicy(BaseChatModel):
                     self._known, names = "other", []
                 if self._known == "vllm" and names and self.model not in names:
                     # vLLM would say 404; the names that are there help more
-                    logger.warning("%s serves %s, not %r (policy.model)", self.base_url, ", ".join(names), self.model)
+                    there = blot(", ".join(names), self._key())
+                    logger.warning("%s serves %s, not %r (policy.model)", self.base_url, there, self.model)
         return self._known
 
     @contextlib.asynccontextmanager
@@ -274,8 +276,9 @@ class OpenAICompatiblePolicy(BaseChatModel):
                     continue
                 if last or starting:
                     hint = "start a server there or set policy.base_url (`python -m agent serve` starts vLLM)"
-                    said = wire.first_line(str(error)) or "no answer"
-                    raise PolicyError(f"{url}: {type(error).__name__}: {said}; {hint}") from error
+                    said = wire.first_line(str(error), self._key()) or "no answer"
+                    # Not `from error`: it may quote what the server wrote.
+                    raise PolicyError(f"{url}: {type(error).__name__}: {said}; {hint}") from None
                 await asyncio.sleep(2.0**attempt)
                 attempt += 1
                 continue
@@ -299,11 +302,12 @@ class OpenAICompatiblePolicy(BaseChatModel):
                     f"{url}: the server is still loading its model after {self.start_wait:g} s (policy.start_wait); wait"
                 )
             if wire.does_not_fit(status, refusal):
-                raise DoesNotFit(f"{url}: {status} {wire.server_message(refusal)}")
+                raise DoesNotFit(f"{url}: {status} {wire.server_message(refusal, self._key())}")
             wait = wire.retry_after(response.headers, default=2.0**attempt)
             if status not in RETRIED or last or wait > LONGEST_WAIT:
                 hints = {401: "; set policy.api_key_env", 403: "; set policy.api_key_env", 404: "; check policy.model"}
-                raise _Refused(f"{url}: {status} {wire.server_message(refusal)}{hints.get(status, '')}")
+                said = wire.server_message(refusal, self._key())
+                raise _Refused(f"{url}: {status} {said}{hints.get(status, '')}")
             await asyncio.sleep(wait)
             attempt += 1
 
@@ -319,11 +323,15 @@ class OpenAICompatiblePolicy(BaseChatModel):
 
     async def _send(self, url: str, body: dict[str, Any] | None) -> httpx.Response:
         client = self._mine().client
-        secret = self.api_key.get_secret_value() if self.api_key else os.environ.get(self.api_key_env or "")
+        secret = self._key()
         headers = {"Authorization": f"Bearer {secret}"} if secret else {}
         request = client.build_request("GET" if body is None else "POST", url, json=body, headers=headers)
         async with asyncio.timeout(self.timeout + GRACE):
             return await client.send(request, stream=True)
+
+    def _key(self) -> str:
+        """The key in clear; empty if there is none."""
+        return self.api_key.get_secret_value() if self.api_key else os.environ.get(self.api_key_env or "", "")
 
     async def _read(self, response: httpx.Response) -> bytes:
         """The body, which must come in time and be of a sensible size."""
@@ -340,7 +348,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
         except (httpx.TimeoutException, TimeoutError) as error:
             raise PolicyError(f"{response.url}: no turn within {self.timeout:g} s (policy.timeout)") from error
         except httpx.HTTPError as error:
-            raise PolicyError(f"{response.url}: the answer broke off ({type(error).__name__})") from error
+            raise PolicyError(f"{response.url}: the answer broke off ({type(error).__name__})") from None
         return b"".join(parts)
 
     async def _events(self, response: httpx.Response) -> AsyncIterator[bytes]:
@@ -356,7 +364,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
             except (httpx.TimeoutException, TimeoutError) as error:
                 raise PolicyError(f"{response.url}: no turn within {self.timeout:g} s (policy.timeout)") from error
             except httpx.HTTPError as error:
-                raise PolicyError(f"{response.url}: the stream broke off ({type(error).__name__})") from error
+                raise PolicyError(f"{response.url}: the stream broke off ({type(error).__name__})") from None
             left -= time.monotonic() - began
             data = wire.event_data(line)
             if data is not None:

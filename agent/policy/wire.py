@@ -3,7 +3,7 @@
 Checked against: vLLM (`entrypoints/openai/chat_completion/protocol.py`, `engine/protocol.py`), SGLang
 (`srt/entrypoints/openai/protocol.py`, `managers/tokenizer_manager.py`), llama.cpp (`tools/server/README.md`) and the
 server of transformers (`cli/serving/chat_completion.py`). Invariant: nothing here talks to anyone; whatever a server sent is
-either read into plain values or becomes a `PolicyError`.
+either read into plain values or becomes a `PolicyError`, which does not hold the `key` that the caller names.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 
 from agent.policy.errors import PolicyError
+from tools.blot import blot
 
 ROLES = {"human": "user", "ai": "assistant", "system": "system"}
 LEFT_OUT = "(picture left out)"
@@ -132,46 +133,47 @@ def without_block(messages: Sequence[BaseMessage], where: tuple[int, int]) -> li
     return [*messages[:number], messages[number].model_copy(update={"content": content}), *messages[number + 1 :]]
 
 
-def read_answer(body: bytes, where: str) -> Turn:
+def read_answer(body: bytes, where: str, key: str = "") -> Turn:
     """A whole answer.
 
     Raises:
         PolicyError: it is no chat completion.
     """
     turn = Turn()
-    answer = _parsed(body, where)
+    answer = _parsed(body, where, key)
     if not isinstance(answer, dict) or not answer.get("choices"):
-        raise PolicyError(f"{where}: the answer is no chat completion ({first_line(body.decode('utf-8', 'replace'))})")
-    _add(turn, answer, "message", where)
+        shown = first_line(body.decode("utf-8", "replace"), key)
+        raise PolicyError(f"{where}: the answer is no chat completion ({shown})")
+    _add(turn, answer, "message", where, key)
     return turn
 
 
-def read_piece(turn: Turn, data: bytes, where: str) -> str:
+def read_piece(turn: Turn, data: bytes, where: str, key: str = "") -> str:
     """Add one event of a stream to the turn; the text that it brought.
 
     Raises:
         PolicyError: the event is an error, or no piece of a chat completion.
     """
-    event = _parsed(data, where)
+    event = _parsed(data, where, key)
     if not isinstance(event, dict) or "error" in event or event.get("object") == "error":
-        raise PolicyError(f"{where}: the stream broke off: {server_message(data)}")
+        raise PolicyError(f"{where}: the stream broke off: {server_message(data, key)}")
     before = len(turn.text)
-    _add(turn, event, "delta", where)
+    _add(turn, event, "delta", where, key)
     return turn.text[before:]
 
 
-def _parsed(body: bytes, where: str) -> Any:
+def _parsed(body: bytes, where: str, key: str) -> Any:
     try:
         return json.loads(body)
     except ValueError as error:
-        shown = first_line(body.decode("utf-8", "replace"))
+        shown = first_line(body.decode("utf-8", "replace"), key)
         raise PolicyError(f"{where}: the answer is no chat completion ({shown})") from error
 
 
-def _add(turn: Turn, answer: dict[str, Any], key: str, where: str) -> None:
+def _add(turn: Turn, answer: dict[str, Any], part: str, where: str, key: str) -> None:
     try:
         for choice in answer.get("choices", [])[:1]:  # the last event of a stream has none, only the usage
-            said = choice.get(key) or {}
+            said = choice.get(part) or {}
             turn.text += _text(said.get("content"))
             # vLLM renamed the field of its reasoning parsers; a thought is not part of the turn, so it is kept beside it.
             turn.thought += _text(said.get("reasoning") or said.get("reasoning_content"))
@@ -187,9 +189,10 @@ def _add(turn: Turn, answer: dict[str, Any], key: str, where: str) -> None:
         if usage:
             read, wrote = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
             turn.usage = UsageMetadata(input_tokens=read, output_tokens=wrote, total_tokens=read + wrote)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        shown = first_line(json.dumps(answer))
-        raise PolicyError(f"{where}: the answer is no chat completion ({shown})") from error
+    except (AttributeError, KeyError, TypeError, ValueError):
+        shown = first_line(json.dumps(answer), key)
+        # Not `from error`: it may quote what the server wrote.
+        raise PolicyError(f"{where}: the answer is no chat completion ({shown})") from None
 
 
 def _text(content: Any) -> str:
@@ -233,19 +236,19 @@ def is_loading(status: int, body: bytes) -> bool:
     return status == 503 and b"loading" in body.lower()
 
 
-def server_message(body: bytes) -> str:
+def server_message(body: bytes, key: str = "") -> str:
     """What a server says is wrong, in one line: OpenAI's and vLLM's `error.message`, SGLang's and older vLLM's flat
-    `message`, the `detail` of FastAPI (transformers), or plain words."""
+    `message`, the `detail` of FastAPI (transformers), or plain words. Some repeat the `key`, which is left out."""
     text = body.decode("utf-8", "replace")
     try:
         found = json.loads(text)
     except ValueError:
-        return first_line(text)
+        return first_line(text, key)
     if isinstance(found, dict):
         found = found.get("error", found)
     if isinstance(found, dict):
         found = found.get("message") or found.get("detail") or found
-    return first_line(found if isinstance(found, str) else json.dumps(found))
+    return first_line(found if isinstance(found, str) else json.dumps(found), key)
 
 
 def served(body: bytes) -> tuple[Server, list[str]]:
@@ -275,6 +278,6 @@ def retry_after(headers: Mapping[str, str], default: float) -> float:
         return default
 
 
-def first_line(text: str) -> str:
-    """The beginning of a text on one line."""
-    return " ".join(text.split())[:200]
+def first_line(text: str, key: str = "") -> str:
+    """The beginning of a text on one line, without the key."""
+    return " ".join(blot(text, key).split())[:200]

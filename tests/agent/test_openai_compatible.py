@@ -2,6 +2,7 @@
 
 import json
 import threading
+import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -134,6 +135,39 @@ async def test_a_refusal_is_one_line(server: Server, status: int, body: Any, mes
         await policy(server).ainvoke("hi")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("written", [r"sk-some/ke+y", r"sk-some\/ke+y", r"sk-some\u002Fke\u002by", "sk-some%2Fke%2By"])
+@pytest.mark.parametrize(
+    ("status", "streamed", "body"),
+    [
+        (401, False, '{"error": {"message": "Incorrect API key provided: Bearer KEY"}}'),
+        (400, False, '{"message": "maximum context length; you are KEY"}'),
+        (400, False, '{"detail": {"KEY": ["KEY"]}}'),
+        (400, False, "plain words " + "x" * 175 + " KEY"),
+        (200, False, "<html>KEY"),
+        (200, False, '{"error": "KEY"}'),
+        (200, False, '{"choices": [{"message": "KEY"}]}'),
+        (200, True, 'data: {"error": {"message": "no more for KEY"}}\n\n'),
+        (200, True, "data: KEY\n\n"),
+    ],
+)
+async def test_a_key_that_the_server_repeats_is_not_given_out(
+    server: Server, monkeypatch: pytest.MonkeyPatch, status: int, streamed: bool, body: str, written: str
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "sk-some/ke+y")
+    server.answers.append((status, {}, body.replace("KEY", written).encode()))
+    made = policy(server, api_key_env="SOME_KEY")
+
+    async def ask() -> None:
+        if streamed:
+            _ = [piece async for piece in made.astream("hi")]
+        else:
+            await made.ainvoke("hi")
+
+    with pytest.raises(PolicyError) as caught:
+        await ask()
+    assert "sk-some" not in "".join(traceback.format_exception(caught.value))
 
 
 async def test_a_server_that_is_not_there_ends_the_episode_and_not_the_program(server: Server) -> None:
