@@ -19,21 +19,20 @@ import os
 import ssl
 import threading
 import time
-import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
 
 import httpx
 from pydantic import Field, SecretStr, model_validator
 
-from tools.base import LensTool
-from tools.results import Reason, ToolFailure
+from tools import cache_key
+from tools.base import LensTool, _Result
+from tools.blot import HIDDEN, blot, blot_bytes, blot_tree
+from tools.results import Reason, ToolError, ToolFailure
 from tools.retry import TRIED_AGAIN, pause, retry_after
 
 __all__ = ["TRIED_AGAIN", "Client", "Pace", "Remote", "retry_after"]
 
-HIDDEN = "***"
-"""What stands where a key was."""
 SHORTEST_KEY = 8
 """Keys of this length and more are also blotted out of what a service answers; a shorter one may be any word."""
 
@@ -111,6 +110,15 @@ class Remote(LensTool):
         """The key in clear, for a request; empty if there is none."""
         return self.api_key.get_secret_value().strip() if self.api_key else ""
 
+    @property
+    def _blotted(self) -> str:
+        """The key, if it is long enough to be looked for in what a service answers; else nothing."""
+        return self.key if len(self.key) >= SHORTEST_KEY else ""
+
+    def without_key(self, text: str) -> str:
+        """What a service said, without the key."""
+        return blot(text, self._blotted)
+
     def client(self, base_url: str = "") -> Client:
         """An httpx client that keeps to this tool's key, pace, tries and sizes for one call; close it after use."""
         return Client(self, base_url)
@@ -162,15 +170,28 @@ class Remote(LensTool):
         """Seconds that a refusing service asks to be left alone. None: it does not say."""
         return retry_after(answer.headers.get("retry-after"))
 
+    async def _once(
+        self, ask: Callable[[], cache_key.Question], call: Callable[[], Awaitable[_Result]], read: type[_Result]
+    ) -> _Result:
+        try:
+            return await super()._once(ask, call, read)
+        except ToolFailure as failure:  # a provider may have put together what a service said in pieces
+            failure.args = (self.without_key(str(failure)),)
+            raise
+
+    def _to_error(self, error: Exception) -> ToolError:
+        found = super()._to_error(error)
+        return found.model_copy(update={"message": self.without_key(found.message)})
+
     def _read(self, answer: httpx.Response, as_text: bool) -> Any:
-        status, text = answer.status_code, answer.text
+        status, text = answer.status_code, self.without_key(answer.text)
         if status >= 300:
             reason, message = self._meaning(answer, text)
             raise ToolFailure(reason, message, status=status, wait=self.asked_to_wait(answer))
         if as_text:
             return text
         try:
-            return json_.loads(text)
+            return blot_tree(json_.loads(text), self._blotted)
         except (ValueError, RecursionError):
             raise ToolFailure("malformed", f"{self.service}'s answer is not JSON.") from None
 
@@ -190,8 +211,8 @@ class Remote(LensTool):
             return "rate_limited", f"{self.service}: too many requests or the plan is used up; {again}."
         if status >= 500:
             return "unavailable", f"{self.service} answers {status}."
-        said = " ".join(text[:2000].split())[:160]
-        return "bad_input", f"{self.service} refuses the request ({status}): {said.replace(self.key or HIDDEN, HIDDEN)}"
+        said = " ".join(blot(text[:2000], self.key).split())[:160]
+        return "bad_input", f"{self.service} refuses the request ({status}): {said}"
 
 
 class Client(httpx.AsyncClient):
@@ -285,11 +306,7 @@ class Client(httpx.AsyncClient):
 
     def _without_key(self, body: bytearray) -> bytes:
         """A service may repeat the key it was given, in an error or in the address of its next page."""
-        key = self._tool.key
-        if len(key) < SHORTEST_KEY:
-            return bytes(body)
-        hidden = HIDDEN.encode()
-        return bytes(body.replace(key.encode(), hidden).replace(urllib.parse.quote(key, safe="").encode(), hidden))
+        return blot_bytes(bytes(body), self._tool._blotted)
 
 
 class _SealedURL(httpx.URL):

@@ -77,6 +77,30 @@ async def test_no_failure_shows_the_key_even_if_the_service_repeats_it(status: i
     assert "very" not in "".join(traceback.format_exception(error))
 
 
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize(
+    "written", [r"sk\/very+secret", r"sk\u002Fvery\u002bsecret", r"\u0073k\\\/very+secret", "sk%2fvery%2bsecret"]
+)
+async def test_a_key_that_comes_back_escaped_is_hidden_all_the_same(written: str, status: int) -> None:
+    body = f'{{"error": "no access with {written}", "{written}": ["{written}"]}}'
+    with serve(lambda _: Answer(body, status=status, content_type="application/json")) as service:
+        result = await search(service, retries=0).search("q")
+    assert "very" not in repr(result)
+    assert "***" in repr(result)
+
+
+async def test_a_failure_that_a_provider_puts_together_does_not_show_the_key() -> None:
+    class InPieces(Search):
+        async def asearch(self, query: str) -> SearchResult:
+            first, second = await self.request("GET", self.url)
+            raise ToolFailure("unavailable", f"{self.service}: {first}{second}")
+
+    with serve(lambda _: Answer(["sk/very", "+secret"])) as service:
+        result = await InPieces(url=f"{service.url}/s", api_key=KEY).search("q")
+    assert result.error is not None
+    assert result.error.message == "Example: ***"
+
+
 async def test_no_failure_of_the_connection_shows_the_key() -> None:
     tool = Search(url="http://127.0.0.1:9/s", api_key=KEY, retries=0)
     with pytest.raises(ToolFailure) as caught:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import logging
 import os
 import threading
@@ -23,6 +24,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 
 from tools import registry
 from tools.base import LensTool
+from tools.blot import blot
 from tools.contract.provider import Provider
 from tools.contract.server import Answer, Request, Service, serve
 from tools.results import LocateResult, Page, Reason, SearchResult, ToolFailure
@@ -299,8 +301,10 @@ def secret(provider: Provider) -> str:
         return "no key"
     ear, seen = Ear(), []
     with listening() as log:
-        repeated = Answer({"error": f"no access with {key}", "detail": {"error": key}, "data": None}, status=400)
-        for answer in (None, provider.busy, provider.broken, repeated, *provider.malformed):
+        said = json.dumps({"error": f"no access with {key}", "detail": {"error": key}, "data": None})
+        escaped = said.replace(key, "".join(f"\\u{ord(character):04x}" for character in key))
+        repeats = [Answer(text, 400, content_type="application/json") for text in (said, escaped, _slashed(said))]
+        for answer in (None, provider.busy, provider.broken, *repeats, *provider.malformed):
             with service_of(provider, answer) as service:
                 tool = build(provider, service.url, timeout=PATIENCE, retries=0)
                 seen += [repr(call(tool, provider.ask(service.url), ear=ear)), repr(tool), str(tool.model_dump())]
@@ -313,9 +317,14 @@ def secret(provider: Provider) -> str:
                 reason_of(result, ["unavailable"])
                 seen += [repr(result), _trace(tool, provider.ask(url or service.url))]
     for place, text in {"log": log.getvalue(), "result or error": "".join(seen), "trace": "".join(ear.heard)}.items():
-        if key in text or key.replace("/", "%2F").replace("+", "%2B") in text:
+        if blot(text, key) != text:
             raise Broken(f"the key stands in a {place}")
     return "in no log, error, trace"
+
+
+def _slashed(text: str) -> str:
+    """JSON as PHP writes it."""
+    return text.replace("/", "\\/")
 
 
 def _wire(service: Service) -> str:
