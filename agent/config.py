@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from agent.errors import UserError
 from tools import guard
+from tools.blot import shown
 from tools.cache import CacheSettings
 
 PREFIX = "LENSGRAPH_"
@@ -250,8 +251,8 @@ def _explain(error: ValidationError) -> str:
         hint = f"did you mean {close[0]!r}? " if close else ""
         return f"{name}: unknown key; {hint}Valid keys{' of ' + '.'.join(where[:-1]) if where[:-1] else ''}: {', '.join(valid)}."
     message = problem["msg"].removeprefix("Value error, ")
-    shown = repr(problem["input"])
-    return f"{name}={shown if len(shown) <= 80 else shown[:77] + '...'}: {message}."
+    value = shown(where, problem["input"])
+    return f"{name}={value if len(value) <= 80 else value[:77] + '...'}: {message}."
 
 
 def _section(path: list[str]) -> type[BaseModel]:

@@ -13,6 +13,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from pydantic import ValidationError
 
 from agent.config import ConfigError, PolicyConfig
+from tools.blot import shown
 
 WHERE = "tools.text_search.read.summarise.model"
 THE_POLICY = "policy"
@@ -30,7 +31,7 @@ def wanted(spec: Mapping[str, Any], policy: PolicyConfig) -> PolicyConfig | None
         return policy
     if not isinstance(model, Mapping):
         raise ConfigError(
-            f"{WHERE}={model!r}: write `policy`, or the keys of a policy such as {{model: NAME, base_url: ...}}."
+            f"{WHERE}={shown((), model)}: write `policy`, or the keys of a policy such as {{model: NAME, base_url: ...}}."
         )
     try:
         return PolicyConfig(**model)
@@ -41,7 +42,8 @@ def wanted(spec: Mapping[str, Any], policy: PolicyConfig) -> PolicyConfig | None
         name = ".".join([WHERE, *(str(part) for part in problem["loc"])])
         if problem["type"] == "extra_forbidden":
             raise ConfigError(f"{name}: unknown key; valid keys: {', '.join(PolicyConfig.model_fields)}.") from error
-        raise ConfigError(f"{name}={problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}.") from error
+        value = shown(problem["loc"], problem["input"])
+        raise ConfigError(f"{name}={value}: {problem['msg'].removeprefix('Value error, ')}.") from None
 
 
 def put(spec: dict[str, Any], settings: PolicyConfig, build: Callable[[PolicyConfig], BaseChatModel]) -> dict[str, Any]:

@@ -8,10 +8,31 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 HIDDEN = "***"
 """What stands where a key was."""
+_SECRET = re.compile(
+    r"(?:^|_)(?:(?:api|access|subscription|private|secret)_?key(?:_id)?|secret|password|credentials?|authorization"
+    r"|(?:access|auth|api|bearer|hf|session)_token)$|^token$"
+)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a setting of this name holds a secret: `api_key`, but neither `api_key_env` nor `max_new_tokens`."""
+    return bool(_SECRET.search(name.lower().replace("-", "_")))
+
+
+def shown(path: Iterable[Any], value: Any) -> str:
+    """A value as an error may show it: hidden where its name, or one above it, is a secret's; of a record the keys only."""
+    if any(is_secret(str(part)) for part in path):
+        return HIDDEN
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name}: ...' for name in value)}}}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return f"[{len(value)} value{'' if len(value) == 1 else 's'}]"
+    return repr(value)
 
 
 def blot(text: str, key: str) -> str:

@@ -18,6 +18,7 @@ from langchain_core.tools import BaseTool
 from pydantic import ValidationError
 
 from tools.base import ImageSearch, LensTool, Locator, TextSearch
+from tools.blot import shown
 from tools.cache import Cache
 from tools.pages.base import PageReader
 from tools.pages.summarise import Summariser
@@ -106,14 +107,14 @@ def _build(kind: Kind, spec: Mapping[str, Any] | None, *, replays: bool) -> Lens
     try:
         return tool_class(**options)
     except ValidationError as error:
-        raise ToolConfigError(f"tools.{kind} ({use}): {first_problem(error)}") from error
+        raise ToolConfigError(f"tools.{kind} ({use}): {first_problem(error)}") from None
 
 
 def _reading(search: LensTool, reading: Any, *, replays: bool) -> LensTool:
     """A text search whose results are read, from the settings under its `read`."""
     where = "tools.text_search.read"
     if not isinstance(reading, Mapping):
-        raise ToolConfigError(f"{where}={reading!r}: must hold keys such as `pages: 3`.")
+        raise ToolConfigError(f"{where}={shown((), reading)}: must hold keys such as `pages: 3`.")
     options = dict(reading)
     reader = options.pop("reader", None) or {}
     summarise = options.pop("summarise", None)
@@ -126,17 +127,17 @@ def _reading(search: LensTool, reading: Any, *, replays: bool) -> LensTool:
     try:
         return ReadingTextSearch(search_tool=search, reader=reader, description=search.description, **options)
     except ValidationError as error:
-        raise ToolConfigError(f"{where}: {first_problem(error)}") from error
+        raise ToolConfigError(f"{where}: {first_problem(error)}") from None
 
 
 def _summariser(summarise: Any, where: str) -> Summariser:
     if not isinstance(summarise, Mapping):
-        raise ToolConfigError(f"{where}={summarise!r}: must hold a `model`: a chat model.")
+        raise ToolConfigError(f"{where}={shown((), summarise)}: must hold a `model`: a chat model.")
     _refuse_unknown(summarise, sorted(Summariser.model_fields), where)
     try:
         return Summariser(**summarise)
     except ValidationError as error:
-        raise ToolConfigError(f"{where}: {first_problem(error)}") from error
+        raise ToolConfigError(f"{where}: {first_problem(error)}") from None
 
 
 def _refuse_unknown(options: Mapping[str, Any], valid: list[str], where: str) -> None:
@@ -172,7 +173,7 @@ def load(kind: Kind, use: Any) -> Any:
 
 
 def first_problem(error: ValidationError) -> str:
-    """One line from a pydantic error: the field, the value and what is wrong."""
+    """One line from a pydantic error: the field, the value unless it may hold a secret, and what is wrong."""
     problem = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
@@ -180,7 +181,7 @@ def first_problem(error: ValidationError) -> str:
         return message
     if problem["type"] == "missing":
         return f"{where} is missing; set it."
-    return f"{where}={problem.get('input')!r}: {message}"
+    return f"{where}={shown(problem['loc'], problem.get('input'))}: {message}"
 
 
 def _adapt(kind: Kind, use: str, provider: Any, options: dict[str, Any]) -> LensTool:
@@ -190,7 +191,7 @@ def _adapt(kind: Kind, use: str, provider: Any, options: dict[str, Any]) -> Lens
         try:
             provider = provider(**options)
         except ValidationError as error:
-            raise ToolConfigError(f"tools.{kind} ({use}): {first_problem(error)}") from error
+            raise ToolConfigError(f"tools.{kind} ({use}): {first_problem(error)}") from None
     elif options:
         raise ToolConfigError(
             f"tools.{kind}: {use!r} is a ready tool and takes no {_keys(sorted(options))}; remove it."

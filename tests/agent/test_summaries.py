@@ -61,6 +61,7 @@ def test_the_policy_itself_can_write() -> None:
         ("{model: {model: x, kind: openai}}", "unknown kind 'openai'"),
         ("{model: {model: x, temperature: -1}}", "model.temperature=-1: "),
         ("{model: {1: x}}", "tools.text_search.read.summarise.model: "),
+        ("{model: {model: x, timeout: {secret: no}}}", "model.timeout={secret: ...}: "),
         ("{sentences: 3}", "model is missing"),
         ("{model: policy, sentences: 0}", "sentences=0"),
     ],

@@ -1,5 +1,6 @@
 """A few lines of configuration become a tool; what is wrong is said in one line with the valid values."""
 
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,24 @@ def test_every_short_name_leads_to_a_class_of_its_kind() -> None:
             assert issubclass(provider, registry.BASES[kind])
             assert issubclass(provider, BaseTool)
     assert issubclass(registry.load("locate", "grounding_dino"), Locator)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "words"),
+    [
+        ("text_search", {"use": "brave", "api_key": 1234567890123}, "api_key=***"),
+        (
+            "image_search",
+            {"use": "searchapi_lens", "api_key": "k", "publisher": {"use": "s3", "secret_access_key": "1234567890123"}},
+            "publisher",
+        ),
+        ("text_search", {"use": "brave", "api_key": "k", "k": {"password": "1234567890123"}}, "k={password: ...}"),
+        ("text_search", {"use": "brave", "api_key": "k", "k": ["1234567890123"]}, "k=[1 value]"),
+        ("text_search", {"read": ["1234567890123"]}, "read=[1 value]"),
+    ],
+)
+def test_what_may_be_a_secret_is_not_shown(kind: registry.Kind, spec: dict[str, Any], words: str) -> None:
+    with pytest.raises(registry.ToolConfigError) as caught:
+        registry.build(kind, spec)
+    assert words in str(caught.value)
+    assert "1234567890123" not in "".join(traceback.format_exception(caught.value))
