@@ -153,16 +153,19 @@ def vision_config(size: PocketSize) -> Qwen2_5_VLVisionConfig:
 
 
 def build_network(
-    processor: PictureProcessor, size: PocketSize, *, seed: int = 0
+    processor: PictureProcessor, size: PocketSize, *, seed: int = 0, vocabulary: int | None = None
 ) -> Qwen2_5_VLForConditionalGeneration:
-    """A freshly initialised network for `processor`'s tokenizer, float32."""
+    """A freshly initialised network for `processor`'s tokenizer, in torch's default precision and on its default device.
+
+    `vocabulary`: rows of the embedding; None: as many as the tokenizer has entries.
+    """
     torch.manual_seed(seed)
     tokenizer = processor.tokenizer
     token = tokenizer.convert_tokens_to_ids
     quarter = size.hidden // size.heads // 4
     config = Qwen2_5_VLConfig(
         text_config={
-            "vocab_size": len(tokenizer),
+            "vocab_size": vocabulary or len(tokenizer),
             "hidden_size": size.hidden,
             "intermediate_size": size.mlp,
             "num_hidden_layers": size.layers,
