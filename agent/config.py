@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from agent.errors import UserError
 from tools import guard
-from tools.blot import shown
+from tools.blot import is_secret, shown
 from tools.cache import CacheSettings
 
 PREFIX = "LENSGRAPH_"
@@ -177,16 +177,19 @@ def load(
     environ = os.environ if environ is None else environ
     path = path or environ.get(CONFIG_VARIABLE) or None
     tree: dict[str, Any] = _read_yaml(find(path)) if path else {}
+    _refuse_secrets(tree, tree)
     for name, value in environ.items():
         keys = name.removeprefix(PREFIX).lower().split("__")
         # Single words such as LENSGRAPH_HOME belong to other parts of the package.
         if name.startswith(PREFIX) and (len(keys) > 1 or keys[0] in Config.model_fields):
             _set(tree, keys, _value(value), name)
+            _refuse_secrets(tree, tree)
     for override in overrides:
         dotted, equals, value = override.partition("=")
         if not equals or not dotted:
             raise ConfigError(f"{override!r} is not a setting; write it as key.key=value.")
         _set(tree, dotted.split("."), _value(value), dotted)
+        _refuse_secrets(tree, tree)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -238,6 +241,50 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any, name: str) -> None:
             raise ConfigError(f"{name}: {key!r} is the value {below!r} and has no settings below it.")
         tree = below
     tree[keys[-1]] = value
+
+
+def _refuse_secrets(tree: dict[str, Any], value: Any, path: tuple[str, ...] = ()) -> None:
+    """A key in a file or on a command line would be kept and printed; it belongs into the environment."""
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        return
+    for name, below in value.items():
+        where = (*path, str(name))
+        if is_secret(str(name)) and below is not None:
+            raise ConfigError(f"{'.'.join(where)}: a key is no setting; {_how_to_give(tree, where)}.")
+        _refuse_secrets(tree, below, where)
+
+
+def _how_to_give(tree: dict[str, Any], where: tuple[str, ...]) -> str:
+    """How the key that was written at this place is given instead."""
+    if where[0] == "policy":
+        return "export it and name its variable: policy.api_key_env"
+    if "model" in where[:-1]:
+        return f"export it and name its variable: {'.'.join(where[: where.index('model') + 1])}.api_key_env"
+    if "publisher" in where[:-1]:
+        return "export AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary keys, AWS_SESSION_TOKEN"
+    variable = _key_variable(tree, where)
+    return f"export it as {variable}" if variable else "export it in the environment variable that the provider reads"
+
+
+def _key_variable(tree: dict[str, Any], where: tuple[str, ...]) -> str:
+    """The environment variable that the provider at this place reads; empty if it names none."""
+    from tools import registry  # only who made this mistake pays for it
+
+    spec: Any = tree
+    for name in where[:-1]:
+        spec = spec.get(name) if isinstance(spec, dict) else None
+    kind: registry.Kind | None = "read_page" if where[-2:-1] == ("reader",) else None
+    for known in registry.PROVIDERS:
+        kind = known if where[:-1] == ("tools", known) else kind
+    if kind is None or not isinstance(spec, dict):
+        return ""
+    try:
+        provider = registry.load(kind, spec.get("use", next(iter(registry.PROVIDERS[kind]))))
+    except registry.ToolConfigError:
+        return ""
+    return str(getattr(provider, "key_variable", ""))
 
 
 def _explain(error: ValidationError) -> str:

@@ -1,13 +1,15 @@
 """Settings: where they come from, which wins, and that each says what it means."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from agent.__main__ import main
-from agent.config import Config, ConfigError, load, render
+from agent.config import Config, ConfigError, ToolsConfig, ToolSpec, load, render
+from agent.context import Backends, Context
 
 
 def test_defaults_are_the_embedded_world_and_the_pocket_policy() -> None:
@@ -81,3 +83,58 @@ def test_every_setting_says_what_it_means() -> None:
                 walk(field.annotation, f"{path}{name}.")
 
     walk(Config, "")
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("tools.text_search={use: brave, api_key: X}", "export it as BRAVE_SEARCH_API_KEY"),
+        ("tools.text_search.api_key=X", "export it in the environment variable that the provider reads"),
+        ("tools.locate={use: served_policy, api_key: [X]}", "export it as LENSGRAPH_LOCATE_API_KEY"),
+        ("tools.text_search.read.reader={use: jina, api-key: X}", "export it as JINA_API_KEY"),
+        (
+            "tools.text_search.read.summarise.model={api_key: X}",
+            "name its variable: tools.text_search.read.summarise.mod",
+        ),
+        ("tools.image_search.publisher={secret_access_key: X}", "export AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"),
+        ("policy.options.api_key=X", "export it and name its variable: policy.api_key_env"),
+        ("policy.options.default_headers.Authorization=X", "policy.api_key_env"),
+    ],
+)
+def test_a_key_is_refused_wherever_it_is_written_and_not_shown(
+    setting: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setting = setting.replace("X", "s3cret-s3cret")
+    name, _, value = setting.partition("=")
+    variable = {f"LENSGRAPH_{name.replace('.', '__').upper()}": value}
+    file = tmp_path / "c.yaml"
+    tree = yaml.safe_load(value)
+    for part in reversed(name.split(".")):
+        tree = {part: tree}
+    file.write_text(yaml.safe_dump(tree))
+    assert main(["config", setting]) != 0
+    told = [capsys.readouterr().err.strip()]
+    for given in ({"overrides": [setting]}, {"environ": variable}, {"path": file}):
+        with pytest.raises(ConfigError) as caught:
+            load(**{"environ": {}, **given})  # type: ignore[arg-type]
+        told.append(str(caught.value))
+    for text in told:
+        assert words in text
+        assert "s3cret" not in text
+        assert "\n" not in text
+
+
+def test_a_program_may_still_give_a_key() -> None:
+    given = Config(tools=ToolsConfig(text_search=ToolSpec(use="brave", api_key=SecretStr("s3cret"))))  # type: ignore[call-arg]
+    tool: Any = Backends(Context(config=given)).build_tool("text_search")
+    assert tool.key == "s3cret"
+
+
+def test_names_that_only_sound_like_a_key_are_settings() -> None:
+    settings = [
+        "policy.max_new_tokens=9",
+        "policy.api_key_env=THE_KEY",
+        "limits.tokens=9",
+        "policy.options.token_ids=true",
+    ]
+    assert load(overrides=settings, environ={}).policy.api_key_env == "THE_KEY"

@@ -29,6 +29,8 @@ class ServedPolicyLocator(BoxReader, Remote):
     """Finds what a phrase names by asking a model behind an OpenAI-compatible server."""
 
     service: ClassVar[str] = "The locating model"
+    key_variable: ClassVar[str] = "LENSGRAPH_LOCATE_API_KEY"
+    key_optional: ClassVar[bool] = True
     key_header: ClassVar[str] = "Authorization"
     key_prefix: ClassVar[str] = "Bearer "
 
