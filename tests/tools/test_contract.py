@@ -73,6 +73,7 @@ def test_a_key_that_shows_anywhere_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     assert outcome.text == "BROKEN: the key stands in a log"
     monkeypatch.undo()
     monkeypatch.setattr(remote.Remote, "_meaning", lambda self, *_: ("unavailable", f"not with {self.key}"))
+    monkeypatch.setattr(remote.Remote, "without_key", lambda self, text: text)
     outcome = cases.run(PROVIDERS["text_search-brave"], "key kept secret")
     assert not outcome.kept
     assert "the key stands in a result or error" in outcome.text
