@@ -261,7 +261,7 @@ async def get(
             found = await _read(response, max_bytes)
     except (TimeoutError, httpx.TimeoutException) as error:
         raise ToolFailure("timeout", f"{url[:200]}: no complete answer in {timeout:g} s.") from error
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:  # idna's errors are of the last kind
         raise Refused(
             f"{url[:200]}: not a usable address ({_one_line(error)}); give http:// or https://.", "refused"
         ) from error

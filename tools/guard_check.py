@@ -60,7 +60,7 @@ ADDRESSES: tuple[str, ...] = (
     "file:///etc/passwd", "ftp://example.com/x", "gopher://example.com/", "dict://example.com:11211/", "javascript:alert(1)",
     "data:text/html,x", "//example.com/", "http:///nohost", "http://example.com:22/", "http://example.com:6379/",
     "https://example.com:8443/", "http://user:secret@example.com/", "http://example.com@127.0.0.1/",
-    "http://127.0.0.1#@example.com/", "http://exa mple.com/", "http://example.com\\@127.0.0.1/",
+    "http://127.0.0.1#@example.com/", "http://exa mple.com/", "http://example.com\\@127.0.0.1/", "http://xn--/",
 )  # fmt: skip
 """Each must be refused before anything is connected to."""
 
