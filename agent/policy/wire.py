@@ -18,6 +18,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 
 from agent.policy.errors import PolicyError
+from tools import retry
 from tools.blot import blot
 
 ROLES = {"human": "user", "ai": "assistant", "system": "system"}
@@ -271,11 +272,9 @@ def event_data(line: bytes) -> bytes | None:
 
 
 def retry_after(headers: Mapping[str, str], default: float) -> float:
-    """Seconds that a busy server asks for."""
-    try:
-        return max(0.0, float(headers.get("retry-after", default)))
-    except ValueError:  # the header may also hold a date
-        return default
+    """Seconds that a busy server asks for, as a number or as a date."""
+    asked = retry.retry_after(headers.get("retry-after"))
+    return default if asked is None else asked
 
 
 def first_line(text: str, key: str = "") -> str:

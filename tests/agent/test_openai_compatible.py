@@ -1,7 +1,9 @@
 """The HTTP policy, against a small server on this machine that answers as a script says."""
 
+import email.utils
 import json
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +15,7 @@ from PIL import Image
 
 from agent import testing
 from agent.config import ConfigError, PolicyConfig
-from agent.policy import PolicyError, build
+from agent.policy import PolicyError, build, wire
 from agent.state import EVERYTHING
 from graphs import search_agent
 
@@ -117,6 +119,13 @@ async def test_a_busy_server_is_asked_again_after_the_time_it_names(server: Serv
     server.says("x")
     assert (await policy(server).ainvoke("hi")).content == "x"
     assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(("offset", "wanted"), [(-60, 0.0), (20, 20.0)])
+def test_a_time_to_wait_may_be_a_date(offset: float, wanted: float) -> None:
+    date = email.utils.formatdate(time.time() + offset, usegmt=True)
+    assert wire.retry_after({"retry-after": date}, default=3.0) == pytest.approx(wanted, abs=2)
+    assert wire.retry_after({"retry-after": "soon"}, default=3.0) == wire.retry_after({}, default=3.0) == 3.0
 
 
 @pytest.mark.parametrize(
