@@ -37,7 +37,8 @@ class FetchPageReader(PageReader):
     respect_robots: bool = True
     """Whether robots.txt is asked. Turn it off only for pages of your own."""
     requests_per_second: float = Field(default=1.0, gt=0)
-    """Most requests a second to one host, over all readers of this process. A Crawl-delay that asks for fewer goes first."""
+    """Most requests a second to one host, that for its robots.txt included, over all readers of this process. A Crawl-delay
+    that asks for fewer goes first."""
     retries: int = Field(default=1, ge=0)
     """Further tries after an answer that may be temporary (429, 5xx), within `timeout`."""
     backoff: float = Field(default=0.5, gt=0)
@@ -71,17 +72,25 @@ class FetchPageReader(PageReader):
     async def _may_ask(self, url: str, deadline: float) -> None:
         """Before every request, those of redirects too: the rules of that host, and its pace."""
         delay = 0.0
+
+        async def in_turn(where: str) -> None:
+            await self._turn(where, 0.0, deadline)
+
+        async def rules(where: str) -> bytes:
+            return (await self._get(where, robots.MAX_BYTES, self.timeout / 2, in_turn)).body
+
         if self.respect_robots:
-            verdict = await robots.ask(url, self._rules)
+            verdict = await robots.ask(url, rules)
             if not verdict.allowed:
                 raise ToolFailure(verdict.reason, f"{url[:200]} is not read: {verdict.why}.")
             delay = verdict.delay
+        await self._turn(url, delay, deadline)
+
+    async def _turn(self, url: str, delay: float, deadline: float) -> None:
+        """Wait for the pace of the address's host; `delay` is the least time between two requests that it asks for."""
         host = urllib.parse.urlsplit(url).netloc.lower()
         gap = max(delay, 1 / self.requests_per_second)
         await Pace.of(f"host {host}").turn(1 / gap, max(0.0, deadline - time.monotonic()))
-
-    async def _rules(self, url: str) -> bytes:
-        return (await self._get(url, robots.MAX_BYTES, self.timeout / 2)).body
 
     async def _with_tries(self, url: str, before: Callable[[str], Awaitable[None]], deadline: float) -> guard.Fetched:
         attempt = 0

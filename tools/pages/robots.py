@@ -1,16 +1,18 @@
 """robots.txt: may this program read this page, and how often may it ask this host? (RFC 9309)
 
 A file that does not exist (4xx) allows everything; one that cannot be had (5xx, no answer) allows nothing until it can.
-Read once an hour for each host, shared by all readers of the process.
+Read once an hour for each host, shared by all readers of the process; who asks while it is being read waits for it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 import urllib.parse
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -60,6 +62,8 @@ class _Known:
 
 
 _known: OrderedDict[str, _Known] = OrderedDict()
+_reading: dict[str, Future[_Known | None]] = {}
+"""Origins whose file is being read now; the outcome is None if the reading was given up."""
 _lock = threading.Lock()
 
 
@@ -67,15 +71,7 @@ async def ask(url: str, get: Callable[[str], Awaitable[bytes]]) -> Verdict:
     """What the robots.txt of the address's host says; `get` fetches it and raises `ToolFailure` with the status."""
     parts = urllib.parse.urlsplit(url)
     origin = f"{parts.scheme.lower()}://{parts.netloc.lower()}"
-    with _lock:
-        known = _known.get(origin)
-    if known is None or known.until < time.monotonic():
-        known = await _read(origin, get)
-        with _lock:
-            _known[origin] = known
-            _known.move_to_end(origin)
-            while len(_known) > KEPT_HOSTS:
-                _known.popitem(last=False)
+    known = await _of(origin, get)
     if known.failure is not None:
         said = f"its robots.txt cannot be read ({known.failure.status or known.failure.reason})"
         return Verdict(False, 0.0, said, known.failure.reason)
@@ -84,6 +80,41 @@ async def ask(url: str, get: Callable[[str], Awaitable[bytes]]) -> Verdict:
     delay = known.rules.crawl_delay(guard.USER_AGENT) or 0.0
     allowed = known.rules.can_fetch(url, guard.USER_AGENT)
     return Verdict(allowed, float(delay), "" if allowed else "its robots.txt does not allow it")
+
+
+async def _of(origin: str, get: Callable[[str], Awaitable[bytes]]) -> _Known:
+    """What is known of an origin; read by the first who asks, whatever the event loops of those who ask meanwhile."""
+    while True:
+        with _lock:
+            known = _known.get(origin)
+            if known is not None and known.until >= time.monotonic():
+                return known
+            under_way = _reading.get(origin)
+            if under_way is None:
+                mine: Future[_Known | None] = Future()
+                mine.set_running_or_notify_cancel()  # one who stops waiting must not cancel it for the others
+                _reading[origin] = mine
+        if under_way is None:
+            return await _read_for_all(origin, get, mine)
+        found = await asyncio.wrap_future(under_way)
+        if found is not None:
+            return found
+
+
+async def _read_for_all(origin: str, get: Callable[[str], Awaitable[bytes]], outcome: Future[_Known | None]) -> _Known:
+    found: _Known | None = None
+    try:
+        found = await _read(origin, get)
+        return found
+    finally:
+        with _lock:
+            del _reading[origin]
+            if found is not None:
+                _known[origin] = found
+                _known.move_to_end(origin)
+            while len(_known) > KEPT_HOSTS:
+                _known.popitem(last=False)
+        outcome.set_result(found)
 
 
 def forget() -> None:
@@ -100,8 +131,9 @@ async def _read(origin: str, get: Callable[[str], Awaitable[bytes]]) -> _Known:
         # 429 is "not now", which is no leave to go on.
         if failure.status is not None and 400 <= failure.status < 500 and failure.status != 429:
             return _Known(None, None, now + KEPT_SECONDS)
-        # A clock that ran out was the caller's own: the next one may have more time.
-        kept = 0.0 if failure.reason == "timeout" else KEPT_UNREACHABLE
+        # A clock that ran out, or a pace that was too slow for it, was the caller's own: the next one may have more time.
+        own = failure.status is None and failure.reason in ("timeout", "rate_limited")
+        kept = 0.0 if own else KEPT_UNREACHABLE
         return _Known(None, failure, now + kept)
     return _Known(_parse(body), None, now + KEPT_SECONDS)
 

@@ -1,5 +1,6 @@
 """Reading pages: our own fetcher with robots rules (RFC 9309), and the services that read on their side."""
 
+import asyncio
 import io
 import time
 from collections.abc import Iterator
@@ -210,6 +211,34 @@ async def test_rules_are_read_again_after_an_hour_and_after_a_minute_if_they_cou
         await robots.ask("http://down/a", get)
     assert asked.count("http://up/robots.txt") == 2
     assert asked.count("http://down/robots.txt") == 3
+
+
+async def test_many_who_ask_at_once_share_one_reading_of_the_rules_which_takes_a_turn() -> None:
+    names = [f"/{number}" for number in range(4)]
+    with site({name: Answer("words") for name in names}, Answer("", delay=0.2)) as service:
+        slow = reader(service, requests_per_second=10)
+        pages = await asyncio.gather(*(slow.read(service.url + name) for name in names))
+        assert [page.error for page in pages] == [None] * 4
+        assert [request.path for request in service.asked].count("/robots.txt") == 1
+        times = [request.at for request in service.asked]
+    assert len(times) == 5
+    assert times[-1] - times[0] >= 0.38  # four gaps
+
+
+async def test_who_stops_waiting_for_the_rules_leaves_them_to_the_others() -> None:
+    asked: list[str] = []
+
+    async def get(url: str) -> bytes:
+        asked.append(url)
+        await asyncio.sleep(0.1)
+        return b""
+
+    first, second, third = (asyncio.create_task(robots.ask("http://one/a", get)) for _ in range(3))
+    await asyncio.sleep(0.02)
+    second.cancel()
+    first.cancel()
+    assert (await third).allowed
+    assert len(asked) == 2  # the reading of the one who left, and that of the one who stayed
 
 
 # --- services that read on their side
