@@ -144,6 +144,7 @@ async def test_duckduckgo_reads_the_page_a_person_gets() -> None:
     assert result.hits[0].snippet == 'Its national anthem is "Ee".'
     assert (request.form["kl"], request.form["df"]) == ("de-de", "m")
     assert "Mozilla" not in request.headers["user-agent"]
+    assert "http" not in request.headers["user-agent"]
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class DuckDuckGoTextSearch(TextSearch, Remote):
     """Longest snippet, in characters."""
     base_url: str = "https://html.duckduckgo.com"
     """Where the page is."""
-    user_agent: str = "lensgraph (search on behalf of a person; +https://pypi.org/project/lensgraph/)"
+    user_agent: str = "lensgraph (search on behalf of a person)"
     """How the program names itself. It does not pose as a browser."""
     requests_per_second: float | None = Field(default=0.5, gt=0)
     """Client-side rate limit: faster callers are taken for machines."""
