@@ -7,12 +7,14 @@ and PDF are read as well.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import re
+import threading
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -24,6 +26,9 @@ from tools.remote import Pace
 from tools.results import Page, Reason, ToolFailure
 from tools.retry import TRIED_AGAIN, pause
 
+_warming = threading.Lock()
+_warm = threading.Event()
+_SAMPLE = "<html><head><title>Sample</title></head><body><article><p>Some words.</p></article></body></html>"
 _CHARSET = re.compile(r"charset=[\"']?([\w.:-]+)", re.I)
 
 
@@ -56,6 +61,11 @@ class FetchPageReader(PageReader):
         for network in value:
             ipaddress.ip_network(network)  # its error names the value
         return value
+
+    def prepare(self) -> None:
+        """Load what takes the article out of a page."""
+        with contextlib.suppress(ToolFailure):  # plain text and PDF can be read without it
+            warm_up()
 
     async def aread(self, url: str) -> Page:
         """Ask robots.txt, wait for a turn, fetch, extract."""
@@ -115,6 +125,22 @@ class FetchPageReader(PageReader):
         return await guard.get(url, max_bytes=max_bytes, timeout=timeout, policy=policy, before=before)
 
 
+def warm_up() -> Any:
+    """The module trafilatura with its tables loaded, by one thread; others that need it meanwhile wait."""
+    try:
+        import trafilatura  # 1 s to import: only programs that read pages pay for it
+    except ImportError as error:
+        raise ToolFailure(
+            "unavailable", "page reading needs trafilatura; run pip install 'lensgraph[live]'."
+        ) from error
+    if not _warm.is_set():
+        with _warming:
+            if not _warm.is_set():
+                trafilatura.bare_extraction(_SAMPLE, with_metadata=True, include_comments=False)
+                _warm.set()
+    return trafilatura
+
+
 def extract(found: guard.Fetched) -> tuple[str, str]:
     """Title and words of a page; `malformed` for what is no page."""
     if not found.body.strip():
@@ -125,13 +151,7 @@ def extract(found: guard.Fetched) -> tuple[str, str]:
         return _document("page.pdf", found)
     if found.kind in ("text", "json"):
         return _document("page.txt", found)
-    try:
-        import trafilatura  # 1 s to import: only programs that read pages pay for it
-    except ImportError as error:
-        raise ToolFailure(
-            "unavailable", "page reading needs trafilatura; run pip install 'lensgraph[live]'."
-        ) from error
-    document = trafilatura.bare_extraction(_decoded(found), url=found.url, with_metadata=True, include_comments=False)
+    document = warm_up().bare_extraction(_decoded(found), url=found.url, with_metadata=True, include_comments=False)
     text = getattr(document, "text", None) or ""
     if text.strip():
         return getattr(document, "title", None) or "", text

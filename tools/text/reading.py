@@ -59,8 +59,9 @@ class ReadingTextSearch(TextSearch):
         return self
 
     def prepare(self) -> None:
-        """What the search prepares."""
+        """What the search and the reader prepare."""
         self.search_tool.prepare()
+        self.reader.prepare()
 
     def use_cache(self, cache: Cache | None) -> Self:
         """The search, the pages and the summaries are kept one by one: a summary also depends on the question, which is

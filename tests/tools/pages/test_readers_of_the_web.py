@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import threading
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from tools.cache import Cache, CacheSettings
 from tools.contract.providers import page_jina
 from tools.contract.providers.page_fetch import ARTICLE
 from tools.contract.server import Answer, Request, Service, serve
-from tools.pages import robots
+from tools.pages import fetch, robots
 from tools.pages.base import for_others
 from tools.pages.fetch import FetchPageReader
 from tools.pages.jina import JinaPageReader
@@ -117,6 +118,19 @@ async def test_a_page_is_kept_in_the_cache_by_its_exact_address(tmp_path: Any) -
         texts = [(await tool.read(f"{service.url}/{name}")).text for name in ("A", "a", "A")]
         assert [request.path for request in service.asked if request.path != "/robots.txt"] == ["/A", "/a"]
     assert texts == ["upper", "lower", "upper"]
+
+
+async def test_the_first_extractions_load_the_tables_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[str] = []
+
+    def extraction(text: str, **_: Any) -> None:
+        loads.append(text)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(fetch, "_warm", threading.Event())
+    monkeypatch.setattr("trafilatura.bare_extraction", extraction)
+    await asyncio.gather(*(asyncio.to_thread(FetchPageReader().prepare) for _ in range(5)))
+    assert len(loads) == 1
 
 
 # --- robots.txt
