@@ -122,8 +122,9 @@ def draw(rows: Sequence[Row], out: Path) -> None:
         figures = one.figures()
         (low, high), (fewest, most) = figures["interval"], figures["searches_interval"]
         x, y = figures["searches"], figures["accuracy"]
-        axis.errorbar(x, y, xerr=[[x - fewest], [most - x]], yerr=[[y - low], [high - y]], marker="o", capsize=3)
-        axis.annotate(one.name, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8)
+        spread = {"xerr": [[x - fewest], [most - x]], "yerr": [[y - low], [high - y]]}
+        axis.errorbar(x, y, **spread, marker="o", capsize=3, linestyle="", label=one.name)
+    axis.legend(fontsize=8, loc="lower center")
     axis.set_xlabel("searches a question")
     axis.set_ylabel("accuracy")
     axis.grid(alpha=0.3)
