@@ -99,8 +99,8 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     for n, row in enumerate(rows):
         low, high = row["interval"]
         differences = [
-            "" if n == 0 else f"{mean:+.3f} ({below:+.3f} to {above:+.3f})"
-            for mean, below, above in (row["accuracy_difference"], row["searches_difference"])
+            "" if n == 0 else shown(difference)
+            for difference in (row["accuracy_difference"], row["searches_difference"])
         ]
         accuracy = f"{row['accuracy']:.3f} ({low:.3f}-{high:.3f})"
         made.append(
@@ -112,23 +112,46 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as a Markdown table."""
-    lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in cells(rows))]) + "\n"
+    return as_markdown(HEAD, cells(rows))
+
+
+def as_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells as a Markdown table."""
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+
+
+def shown(difference: tuple[float, float, float]) -> str:
+    """A paired difference with its interval, as a cell."""
+    mean, low, high = difference
+    return f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def draw(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
     """Accuracy against searches a question, with intervals, to a picture file."""
+    draw_points({row["run"]: ((row["searches"],) * 3, (row["accuracy"], *row["interval"])) for row in rows}, out)
+
+
+Spread = tuple[float, float, float]
+"""Mean, low, high."""
+
+
+def draw_points(points: Mapping[str, tuple[Spread, Spread]], out: Path) -> None:
+    """Name -> (searches a question, accuracy), each with its interval, to a picture file."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axis = pyplot.subplots(figsize=(5, 3.6), constrained_layout=True)
-    for row in rows:
-        low, high = row["interval"]
-        spread = [[max(0.0, row["accuracy"] - low)], [max(0.0, high - row["accuracy"])]]
-        axis.errorbar(row["searches"], row["accuracy"], yerr=spread, marker="o", capsize=3)
-        axis.annotate(row["run"], (row["searches"], row["accuracy"]), xytext=(6, 4), textcoords="offset points")
+    figure, axis = pyplot.subplots(figsize=(6, 4), constrained_layout=True)
+    for name, ((x, fewest, most), (y, low, high)) in points.items():
+        # a mean may lie outside its bootstrap interval by a rounding
+        bars = {
+            "xerr": [[max(0.0, x - fewest)], [max(0.0, most - x)]],
+            "yerr": [[max(0.0, y - low)], [max(0.0, high - y)]],
+        }
+        axis.errorbar(x, y, **bars, marker="o", capsize=3, linestyle="", label=name)
+    axis.legend(fontsize=8, loc="lower center")
     axis.set_xlabel("searches a question")
     axis.set_ylabel("accuracy")
     axis.grid(alpha=0.3)

@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from rl.compare import load, paired, searches
-from rl.evaluate import Record, interval
+from rl.compare import as_markdown, draw_points, load, paired, searches, shown
+from rl.evaluate import ALLOWED_CALLS, Record, interval
 
 HEAD = (
     "run", "seeds x tasks", "accuracy (95 %)", "spread over seeds", "against the first", "searches a question",
@@ -53,7 +53,7 @@ class Row:
             "spread": stdev(each) if len(each) > 1 else None,
             "searches": mean(calls.values()),
             "searches_interval": interval(list(calls.values())),
-            "search_ratio": mean(calls.values()) / 2,
+            "search_ratio": mean(calls.values()) / ALLOWED_CALLS,
             "searching_known_visible": self.share(_searched, unknown=False),
             "searching_unknown": self.share(_searched, unknown=True),
             "well_formed_turns": 1 - malformed / max(1, turns),
@@ -92,9 +92,9 @@ def cells(rows: Sequence[Row]) -> list[list[str]]:
                 f"{figures['seeds']} x {figures['tasks']}",
                 f"{figures['accuracy']:.3f} ({low:.3f}-{high:.3f})",
                 "" if figures["spread"] is None else f"{figures['spread']:.3f}",
-                "" if held is None else _difference(held["accuracy"]),
+                "" if held is None else shown(held["accuracy"]),
                 f"{figures['searches']:.2f}",
-                "" if held is None else _difference(held["searches"]),
+                "" if held is None else shown(held["searches"]),
                 f"{figures['search_ratio']:.3f}",
                 _share(figures["searching_known_visible"]),
                 _share(figures["searching_unknown"]),
@@ -106,30 +106,19 @@ def cells(rows: Sequence[Row]) -> list[list[str]]:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table."""
-    lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(line)} |" for line in cells(rows))]) + "\n"
+    return as_markdown(HEAD, cells(rows))
 
 
 def draw(rows: Sequence[Row], out: Path) -> None:
     """Accuracy against searches a question, with intervals, to a picture file."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axis = pyplot.subplots(figsize=(6, 4), constrained_layout=True)
-    for one in rows:
-        figures = one.figures()
-        (low, high), (fewest, most) = figures["interval"], figures["searches_interval"]
-        x, y = figures["searches"], figures["accuracy"]
-        spread = {"xerr": [[x - fewest], [most - x]], "yerr": [[y - low], [high - y]]}
-        axis.errorbar(x, y, **spread, marker="o", capsize=3, linestyle="", label=one.name)
-    axis.legend(fontsize=8, loc="lower center")
-    axis.set_xlabel("searches a question")
-    axis.set_ylabel("accuracy")
-    axis.grid(alpha=0.3)
-    figure.savefig(out, dpi=120)
-    pyplot.close(figure)
+    figures = {one.name: one.figures() for one in rows}
+    draw_points(
+        {
+            name: ((f["searches"], *f["searches_interval"]), (f["accuracy"], *f["interval"]))
+            for name, f in figures.items()
+        },
+        out,
+    )
 
 
 def _right(record: Record) -> float:
@@ -138,11 +127,6 @@ def _right(record: Record) -> float:
 
 def _searched(record: Record) -> float:
     return float(searches(record) > 0)
-
-
-def _difference(found: tuple[float, float, float]) -> str:
-    middle, low, high = found
-    return f"{middle:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def _share(value: float | None) -> str:
