@@ -31,6 +31,7 @@ from transformers import BatchFeature
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
+from agent.policy.batching import Batches, Worker
 from agent.policy.render import Pixels, Rendered, Renderer
 from agent.policy.sampled import Sampled
 from agent.policy.transformers import TransformersPolicy
@@ -76,6 +77,10 @@ class EnginePolicy(TransformersPolicy):
         """One turn for every dialogue, through the engine."""
         ids, logprobs = self.engine([row.ids for row in batch], [row.pixels for row in batch])
         return [Sampled(list(said), list(scores)) for said, scores in zip(ids, logprobs, strict=True)]
+
+    def worker(self) -> Worker:
+        """Such an engine takes whole batches."""
+        return Batches(lambda rows, stops: self.sample(rows, stops), self.max_batch)
 
 
 class GraphGRPOTrainer(GRPOTrainer):

@@ -8,8 +8,10 @@ Three ways to roll the same policy out on the same tasks with the same tools:
 - `lockstep`: the same graph, but the policy waits until every live episode waits for it (step-synchronous batching).
 - `trl`: TRL's own tool loop (`environment_factory`), untouched.
 
-Each with tools as they are, and with tools that take longer (uniformly between two bounds, as over a network). Rounds of
-the ways alternate, so that what else the machine does hits all of them; figures are means over rounds with their range.
+Each with tools as they are, and with tools that take longer (uniformly between two bounds, as over a network), and with few
+or many episodes at a time, as memory allows on a GPU: `graph` begins another episode when one ends, the others when all have.
+Rounds of the ways alternate, so that what else the machine does hits all of them; figures are means over rounds with their
+range.
 """
 
 from __future__ import annotations
@@ -21,15 +23,12 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
-from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatResult
 from PIL import Image
 from pydantic import PrivateAttr
 from rich.console import Console
@@ -43,11 +42,11 @@ from agent.dialects import Dialect
 from agent.pocket import checkpoint
 from agent.policy.processor import load_processor
 from agent.policy.render import Renderer
-from agent.policy.sampled import as_result
-from agent.policy.transformers import TransformersPolicy, _Waiting
+from agent.policy.transformers import TransformersPolicy
 from rl.graph_trainer import in_own_loop
 from rl.grpo import load_policy
-from rl.rollout import Rollout, Setting, gathered, roll
+from rl.lockstep import LockstepPolicy
+from rl.rollout import Setting, gathered
 from rl.stock_loop import StockLoop, row
 from rl.tasks import Task
 from rl.tasks import load as load_tasks
@@ -93,54 +92,8 @@ class SlowImage(ImageSearch):
         return result
 
 
-class LockstepPolicy(TransformersPolicy):
-    """A policy that samples only when every live episode waits for it."""
-
-    _live: int = PrivateAttr(default=0)
-    _held: list[_Waiting] = PrivateAttr(default_factory=list)
-
-    async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        rendered = await asyncio.to_thread(lambda: self.renderer.render(messages))
-        waiting = _Waiting(rendered, asyncio.get_running_loop().create_future())
-        self._held.append(waiting)
-        self._fire()
-        return as_result(self.model, self.renderer, rendered, await waiting.future)
-
-    async def run(self, tasks: Sequence[Task], setting: Setting, numbers: Sequence[int]) -> list[Rollout]:
-        """All episodes at once, step by step."""
-        self._live = len(tasks)
-
-        async def one(task: Task, number: int) -> Rollout:
-            try:
-                return await roll(task, setting, number)
-            finally:
-                self._live -= 1
-                self._fire()
-
-        return list(await asyncio.gather(*(one(task, n) for task, n in zip(tasks, numbers, strict=True))))
-
-    def _fire(self) -> None:
-        if self._held and len(self._held) >= self._live:
-            held, self._held = self._held, []
-            self._task = asyncio.get_running_loop().create_task(self._answer(held))
-
-    async def _answer(self, held: list[_Waiting]) -> None:
-        try:
-            sampled = await asyncio.to_thread(self.sample, [one.rendered for one in held])
-        except Exception as error:
-            for one in held:
-                one.future.set_exception(error)
-            return
-        for one, said in zip(held, sampled, strict=True):
-            one.future.set_result(said)
-
-    _task: Any = PrivateAttr(default=None)
+Case = tuple[str, tuple[float, float], int]
+"""Way, bounds of the tools' extra seconds, episodes at a time."""
 
 
 @dataclass(frozen=True)
@@ -162,9 +115,18 @@ class Measured:
 class Bench:
     """The policy, the tools and the tasks that all ways share."""
 
-    def __init__(self, policy: str, tasks: list[Task], generations: int, config: Config, max_new_tokens: int) -> None:
+    def __init__(
+        self,
+        policy: str,
+        tasks: list[Task],
+        generations: int,
+        config: Config,
+        max_new_tokens: int,
+        concurrent: int | None = None,
+    ) -> None:
         self.tasks = [task for task in tasks for _ in range(generations)]
         self.numbers = [n for _ in tasks for n in range(generations)]
+        concurrent = concurrent or len(self.tasks)
         self.distinct, self.generations, self.config, self.max_new_tokens = tasks, generations, config, max_new_tokens
         self.folder = Path(checkpoint(policy))
         self.network = load_policy(self.folder).eval()
@@ -190,24 +152,24 @@ class Bench:
             "image_search": SlowImage().around(image, lambda: rng.uniform(*bounds)),
         }
 
-    def measure(self, way: str, bounds: tuple[float, float], seed: int) -> Measured:
-        """One round."""
+    def measure(self, way: str, bounds: tuple[float, float], concurrent: int, seed: int) -> Measured:
+        """One round of all episodes, `concurrent` at a time."""
         torch.manual_seed(seed)
         tools = self.slowed(bounds, seed)
-        return self._trl(tools) if way == "trl" else self._graph(way, tools)
+        return self._trl(tools, concurrent) if way == "trl" else self._graph(way, tools, concurrent)
 
-    def _graph(self, way: str, tools: dict[str, LensTool]) -> Measured:
+    def _graph(self, way: str, tools: dict[str, LensTool], concurrent: int) -> Measured:
         kind = LockstepPolicy if way == "lockstep" else TransformersPolicy
-        policy = kind(model="bench", temperature=1.0, max_new_tokens=self.max_new_tokens, max_batch=len(self.tasks))
+        policy = kind(model="bench", temperature=1.0, max_new_tokens=self.max_new_tokens, max_batch=concurrent)
         policy.attach(self.network, Renderer(load_processor(self.folder)))
         setting = Setting(
             graph="search_agent", config=self.config, policy=policy, dialect=self.dialect, tools=tools, name=way
         )
         started = time.perf_counter()
         if isinstance(policy, LockstepPolicy):
-            made = in_own_loop(policy.run(self.tasks, setting, self.numbers))
+            made = in_own_loop(policy.run(self.tasks, setting, self.numbers, concurrent))
         else:
-            made = in_own_loop(gathered(self.tasks, setting, concurrent=len(self.tasks), numbers=self.numbers))
+            made = in_own_loop(gathered(self.tasks, setting, concurrent=concurrent, numbers=self.numbers))
         seconds = time.perf_counter() - started
         failed = [one.trajectory.error for one in made if one.trajectory.error]
         if failed:
@@ -220,11 +182,11 @@ class Bench:
         tokens = sum(sum(one.trajectory.mask) for one in made)
         return Measured(seconds, len(made), tokens, sum(sum(one.trajectory.calls().values()) for one in made), waiting)
 
-    def _trl(self, tools: dict[str, LensTool]) -> Measured:
-        processor, count = load_processor(self.folder), len(self.tasks)
+    def _trl(self, tools: dict[str, LensTool], concurrent: int) -> Measured:
+        processor = load_processor(self.folder)
         arguments = GRPOConfig(
             output_dir="unused",
-            per_device_train_batch_size=count,
+            per_device_train_batch_size=concurrent,
             num_generations=self.generations,
             max_steps=1,
             # TRL's budget of a whole completion, results included; ours has none here
@@ -244,28 +206,33 @@ class Bench:
         )
         trainer = StockLoop.build(self.network, processor, self.distinct, tools, self.dialect, arguments)
         trainer.model.train()
+        tokens = calls = 0
         started = time.perf_counter()
-        out = trainer._generate_and_score_completions([row(task) for task in self.tasks])
+        for start in range(0, len(self.tasks), concurrent):
+            some = self.tasks[start : start + concurrent]
+            out = trainer._generate_and_score_completions([row(task) for task in some])
+            tokens += int((out["completion_mask"] * out["tool_mask"]).sum())
+            calls += round(trainer._metrics["train"]["tools/call_frequency"][-1] * len(some))
         seconds = time.perf_counter() - started
         trainer.model.eval()
-        tokens = int((out["completion_mask"] * out["tool_mask"]).sum())
-        return Measured(
-            seconds, count, tokens, round(trainer._metrics["train"]["tools/call_frequency"][-1] * count), {}
-        )
+        return Measured(seconds, len(self.tasks), tokens, calls, {})
 
 
-def table(found: dict[tuple[str, tuple[float, float]], list[Measured]], console: Console) -> list[dict[str, Any]]:
+def table(found: dict[Case, list[Measured]], console: Console) -> list[dict[str, Any]]:
     """Print the figures; the same as plain rows."""
-    shown = Table("tools take", "way", "seconds a round", "rollouts/s", "tokens/s", "calls", "ours is faster by")
+    shown = Table(
+        "tools take", "at a time", "way", "seconds a round", "rollouts/s", "tokens/s", "calls", "ours is faster by"
+    )
     rows: list[dict[str, Any]] = []
-    for (way, bounds), rounds in found.items():
+    for (way, bounds, concurrent), rounds in found.items():
         seconds = [one.seconds for one in rounds]
-        ours = [one.seconds / one.tokens for one in found["graph", bounds]]
+        ours = [one.seconds / one.tokens for one in found["graph", bounds, concurrent]]
         ratios = [one.seconds / one.tokens / mine for one, mine in zip(rounds, ours, strict=True)]
         rows.append(
             {
                 "way": way,
                 "tool_seconds": list(bounds),
+                "concurrent": concurrent,
                 "rounds": len(rounds),
                 "seconds": [statistics.mean(seconds), min(seconds), max(seconds)],
                 "rollouts_per_second": sum(one.rollouts for one in rounds) / sum(seconds),
@@ -282,6 +249,7 @@ def table(found: dict[tuple[str, tuple[float, float]], list[Measured]], console:
         low, high = bounds
         shown.add_row(
             "as they are" if high <= 0 else f"{low * 1000:.0f}-{high * 1000:.0f} ms more",
+            str(concurrent),
             way,
             "{:.2f} ({:.2f}-{:.2f})".format(*last["seconds"]),
             f"{last['rollouts_per_second']:.2f}",
@@ -303,6 +271,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tasks", default="world/train", help="a task set's name or a .jsonl file")
     parser.add_argument("--limit", type=int, default=8, help="tasks")
     parser.add_argument("--generations", type=int, default=8, help="episodes of each task, all at once")
+    parser.add_argument("--concurrent", type=int, nargs="+", help="episodes at a time; all, unless given")
+    parser.add_argument(
+        "--ways", nargs="+", choices=WAYS, default=WAYS, help="beside `graph`, which is always measured"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of every way, after one to warm up")
     parser.add_argument("--slow", type=float, nargs=2, default=(0.05, 0.5), help="bounds of the slower tools, seconds")
     parser.add_argument("--max-new-tokens", type=int, default=64, help="of one turn")
@@ -314,18 +286,29 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    bench = Bench(args.policy, tasks, args.generations, load_config(), args.max_new_tokens)
-    cases = [(way, bounds) for bounds in ((0.0, 0.0), tuple(args.slow)) for way in WAYS]
-    found: dict[tuple[str, tuple[float, float]], list[Measured]] = {case: [] for case in cases}
+    bench = Bench(args.policy, tasks, args.generations, load_config(), args.max_new_tokens, args.concurrent)
+    levels = args.concurrent or [len(bench.tasks)]
+    if wrong := [level for level in levels if level < 1 or level % args.generations or len(bench.tasks) % level]:
+        print(
+            f"--concurrent {wrong[0]}: give a multiple of --generations ({args.generations}) that divides the "
+            f"{len(bench.tasks)} episodes",
+            file=sys.stderr,
+        )
+        return 2
+    ways = [way for way in WAYS if way == "graph" or way in args.ways]
+    bounds = [(0.0, 0.0), (args.slow[0], args.slow[1])]
+    found: dict[Case, list[Measured]] = {(w, b, c): [] for b in bounds for c in levels for w in ways}
     for number in range(args.rounds + 1):
-        for way, bounds in cases:
-            if number == 0 and bounds[1] > 0:
+        for case in found:
+            way, slow, concurrent = case
+            if number == 0 and (slow[1] > 0 or concurrent != levels[0]):
                 continue  # warming up once is enough
-            measured = bench.measure(way, bounds, number)
+            measured = bench.measure(way, slow, concurrent, number)
             if number:
-                found[way, bounds].append(measured)
+                found[case].append(measured)
             console.print(
-                f"round {number}  {way:8}  {measured.seconds:.2f} s  {measured.rollouts} rollouts", highlight=False
+                f"round {number}  {concurrent:3} at a time  {way:8}  {measured.seconds:.2f} s  {measured.rollouts} rollouts",
+                highlight=False,
             )
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     console.print(f"{device}; {len(tasks)} tasks x {args.generations} episodes; {args.rounds} rounds")

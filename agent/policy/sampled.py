@@ -73,3 +73,25 @@ def _beside(model: str, renderer: Renderer, rendered: Rendered, turn: Sampled, s
             "total_tokens": len(rendered.ids) + len(turn.ids),
         },
     }
+
+
+class Growing:
+    """A turn's text as it grows, piece by piece: a token's bytes may be half a character, and a text that looks like the
+    beginning of a stop string may have to be cut off, so those wait."""
+
+    def __init__(self, renderer: Renderer, stops: Sequence[str]) -> None:
+        self._renderer, self._stops, self._sent = renderer, stops, ""
+
+    def piece(self, turn: Sampled) -> str:
+        """What came since the last piece and can no longer change."""
+        text = text_of(self._renderer, turn, self._stops).rstrip("\ufffd")
+        beginnings = (n for stop in self._stops for n in range(1, len(stop)) if text.endswith(stop[:n]))
+        text = text[: len(text) - max(beginnings, default=0)]
+        if not text.startswith(self._sent):
+            return ""
+        piece, self._sent = text[len(self._sent) :], text
+        return piece
+
+    def rest(self, turn: Sampled) -> str:
+        """What is left to send once the turn has ended."""
+        return text_of(self._renderer, turn, self._stops)[len(self._sent) :]

@@ -1,48 +1,37 @@
 """A Qwen2.5-VL policy in this process, through transformers: the pocket policy, or any checkpoint of that architecture.
 
-A policy is a LangChain chat model. Calls that wait at the same time (concurrent graphs on one event loop) are sampled as
-one batch. Every turn carries the ids that were sampled (`response_metadata["token_ids"]`), and a turn that comes back in
-a dialogue is fed with those ids, so the policy sees exactly what it said.
+A policy is a LangChain chat model. Calls that wait at the same time are sampled together, token by token, whatever loop or
+thread they come from; nobody waits for another's turn to end (`agent.policy.batching`). Every turn carries the ids that were
+sampled (`response_metadata["token_ids"]`), and a turn that comes back in a dialogue is fed with those ids, so the policy sees
+exactly what it said.
 
 Other vision-language models of the hub are `agent.policy.hub`. Not covered: tool calling by schema (dialects write
-actions as text), batching across threads, and streaming of single tokens (a batch is sampled as a whole; a stream brings
-the turn in one piece).
+actions as text).
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-import time
-import weakref
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import torch
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import AliasChoices, Field, PrivateAttr
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
 from agent.pocket import checkpoint
-from agent.policy.decode import CAPACITY, Decoder
+from agent.policy import pieces
+from agent.policy.batching import Joining, Worker
+from agent.policy.decode import CAPACITY, Decoder, Running
 from agent.policy.processor import load_processor
 from agent.policy.render import Rendered, Renderer
-from agent.policy.sampled import Sampled, as_result, last_chunk, text_of
-
-BATCH_WAIT_S = 0.004  # long enough for sibling graphs to reach their policy call, short against one decoding step
-QUIET, PATIENCE = 0.05, 0.3
-"""A batch begins once nobody has come for this share of the last batch's seconds, or after that share of them in all."""
-
-
-@dataclass
-class _Waiting:
-    rendered: Rendered
-    future: asyncio.Future[Sampled]
-    stops: list[str] = field(default_factory=list)
+from agent.policy.sampled import Growing, Sampled, as_result, last_chunk
 
 
 class TransformersPolicy(BaseChatModel):
@@ -67,10 +56,7 @@ class TransformersPolicy(BaseChatModel):
     _renderer: Renderer | None = PrivateAttr(default=None)
     _decoder: Decoder | None = PrivateAttr(default=None)
     _lock: Any = PrivateAttr(default_factory=threading.RLock)
-    _queues: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, list[_Waiting]] = PrivateAttr(
-        default_factory=weakref.WeakKeyDictionary
-    )
-    _drains: set[asyncio.Task[None]] = PrivateAttr(default_factory=set)
+    _worker: Worker | None = PrivateAttr(default=None)
 
     @property
     def _llm_type(self) -> str:
@@ -110,6 +96,13 @@ class TransformersPolicy(BaseChatModel):
         _ = self.renderer, self.network
         return self
 
+    @property
+    def decoder(self) -> Decoder:
+        """What samples. Callers hold the policy's lock."""
+        if self._decoder is None:
+            self._decoder = Decoder(self.network, self.renderer, self.reuse_bytes)
+        return self._decoder
+
     def sample(self, batch: Sequence[Rendered], stops: Sequence[Sequence[str]] = ()) -> list[Sampled]:
         """Sample one turn for every dialogue of `batch`, together; `stops` are stop strings row by row.
 
@@ -117,14 +110,26 @@ class TransformersPolicy(BaseChatModel):
             ValueError: a dialogue with pictures and one whose placeholders do not match its pictures' grids.
         """
         with self._lock:
-            if self._decoder is None:
-                self._decoder = Decoder(self.network, self.renderer, self.reuse_bytes)
-            return self._decoder.sample(
+            return self.decoder.sample(
                 batch, temperature=self.temperature, max_new_tokens=self.max_new_tokens, stops=stops
             )
 
-    def _sample(self, batch: list[Rendered], stops: list[list[str]]) -> list[Sampled]:
-        return self.sample(batch, stops) if any(stops) else self.sample(batch)
+    def submit(
+        self, rendered: Rendered, stops: Sequence[str] = (), tell: Callable[[Sampled], None] | None = None
+    ) -> Future[Sampled]:
+        """A turn, sampled together with whoever else waits. `tell` is called with the turn so far after every token, in the
+        sampling thread."""
+        with self._lock:
+            if self._worker is None:
+                self._worker = self.worker()
+        return self._worker.submit(rendered, stops, tell)
+
+    def worker(self) -> Worker:
+        """What brings callers together."""
+        return Joining(self._running, self._lock, self.max_batch)
+
+    def _running(self) -> Running:
+        return Running(self.decoder, temperature=self.temperature, max_new_tokens=self.max_new_tokens)
 
     def _generate(
         self,
@@ -135,7 +140,7 @@ class TransformersPolicy(BaseChatModel):
     ) -> ChatResult:
         stops = [*self.stop, *(stop or [])]
         rendered = self.renderer.render(messages)
-        return as_result(self.model, self.renderer, rendered, self._sample([rendered], [stops])[0], stops)
+        return as_result(self.model, self.renderer, rendered, self.submit(rendered, stops).result(), stops)
 
     async def _agenerate(
         self,
@@ -145,7 +150,8 @@ class TransformersPolicy(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         stops = [*self.stop, *(stop or [])]
-        rendered, turn = await self._queued(messages, stops)
+        rendered = await asyncio.to_thread(lambda: self.renderer.render(messages))
+        turn = await asyncio.wrap_future(self.submit(rendered, stops))
         return as_result(self.model, self.renderer, rendered, turn, stops)
 
     def _stream(
@@ -155,10 +161,10 @@ class TransformersPolicy(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        stops = [*self.stop, *(stop or [])]
-        rendered = self.renderer.render(messages)
-        turn = self._sample([rendered], [stops])[0]
-        yield last_chunk(self.model, self.renderer, rendered, turn, text_of(self.renderer, turn, stops), stops)
+        for chunk in pieces.stream(self._telling(messages, stop)):
+            if run_manager:
+                run_manager.on_llm_new_token(str(chunk.text), chunk=chunk)
+            yield chunk
 
     async def _astream(
         self,
@@ -167,56 +173,24 @@ class TransformersPolicy(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
+        async for chunk in pieces.astream(self._telling(messages, stop)):
+            if run_manager:
+                await run_manager.on_llm_new_token(str(chunk.text), chunk=chunk)
+            yield chunk
+
+    def _telling(self, messages: list[BaseMessage], stop: list[str] | None) -> pieces.Work[ChatGenerationChunk]:
+        """Work that samples a turn and emits its text as it comes."""
         stops = [*self.stop, *(stop or [])]
-        rendered, turn = await self._queued(messages, stops)
-        yield last_chunk(self.model, self.renderer, rendered, turn, text_of(self.renderer, turn, stops), stops)
 
-    async def _queued(self, messages: list[BaseMessage], stops: list[str]) -> tuple[Rendered, Sampled]:
-        """Wait for a turn together with whoever else waits."""
-        rendered = await asyncio.to_thread(lambda: self.renderer.render(messages))
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(rendered, loop.create_future(), stops)
-        queue = self._queues.setdefault(loop, [])
-        queue.append(waiting)
-        if len(queue) == 1:
-            drain = loop.create_task(self._drain(queue))
-            # the loop itself keeps only a weak reference to a task
-            self._drains.add(drain)
-            drain.add_done_callback(self._drains.discard)
-        return rendered, await waiting.future
+        def work(emit: Callable[[ChatGenerationChunk], None]) -> None:
+            renderer, growing = self.renderer, Growing(self.renderer, stops)
+            rendered = renderer.render(messages)
 
-    async def _drain(self, queue: list[_Waiting]) -> None:
-        """Sample what waits, batch by batch, until nothing does. The queue keeps one entry while a batch runs."""
-        last = 0.0
-        while queue:
-            await self._gather(queue, last)
-            started = time.perf_counter()
-            batch = queue[: self.max_batch]
-            try:
-                rows, stops = [waiting.rendered for waiting in batch], [waiting.stops for waiting in batch]
-                sampled = await asyncio.to_thread(self._sample, rows, stops)
-            except Exception as error:  # each caller gets it; the graph records it as the policy's failure
-                for waiting in batch:
-                    if not waiting.future.done():
-                        waiting.future.set_exception(error)
-            else:
-                for waiting, row in zip(batch, sampled, strict=True):
-                    if not waiting.future.done():
-                        waiting.future.set_result(row)
-            del queue[: len(batch)]
-            last = time.perf_counter() - started
+            def tell(turn: Sampled) -> None:
+                if piece := growing.piece(turn):
+                    emit(ChatGenerationChunk(message=AIMessageChunk(content=piece)))
 
-    async def _gather(self, queue: list[_Waiting], last: float) -> None:
-        """Wait while siblings keep coming, but not for long against the seconds that the last batch took.
+            turn = self.submit(rendered, stops, tell).result()
+            emit(last_chunk(self.model, renderer, rendered, turn, growing.rest(turn), stops))
 
-        A batch costs little more than one of its rows, so whoever comes just too late costs a whole batch.
-        """
-        quiet, end = max(BATCH_WAIT_S, QUIET * last), time.perf_counter() + max(BATCH_WAIT_S, PATIENCE * last)
-        seen, since = len(queue), time.perf_counter()
-        while len(queue) < self.max_batch:
-            await asyncio.sleep(BATCH_WAIT_S)
-            now = time.perf_counter()
-            if len(queue) > seen:
-                seen, since = len(queue), now
-            if now - since >= quiet or now >= end:
-                return
+        return work

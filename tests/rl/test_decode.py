@@ -138,8 +138,9 @@ def test_what_is_kept_stays_below_its_capacity(network: torch.nn.Module, rendere
     row = renderer.render(OPENINGS[1])
     probe = Decoder(network, renderer)
     probe.sample([row], temperature=0.0, max_new_tokens=4)
-    size = next(iter(probe._kept.values())).size
+    size = probe.kept.bytes // 2
     decoder = Decoder(network, renderer, int(2.5 * size))
     torch.manual_seed(0)
     decoder.sample([row] * 16, temperature=1.0, max_new_tokens=4)
-    assert 0 < decoder._bytes == sum(kept.size for kept in decoder._kept.values()) <= decoder.capacity
+    held = sum(states.numel() * states.element_size() for states in decoder.kept._states.values())
+    assert 0 < decoder.kept.bytes == held <= decoder.kept.capacity

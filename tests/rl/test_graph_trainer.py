@@ -18,6 +18,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from agent.config import load as load_config
 from agent.dialects import build
+from agent.policy.batching import Batches
 from agent.policy.processor import PictureProcessor
 from agent.policy.render import Pixels, Rendered, Renderer
 from agent.policy.sampled import Sampled
@@ -77,7 +78,8 @@ class Actor:
 def actor(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Actor]:
     """Puts the actor in every policy's place."""
     one = Actor(renderer)
-    monkeypatch.setattr(TransformersPolicy, "sample", lambda self, batch: one.sample(batch))
+    batches = Batches(lambda rows, stops: one.sample(rows), 64)
+    monkeypatch.setattr(TransformersPolicy, "worker", lambda self: batches)
     return one
 
 

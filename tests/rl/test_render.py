@@ -10,6 +10,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image
 
+from agent.policy.decode import Running, Turn
 from agent.policy.render import Renderer
 from agent.policy.transformers import TransformersPolicy
 
@@ -81,22 +82,24 @@ def test_the_pixels_matter(policy: TransformersPolicy) -> None:
     assert seen.logprobs != blind.logprobs
 
 
-def test_concurrent_questions_are_sampled_as_one_batch_with_the_same_words(policy: TransformersPolicy) -> None:
+def test_concurrent_questions_are_sampled_together_with_the_same_words(
+    policy: TransformersPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dialogues = [
         [HumanMessage([_picture(40 + 20 * n, 60), {"type": "text", "text": f"question {n}?"}])] for n in range(5)
     ]
     alone = [policy.invoke(dialogue).text for dialogue in dialogues]
-    batches: list[int] = []
-    sample = policy.sample
+    together: list[int] = []
+    step = Running.step
 
-    def counted(batch: list[object]) -> object:
-        batches.append(len(batch))
-        return sample(batch)  # type: ignore[arg-type]
+    def counted(self: Running) -> list[Turn]:
+        together.append(len(self.turns))
+        return step(self)
 
-    object.__setattr__(policy, "sample", counted)
+    monkeypatch.setattr(Running, "step", counted)
 
     async def ask() -> list[str]:
         return [m.text for m in await asyncio.gather(*(policy.ainvoke(dialogue) for dialogue in dialogues))]
 
     assert asyncio.run(ask()) == alone
-    assert len(batches) < len(dialogues)
+    assert max(together) > 1

@@ -1,0 +1,121 @@
+"""Keys and values of the dialogues that are being decoded, one row each, in one buffer.
+
+Rows begin at the left and have lengths of their own, so that one can come or leave at any token and nothing but it is moved.
+
+Invariant: `states[:, :, row, :, :length(row)]` are exactly the tokens of that row; the columns behind it are never looked at.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+BLOCK = 128
+"""Tokens by which the buffer grows."""
+
+
+class Slots:
+    """The rows of a network of the Qwen2.5-VL family."""
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+        self._states = empty(network, 0, 0)
+        self._lengths: list[int] = []
+        self._following: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def reserve(self, rows: int) -> None:
+        """Make room for this many rows, so that adding them copies nothing."""
+        self._grow(rows, self._states.shape[4])
+
+    def add(self, parts: list[torch.Tensor], following: int, room: int) -> None:
+        """One more row, at the end: states (layers, 2, heads, tokens, head size) one behind the other, the rotary position of
+        its next token, and how many tokens it may still grow by."""
+        length, row = sum(part.shape[3] for part in parts), len(self)
+        self._grow(row + 1, length + room)
+        start = 0
+        for part in parts:
+            self._states[:, :, row, :, start : start + part.shape[3]] = part
+            start += part.shape[3]
+        self._lengths.append(length)
+        self._following.append(following)
+
+    def of(self, row: int) -> torch.Tensor:
+        """A row's states (layers, 2, heads, tokens, head size), as a view."""
+        return self._states[:, :, row, :, : self._lengths[row]]
+
+    def remove(self, row: int) -> None:
+        """Drop a row; the last one takes its place."""
+        last = len(self) - 1
+        if row != last:
+            length = self._lengths[last]
+            self._states[:, :, row, :, :length] = self._states[:, :, last, :, :length]
+            self._lengths[row], self._following[row] = length, self._following[last]
+        self._lengths.pop()
+        self._following.pop()
+
+    def step(self, tokens: list[int]) -> torch.Tensor:
+        """One token of every row through the network: the last hidden states (rows, hidden size)."""
+        device, rows = self._states.device, len(self)
+        lengths = torch.tensor(self._lengths, device=device)
+        longest = max(self._lengths)
+        mask = (torch.arange(longest + 1, device=device)[None] <= lengths[:, None]).long()
+        following = torch.tensor(self._following, device=device)
+        layers = [_Layer(layer[0, :rows], layer[1, :rows], lengths, longest) for layer in self._states]
+        out = self._network.model.language_model(
+            inputs_embeds=self._network.get_input_embeddings()(torch.tensor(tokens, device=device)[:, None]),
+            attention_mask=mask,
+            position_ids=following[None, :, None].expand(3, -1, 1),
+            past_key_values=Cache(layers=layers),
+            use_cache=True,
+        )
+        self._lengths = [length + 1 for length in self._lengths]
+        self._following = [place + 1 for place in self._following]
+        hidden: torch.Tensor = out.last_hidden_state[:, -1]
+        return hidden
+
+    def _grow(self, rows: int, tokens: int) -> None:
+        have, wide = self._states.shape[2], self._states.shape[4]
+        if rows <= have and tokens <= wide:
+            return
+        rows = have if rows <= have else max(rows, 2 * have)
+        tokens = wide if tokens <= wide else -(-tokens // BLOCK) * BLOCK
+        grown, count = empty(self._network, rows, tokens), len(self)
+        if count:
+            longest = max(self._lengths)
+            grown[:, :, :count, :, :longest] = self._states[:, :, :count, :, :longest]
+        self._states = grown
+
+
+def empty(network: Any, rows: int, tokens: int) -> torch.Tensor:
+    """Room for states: (layers, 2, rows, heads, tokens, head size)."""
+    config = network.config.text_config
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    shape = (config.num_hidden_layers, 2, rows, config.num_key_value_heads, tokens, head)
+    return torch.zeros(shape, dtype=network.dtype, device=network.device)
+
+
+class _Layer(DynamicLayer):
+    """One layer of the rows, into which one token a row is written behind the others."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor, longest: int) -> None:
+        super().__init__()
+        self._buffers, self._lengths = (keys, values), lengths
+        # as long as the longest, so that the network takes the new token for one behind all others; the mask does the rest
+        self.keys, self.values = keys[:, :, :longest], values[:, :, :longest]
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the new tokens."""
+        keys, values = self._buffers
+        rows, end = torch.arange(len(keys), device=keys.device), self.keys.shape[-2] + 1
+        keys[rows, :, self._lengths] = key_states[:, :, 0]
+        values[rows, :, self._lengths] = value_states[:, :, 0]
+        self.keys, self.values = keys[:, :, :end], values[:, :, :end]
+        return self.keys, self.values

@@ -1,0 +1,188 @@
+"""Callers that wait at the same time are sampled together, and nobody notices the others but by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import Future
+
+import pytest
+from langchain_core.messages import HumanMessage
+from PIL import Image
+
+from agent.policy.batching import Batches
+from agent.policy.decode import Decoder, Running, Turn
+from agent.policy.render import Rendered, Renderer
+from agent.policy.sampled import Sampled
+from agent.policy.transformers import TransformersPolicy
+
+
+def _dialogue(number: int) -> list[HumanMessage]:
+    picture = Image.effect_noise((56 + 28 * (number % 3), 56), 40 + number).convert("RGB")
+    words = "and another word " * (number % 4)
+    return [
+        HumanMessage([{"type": "image", "image": picture}, {"type": "text", "text": f"question {number}? {words}"}])
+    ]
+
+
+@pytest.fixture
+def rows(renderer: Renderer) -> list[Rendered]:
+    """Dialogues of different lengths with pictures of different sizes."""
+    return [renderer.render(_dialogue(number)) for number in range(6)]
+
+
+def test_who_joins_later_says_what_it_says_alone(policy: TransformersPolicy, rows: list[Rendered]) -> None:
+    """Greedy turns that begin and end at different tokens equal the turns of dialogues sampled one by one."""
+    alone = [policy.sample([row])[0] for row in rows]
+    running = Running(
+        Decoder(policy.network, policy.renderer, 0), temperature=0.0, max_new_tokens=policy.max_new_tokens
+    )
+    turns = [Turn(row) for row in rows]
+    for number, turn in enumerate(turns):
+        running.admit([turn])
+        for _ in range(1 + number % 3):
+            running.step()
+    while running.turns:
+        running.step()
+    for turn, said in zip(turns, alone, strict=True):
+        assert turn.said.ids == said.ids
+        assert turn.said.logprobs == pytest.approx(said.logprobs, abs=1e-4)
+
+
+def test_a_dropped_turn_leaves_the_others_as_they_were(policy: TransformersPolicy, rows: list[Rendered]) -> None:
+    alone = [policy.sample([row])[0] for row in rows]
+    running = Running(
+        Decoder(policy.network, policy.renderer, 0), temperature=0.0, max_new_tokens=policy.max_new_tokens
+    )
+    turns = [Turn(row) for row in rows]
+    running.admit(turns)
+    running.step()
+    running.step()
+    running.drop(turns[1])
+    running.drop(turns[-1])
+    while running.turns:
+        running.step()
+    for number in (0, 2, 3, 4):
+        assert turns[number].said.ids == alone[number].ids
+    assert len(turns[1].said.ids) == 2
+
+
+def test_a_sibling_that_comes_late_reads_one_token(policy: TransformersPolicy, rows: list[Rendered]) -> None:
+    seen: list[int] = []
+    policy.network.model.language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    running = Running(Decoder(policy.network, policy.renderer), temperature=1.0, max_new_tokens=4)
+    running.admit([Turn(rows[0])])
+    running.step()
+    seen.clear()
+    running.admit([Turn(rows[0])])
+    assert seen == [1]
+
+
+def test_callers_of_many_threads_and_loops_get_their_own_turns(policy: TransformersPolicy) -> None:
+    dialogues = [_dialogue(number) for number in range(8)]
+    alone = [policy.invoke(dialogue).text for dialogue in dialogues]
+    found: dict[int, str] = {}
+
+    def one(number: int) -> None:
+        if number % 2:
+            found[number] = policy.invoke(dialogues[number]).text
+        else:
+            found[number] = asyncio.run(policy.ainvoke(dialogues[number])).text
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[number] for number in range(8)] == alone
+
+
+def test_one_that_cannot_be_read_does_not_cost_the_others(policy: TransformersPolicy, rows: list[Rendered]) -> None:
+    broken = Rendered(rows[0].ids, rows[0].mask, [])  # placeholders without their picture
+    futures = [policy.submit(row) for row in (rows[1], broken, rows[2])]
+    with pytest.raises(ValueError, match="placeholders"):
+        futures[1].result(timeout=30)
+    assert futures[0].result(timeout=30).ids == policy.sample([rows[1]])[0].ids
+    assert futures[2].result(timeout=30).ids == policy.sample([rows[2]])[0].ids
+
+
+def test_an_error_of_the_network_reaches_everybody_and_the_next_call_works(
+    policy: TransformersPolicy, rows: list[Rendered], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Running.step
+    monkeypatch.setattr(Running, "step", lambda self: (_ for _ in ()).throw(RuntimeError("out of memory")))
+    futures = [policy.submit(row) for row in rows[:2]]
+    for future in futures:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            future.result(timeout=30)
+    monkeypatch.setattr(Running, "step", step)
+    assert policy.submit(rows[0]).result(timeout=30).ids == policy.sample([rows[0]])[0].ids
+
+
+def test_a_cancelled_turn_is_sampled_no_further(
+    policy: TransformersPolicy, rows: list[Rendered], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped: list[Turn] = []
+    drop = Running.drop
+    monkeypatch.setattr(Running, "drop", lambda self, turn: (dropped.append(turn), drop(self, turn)))
+    object.__setattr__(policy, "max_new_tokens", 4000)
+    told: list[int] = []
+    futures: list[Future[Sampled]] = []
+    ready = threading.Event()
+
+    def tell(turn: Sampled) -> None:
+        ready.wait(10)
+        told.append(len(turn.ids))
+        if len(told) == 3:
+            futures[0].cancel()
+
+    # an untrained network may end its turn at any token; end-of-turn is kept from it
+    monkeypatch.setattr(Renderer, "picture_tokens", lambda self: [self.image_pad, self.eos])
+    futures.append(policy.submit(rows[0], (), tell))
+    ready.set()
+    limit = time.monotonic() + 30
+    while not dropped and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert len(dropped) == 1
+    assert 3 <= len(dropped[0].said.ids) <= 5
+
+
+def test_a_stream_tells_the_text_token_by_token(policy: TransformersPolicy) -> None:
+    dialogue = _dialogue(0)
+    whole = policy.invoke(dialogue).text
+
+    async def read() -> list[str]:
+        return [chunk.text async for chunk in policy.astream(dialogue)]
+
+    for told in (asyncio.run(read()), [chunk.text for chunk in policy.stream(dialogue)]):
+        assert "".join(told) == whole
+        assert sum(map(bool, told)) > 1
+
+
+def test_whole_batches_keep_what_belongs_to_whom(rows: list[Rendered]) -> None:
+    asked: list[int] = []
+
+    def sample(batch: list[Rendered], stops: list[list[str]]) -> list[Sampled]:
+        asked.append(len(batch))
+        if len(batch[0].ids) == 0:
+            raise RuntimeError("the engine is gone")
+        return [Sampled([len(row.ids), len(stop)], [0.0, 0.0]) for row, stop in zip(batch, stops, strict=True)]
+
+    batches = Batches(sample, 4)
+    futures = [batches.submit(row, ["a"] * number) for number, row in enumerate(rows)]
+    assert [future.result(timeout=30).ids for future in futures] == [[len(row.ids), n] for n, row in enumerate(rows)]
+    assert max(asked) <= 4 < sum(asked)
+    with pytest.raises(RuntimeError, match="gone"):
+        batches.submit(Rendered([], [], [])).result(timeout=30)
+    assert batches.submit(rows[0]).result(timeout=30).ids == [len(rows[0].ids), 0]
+
+
+def test_no_thread_is_left_when_nobody_waits(policy: TransformersPolicy, rows: list[Rendered]) -> None:
+    policy.submit(rows[0]).result(timeout=30)
+    limit = time.monotonic() + 10
+    while any(thread.name == "lensgraph-policy" for thread in threading.enumerate()) and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert not any(thread.name == "lensgraph-policy" for thread in threading.enumerate())
