@@ -3,7 +3,7 @@
 The policy samples inside the graph and reports the ids it sampled; the dialogue is rendered once more at the end, with
 those ids taken as they are. So no sampled id is ever decoded and encoded again, and what is trained is what was sampled.
 
-Graphs run concurrently and share the policy: whoever waits for it is sampled in the next batch, and whoever waits for a
+Graphs run concurrently and share the policy: whoever waits for it joins those that are sampled, and whoever waits for a
 slow tool holds up nobody. An exception in one run becomes a trajectory with an `error` and no tokens.
 """
 

@@ -2,9 +2,10 @@
 
     python -m rl.throughput --json throughput.json
 
-Three ways to roll the same policy out on the same tasks with the same tools:
+Four ways to roll the same policy out on the same tasks with the same tools:
 
-- `graph`: ours. Whoever waits for the policy is sampled in the next batch; a slow tool holds up nobody.
+- `graph`: ours. Whoever waits for the policy joins those that are sampled; a slow tool holds up nobody.
+- `anew`: the same, but nothing that was computed for earlier turns is kept.
 - `lockstep`: the same graph, but the policy waits until every live episode waits for it (step-synchronous batching).
 - `trl`: TRL's own tool loop (`environment_factory`), untouched.
 
@@ -53,7 +54,7 @@ from rl.tasks import load as load_tasks
 from tools.base import ImageSearch, LensTool, TextSearch
 from tools.results import SearchResult
 
-WAYS = ("graph", "lockstep", "trl")
+WAYS = ("graph", "anew", "lockstep", "trl")
 
 
 class SlowText(TextSearch):
@@ -161,6 +162,8 @@ class Bench:
     def _graph(self, way: str, tools: dict[str, LensTool], concurrent: int) -> Measured:
         kind = LockstepPolicy if way == "lockstep" else TransformersPolicy
         policy = kind(model="bench", temperature=1.0, max_new_tokens=self.max_new_tokens, max_batch=concurrent)
+        if way == "anew":
+            policy.reuse_bytes = 0
         policy.attach(self.network, Renderer(load_processor(self.folder)))
         setting = Setting(
             graph="search_agent", config=self.config, policy=policy, dialect=self.dialect, tools=tools, name=way
@@ -262,6 +265,26 @@ def table(found: dict[Case, list[Measured]], console: Console) -> list[dict[str,
     return rows
 
 
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The figures as a Markdown table."""
+    lines = [
+        "| tools take | at a time | way | seconds a round | rollouts/s | tokens/s | `graph` faster by | waiting an episode, s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in rows:
+        low, high = one["tool_seconds"]
+        tools = "as they are" if high <= 0 else f"{low * 1000:.0f}-{high * 1000:.0f} ms more"
+        seconds = "{:.1f} ({:.1f}-{:.1f})".format(*one["seconds"])
+        ratio = "" if one["way"] == "graph" else "{:.2f}x ({:.2f}-{:.2f})".format(*one["slower_per_token_than_graph"])
+        waiting = ", ".join(f"{kind} {value:.2f}" for kind, value in one["waiting_per_rollout"].items())
+        cells = (
+            tools, str(one["concurrent"]), one["way"], seconds, f"{one['rollouts_per_second']:.1f}",
+            f"{one['tokens_per_second']:.0f}", ratio, waiting,
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 2 bad input."""
     parser = argparse.ArgumentParser(
@@ -279,6 +302,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--slow", type=float, nargs=2, default=(0.05, 0.5), help="bounds of the slower tools, seconds")
     parser.add_argument("--max-new-tokens", type=int, default=64, help="of one turn")
     parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--markdown", type=Path, help="write them here as a table")
     args = parser.parse_args(argv)
     console = Console()
     try:
@@ -317,6 +341,8 @@ def main(argv: list[str] | None = None) -> int:
         args.json.write_text(
             json.dumps({"device": device, "torch": torch.__version__, "rows": rows}, indent=1), "utf-8"
         )
+    if args.markdown:
+        args.markdown.write_text(markdown(rows), "utf-8")
     return 0
 
 
