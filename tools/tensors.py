@@ -8,8 +8,9 @@ or more that is no integer is float32.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -27,21 +28,25 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
             raise OSError(f"{path}: no safetensors file, or cut off; copy or download it again")
         try:
             table: dict[str, Any] = json.loads(file.read(length))
-        except ValueError as error:
+            table.pop("__metadata__", None)
+            places = {name: (at["dtype"], tuple(at["shape"]), *at["data_offsets"]) for name, at in table.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise OSError(f"{path}: its table of tensors cannot be read; copy or download it again") from error
-        table.pop("__metadata__", None)
-        return {name: _read(path, file, _LENGTH + length, size, name, entry) for name, entry in table.items()}
+        return {name: _read(path, file, _LENGTH + length, name, *place) for name, place in places.items()}
 
 
-def _read(path: Path, file: Any, begin: int, size: int, name: str, entry: dict[str, Any]) -> np.ndarray:
-    kind, shape, (first, last) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+def _read(
+    path: Path, file: BinaryIO, begin: int, name: str, kind: str, shape: tuple[int, ...], first: int, last: int
+) -> np.ndarray:
     if kind not in KINDS:
         raise OSError(f"{path}: {name} is of type {kind}; save the checkpoint in one of {', '.join(KINDS)}")
     dtype = np.dtype(KINDS[kind])
-    if begin + last > size or last - first != dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
-        raise OSError(f"{path}: {name} is cut off; copy or download the file again")
+    count = math.prod(shape)
     file.seek(begin + first)
-    numbers = np.fromfile(file, dtype, (last - first) // dtype.itemsize).reshape(shape)
+    numbers = np.fromfile(file, dtype, count) if last - first == count * dtype.itemsize else np.empty(0, dtype)
+    if len(numbers) != count:
+        raise OSError(f"{path}: {name} is cut off; copy or download the file again")
+    numbers = numbers.reshape(shape)
     if kind == "BF16":  # the upper half of a float32
         return (numbers.astype(np.uint32) << 16).view(np.float32)
     return numbers.astype(np.float32, copy=False) if dtype.kind == "f" else numbers

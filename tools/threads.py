@@ -1,9 +1,10 @@
 """Few threads for little work.
 
 A small network on one picture or token is done before a second thread has started; where the cores are busy, waiting for
-that thread costs many times the work. numpy multiplies matrices with OpenBLAS, whose number of threads belongs to the
-whole process and can be set by a call that numpy does not show. Where numpy was built with another library (Accelerate
-on a Mac, MKL), nothing is changed: slower where cores are busy, never wrong.
+that thread costs many times the work (measured with the pocket policy and two threads that share a core: 2.1 s instead of
+0.04 to read a dialogue, 0.47 s instead of 0.03 to embed a picture). numpy multiplies matrices with OpenBLAS, whose number of
+threads belongs to the whole process and can be set by a call that numpy does not show. Where numpy was built with another
+library (Accelerate on a Mac, MKL), nothing is changed: slower where cores are busy, never wrong.
 Invariant: the number is as before afterwards, whichever threads of this process asked at the same time.
 """
 

@@ -29,7 +29,7 @@ from agent.policy.sampled import Sampled, as_result, last_chunk, stopped, text_o
 from tools.threads import one_thread
 
 SMALL = 1024
-"""Up to this width of the decoder one thread is quickest."""
+"""Up to this width of the decoder numpy multiplies on one thread; see `tools.threads`."""
 
 
 class LightPolicy(BaseChatModel):
@@ -49,7 +49,7 @@ class LightPolicy(BaseChatModel):
     _network: Network | None = PrivateAttr(default=None)
     _renderer: Renderer | None = PrivateAttr(default=None)
     _memory: Memory = PrivateAttr(default_factory=Memory)
-    _random: np.random.Generator | None = PrivateAttr(default=None)
+    _random: Any = PrivateAttr(default=None)  # naming its type here would import numpy.random for greedy runs, too
     _lock: Any = PrivateAttr(default_factory=threading.RLock)
 
     @property

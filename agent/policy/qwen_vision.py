@@ -37,7 +37,7 @@ class Vision:
         cos, sin = np.cos(turns), np.sin(turns)
         side = shape.window * shape.merge
         owner = row // side * grid[2] + column // side
-        windows = [np.flatnonzero(owner == number) for number in np.unique(owner)]
+        windows = [np.flatnonzero(owner == number) for number in sorted(set(owner.tolist()))]
         for n in range(shape.vision_blocks):
             whole = n in shape.full_attention or len(windows) == 1
             x = self._block(n, x, cos, sin, None if whole else windows)

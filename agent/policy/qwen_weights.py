@@ -1,4 +1,4 @@
-"""The numbers and tensors of a Qwen2.5-VL checkpoint folder, without transformers.
+"""The numbers and tensors of a Qwen2.5-VL checkpoint folder, without torch and transformers.
 
 Invariants: whatever the network of `qwen_light` would compute differently is refused here, in one line that names the
 field; tensors have one set of names (`decoder.*`, `vision.*`), whichever of the two spellings the file has.

@@ -239,6 +239,30 @@ def test_a_checkpoint_it_cannot_run_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "name", ["model.language_model.layers.1.mlp.up_proj.weight", "model.visual.blocks.0.attn.qkv.bias"]
+)
+def test_a_checkpoint_that_lacks_a_tensor_is_refused_in_one_line(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for path in checkpoint.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    ending = name.split(".", 2)[2]
+    for path in tmp_path.glob("*.safetensors"):
+        tensors = load_file(path)
+        save_file({key: tensor for key, tensor in tensors.items() if not key.endswith(ending)}, path)
+    with pytest.raises(ConfigError, match=f"has no tensor '.*{ending}'; give a complete") as caught:
+        build(PolicyConfig(kind="pocket", model=str(tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_that_is_cut_off_is_refused_in_one_line(checkpoint: Path, tmp_path: Path) -> None:
+    for path in checkpoint.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes()[: -8 if path.suffix == ".safetensors" else None])
+    with pytest.raises(ConfigError, match="is cut off; copy or download the file again"):
+        build(PolicyConfig(kind="pocket", model=str(tmp_path)))
+
+
 def test_a_folder_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="no such folder"):
         build(PolicyConfig(kind="pocket", model="/nowhere/at/all"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.local.embedder import embedding, network, shape
+from tools.local.embedder import embedding, forward, network, shape
 from tools.local.world import entities, pictures, retrieval
 
 
@@ -19,6 +19,36 @@ def test_vectors_have_length_one_and_the_promised_width() -> None:
 
 def test_no_pictures_give_no_vectors() -> None:
     assert embedding.embed([]).shape == (0, embedding.DIMENSION)
+
+
+def test_numpy_and_torch_give_the_same_vectors() -> None:
+    """A picture is found again, whichever of the two has embedded it and whichever the index."""
+    noise = np.random.default_rng(0).integers(0, 255, (70, 99, 3), dtype=np.uint8)
+    shown = [pictures.load("flag:KE", "twemoji"), pictures.load("thing:1F405", "noto"), Image.fromarray(noise),
+             Image.new("RGB", (1, 1), "white")]  # fmt: skip
+    ours, theirs = embedding.embed(shown, forward.shipped()), embedding.embed(shown, network.shipped())
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert ours[0] @ ours[1] < 0.9
+
+
+@pytest.mark.parametrize("side", [112, 97])
+def test_numpy_and_torch_agree_on_sides_that_do_not_divide(side: int) -> None:
+    pixels = [np.random.default_rng(side).integers(0, 255, (side, side, 3), dtype=np.uint8)]
+    np.testing.assert_allclose(forward.shipped()(pixels), network.shipped()(pixels), atol=1e-5)
+
+
+def test_how_many_pictures_decides_what_embeds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch is imported here, and a few pictures do not go through it all the same."""
+    used: list[str] = []
+
+    def told(name: str, run: shape.Run) -> shape.Run:
+        return lambda pixels: (used.append(name), run(pixels))[1]
+
+    monkeypatch.setattr(forward, "shipped", lambda: told("numpy", lambda pixels: np.ones((len(pixels), 256))))
+    monkeypatch.setattr(network, "shipped", lambda: told("torch", lambda pixels: np.ones((len(pixels), 256))))
+    for n in (1, embedding.FEW, embedding.FEW + 1):
+        embedding.embed([Image.new("RGB", (8, 8))] * n)
+    assert used == ["numpy", "numpy", "torch"]
 
 
 def test_a_vector_does_not_depend_on_its_neighbours_in_the_batch() -> None:

@@ -16,10 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tools.local.embedder.shape import (
-    COLOUR_GRID, DIMENSION, LAYOUT_CHANNELS, LAYOUT_GRID, LOOK_SHARE, NORM_EPS, SENSE, STEM, TOP, WEIGHTS, Run, blocks,
-    padding,
-)  # fmt: skip
+from tools.local.embedder import shape
 
 BATCH = 32
 
@@ -30,14 +27,14 @@ class Convolution(nn.Module):
     def __init__(self, cin: int, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1, act: bool = True):
         super().__init__()
         self.conv = nn.Conv2d(cin, cout, kernel, stride, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(cout, eps=NORM_EPS)
+        self.norm = nn.BatchNorm2d(cout, eps=shape.NORM_EPS)
         self.kernel, self.stride, self.act = kernel, stride, act
 
     def forward(self, x: Tensor) -> Tensor:
         if self.kernel > 1:
             pads: list[int] = []
             for size in (x.shape[3], x.shape[2]):
-                pads += padding(size, self.kernel, self.stride)
+                pads += shape.padding(size, self.kernel, self.stride)
             x = F.pad(x, pads)
         x = self.norm(self.conv(x))
         return F.relu6(x) if self.act else x
@@ -60,7 +57,7 @@ class Block(nn.Module):
 
 
 class Embedder(nn.Module):
-    """RGB in [-1, 1], shape (n, 3, side, side) -> unit vectors (n, DIMENSION).
+    """RGB in [-1, 1], shape (n, 3, side, side) -> unit vectors (n, shape.DIMENSION).
 
     Two views of one body. `look`, which `train.py` learns, compares meaning, layout and colours, and is best at what it
     was shown the like of. `sense` is the body's pooled features, of which `head.py` turns down the directions in which
@@ -69,51 +66,51 @@ class Embedder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = Convolution(3, STEM, 3, 2)
-        self.blocks = nn.Sequential(*(Block(*numbers) for numbers in blocks()))
-        deep = blocks()[-1][1]
-        self.top = Convolution(deep, TOP)
-        self.meaning = nn.Linear(TOP, DIMENSION)
-        self.squeeze = nn.Conv2d(deep, LAYOUT_CHANNELS, 1)
-        self.layout = nn.Linear(LAYOUT_CHANNELS * LAYOUT_GRID**2, DIMENSION, bias=False)
-        self.colour = nn.Linear(3 * COLOUR_GRID**2, DIMENSION, bias=False)
-        self.sense = nn.Linear(TOP, SENSE, bias=False)
-        self.shorten = nn.Linear(DIMENSION, DIMENSION - SENSE, bias=False)
+        self.stem = Convolution(3, shape.STEM, 3, 2)
+        self.blocks = nn.Sequential(*(Block(*numbers) for numbers in shape.blocks()))
+        deep = shape.blocks()[-1][1]
+        self.top = Convolution(deep, shape.TOP)
+        self.meaning = nn.Linear(shape.TOP, shape.DIMENSION)
+        self.squeeze = nn.Conv2d(deep, shape.LAYOUT_CHANNELS, 1)
+        self.layout = nn.Linear(shape.LAYOUT_CHANNELS * shape.LAYOUT_GRID**2, shape.DIMENSION, bias=False)
+        self.colour = nn.Linear(3 * shape.COLOUR_GRID**2, shape.DIMENSION, bias=False)
+        self.sense = nn.Linear(shape.TOP, shape.SENSE, bias=False)
+        self.shorten = nn.Linear(shape.DIMENSION, shape.DIMENSION - shape.SENSE, bias=False)
 
     def views(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(look, features): the learned unit vector, and the unit roots of the pooled features."""
         deep = self.blocks(self.stem(x))
         pooled = self.top(deep).mean((2, 3))
-        places = F.adaptive_avg_pool2d(F.relu(self.squeeze(deep)), LAYOUT_GRID).flatten(1)
-        colours = F.adaptive_avg_pool2d(x, COLOUR_GRID).flatten(1)
+        places = F.adaptive_avg_pool2d(F.relu(self.squeeze(deep)), shape.LAYOUT_GRID).flatten(1)
+        colours = F.adaptive_avg_pool2d(x, shape.COLOUR_GRID).flatten(1)
         look = F.normalize(self.meaning(pooled) + self.layout(places) + self.colour(colours), dim=1)
         # the root keeps a few strong channels from deciding alone
         return look, F.normalize(pooled.clamp(min=0).sqrt(), dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         look, features = self.views(x)
-        parts = F.normalize(self.sense(features), dim=1), LOOK_SHARE * F.normalize(self.shorten(look), dim=1)
+        parts = F.normalize(self.sense(features), dim=1), shape.LOOK_SHARE * F.normalize(self.shorten(look), dim=1)
         return F.normalize(torch.cat(parts, 1), dim=1)
 
 
 def load(weights: Path | None = None) -> Embedder:
     """The network with its weights, in eval mode. None: the weights that ship."""
     network = Embedder()
-    network.load_state_dict({k: v.float() for k, v in load_file(weights or WEIGHTS).items()})
+    network.load_state_dict({k: v.float() for k, v in load_file(weights or shape.WEIGHTS).items()})
     return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @cache
-def shipped() -> Run:
+def shipped() -> shape.Run:
     """The network with the weights that ship, as `embedding.embed` runs it."""
     return runner(load())
 
 
-def runner(network: nn.Module) -> Run:
+def runner(network: nn.Module) -> shape.Run:
     """A network as `embedding.embed` runs it, batch by batch."""
 
     def run(pixels: Sequence[np.ndarray]) -> np.ndarray:
-        vectors = [np.zeros((0, DIMENSION), np.float32)]
+        vectors = [np.zeros((0, shape.DIMENSION), np.float32)]
         for start in range(0, len(pixels), BATCH):
             with torch.inference_mode():
                 vectors.append(network(normalised(np.stack(pixels[start : start + BATCH]))).numpy())
