@@ -12,13 +12,13 @@ from tools.local.world import entities, pictures, retrieval
 
 def test_vectors_have_length_one_and_the_promised_width() -> None:
     vectors = embedding.embed([Image.new("RGB", size, "orange") for size in ((1, 1), (300, 20), (64, 64))])
-    assert vectors.shape == (3, embedding.DIMENSION)
+    assert vectors.shape == (3, shape.DIMENSION)
     assert vectors.dtype == np.float32
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-4)
 
 
 def test_no_pictures_give_no_vectors() -> None:
-    assert embedding.embed([]).shape == (0, embedding.DIMENSION)
+    assert embedding.embed([]).shape == (0, shape.DIMENSION)
 
 
 def test_numpy_and_torch_give_the_same_vectors() -> None:
@@ -59,7 +59,7 @@ def test_a_vector_does_not_depend_on_its_neighbours_in_the_batch() -> None:
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "CMYK"])
 def test_every_mode_of_picture_is_embedded(mode: str) -> None:
     picture = pictures.load("flag:SE", "flag_icons").convert("RGB").convert(mode)
-    assert embedding.embed([picture]).shape == (1, embedding.DIMENSION)
+    assert embedding.embed([picture]).shape == (1, shape.DIMENSION)
 
 
 def test_transparent_pixels_look_like_the_backdrop() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tools.local.embed import ImageEmbedder
-from tools.local.embedder import embedding
+from tools.local.embedder import embedding, shape
 
 
 class DefaultEmbedder(ImageEmbedder):
@@ -17,7 +17,7 @@ class DefaultEmbedder(ImageEmbedder):
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return embedding.DIMENSION
+        return shape.DIMENSION
 
     @property
     def fingerprint(self) -> str:

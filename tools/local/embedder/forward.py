@@ -126,23 +126,24 @@ def _padded(rows: int, columns: int, channels: int, kernel: int, stride: int) ->
 
 def _halved(x: np.ndarray, stem: Convolution) -> np.ndarray:
     """The first convolution: 3 x 3, every second pixel."""
-    whole, inner = _padded(*x.shape, 3, 2)
+    rows, columns, channels = x.shape
+    whole, inner = _padded(rows, columns, channels, 3, 2)
     inner[:] = x
     windows = np.lib.stride_tricks.sliding_window_view(whole, (3, 3), (0, 1))[::2, ::2]
-    rows, columns = windows.shape[:2]
-    return _product(windows.transpose(0, 1, 3, 4, 2).reshape(rows, columns, -1), stem, _CEILING)
+    patches = windows.transpose(0, 1, 3, 4, 2)
+    return _product(patches.reshape(*patches.shape[:2], -1), stem, _CEILING)
 
 
 def _through(x: np.ndarray, block: Block) -> np.ndarray:
-    kernel, stride = len(block.depthwise.weight), block.stride
-    whole, inner = _padded(*x.shape[:2], block.depthwise.weight.shape[2], kernel, stride)
+    kernel, _, wide = block.depthwise.weight.shape
+    rows, columns, _ = x.shape
+    whole, inner = _padded(rows, columns, wide, kernel, block.stride)
     if block.expand is None:
         inner[:] = x
     else:
         _product(x, block.expand, _CEILING, inner)
-    y = _each_channel(whole, block.depthwise, stride)
-    rows, columns, channels = y.shape
-    out: np.ndarray = (y.reshape(-1, channels) @ block.project.weight).reshape(rows, columns, -1)
+    y = _each_channel(whole, block.depthwise, block.stride)
+    out: np.ndarray = (y.reshape(-1, wide) @ block.project.weight).reshape(*y.shape[:2], -1)
     out += block.project.bias
     if block.skip:
         out += x
