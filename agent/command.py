@@ -84,10 +84,9 @@ def _read(picture: str, question: str, config: Config) -> bytes:
 
 def _load(config: Config, pool: ThreadPoolExecutor) -> tuple[Context, Any]:
     """The graph and its backends: the policy's imports and weights in one thread, the tools' in another."""
-    early: list[Future[Any]] = [
-        pool.submit(importlib.import_module, module)
-        for module in ("torch",) if config.policy.kind == "transformers"
-    ]  # fmt: skip
+    early: list[Future[Any]] = []
+    if config.policy.kind == "transformers":  # its torch takes as long to import as all the rest together
+        early.append(pool.submit(importlib.import_module, "torch"))
     from agent.context import Backends, Context
 
     context = Context(config=config)

@@ -1,8 +1,7 @@
 """Read safetensors files with numpy alone.
 
 `safetensors.numpy` has no bfloat16, and `safetensors.torch` costs the import of torch. The format is a length, a JSON table
-and the numbers. Invariant: what comes back is in native order, writable and owns its memory, and every number of 16 bits
-or more that is no integer is float32.
+and the numbers. Invariant: what comes back is writable and the caller's own; whatever is no integer is float32.
 """
 
 from __future__ import annotations
@@ -48,5 +47,7 @@ def _read(
         raise OSError(f"{path}: {name} is cut off; copy or download the file again")
     numbers = numbers.reshape(shape)
     if kind == "BF16":  # the upper half of a float32
-        return (numbers.astype(np.uint32) << 16).view(np.float32)
+        wide = numbers.astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
     return numbers.astype(np.float32, copy=False) if dtype.kind == "f" else numbers

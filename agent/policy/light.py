@@ -2,7 +2,8 @@
 
 It runs any small Qwen2.5-VL checkpoint folder on a CPU, renders with the one `Renderer` and says what
 `TransformersPolicy` says (tested). Between the turns of a dialogue the keys and values are kept, so a later turn only
-reads what is new. Not covered: batches (`policy.kind=transformers` samples concurrent questions together) and GPUs.
+reads what is new. Not covered: batches (`policy.kind=transformers` samples concurrent questions together) and GPUs; several
+cores share the products of wide matrices, and nothing else.
 """
 
 from __future__ import annotations
