@@ -1,6 +1,6 @@
 """`lensgraph ask`: check, load, run the graph, show each turn as it happens.
 
-Invariant: settings and picture are checked before torch, LangGraph or an index is imported; those are then loaded side
+Invariant: settings and picture are checked before LangChain, LangGraph or an index is imported; those are then loaded side
 by side, because importing them is most of what a warm question costs. Which graph runs is a setting, imported by name:
 this package does not depend on `graphs`.
 """
@@ -84,10 +84,9 @@ def _read(picture: str, question: str, config: Config) -> bytes:
 
 def _load(config: Config, pool: ThreadPoolExecutor) -> tuple[Context, Any]:
     """The graph and its backends: the policy's imports and weights in one thread, the tools' in another."""
-    early: list[Future[Any]] = [
-        pool.submit(importlib.import_module, module)
-        for module in ("torch",) if config.policy.kind in ("pocket", "transformers")
-    ]  # fmt: skip
+    early: list[Future[Any]] = []
+    if config.policy.kind == "transformers":  # its torch takes as long to import as all the rest together
+        early.append(pool.submit(importlib.import_module, "torch"))
     from agent.context import Backends, Context
 
     context = Context(config=config)

@@ -16,7 +16,7 @@ KINDS = {
     "transformers": "agent.policy.transformers:TransformersPolicy",
     "openai_compatible": "agent.policy.openai_compatible:OpenAICompatiblePolicy",
 }
-"""Short names. Only the module asked for is imported: one imports torch, one also transformers."""
+"""Short names. Only the module asked for is imported: one imports torch and transformers."""
 _HUB = "agent.policy.hub:HubPolicy"
 _LOADED = ("pocket", "transformers")
 _SERVER_FIELDS = ("base_url", "api_key_env", "timeout", "retries")

@@ -1,8 +1,9 @@
-"""The pocket policy without transformers: imported and loaded in the time that a person does not notice.
+"""The pocket policy without torch and transformers: imported and loaded in the time that a person does not notice.
 
 It runs any small Qwen2.5-VL checkpoint folder on a CPU, renders with the one `Renderer` and says what
 `TransformersPolicy` says (tested). Between the turns of a dialogue the keys and values are kept, so a later turn only
-reads what is new. Not covered: batches (`policy.kind=transformers` samples concurrent questions together) and GPUs.
+reads what is new. Not covered: batches (`policy.kind=transformers` samples concurrent questions together) and GPUs; several
+cores share the products of wide matrices, and nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk, BaseMessage
@@ -29,7 +30,7 @@ from agent.policy.sampled import Sampled, as_result, last_chunk, stopped, text_o
 from tools.threads import one_thread
 
 SMALL = 1024
-"""Up to this width one thread is quickest."""
+"""Up to this width of the decoder numpy multiplies on one thread; see `tools.threads`."""
 
 
 class LightPolicy(BaseChatModel):
@@ -49,7 +50,7 @@ class LightPolicy(BaseChatModel):
     _network: Network | None = PrivateAttr(default=None)
     _renderer: Renderer | None = PrivateAttr(default=None)
     _memory: Memory = PrivateAttr(default_factory=Memory)
-    _random: torch.Generator | None = PrivateAttr(default=None)
+    _random: Any = PrivateAttr(default=None)  # naming its type here would import numpy.random for greedy runs, too
     _lock: Any = PrivateAttr(default_factory=threading.RLock)
 
     @property
@@ -90,16 +91,16 @@ class LightPolicy(BaseChatModel):
         Raises:
             ValueError: placeholders and pictures do not match, or the dialogue is longer than the context.
         """
-        with self._lock, one_thread(when=self.network.shape.hidden <= SMALL), torch.inference_mode():
+        with self._lock, one_thread(when=self.network.shape.hidden <= SMALL):
             network, renderer, memory = self.network, self.renderer, self._memory
             forbidden = renderer.picture_tokens()
             turn = Sampled([], [])
             position = network.next_position(rendered.ids, rendered.pixels)
             logits = network.read(memory, rendered.ids, rendered.pixels)
             while True:
-                logprobs = torch.log_softmax(logits / (self.temperature or 1.0), -1)
-                allowed = logprobs.clone()
-                allowed[forbidden] = -torch.inf
+                logprobs = _log_softmax(logits / (self.temperature or 1.0))
+                allowed = logprobs.copy()
+                allowed[forbidden] = -np.inf
                 token = self._pick(allowed)
                 turn.ids.append(token)
                 turn.logprobs.append(float(logprobs[token]))
@@ -111,16 +112,13 @@ class LightPolicy(BaseChatModel):
                 logits = network.step(memory, token, position)
                 position += 1
 
-    def _pick(self, logprobs: torch.Tensor) -> int:
+    def _pick(self, logprobs: np.ndarray) -> int:
         if self.temperature == 0:
             return int(logprobs.argmax())
         if self._random is None:
-            self._random = torch.Generator()
-            if self.seed is None:
-                self._random.seed()
-            else:
-                self._random.manual_seed(self.seed)
-        return int(torch.multinomial(logprobs.exp(), 1, generator=self._random))
+            self._random = np.random.default_rng(self.seed)
+        chances = np.exp(logprobs.astype(np.float64))
+        return int(self._random.choice(len(chances), p=chances / chances.sum()))
 
     def _generate(
         self,
@@ -187,6 +185,12 @@ class LightPolicy(BaseChatModel):
             emit(last_chunk(self.model, renderer, rendered, turn, rest, stops))
 
         return work
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    below = logits - logits.max()
+    below -= np.log(np.exp(below).sum())
+    return below
 
 
 def _settled(text: str, stops: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The processor of a Qwen-VL checkpoint folder without transformers: tokenizer, chat template, pictures.
+"""The processor of a Qwen-VL checkpoint folder without torch and transformers: tokenizer, chat template, pictures.
 
 Invariant: it renders what `agent.policy.processor` renders, id for id (tested).
 """

@@ -1,6 +1,6 @@
-"""The network of Qwen2.5-VL in plain torch: the same logits as transformers' (tested), loaded in milliseconds.
+"""The network of Qwen2.5-VL in numpy: the same logits as transformers' (tested), loaded in milliseconds.
 
-Importing transformers' own takes longer than a whole answer of the pocket policy. One dialogue at a time, float32, CPU.
+Importing torch takes longer than a whole answer of the pocket policy. One dialogue at a time, float32, CPU.
 
 Invariant: a `Memory` holds the keys and values of exactly the tokens in its `tokens`; a dialogue that begins with them
 only pays for what is new.
@@ -9,19 +9,19 @@ only pays for what is new.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+import numpy as np
 
 from agent.policy.positions import mrope_positions
-from agent.policy.qwen_vision import Vision, frequencies, rms_norm, rotate
+from agent.policy.qwen_math import attention, frequencies, linear, rms_norm, rotate, silu
+from agent.policy.qwen_vision import Vision
 from agent.policy.qwen_weights import Shape, read_tensors
 from agent.policy.render import Pixels
 
 CHUNK = 256
-"""Tokens by which the memory grows."""
+"""Tokens by which the memory grows, or by its half where that is more."""
 
 Token = int | tuple[bytes, tuple[int, int, int]]
 """What the network read: a token id, or, in place of a placeholder, which picture stands there."""
@@ -32,7 +32,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.tokens: list[Token] = []
-        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._kept: np.ndarray | None = None
 
     def shared(self, tokens: list[Token]) -> int:
         """How many tokens at the start of a dialogue are known; the last one is always read anew, for its logits."""
@@ -43,18 +43,57 @@ class Memory:
             known += 1
         return known
 
-    def add(self, layer: int, start: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write (heads, tokens, width) behind `start`; all up to there."""
-        end = start + keys.shape[1]
-        if layer == len(self._kept):
-            self._kept.append((keys.new_empty(keys.shape[0], 0, keys.shape[2]),) * 2)
-        old_keys, old_values = self._kept[layer]
-        if end > old_keys.shape[1]:
-            room = (end // CHUNK + 1) * CHUNK - old_keys.shape[1]
-            old_keys, old_values = (F.pad(old, (0, 0, 0, room)) for old in (old_keys, old_values))
-            self._kept[layer] = old_keys, old_values
-        old_keys[:, start:end], old_values[:, start:end] = keys, values
-        return old_keys[:, :end], old_values[:, :end]
+    def room(self, shape: Shape, end: int) -> np.ndarray:
+        """Where keys and values stand, (layers, 2, heads, tokens, width), with room for `end` tokens."""
+        if self._kept is None or end > self._kept.shape[3]:
+            tokens = max(end + CHUNK, end * 3 // 2)
+            width = shape.hidden // shape.heads
+            grown = np.empty((shape.layers, 2, shape.kv_heads, tokens, width), np.float32)
+            if self._kept is not None:
+                grown[:, :, :, : self._kept.shape[3]] = self._kept
+            self._kept = grown
+        return self._kept
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The tensors of a decoder layer. Projections of the same input are one: a call costs more than its arithmetic."""
+
+    before: np.ndarray
+    """Norm before the attention."""
+    qkv: np.ndarray
+    """Queries (which are scaled), keys and values."""
+    qkv_bias: np.ndarray
+    """Of the same."""
+    out: np.ndarray
+    """From what was attended to."""
+    between: np.ndarray
+    """Norm before the feed-forward part."""
+    gate_up: np.ndarray
+    """Its gate and what passes it."""
+    down: np.ndarray
+    """Back to the width of the decoder."""
+
+    @classmethod
+    def take(cls, n: int, shape: Shape, tensors: dict[str, np.ndarray]) -> Layer:
+        """Layer `n`, whose tensors leave `tensors`; a `KeyError` if there is one missing."""
+
+        def joined(part: str, kinds: str, of: str) -> np.ndarray:
+            found = [tensors.pop(f"decoder.layers.{n}.{part}.{kind}_proj.{of}") for kind in kinds.split()]
+            return found[0] if len(found) == 1 else np.concatenate(found)
+
+        qkv, bias = joined("self_attn", "q k v", "weight"), joined("self_attn", "q k v", "bias")
+        for queries in (qkv[: shape.hidden], bias[: shape.hidden]):
+            queries *= (shape.hidden // shape.heads) ** -0.5
+        return cls(
+            before=tensors.pop(f"decoder.layers.{n}.input_layernorm.weight"),
+            qkv=qkv,
+            qkv_bias=bias,
+            out=joined("self_attn", "o", "weight"),
+            between=tensors.pop(f"decoder.layers.{n}.post_attention_layernorm.weight"),
+            gate_up=joined("mlp", "gate up", "weight"),
+            down=joined("mlp", "down", "weight"),
+        )
 
 
 class Network:
@@ -65,28 +104,17 @@ class Network:
         self.shape = shape = Shape.read(folder)
         tensors = read_tensors(folder)
         try:
-            self._join(tensors)
+            self._layers = [Layer.take(n, shape, tensors) for n in range(shape.layers)]
+            self._embedding, self._norm = tensors["decoder.embed_tokens.weight"], tensors["decoder.norm.weight"]
+            self._head = self._embedding if shape.tied else tensors["head.weight"]
+            self._vision = Vision(shape, tensors)
         except KeyError as error:
             raise OSError(f"{folder}: the checkpoint has no tensor {error}; give a complete Qwen2.5-VL") from error
-        self._tensors = tensors
-        self._vision = Vision(shape, tensors)
         self._frequencies = frequencies(shape.theta, shape.hidden // shape.heads)
+        # which of time, height and width turns each frequency
+        self._axis = np.repeat(np.arange(len(shape.sections)) % 3, shape.sections)
 
-    def _join(self, tensors: dict[str, Tensor]) -> None:
-        """Projections of the same input become one product: at this size a call costs more than the arithmetic."""
-        for n in range(self.shape.layers):
-            layer = f"decoder.layers.{n}."
-            for part in ("weight", "bias"):
-                names = [f"{layer}self_attn.{kind}_proj.{part}" for kind in "qkv"]
-                tensors[f"{layer}qkv.{part}"] = torch.cat([tensors.pop(name) for name in names])
-            names = [f"{layer}mlp.{kind}_proj.weight" for kind in ("gate", "up")]
-            tensors[f"{layer}gate_up.weight"] = torch.cat([tensors.pop(name) for name in names])
-        if self.shape.tied:
-            tensors["head.weight"] = tensors["decoder.embed_tokens.weight"]
-        _ = tensors["head.weight"], tensors["decoder.norm.weight"], tensors["vision.patch_embed.proj.weight"]
-
-    @torch.inference_mode()
-    def read(self, memory: Memory, ids: list[int], pictures: list[Pixels]) -> Tensor:
+    def read(self, memory: Memory, ids: list[int], pictures: list[Pixels]) -> np.ndarray:
         """Logits (vocabulary) behind a whole dialogue, of which `memory` may know the beginning.
 
         Raises:
@@ -97,27 +125,23 @@ class Network:
             raise ValueError(
                 f"a dialogue of {len(ids)} tokens is over the policy's {shape.context}; lower limits.turns"
             )
-        grids = [picture.grid for picture in pictures]
-        positions = torch.from_numpy(mrope_positions(ids, grids, shape.image_pad, shape.merge))
+        positions = mrope_positions(ids, [picture.grid for picture in pictures], shape.image_pad, shape.merge)
         tokens, owners = self._tokens(ids, pictures)
         start = memory.shared(tokens)
         memory.tokens = tokens[:start]  # if anything below fails, nothing false is remembered
-        x = F.embedding(torch.tensor(ids[start:]), self._tensors["decoder.embed_tokens.weight"])
+        x = self._embedding[ids[start:]]
         for number, picture in enumerate(pictures):
             first, last = owners.index(number), len(owners) - owners[::-1].index(number)
             if last > start:
-                seen = self._vision(torch.from_numpy(picture.values), picture.grid)
+                seen = self._vision(picture.values, picture.grid)
                 x[max(first, start) - start : last - start] = seen[max(0, start - first) :]
         logits = self._decode(memory, x, positions[:, start:], start)
         memory.tokens = tokens
         return logits
 
-    @torch.inference_mode()
-    def step(self, memory: Memory, token: int, position: int) -> Tensor:
+    def step(self, memory: Memory, token: int, position: int) -> np.ndarray:
         """Logits behind one more token, which stands at a rotary position."""
-        start = len(memory.tokens)
-        x = F.embedding(torch.tensor([token]), self._tensors["decoder.embed_tokens.weight"])
-        logits = self._decode(memory, x, torch.full((3, 1), position), start)
+        logits = self._decode(memory, self._embedding[[token]], np.full((3, 1), position), len(memory.tokens))
         memory.tokens.append(token)
         return logits
 
@@ -141,32 +165,27 @@ class Network:
             at += count
         return tokens, owners
 
-    def _decode(self, memory: Memory, x: Tensor, positions: Tensor, start: int) -> Tensor:
-        shape, tensors = self.shape, self._tensors
-        turns = positions[..., None].to(torch.float32) * self._frequencies
-        parts = turns.split(shape.sections, -1)
-        turns = torch.cat([part[n % 3] for n, part in enumerate(parts)], -1).repeat(1, 2)
-        cos, sin = turns.cos(), turns.sin()
-        count = len(x)
-        mask = None
-        if count > 1:
-            mask = torch.ones(count, start + count, dtype=torch.bool).tril(start)
-        width = shape.hidden // shape.heads
-        grouped = shape.heads != shape.kv_heads
-        for n in range(shape.layers):
-            layer = f"decoder.layers.{n}."
-            seen = rms_norm(x, tensors[f"{layer}input_layernorm.weight"], shape.eps)
-            qkv = F.linear(seen, tensors[f"{layer}qkv.weight"], tensors[f"{layer}qkv.bias"])
-            qkv = qkv.view(count, -1, width).transpose(0, 1)
-            q, k, v = qkv.split((shape.heads, shape.kv_heads, shape.kv_heads))
-            keys, values = memory.add(n, start, rotate(k, cos, sin), v)
-            if grouped:
-                keys, values = (t.repeat_interleave(shape.heads // shape.kv_heads, 0) for t in (keys, values))
-            out = F.scaled_dot_product_attention(rotate(q, cos, sin)[None], keys[None], values[None], mask)
-            out = out[0].transpose(0, 1).reshape(count, -1)
-            x = x + F.linear(out, tensors[f"{layer}self_attn.o_proj.weight"])
-            seen = rms_norm(x, tensors[f"{layer}post_attention_layernorm.weight"], shape.eps)
-            gate, up = F.linear(seen, tensors[f"{layer}gate_up.weight"]).chunk(2, -1)
-            x = x + F.linear(F.silu(gate) * up, tensors[f"{layer}mlp.down_proj.weight"])
-        last = rms_norm(x[-1], tensors["decoder.norm.weight"], shape.eps)
-        return F.linear(last, tensors["head.weight"])
+    def _decode(self, memory: Memory, x: np.ndarray, positions: np.ndarray, start: int) -> np.ndarray:
+        shape = self.shape
+        turns = positions[self._axis].T.astype(np.float32) * self._frequencies
+        cos, sin = np.cos(turns), np.sin(turns)
+        heads, turned = shape.heads, shape.heads + shape.kv_heads
+        count, end = len(x), start + len(x)
+        kept = memory.room(shape, end)
+        for layer, (keys, values) in zip(self._layers, kept, strict=True):
+            seen = rms_norm(x, layer.before, shape.eps)
+            qkv = linear(seen, layer.qkv, layer.qkv_bias).reshape(count, turned + shape.kv_heads, -1).transpose(1, 0, 2)
+            qk = rotate(qkv[:turned], cos, sin)
+            keys[:, start:end], values[:, start:end] = qk[heads:], qkv[turned:]
+            q = qk[:heads]
+            if layer is self._layers[-1]:  # of what comes out of it only the last token is asked
+                q, x = q[:, -1:], x[-1:]
+            out = attention(q, keys[:, :end], values[:, :end], end - len(x))
+            x = x + linear(out, layer.out)
+            gate_up = linear(rms_norm(x, layer.between, shape.eps), layer.gate_up)
+            middle = gate_up.shape[-1] // 2
+            gate = silu(gate_up[:, :middle])
+            gate *= gate_up[:, middle:]
+            x += linear(gate, layer.down)
+        logits: np.ndarray = linear(rms_norm(x, self._norm, shape.eps), self._head)[0]
+        return logits

@@ -1,4 +1,4 @@
-"""The numbers and tensors of a Qwen2.5-VL checkpoint folder, without transformers.
+"""The numbers and tensors of a Qwen2.5-VL checkpoint folder, without torch and transformers.
 
 Invariants: whatever the network of `qwen_light` would compute differently is refused here, in one line that names the
 field; tensors have one set of names (`decoder.*`, `vision.*`), whichever of the two spellings the file has.
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor
+import numpy as np
+
+from tools.tensors import read_safetensors
 
 PREFIXES = {
     "model.language_model.": "decoder.", "model.visual.": "vision.", "lm_head.": "head.",
@@ -101,7 +101,7 @@ class Shape:
         )
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
+def read_tensors(folder: Path) -> dict[str, np.ndarray]:
     """Every tensor in float32, from one file or from the shards that an index names.
 
     Raises:
@@ -112,12 +112,11 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
     else:
         names = ["model.safetensors"]
-    found: dict[str, Tensor] = {}
+    found: dict[str, np.ndarray] = {}
     for name in names:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder}: no {name} in that folder; give a complete checkpoint folder")
-        for key, tensor in load_file(folder / name).items():
-            found[_name(key)] = tensor.to(torch.float32)
+        found |= {_name(key): tensor for key, tensor in read_safetensors(folder / name).items()}
     return found
 
 

@@ -60,3 +60,20 @@ def test_a_missing_index_says_how_to_build_one(repository: Path, script: Path) -
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert "python -m tools.local index" in done.stderr
+
+
+def test_an_answer_of_the_pocket_policy_never_imports_torch(repository: Path) -> None:
+    """As configured, to the end: the policy, its eyes, the embedder of the local image search. Torch's import takes as
+    long as all the rest together."""
+    code = (
+        "import sys; from agent.__main__ import main; "
+        "code = main(['ask', 'notebooks/flags.png', 'What is the capital of the second country from the left?', '--json']); "
+        "print(*[name for name in ('torch', 'transformers', 'trl') if name in sys.modules]); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=repository, timeout=170, env=dict(os.environ)
+    )
+    assert done.returncode in (0, 1), done.stderr  # giving up has gone the same way
+    said, imported = done.stdout.splitlines()
+    assert imported.split() == []
+    assert json.loads(said)["searches"]["image"] >= 1

@@ -6,44 +6,74 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.local.embedder import network
+from tools.local.embedder import embedding, forward, network, shape
 from tools.local.world import entities, pictures, retrieval
 
 
 def test_vectors_have_length_one_and_the_promised_width() -> None:
-    vectors = network.embed([Image.new("RGB", size, "orange") for size in ((1, 1), (300, 20), (64, 64))])
-    assert vectors.shape == (3, network.DIMENSION)
+    vectors = embedding.embed([Image.new("RGB", size, "orange") for size in ((1, 1), (300, 20), (64, 64))])
+    assert vectors.shape == (3, shape.DIMENSION)
     assert vectors.dtype == np.float32
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-4)
 
 
 def test_no_pictures_give_no_vectors() -> None:
-    assert network.embed([]).shape == (0, network.DIMENSION)
+    assert embedding.embed([]).shape == (0, shape.DIMENSION)
+
+
+def test_numpy_and_torch_give_the_same_vectors() -> None:
+    """A picture is found again, whichever of the two has embedded it and whichever the index."""
+    noise = np.random.default_rng(0).integers(0, 255, (70, 99, 3), dtype=np.uint8)
+    shown = [pictures.load("flag:KE", "twemoji"), pictures.load("thing:1F405", "noto"), Image.fromarray(noise),
+             Image.new("RGB", (1, 1), "white")]  # fmt: skip
+    ours, theirs = embedding.embed(shown, forward.shipped()), embedding.embed(shown, network.shipped())
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert ours[0] @ ours[1] < 0.9
+
+
+@pytest.mark.parametrize("side", [112, 97])
+def test_numpy_and_torch_agree_on_sides_that_do_not_divide(side: int) -> None:
+    pixels = [np.random.default_rng(side).integers(0, 255, (side, side, 3), dtype=np.uint8)]
+    np.testing.assert_allclose(forward.shipped()(pixels), network.shipped()(pixels), atol=1e-5)
+
+
+def test_how_many_pictures_decides_what_embeds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch is imported here, and a few pictures do not go through it all the same."""
+    used: list[str] = []
+
+    def told(name: str, run: shape.Run) -> shape.Run:
+        return lambda pixels: (used.append(name), run(pixels))[1]
+
+    monkeypatch.setattr(forward, "shipped", lambda: told("numpy", lambda pixels: np.ones((len(pixels), 256))))
+    monkeypatch.setattr(network, "shipped", lambda: told("torch", lambda pixels: np.ones((len(pixels), 256))))
+    for n in (1, embedding.FEW, embedding.FEW + 1):
+        embedding.embed([Image.new("RGB", (8, 8))] * n)
+    assert used == ["numpy", "numpy", "torch"]
 
 
 def test_a_vector_does_not_depend_on_its_neighbours_in_the_batch() -> None:
     pair = [pictures.load("flag:KE", "twemoji"), pictures.load("thing:1F405", "noto")]
-    assert network.embed(pair)[1] == pytest.approx(network.embed(pair[1:])[0], abs=1e-4)
+    assert embedding.embed(pair)[1] == pytest.approx(embedding.embed(pair[1:])[0], abs=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "CMYK"])
 def test_every_mode_of_picture_is_embedded(mode: str) -> None:
     picture = pictures.load("flag:SE", "flag_icons").convert("RGB").convert(mode)
-    assert network.embed([picture]).shape == (1, network.DIMENSION)
+    assert embedding.embed([picture]).shape == (1, shape.DIMENSION)
 
 
 def test_transparent_pixels_look_like_the_backdrop() -> None:
     picture = pictures.load("thing:1F405", "noto")
-    pasted = Image.new("RGB", picture.size, network.BACKDROP)
+    pasted = Image.new("RGB", picture.size, embedding.BACKDROP)
     pasted.paste(picture, mask=picture)
-    first, second = network.embed([picture, pasted])
+    first, second = embedding.embed([picture, pasted])
     assert first @ second > 0.98
 
 
 def test_the_shipped_vectors_were_made_by_the_shipped_weights() -> None:
     """Fails after retraining without `python -m tools.local.world.retrieval --write`."""
     for key in retrieval.indexed_keys()[::400]:
-        assert network.embed([key.picture()])[0] @ retrieval.shipped()[str(key)] > 0.995
+        assert embedding.embed([key.picture()])[0] @ retrieval.shipped()[str(key)] > 0.995
 
 
 def test_test_entities_by_unseen_artists_are_found_first() -> None:
@@ -57,7 +87,7 @@ def test_the_shipped_query_vectors_are_what_the_embedder_gives() -> None:
     """The table is read from vectors on disk: a sample of them is made again."""
     for pair in retrieval.PAIRS:
         key = retrieval.queries(pair, "test")[7]
-        assert network.embed([key.picture()])[0] @ retrieval.shipped()[str(key)] > 0.995
+        assert embedding.embed([key.picture()])[0] @ retrieval.shipped()[str(key)] > 0.995
 
 
 def test_the_table_names_n_and_an_interval_around_its_figure() -> None:
@@ -70,6 +100,6 @@ def test_the_table_names_n_and_an_interval_around_its_figure() -> None:
 
 
 def test_the_weights_stay_within_what_the_wheel_may_carry() -> None:
-    assert network.WEIGHTS.stat().st_size <= 10_000_000
+    assert shape.WEIGHTS.stat().st_size <= 10_000_000
     shipped = sum(p.stat().st_size for p in entities.DATA.rglob("*") if p.is_file())
     assert shipped <= 18_000_000

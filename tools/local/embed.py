@@ -50,7 +50,7 @@ class EmbedderError(ToolFailure, ValueError):
 
 
 def load(name: str = DEFAULT) -> ImageEmbedder:
-    """The embedder with this name; loading it may import torch."""
+    """The embedder with this name; loading it, or embedding many pictures, may import torch."""
     kind, colon, rest = name.partition(":")
     arguments: tuple[str, ...] = ()
     if name == DEFAULT:

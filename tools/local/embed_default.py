@@ -8,11 +8,7 @@ import numpy as np
 from PIL import Image
 
 from tools.local.embed import ImageEmbedder
-from tools.local.embedder import network
-from tools.threads import one_thread
-
-FEW = 4
-"""Up to so many pictures one thread is quickest."""
+from tools.local.embedder import embedding, shape
 
 
 class DefaultEmbedder(ImageEmbedder):
@@ -21,14 +17,13 @@ class DefaultEmbedder(ImageEmbedder):
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return network.DIMENSION
+        return shape.DIMENSION
 
     @property
     def fingerprint(self) -> str:
         """Hash of weights and preprocessing."""
-        return network.fingerprint()
+        return embedding.fingerprint()
 
     def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         """One unit row a picture."""
-        with one_thread(when=len(pictures) <= FEW):
-            return network.embed(pictures)
+        return embedding.embed(pictures)

@@ -23,6 +23,7 @@ from tools.local.passages import Passage, query_pattern, score_passages, snippet
 from tools.local.store import NoIndex, PageRow, Store
 from tools.local.words import STOP_WORDS, query_words, stem, stems
 from tools.results import Hit
+from tools.threads import one_thread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,7 +156,8 @@ class LocalEngine:
     def _nearest(
         self, vector: np.ndarray, matrix: np.ndarray, rows: np.ndarray, groups: list[str], k: int
     ) -> list[Hit]:
-        similarity = matrix @ vector
+        with one_thread():
+            similarity = matrix @ vector
         best: dict[str, tuple[float, int]] = {}
         for index in similarity.argsort()[::-1].tolist():
             # The nearest picture of a page speaks for it: another drawing of the same thing may be far away.
@@ -183,7 +185,7 @@ class LocalEngine:
     def _ready(self) -> tuple[ImageEmbedder, tuple[np.ndarray, np.ndarray, list[str]]]:
         with self._lock:
             if self._embedder is None:
-                from tools.local import embed  # the embedder brings torch: text searches do not pay for it
+                from tools.local import embed  # an embedder brings numpy or torch: text searches do not pay for it
 
                 name = self.embedder_name or self.store.meta("embedder")
                 if name is None:

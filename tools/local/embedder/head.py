@@ -3,7 +3,7 @@
     python -m tools.local.embedder.head [--weights FILE]
 
 `sense`: soft whitening. The directions in which drawings of one train entity differ between artists are turned down, by
-an eigenvalue floor of `FLOOR` times the mean so that nothing is thrown away; then the strongest `_SENSE` directions are
+an eigenvalue floor of `FLOOR` times the mean so that nothing is thrown away; then the strongest `shape.SENSE` directions are
 kept. `shorten`: the strongest directions of `look`. Invariant: only train entities by training artists are looked at.
 Every run gives the same maps.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from tools.local.embedder import network
+from tools.local.embedder import embedding, network, shape
 from tools.local.embedder.material import ALLOWED
 from tools.local.embedder.train import save
 from tools.local.world import entities, pictures
@@ -27,7 +27,7 @@ FLOOR = 6.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.local.embedder.head", description=__doc__.split("\n")[0])
-    parser.add_argument("--weights", type=Path, default=network.WEIGHTS)
+    parser.add_argument("--weights", type=Path, default=shape.WEIGHTS)
     options = parser.parse_args()
     fit(options.weights)
 
@@ -38,7 +38,7 @@ def fit(weights: Path) -> None:
     keys = [(e.id, r) for e in entities.select(split="train") for r in ALLOWED if pictures.has(e.id, r)]
     looks, features = [], []
     for start in range(0, len(keys), network.BATCH):
-        pixels = np.stack([network.letterbox(pictures.load(*key)) for key in keys[start : start + network.BATCH]])
+        pixels = np.stack([embedding.letterbox(pictures.load(*key)) for key in keys[start : start + network.BATCH]])
         with torch.inference_mode():
             look, feature = model.views(network.normalised(pixels))
         looks.append(look.numpy())
@@ -58,10 +58,10 @@ def maps(looks: np.ndarray, features: np.ndarray, owners: np.ndarray) -> tuple[n
     whiten = directions @ np.diag(values**-0.5) @ directions.T
     white = features @ whiten
     white /= np.linalg.norm(white, axis=1, keepdims=True)
-    sense = strongest(white, network.Embedder().sense.out_features) @ whiten
+    sense = strongest(white, shape.SENSE) @ whiten
     # the scale does not matter to the unit vector; this one keeps half precision exact enough
     sense /= np.abs(sense).max()
-    return sense.astype(np.float32), strongest(looks, network.Embedder().shorten.out_features).astype(np.float32)
+    return sense.astype(np.float32), strongest(looks, shape.DIMENSION - shape.SENSE).astype(np.float32)
 
 
 def strongest(rows: np.ndarray, n: int) -> np.ndarray:

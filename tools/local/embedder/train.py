@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tools.local.embedder import network
+from tools.local.embedder import embedding, network, shape
 from tools.local.embedder.augment import Augment
 from tools.local.embedder.material import Material, gather
 from tools.local.world import retrieval
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lensgraph-packages")
-    parser.add_argument("--out", type=Path, default=network.WEIGHTS)
+    parser.add_argument("--out", type=Path, default=shape.WEIGHTS)
     parser.add_argument("--start", type=Path, default=None, help="weights to go on from instead of EfficientNet-Lite0")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -108,7 +108,7 @@ def train(options: argparse.Namespace) -> None:
         part.requires_grad_(False)
     body = [p for part in (model.blocks, model.top) for p in part.parameters() if p.requires_grad]
     head = [p for part in (model.meaning, model.squeeze, model.layout, model.colour) for p in part.parameters()]
-    classifier = nn.Parameter(F.normalize(torch.randn(len(material.names), network.DIMENSION)).to(device))
+    classifier = nn.Parameter(F.normalize(torch.randn(len(material.names), shape.DIMENSION)).to(device))
     groups = [{"params": body, "lr": BODY_RATE}, {"params": [*head, classifier], "lr": HEAD_RATE}]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -172,8 +172,8 @@ def save(state: dict[str, Tensor], path: Path) -> None:
 
 def progress(weights: Path) -> dict[str, float]:
     """R@1 of validation entities, between training artists: the only figure choices may be made on."""
-    model = Look(network.load(weights))
-    rows = retrieval.measure(retrieval.PROGRESS, lambda images: network.embed(images, model), split="validation")
+    run = network.runner(Look(network.load(weights)))
+    rows = retrieval.measure(retrieval.PROGRESS, lambda images: embedding.embed(images, run), split="validation")
     return {f"{row.kind} {row.view}": round(row.recall_at_1, 3) for row in rows}
 
 

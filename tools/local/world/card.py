@@ -23,7 +23,7 @@ SAMPLE = 2000
 
 def markdown(sample: int | None = SAMPLE) -> str:
     """The whole card. `sample` is how many gold queries are asked; None: all."""
-    from tools.local.world import retrieval  # brings torch
+    from tools.local.world import retrieval  # brings numpy and the embedder
 
     parts = [
         "# The embedded world",

@@ -84,7 +84,7 @@ def build(folder: Path, *, progress: bool = True) -> None:
 def _pictures() -> tuple[list[PictureRow], np.ndarray, str]:
     """The indexed drawings, the vectors that ship, and the fingerprint of the embedder that made them.
 
-    Read without importing the embedder, which would bring torch into the first seconds of a fresh machine.
+    Read without the embedder, whose weights need not be looked at in the first seconds of a fresh machine.
     """
     import numpy as np
 

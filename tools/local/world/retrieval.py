@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from tools.local.embedder import network
+from tools.local.embedder import embedding
 from tools.local.world import entities, pictures
 from tools.local.world.entities import DATA, Kind, Split
 
@@ -127,9 +127,9 @@ def shipped() -> dict[str, np.ndarray]:
     """
     with np.load(VECTORS) as arrays:
         keys, vectors, made_by = arrays["keys"], arrays["vectors"].astype(np.float32), str(arrays["fingerprint"])
-    if made_by != network.fingerprint():
+    if made_by != embedding.fingerprint():
         raise RuntimeError(
-            f"{VECTORS.name} was made by embedder {made_by}, the weights are {network.fingerprint()}: "
+            f"{VECTORS.name} was made by embedder {made_by}, the weights are {embedding.fingerprint()}: "
             "run python -m tools.local.world.retrieval --write"
         )
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -213,8 +213,8 @@ def write_vectors() -> None:
     np.savez_compressed(
         VECTORS,
         keys=np.array([str(key) for key in keys]),
-        vectors=network.embed([key.picture() for key in keys]).astype(np.float16),
-        fingerprint=np.array(network.fingerprint()),
+        vectors=embedding.embed([key.picture() for key in keys]).astype(np.float16),
+        fingerprint=np.array(embedding.fingerprint()),
     )
     shipped.cache_clear()
 
