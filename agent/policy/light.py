@@ -8,42 +8,29 @@ cores share the products of wide matrices, and nothing else.
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from pydantic import AliasChoices, Field, PrivateAttr
+from pydantic import PrivateAttr
 
 from agent.pocket import checkpoint
-from agent.policy import pieces
+from agent.policy.in_process import InProcessPolicy, Tell
 from agent.policy.light_processor import LightProcessor
 from agent.policy.qwen_light import Memory, Network
 from agent.policy.render import Rendered, Renderer
-from agent.policy.sampled import Sampled, as_result, last_chunk, stopped, text_of
+from agent.policy.sampled import Sampled, stopped
 from tools.threads import one_thread
 
 SMALL = 1024
 """Up to this width of the decoder numpy multiplies on one thread; see `tools.threads`."""
 
 
-class LightPolicy(BaseChatModel):
+class LightPolicy(InProcessPolicy):
     """A small Qwen2.5-VL policy on a CPU."""
 
-    model: str = "pocket"
-    """`pocket`, or a checkpoint folder of the Qwen2.5-VL family."""
-    max_new_tokens: int = Field(default=160, ge=1, validation_alias=AliasChoices("max_new_tokens", "max_tokens"))
-    """Most tokens of one turn; a longer one is cut and counts as malformed."""
-    temperature: float = Field(default=0.0, ge=0.0)
-    """0 decodes greedily."""
-    stop: list[str] = []
-    """Where a turn shall end, besides what the caller names. A closing tag stays in the turn; other texts are cut off."""
     seed: int | None = None
     """Of the sampling; None draws another one every time."""
 
@@ -56,10 +43,6 @@ class LightPolicy(BaseChatModel):
     @property
     def _llm_type(self) -> str:
         return "lensgraph-light"
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        return {"model": self.model, "temperature": self.temperature, "max_new_tokens": self.max_new_tokens}
 
     @property
     def renderer(self) -> Renderer:
@@ -82,9 +65,7 @@ class LightPolicy(BaseChatModel):
         _ = self.network, self.renderer
         return self
 
-    def sample(
-        self, rendered: Rendered, stops: Sequence[str] = (), tell: Callable[[Sampled], None] = lambda turn: None
-    ) -> Sampled:
+    def turn(self, rendered: Rendered, stops: Sequence[str] = (), tell: Tell | None = None) -> Sampled:
         """Sample one turn; what this policy read before of the same dialogue is not read again. `tell` is called with the
         turn so far after every token.
 
@@ -104,7 +85,8 @@ class LightPolicy(BaseChatModel):
                 token = self._pick(allowed)
                 turn.ids.append(token)
                 turn.logprobs.append(float(logprobs[token]))
-                tell(turn)
+                if tell is not None:
+                    tell(turn)
                 if token == renderer.eos or len(turn.ids) == self.max_new_tokens:
                     return turn
                 if stopped(renderer.tokenizer, turn.ids, stops):
@@ -120,84 +102,11 @@ class LightPolicy(BaseChatModel):
         chances = np.exp(logprobs.astype(np.float64))
         return int(self._random.choice(len(chances), p=chances / chances.sum()))
 
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        stops = [*self.stop, *(stop or [])]
-        rendered = self.renderer.render(messages)
-        return as_result(self.model, self.renderer, rendered, self.sample(rendered, stops), stops)
-
-    async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        return await asyncio.to_thread(self._generate, messages, stop)
-
-    def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
-        for chunk in pieces.stream(self._telling(messages, stop)):
-            if run_manager:
-                run_manager.on_llm_new_token(str(chunk.text), chunk=chunk)
-            yield chunk
-
-    async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[ChatGenerationChunk]:
-        async for chunk in pieces.astream(self._telling(messages, stop)):
-            if run_manager:
-                await run_manager.on_llm_new_token(str(chunk.text), chunk=chunk)
-            yield chunk
-
-    def _telling(self, messages: list[BaseMessage], stop: list[str] | None) -> pieces.Work[ChatGenerationChunk]:
-        """Work that samples a turn and emits its text as it comes: a token's bytes may be half a character, and a text
-        that looks like the beginning of a stop string may have to be cut off, so those wait."""
-        stops = [*self.stop, *(stop or [])]
-
-        def work(emit: Callable[[ChatGenerationChunk], None]) -> None:
-            renderer, sent = self.renderer, ""
-            rendered = renderer.render(messages)
-
-            def tell(turn: Sampled) -> None:
-                nonlocal sent
-                text = _settled(text_of(renderer, turn, stops), stops)
-                if len(text) > len(sent) and text.startswith(sent):
-                    emit(ChatGenerationChunk(message=AIMessageChunk(content=text[len(sent) :])))
-                    sent = text
-
-            turn = self.sample(rendered, stops, tell)
-            rest = text_of(renderer, turn, stops)[len(sent) :]
-            emit(last_chunk(self.model, renderer, rendered, turn, rest, stops))
-
-        return work
-
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
     below = logits - logits.max()
     below -= np.log(np.exp(below).sum())
     return below
-
-
-def _settled(text: str, stops: Sequence[str]) -> str:
-    """The part of a growing text that can no longer change."""
-    text = text.rstrip("\ufffd")
-    longest = max((n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
-    return text[: len(text) - longest]
 
 
 def _folder(model: str) -> Path:

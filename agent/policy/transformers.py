@@ -13,38 +13,26 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 import torch
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from pydantic import AliasChoices, Field, PrivateAttr
+from pydantic import Field, PrivateAttr
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
 from agent.pocket import checkpoint
-from agent.policy import pieces
 from agent.policy.batching import Joining, Worker
 from agent.policy.decode import CAPACITY, Decoder, Running
+from agent.policy.in_process import InProcessPolicy, Tell
 from agent.policy.processor import load_processor
 from agent.policy.render import Rendered, Renderer
-from agent.policy.sampled import Growing, Sampled, as_result, last_chunk
+from agent.policy.sampled import Sampled
 
 
-class TransformersPolicy(BaseChatModel):
+class TransformersPolicy(InProcessPolicy):
     """A Qwen2.5-VL policy through transformers, on the best device there is."""
 
-    model: str = "pocket"
-    """`pocket`, a checkpoint folder, or a hub name of the Qwen2.5-VL family."""
-    max_new_tokens: int = Field(default=160, ge=1, validation_alias=AliasChoices("max_new_tokens", "max_tokens"))
-    """Most tokens of one turn; a longer one is cut and counts as malformed."""
-    temperature: float = Field(default=0.0, ge=0.0)
-    """0 decodes greedily."""
-    stop: list[str] = []
-    """Where a turn shall end, besides what the caller names. A closing tag stays in the turn; other texts are cut off."""
     device: str | None = None
     """`cpu`, `cuda`, `cuda:1`, `mps`; None takes CUDA where there is one."""
     max_batch: int = Field(default=64, ge=1)
@@ -61,10 +49,6 @@ class TransformersPolicy(BaseChatModel):
     @property
     def _llm_type(self) -> str:
         return "lensgraph-transformers"
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        return {"model": self.model, "temperature": self.temperature, "max_new_tokens": self.max_new_tokens}
 
     @property
     def renderer(self) -> Renderer:
@@ -131,66 +115,10 @@ class TransformersPolicy(BaseChatModel):
     def _running(self) -> Running:
         return Running(self.decoder, temperature=self.temperature, max_new_tokens=self.max_new_tokens)
 
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        stops = [*self.stop, *(stop or [])]
-        rendered = self.renderer.render(messages)
-        return as_result(self.model, self.renderer, rendered, self.submit(rendered, stops).result(), stops)
+    def turn(self, rendered: Rendered, stops: Sequence[str], tell: Tell | None = None) -> Sampled:
+        """Sample one turn, together with whoever else waits."""
+        return self.submit(rendered, stops, tell).result()
 
-    async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        stops = [*self.stop, *(stop or [])]
-        rendered = await asyncio.to_thread(lambda: self.renderer.render(messages))
-        turn = await asyncio.wrap_future(self.submit(rendered, stops))
-        return as_result(self.model, self.renderer, rendered, turn, stops)
-
-    def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
-        for chunk in pieces.stream(self._telling(messages, stop)):
-            if run_manager:
-                run_manager.on_llm_new_token(str(chunk.text), chunk=chunk)
-            yield chunk
-
-    async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[ChatGenerationChunk]:
-        async for chunk in pieces.astream(self._telling(messages, stop)):
-            if run_manager:
-                await run_manager.on_llm_new_token(str(chunk.text), chunk=chunk)
-            yield chunk
-
-    def _telling(self, messages: list[BaseMessage], stop: list[str] | None) -> pieces.Work[ChatGenerationChunk]:
-        """Work that samples a turn and emits its text as it comes."""
-        stops = [*self.stop, *(stop or [])]
-
-        def work(emit: Callable[[ChatGenerationChunk], None]) -> None:
-            renderer, growing = self.renderer, Growing(self.renderer, stops)
-            rendered = renderer.render(messages)
-
-            def tell(turn: Sampled) -> None:
-                if piece := growing.piece(turn):
-                    emit(ChatGenerationChunk(message=AIMessageChunk(content=piece)))
-
-            turn = self.submit(rendered, stops, tell).result()
-            emit(last_chunk(self.model, renderer, rendered, turn, growing.rest(turn), stops))
-
-        return work
+    async def aturn(self, rendered: Rendered, stops: Sequence[str]) -> Sampled:
+        """`turn`, without a thread that waits."""
+        return await asyncio.wrap_future(self.submit(rendered, stops))

@@ -182,9 +182,9 @@ def test_another_picture_or_another_dialogue_is_never_taken_from_memory(light: L
 
 def test_the_pixels_matter(light: LightPolicy) -> None:
     rendered = light.renderer.render([HumanMessage([picture(80, 80, 7), text("q?")])])
-    seen = light.sample(rendered)
+    seen = light.turn(rendered)
     rendered.pixels[0].values[:] = 0
-    assert light.sample(rendered).logprobs != seen.logprobs
+    assert light.turn(rendered).logprobs != seen.logprobs
 
 
 def test_sampled_ids_are_never_encoded_again(light: LightPolicy) -> None:

@@ -1,0 +1,117 @@
+"""A policy that samples in this process, as LangChain wants a chat model: invoked or streamed, synchronously or not.
+
+A subclass says how a dialogue is rendered and how one turn is sampled. Every turn carries the ids that were sampled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from pydantic import AliasChoices, Field
+
+from agent.policy import pieces
+from agent.policy.render import Rendered, Renderer
+from agent.policy.sampled import Growing, Sampled, as_result, last_chunk
+
+Tell = Callable[[Sampled], None]
+"""Called with the turn so far after every token."""
+
+
+class InProcessPolicy(BaseChatModel):
+    """What the in-process policies have in common."""
+
+    model: str = "pocket"
+    """`pocket`, or a checkpoint of the Qwen2.5-VL family."""
+    max_new_tokens: int = Field(default=160, ge=1, validation_alias=AliasChoices("max_new_tokens", "max_tokens"))
+    """Most tokens of one turn; a longer one is cut and counts as malformed."""
+    temperature: float = Field(default=0.0, ge=0.0)
+    """0 decodes greedily."""
+    stop: list[str] = []
+    """Where a turn shall end, besides what the caller names. A closing tag stays in the turn; other texts are cut off."""
+
+    @property
+    @abstractmethod
+    def renderer(self) -> Renderer:
+        """Dialogue to tokens, as this checkpoint wants it."""
+
+    @abstractmethod
+    def turn(self, rendered: Rendered, stops: Sequence[str], tell: Tell | None = None) -> Sampled:
+        """Sample one turn; `tell` may be called in another thread."""
+
+    async def aturn(self, rendered: Rendered, stops: Sequence[str]) -> Sampled:
+        """`turn`, for an event loop."""
+        return await asyncio.to_thread(self.turn, rendered, stops)
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": self.model, "temperature": self.temperature, "max_new_tokens": self.max_new_tokens}
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        stops = [*self.stop, *(stop or [])]
+        rendered = self.renderer.render(messages)
+        return as_result(self.model, self.renderer, rendered, self.turn(rendered, stops), stops)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        stops = [*self.stop, *(stop or [])]
+        rendered = await asyncio.to_thread(lambda: self.renderer.render(messages))
+        return as_result(self.model, self.renderer, rendered, await self.aturn(rendered, stops), stops)
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        for chunk in pieces.stream(self._telling(messages, stop)):
+            if run_manager:
+                run_manager.on_llm_new_token(str(chunk.text), chunk=chunk)
+            yield chunk
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async for chunk in pieces.astream(self._telling(messages, stop)):
+            if run_manager:
+                await run_manager.on_llm_new_token(str(chunk.text), chunk=chunk)
+            yield chunk
+
+    def _telling(self, messages: list[BaseMessage], stop: list[str] | None) -> pieces.Work[ChatGenerationChunk]:
+        """Work that samples a turn and emits its text as it comes."""
+        stops = [*self.stop, *(stop or [])]
+
+        def work(emit: Callable[[ChatGenerationChunk], None]) -> None:
+            renderer, growing = self.renderer, Growing(self.renderer, stops)
+            rendered = renderer.render(messages)
+
+            def tell(turn: Sampled) -> None:
+                if piece := growing.piece(turn):
+                    emit(ChatGenerationChunk(message=AIMessageChunk(content=piece)))
+
+            turn = self.turn(rendered, stops, tell)
+            emit(last_chunk(self.model, renderer, rendered, turn, growing.rest(turn), stops))
+
+        return work
