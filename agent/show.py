@@ -47,6 +47,8 @@ class Show:
                 self._row("cropped", f"box {left},{top} to {right},{bottom}", "yellow", seconds)
         elif turn.get("hits"):
             self._found(turn["hits"], seconds)
+            if cut_off := turn.get("cut_off"):
+                self._row("few tokens", f"{_count(cut_off, 'result')} left out or shortened", "yellow")
         if turn.get("error"):
             self._row("failed", str(turn["error"]), "red", seconds)
 
