@@ -23,7 +23,7 @@ from agent.context import Backends, Context, backends_of
 from agent.dialects import Dialect
 from agent.images import ImageStore, Picture
 from agent.limits import StopReason
-from agent.policy.errors import PolicyError
+from agent.policy.errors import ContextFull, PolicyError
 from agent.state import AgentState, Hit, Turn, this_dialogue, this_question
 from tools.base import LensTool
 from tools.guard import Refused
@@ -34,6 +34,8 @@ Update = dict[str, Any]
 R = TypeVar("R", SearchResult, LocateResult)
 WHOLE_PICTURE = "<whole picture>"
 """What a record calls a search without a region."""
+CONTEXT_FULL = "context_full"
+"""The reason in a turn's `error` when the dialogue did not fit the policy's context."""
 UNANSWERED = {
     StopReason.GAVE_UP: "I could not find the answer.",
     StopReason.MALFORMED: "I have no answer: the policy's last turn could not be read.",
@@ -122,8 +124,10 @@ async def think(state: AgentState, backends: Backends) -> Update:
         failed = actions.dump(Malformed("the policy failed"))
         record = Turn(
             node="reason", turn=number, seconds=time.perf_counter() - started, price=0.0, text="", thought="",
-            action=failed, error=f"policy: {error}",
+            action=failed, error=f"{CONTEXT_FULL if isinstance(error, ContextFull) else 'policy'}: {error}",
         )  # fmt: skip
+        if isinstance(error, ContextFull) and error.left_out:
+            record["left_out"] = error.left_out
         return {"turns": [record], "action": failed}
     seconds = time.perf_counter() - started
     text = text_of(reply)
@@ -448,8 +452,9 @@ def close(state: AgentState) -> Update:
 def outcome(turns: list[Turn]) -> tuple[str | None, StopReason]:
     """The answer, None if there is none, and why the episode ended."""
     last = usage.policy_turns(turns)[-1]
-    if last.get("error"):
-        return None, StopReason.POLICY_FAILED
+    if error := last.get("error"):
+        full = error.partition(":")[0] == CONTEXT_FULL
+        return None, StopReason.TOKEN_LIMIT if full else StopReason.POLICY_FAILED
     match actions.load(last["action"]):
         case Answer(text=text):
             return text, StopReason.ANSWERED

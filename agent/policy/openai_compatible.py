@@ -28,7 +28,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
 from agent.policy import pieces, wire
-from agent.policy.errors import PolicyError
+from agent.policy.errors import ContextFull, PolicyError
 from agent.policy.wire import DoesNotFit, Server, Turn
 from tools.base import wait_for
 from tools.blot import blot
@@ -402,11 +402,15 @@ async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
 
 
 def _smaller(messages: list[BaseMessage], left_out: list[str], error: DoesNotFit) -> list[BaseMessage]:
-    """The request without its oldest thumbnail, whose id goes to `left_out`."""
+    """The request without its oldest thumbnail, whose id goes to `left_out`.
+
+    Raises:
+        ContextFull: no thumbnail is left; the question, its pictures and the texts are never cut here.
+    """
     where = wire.oldest_thumbnail(messages)
     if where is None:
         hint = "serve with a longer context (--max-model-len), or lower images.view_pixels or policy.max_new_tokens"
-        raise PolicyError(f"{error}; nothing is left to leave out: {hint}") from error
+        raise ContextFull(f"{error}; nothing is left to leave out: {hint}", left_out) from error
     block = messages[where[0]].content[where[1]]
     left_out.append(str(block.get("id", "")) if isinstance(block, dict) else "")
     return wire.without_block(messages, where)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from agent.policy.errors import ContextFull
 from agent.policy.positions import mrope_positions
 from agent.policy.qwen_vision import Vision, frequencies, rms_norm, rotate
 from agent.policy.qwen_weights import Shape, read_tensors
@@ -90,12 +91,14 @@ class Network:
         """Logits (vocabulary) behind a whole dialogue, of which `memory` may know the beginning.
 
         Raises:
-            ValueError: placeholders and pictures do not match, or the dialogue is longer than the context.
+            ValueError: placeholders and pictures do not match.
+            ContextFull: the dialogue is longer than the context.
         """
         shape = self.shape
         if len(ids) > shape.context:
-            raise ValueError(
-                f"a dialogue of {len(ids)} tokens is over the policy's {shape.context}; lower limits.turns"
+            raise ContextFull(
+                f"a dialogue of {len(ids)} tokens is over the policy's {shape.context}; "
+                "ask a shorter question or lower limits.turns"
             )
         grids = [picture.grid for picture in pictures]
         positions = torch.from_numpy(mrope_positions(ids, grids, shape.image_pad, shape.merge))
