@@ -49,15 +49,16 @@ def tokens_of(message: BaseMessage, store: ImageStore, dialect: Dialect, view_pi
         elif block.get("type") == "image":
             picture = store.picture(block["id"])
             view = dialect.view(block, view_pixels)
-            total += tokens_of_picture(view_size(picture["width"], picture["height"], view.largest, view.smallest))
+            width, height = view_size(picture["width"], picture["height"], view.largest, view.smallest)
+            total += tokens_of_picture(width * height)
         else:
             total += _of_text(str(block.get("text", "")))
     return total
 
 
-def tokens_of_picture(size: tuple[int, int]) -> int:
-    """Tokens of a picture as it is shown, with the two that stand around it."""
-    return max(4, -(-size[0] * size[1] // PIXELS_PER_TOKEN)) + 2
+def tokens_of_picture(pixels: int) -> int:
+    """Tokens of a picture that is shown with so many pixels, and of the two marks around it."""
+    return max(4, -(-pixels // PIXELS_PER_TOKEN)) + 2
 
 
 def fit(

@@ -44,6 +44,8 @@ class Dialect(ABC):
     """Longest text shown per result."""
     thumbnails: ClassVar[bool] = False
     """Whether image results show their picture to the policy."""
+    crops: ClassVar[bool] = False
+    """Whether the policy may look closer at a region without searching."""
     smallest_picture: ClassVar[int] = 0
     """Pixels to which a smaller picture of the question is scaled up for the policy; 0: none is. Thumbnails never are."""
     nearest: ClassVar[bool] = False
