@@ -58,9 +58,10 @@ class PolicyConfig(Section):
     api_key_env: str | None = None
     """`openai_compatible` only: the environment variable that holds the key. None: the server needs none."""
     timeout: float = Field(default=120.0, gt=0)
-    """`openai_compatible` only: seconds to wait for one turn."""
+    """`openai_compatible` only: seconds to wait for one turn, at every try."""
     retries: int = Field(default=2, ge=0)
-    """`openai_compatible` only: further tries after a busy server (429, 503) or a broken connection."""
+    """`openai_compatible` only: further tries after a busy server (429, 5xx; a Retry-After is honoured), a broken
+    connection, no turn within `timeout`, or an answer that is none."""
     options: dict[str, Any] = {}
     """Further arguments of the policy's class, as they are: `stop` (strings that end a turn) for every kind; `server`,
     `start_wait`, `concurrency` and `extra_body` for `openai_compatible`."""

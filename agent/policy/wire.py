@@ -52,6 +52,10 @@ _TOO_LONG = re.compile(
 _CLOSING = re.compile(r"</([A-Za-z_][\w-]*)>")
 
 
+class Passing(PolicyError):
+    """What may go well a moment later: no answer in time, one that broke off, or one that is no chat completion."""
+
+
 class DoesNotFit(PolicyError):
     """The server says that the request is longer than its context, or holds more pictures than it takes."""
 
@@ -147,7 +151,7 @@ def read_answer(body: bytes, where: str, key: str = "") -> Turn:
         raise DoesNotFit(f"{where}: {server_message(body, key)}")
     if not isinstance(answer, dict) or not answer.get("choices"):
         shown = first_line(body.decode("utf-8", "replace"), key)
-        raise PolicyError(f"{where}: the answer is no chat completion ({shown})")
+        raise Passing(f"{where}: the answer is no chat completion ({shown})")
     _add(turn, answer, "message", where, key)
     return turn
 
@@ -163,7 +167,7 @@ def read_piece(turn: Turn, data: bytes, where: str, key: str = "") -> str:
     if not isinstance(event, dict) or "error" in event or event.get("object") == "error":
         if not turn.text and _TOO_LONG.search(data.decode("utf-8", "replace")):
             raise DoesNotFit(f"{where}: {server_message(data, key)}")
-        raise PolicyError(f"{where}: the stream broke off: {server_message(data, key)}")
+        raise Passing(f"{where}: the stream broke off: {server_message(data, key)}")
     before = len(turn.text)
     _add(turn, event, "delta", where, key)
     return turn.text[before:]
@@ -174,7 +178,7 @@ def _parsed(body: bytes, where: str, key: str) -> Any:
         return json.loads(body)
     except ValueError as error:
         shown = first_line(body.decode("utf-8", "replace"), key)
-        raise PolicyError(f"{where}: the answer is no chat completion ({shown})") from error
+        raise Passing(f"{where}: the answer is no chat completion ({shown})") from error
 
 
 def _add(turn: Turn, answer: dict[str, Any], part: str, where: str, key: str) -> None:
@@ -199,7 +203,7 @@ def _add(turn: Turn, answer: dict[str, Any], part: str, where: str, key: str) ->
     except (AttributeError, KeyError, TypeError, ValueError):
         shown = first_line(json.dumps(answer), key)
         # Not `from error`: it may quote what the server wrote.
-        raise PolicyError(f"{where}: the answer is no chat completion ({shown})") from None
+        raise Passing(f"{where}: the answer is no chat completion ({shown})") from None
 
 
 def _text(content: Any) -> str:
@@ -281,10 +285,9 @@ def event_data(line: bytes) -> bytes | None:
     return None if data in (b"", b"[DONE]") else data
 
 
-def retry_after(headers: Mapping[str, str], default: float) -> float:
-    """Seconds that a busy server asks for, as a number or as a date."""
-    asked = retry.retry_after(headers.get("retry-after"))
-    return default if asked is None else asked
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a busy server asks for, as a number or as a date. None: it names none."""
+    return retry.retry_after(headers.get("retry-after"))
 
 
 def first_line(text: str, key: str = "") -> str:

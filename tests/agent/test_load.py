@@ -36,19 +36,56 @@ def test_a_bad_day_ends_every_question_with_a_reason() -> None:
     assert {"policy error", "policy timeout", "policy garbage"} <= set(met)
 
 
+def test_what_may_pass_costs_time_and_no_answer() -> None:
+    """A tenth of the requests fails, each with another number: a turn that is tried three times comes."""
+    done, met = load.run(10, 1, Faults(errors=0.1, timeouts=0.0, garbage=0.02, seed=3), timeout=20)
+    assert met["policy error"] + met["policy garbage"] > 0
+    assert done[0].endings == Counter({"answered": 10})
+
+
 def test_an_ending_without_a_name_fails_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = load.Round(endings=Counter({"hangs": 1, "answered": 1}), latencies=[1.0, 2.0], seconds=1.0)
     monkeypatch.setattr(load, "run", lambda *args, **given: ([one, one], Counter()))
     assert load.main(2, 2, Faults(), timeout=1, as_json=False) == 1
-    assert "2 questions without a typed ending" in capsys.readouterr().out
-    for last, code in ((4.0, 1), (2.5, 0)):
-        memory = (0.0, 1.0, 1.5, last)  # one round timed, three traced
-        done = [load.Round(Counter({"answered": 2}), latencies=[1.0], seconds=1.0, python_mb=mb) for mb in memory]
-        monkeypatch.setattr(load, "run", lambda *args, rounds=done, **given: (rounds, Counter()))
-        assert load.main(2, 4, Faults(), timeout=1, as_json=False) == code
-        assert ("FAILED: memory grows" in capsys.readouterr().out) == bool(code)
+    assert "2 questions without a typed ending" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("last", "flat"), [(4.0, False), (1.501, True), (1.0, True)])
+def test_memory_that_grows_with_the_questions_fails_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], last: float, flat: bool
+) -> None:
+    """Between the second traced round and the last lie two questions here: 0.01 MB may come with them."""
+    done = [  # one round timed, three traced
+        load.Round(Counter({"answered": 2}), latencies=[1.0, 3.0], seconds=0.5, python_mb=mb, rss_mb=100 + 10 * number)
+        for number, mb in enumerate((0.0, 1.0, 1.495, last))
+    ]
+    monkeypatch.setattr(load, "run", lambda *args, **given: (done, Counter({"policy fine": 24})))
+    monkeypatch.setattr(load, "rss_mb", lambda: 90.0)
+    assert load.main(2, 4, Faults(), timeout=1, as_json=True) == (0 if flat else 1)
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert (err == "") == flat
+    assert found["memory_flat"] is flat
+    assert found["grown_mb_per_1000_questions"] == pytest.approx((last - 1.495) / 2 * 1000, abs=5.1)
+    assert found["memory_mb"] == {"start": 90.0, "middle": 110.0, "end": 130.0}
+    assert (found["questions_per_second"], found["median_seconds"], found["questions"]) == (4.0, 2.0, 8)
+    assert found["endings_share"] == {"answered": 1.0}
+
+
+def test_the_table_says_what_people_ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    done = [load.Round(Counter({"answered": 3, "policy_failed": 1}), latencies=[1.0, 3.0], seconds=2.0)] * 3
+    monkeypatch.setattr(load, "run", lambda *args, **given: (done, Counter({"policy fine": 24})))
+    assert load.main(4, 3, Faults(), timeout=7, as_json=False) == 0
+    shown = dict(
+        line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if not line.startswith("failed")
+    )
+    assert shown["questions"] == "12: 3 rounds of 4 at once"
+    assert shown["requests"] == "24, of which 5% get an error, 5% no answer within 7 s, 1% garbage"
+    assert shown["endings"] == "answered 75.0%, policy_failed 25.0%"
+    assert shown["throughput"] == "2.0 questions a second (1 timed rounds)"
+    assert shown["growth"] == "too few rounds to say (from 4 on)"
 
 
 @pytest.mark.slow
@@ -60,7 +97,7 @@ def test_two_hundred_questions_at_once(capsys: pytest.CaptureFixture[str]) -> No
     figures = json.loads(capsys.readouterr().out)
     assert sum(figures["endings"].values()) == 800
     assert set(figures["endings"]) <= {str(reason) for reason in StopReason}
-    assert figures["endings"]["answered"] > 200
+    assert figures["endings_share"]["answered"] > 0.95
     assert set(figures["tool_errors"]) <= {"unavailable", "timeout", "malformed", "rate_limited"}
     assert figures["tool_errors"]["timeout"] > 0
-    assert figures["grown_mb"] <= load.GROWTH_MB
+    assert figures["memory_flat"] is True
