@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_tests.integration_tests import ChatModelIntegrationTests
+from langchain_tests.unit_tests import ChatModelUnitTests
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.decoders import ByteLevel
@@ -146,3 +148,39 @@ def test_a_language_model_without_eyes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(ConfigError, match="its processor takes no pictures; use a vision-language checkpoint"):
         build(PolicyConfig(kind="transformers", model=str(tmp_path)))
+
+
+# --- LangChain's own suites
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny LLaVA, made once."""
+    folder = tmp_path_factory.mktemp("tiny")
+    AutoModelForImageTextToText.from_config(llava(folder)).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.usefixtures("picture_of_the_suite")
+class Hub:
+    """What this policy claims: pictures, usage whole and streamed; the rest as in `test_conformance.py`."""
+
+    chat_model_class = HubPolicy
+    chat_model_params = {"model": "made below", "max_new_tokens": 8}
+    supports_image_inputs = True
+    returns_usage_metadata = True
+    has_tool_calling = False
+    has_tool_choice = False
+    has_structured_output = False
+
+    @pytest.fixture(autouse=True)
+    def _made(self, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(type(self), "chat_model_params", {**self.chat_model_params, "model": str(tiny)})
+
+
+class TestHubUnit(Hub, ChatModelUnitTests):
+    standard_chat_model_params = {"temperature": 0.0, "max_tokens": 8}
+
+
+class TestHub(Hub, ChatModelIntegrationTests):
+    pass
