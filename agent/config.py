@@ -10,12 +10,13 @@ from __future__ import annotations
 import difflib
 import os
 import textwrap
+import urllib.parse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from agent.errors import UserError
 from tools import guard
@@ -65,6 +66,18 @@ class PolicyConfig(Section):
     options: dict[str, Any] = {}
     """Further arguments of the policy's class, as they are: `stop` (strings that end a turn) for every kind; `server`,
     `start_wait`, `concurrency` and `extra_body` for `openai_compatible`."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            parts = urllib.parse.urlsplit(value)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:  # a port above 65535, a broken IPv6 address
+            usable = False
+        if not usable:
+            raise ValueError("must be the address of a server, such as http://127.0.0.1:8000/v1")
+        return value
 
 
 class DialectConfig(Section):
@@ -218,7 +231,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())[:120]}).") from error
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())[:120]}); correct that line.") from error
     if found is None:
         return {}
     if not isinstance(found, dict):
@@ -239,7 +252,9 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any, name: str) -> None:
         if isinstance(below, str):  # `tools.text_search: local` is short for `{use: local}`
             below = tree[key] = {"use": below}
         if not isinstance(below, dict):
-            raise ConfigError(f"{name}: {key!r} is the value {below!r} and has no settings below it.")
+            raise ConfigError(
+                f"{name}: {key!r} is the value {below!r} and has no settings below it; set {key!r} itself."
+            )
         tree = below
     tree[keys[-1]] = value
 
@@ -299,6 +314,8 @@ def _explain(error: ValidationError) -> str:
         hint = f"did you mean {close[0]!r}? " if close else ""
         return f"{name}: unknown key; {hint}Valid keys{' of ' + '.'.join(where[:-1]) if where[:-1] else ''}: {', '.join(valid)}."
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "model_type":
+        message = f"has settings below it; set one of them: {', '.join(f'{name}.{key}' for key in _section(where).model_fields)}"
     value = shown(where, problem["input"])
     return f"{name}={value if len(value) <= 80 else value[:77] + '...'}: {message}."
 

@@ -15,6 +15,7 @@ import io
 import json
 import os
 import random
+import re
 import statistics
 import sys
 import time
@@ -85,6 +86,8 @@ class Round:
     """Questions by stop reason, `hangs`, or the name of an exception."""
     tool_errors: Counter[str] = field(default_factory=Counter)
     """Failed tool calls by reason."""
+    policy_errors: Counter[str] = field(default_factory=Counter)
+    """Questions that the policy failed, by what its last try met: `timeout`, `garbage`, a status, `other`."""
     latencies: list[float] = field(default_factory=list)
     """Seconds of each question."""
     seconds: float = 0.0
@@ -132,6 +135,7 @@ def figures(
         "endings": dict(endings),
         "endings_share": {name: round(count / endings.total(), 4) for name, count in sorted(endings.items())},
         "tool_errors": dict(sum((one.tool_errors for one in done), Counter[str]())),
+        "policy_errors": dict(sum((one.policy_errors for one in done), Counter[str]())),
         "timed_rounds": len(timed),
         "questions_per_second": sum(sum(one.endings.values()) for one in timed) / sum(one.seconds for one in timed),
         "median_seconds": statistics.median(latencies),
@@ -163,6 +167,7 @@ def table(found: dict[str, Any]) -> str:
         f"no answer within {found['timeout']:g} s, {faults['garbage']:.0%} garbage",
         "endings": ", ".join(f"{name} {share:.1%}" for name, share in shares),
         "failed tool calls": _listed(found["tool_errors"]),
+        "policy's last try": _listed(found["policy_errors"]),
         "throughput": f"{found['questions_per_second']:.1f} questions a second ({found['timed_rounds']} timed rounds)",
         "seconds": f"median {found['median_seconds']:.1f}, 95th percentile {found['p95_seconds']:.1f}",
         "memory": f"{memory['start']:.0f} MB before, {memory['middle']:.0f} in the middle, {memory['end']:.0f} at the end",
@@ -221,6 +226,8 @@ async def _round(graph: Any, context: Context, number: int, questions: int, time
             one.endings[str(result["stop_reason"])] += 1
             failed = [turn["error"] for turn in result["turns"] if turn["node"] != "reason" and turn.get("error")]
             one.tool_errors.update(error.partition(":")[0] for error in failed)
+            if result["stop_reason"] == StopReason.POLICY_FAILED:
+                one.policy_errors[_met(str(result["turns"][-1].get("error")))] += 1
         one.latencies.append(time.perf_counter() - started)
 
     await asyncio.gather(*(ask(index) for index in range(questions)))
@@ -238,6 +245,16 @@ def _picture(number: int, index: int) -> bytes:
     buffer = io.BytesIO()
     Image.frombytes("RGB", (48, 32), colours).resize((384, 256)).save(buffer, "JPEG")
     return buffer.getvalue()
+
+
+def _met(error: str) -> str:
+    """What the last try of a policy's turn met, from the words of the error."""
+    if "no turn within" in error:
+        return "timeout"
+    if "no chat completion" in error:
+        return "garbage"
+    status = re.search(r": ([45]\d\d) ", error)
+    return status[1] if status else "other"
 
 
 def timed_rounds(rounds: int) -> int:

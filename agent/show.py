@@ -52,6 +52,10 @@ class Show:
         if turn.get("error"):
             self._row("failed", str(turn["error"]), "red", seconds)
 
+    def warn(self, text: str) -> None:
+        """Something about the question that the person should know."""
+        self._print([("note    ", "dim"), (text, "yellow")])
+
     def _reason(self, turn: Turn, seconds: str) -> None:
         action = turn["action"]
         self._print([(f"turn {turn['turn']}", "bold cyan"), (seconds, "dim")])

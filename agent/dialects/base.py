@@ -76,7 +76,7 @@ class Dialect(ABC):
         if path.suffix in (".yaml", ".yml"):
             return prompt_files.from_yaml(path)
         raise prompt_files.PromptError(
-            f"dialect.prompts: {path} is no .yaml file, and no prompts were published for {self.name}."
+            f"dialect.prompts: {path} is no .yaml file, and no prompts were published for {self.name}; give a .yaml file."
         )
 
     # --- reading
