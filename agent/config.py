@@ -158,8 +158,8 @@ class ImagesConfig(Section):
     max_pixels: int = Field(default=guard.MAX_PIXELS, ge=1)
     """Largest picture that is decoded."""
     view_pixels: int = Field(default=672 * 672 * 2, ge=28 * 28)
-    """Largest picture sent to the policy; larger ones are scaled down. The value of MMSearch-R1. Tools and crops
-    always work on the original."""
+    """Largest picture sent to the policy; larger ones are scaled down. The value of MMSearch-R1, whose dialect also
+    enlarges a small picture of a question to 512 x 512. Tools and crops always work on the original."""
     local_files: bool | str = True
     """Whether a question may name files of this machine: all (true), none (false), or those below one folder. Limit it
     when strangers, or a model, can ask."""
