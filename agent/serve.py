@@ -29,7 +29,7 @@ from agent import config as configuration
 from agent.config import Config, ConfigError
 from agent.dialects import Dialect
 from agent.dialects import build as build_dialect
-from agent.room import tokens_of_picture
+from agent.room import PIXELS_PER_TOKEN, tokens_of_picture
 
 READY, FAILED, NOT_HERE = 0, 1, 3
 """Exit codes: the server ran and was stopped; it did not start; it cannot run here."""
@@ -39,7 +39,7 @@ DIALOGUE = 8192
 """Tokens behind the first prompt where the protocol sets no limit."""
 STEP = 1024
 """The context is rounded up to a multiple of this."""
-MIN_PIXELS = 4 * 28 * 28
+MIN_PIXELS = 4 * PIXELS_PER_TOKEN
 """Smallest picture of Qwen2.5-VL's processor: thumbnails are not scaled up, as in the papers."""
 WIDEST = 4
 """Most GPUs that share one model whose attention heads are not known: the 7B models have 28 heads and 4 of keys."""

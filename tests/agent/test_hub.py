@@ -30,6 +30,7 @@ from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImag
 from agent import testing
 from agent.config import ConfigError, PolicyConfig
 from agent.policy import build
+from agent.policy.errors import ContextFull
 from agent.policy.hub import HubPolicy
 from agent.policy.render import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START
 from agent.state import EVERYTHING
@@ -141,6 +142,26 @@ async def test_a_model_of_the_hub_answers_about_a_picture(checkpoint: Path) -> N
 
 def question(picture: Image.Image) -> HumanMessage:
     return HumanMessage([{"type": "image", "image": picture}, {"type": "text", "text": "What is it?"}])
+
+
+async def test_a_dialogue_over_the_models_context_ends_with_a_reason(tiny: Path) -> None:
+    """4,096 positions, a byte a token; thumbnails go first, and the trajectory says so."""
+    thumbnails = [
+        {"type": "image", "image": Image.new("RGB", (28, 28), shade), "id": shade, "thumbnail": True}
+        for shade in ("red", "lime")
+    ]
+    policy = HubPolicy(model=str(tiny), max_new_tokens=2)
+    messages = [question(Image.new("RGB", (28, 28))), HumanMessage([*thumbnails, {"type": "text", "text": "x" * 4096}])]
+    with pytest.raises(ContextFull, match=r"is over the 4096 of .*; ask a shorter question") as caught:
+        await policy.ainvoke(messages)
+    assert caught.value.left_out == ["red", "lime"]
+    fits = [messages[0], HumanMessage([*thumbnails, {"type": "text", "text": "x" * 100}])]
+    assert "left_out" not in (await policy.ainvoke(fits)).response_metadata
+    context = testing.context([], policy=policy, lenient=True)
+    state = await direct.graph.ainvoke(
+        {"question": "x" * 5000, "images": [Image.new("RGB", (28, 28))]}, context=context
+    )
+    assert (state["stop_reason"], state["answer"]) == ("token_limit", None)
 
 
 def test_a_language_model_without_eyes_is_refused(tmp_path: Path) -> None:

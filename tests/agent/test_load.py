@@ -100,7 +100,7 @@ def test_two_hundred_questions_at_once(capsys: pytest.CaptureFixture[str]) -> No
     figures = json.loads(capsys.readouterr().out)
     assert sum(figures["endings"].values()) == 800
     assert set(figures["endings"]) <= {str(reason) for reason in StopReason}
-    assert figures["endings_share"]["answered"] > 0.95
+    assert figures["endings_share"]["answered"] > 0.9
     assert set(figures["tool_errors"]) <= {"unavailable", "timeout", "malformed", "rate_limited"}
     assert figures["tool_errors"]["timeout"] > 0
     assert figures["memory_flat"] is True
