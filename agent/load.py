@@ -44,6 +44,9 @@ GROWTH_MB = 5.0
 """MB of Python's objects that 1,000 questions may add between the second traced round and the last: questions that kept
 their pictures would add three times that."""
 
+FEWEST_WATCHED = 100
+"""Questions between those two rounds below which nothing is said about growth: buffers that fill once would be taken for it."""
+
 
 class _Scripted(Remote):
     """What the two searches share."""
@@ -124,7 +127,8 @@ def figures(
     latencies = [seconds for one in timed for seconds in one.latencies]
     endings = sum((one.endings for one in done), Counter[str]())
     grown = growth(done)
-    per_thousand = None if grown is None else grown / watched(questions, len(done)) * 1000
+    between = watched(questions, len(done))
+    per_thousand = None if grown is None or between < FEWEST_WATCHED else grown / between * 1000
     return {
         "questions_at_once": questions,
         "rounds": len(done),
@@ -157,7 +161,7 @@ def table(found: dict[str, Any]) -> str:
     faults, memory = found["faults"], found["memory_mb"]
     shares = sorted(found["endings_share"].items(), key=lambda one: -one[1])
     grown = found["grown_mb_per_1000_questions"]
-    verdict = "too few rounds to say (from 4 on)"
+    verdict = f"too few questions to say (from 4 rounds of {FEWEST_WATCHED} on)"
     if grown is not None:
         word = "flat" if found["memory_flat"] else "GROWS"
         verdict = f"{word}: {grown:+.2f} MB of Python's objects per 1,000 questions (limit {GROWTH_MB:g})"
