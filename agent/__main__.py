@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,10 @@ from typing import NoReturn
 from agent.errors import UserError
 
 ANSWERED, GAVE_UP, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[\w-]+)+=")
+_PLAIN = re.compile(r"[A-Za-z_]\w*=")
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -29,19 +34,47 @@ class OneLineParser(argparse.ArgumentParser):
 def ask(argv: Sequence[str]) -> int:
     """`lensgraph ask`."""
     parser = OneLineParser("lensgraph ask", description="Ask a question about a picture.")
-    parser.add_argument("picture", metavar="PICTURE", help="path or http(s) address of a picture")
-    parser.add_argument("question", metavar="QUESTION", nargs="?", default="", help="the question, in quotes")
+    parser.add_argument(
+        "words", nargs="+", metavar='PICTURE [PICTURE ...] "QUESTION" [key.key=value ...]',
+        help="paths or http(s) addresses of pictures, the question in quotes, and single settings such as policy.model=NAME",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
-    _add_settings(parser)
+    _add_config(parser)
     given = parser.parse_intermixed_args(argv)
-    if not given.question.strip():
+    pictures, question, settings = _sorted_out(given.words)
+    if not question.strip():
         parser.error("no question; write it in quotes behind the picture")
-    if not given.picture.lower().startswith(("http://", "https://", "data:")):
-        _check_file(parser, given.picture)
+    for number, picture in enumerate(pictures):
+        if not picture.lower().startswith(("http://", "https://", "data:")):
+            if number and not _exists(
+                picture
+            ):  # the question was taken for a picture, and what follows for the question
+                parser.error(f"{question!r} is not a setting; write it as key.key=value")
+            _check_file(parser, picture)
 
-    from agent import command  # imports start here, lightest first: settings and the picture are checked next
+    from agent import command  # imports start here, lightest first: settings and the pictures are checked next
 
-    return command.ask(given.picture, given.question, given.config, given.settings, as_json=given.json)
+    return command.ask(pictures, question, given.config, settings, as_json=given.json)
+
+
+def _sorted_out(words: list[str]) -> tuple[list[str], str, list[str]]:
+    """Pictures, question and settings. Settings have a dotted key or stand behind the question; a question that looks like
+    one is a question if there is no other."""
+    first, *rest = words
+    dotted = [word for word in rest if _DOTTED.match(word)]
+    others = [word for word in rest if not _DOTTED.match(word)]
+    while len(others) > 1 and _PLAIN.match(others[-1]):
+        dotted.append(others.pop())
+    if not others and dotted:
+        others.append(dotted.pop(0))
+    return ([first, *others[:-1]], others[-1], dotted) if others else ([first], "", dotted)
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def config(argv: Sequence[str]) -> int:
@@ -98,6 +131,10 @@ def serve(argv: Sequence[str]) -> int:
         help="further argument for vLLM, such as --vllm=--enforce-eager",
     )
     given = parser.parse_intermixed_args(argv)
+    if given.gpus is not None and given.gpus < 0:
+        parser.error(f"--gpus {given.gpus}: must be 0 or more")
+    if given.wait <= 0:
+        parser.error(f"--wait {given.wait:g}: must be more than 0 seconds")
 
     from agent import serve as serving
 
@@ -119,8 +156,16 @@ def load(argv: Sequence[str]) -> int:
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds a request may take (default 10)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(argv)
-    if given.questions < 1 or given.rounds < 2:
-        parser.error("--questions must be 1 or more and --rounds 2 or more")
+    for name, least in (("questions", 1), ("rounds", 2)):
+        if (value := getattr(given, name)) < least:
+            parser.error(f"--{name} {value}: must be {least} or more")
+    shares = (given.errors, given.timeouts, given.garbage)
+    if min(shares) < 0 or sum(shares) > 1:
+        parser.error(
+            f"--errors {shares[0]:g} --timeouts {shares[1]:g} --garbage {shares[2]:g}: shares, together at most 1"
+        )
+    if given.timeout <= 0:
+        parser.error(f"--timeout {given.timeout:g}: must be more than 0 seconds")
 
     from agent import load as loading
     from agent.load_server import Faults
@@ -176,13 +221,17 @@ def siblings(argv: Sequence[str]) -> int:
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
+    _add_config(parser)
+    parser.add_argument(
+        "settings", nargs="*", metavar="key.key=value", help="single settings, such as policy.model=NAME"
+    )
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE",
         help="YAML settings (`lensgraph config` shows all), or a ready one by name: mmsearch_r1, local, ...",
-    )
-    parser.add_argument(
-        "settings", nargs="*", metavar="key.key=value", help="single settings, such as policy.model=NAME"
     )
 
 
@@ -204,7 +253,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "ask": ask, "serve": serve, "config": config, "bench": bench, "load": load, "siblings": siblings,
     "mcp": mcp,
 }  # fmt: skip
-HELP = """usage: lensgraph ask PICTURE "QUESTION" [--json] [--config FILE] [key.key=value ...]
+HELP = """usage: lensgraph ask PICTURE [PICTURE ...] "QUESTION" [--json] [--config FILE] [key.key=value ...]
        lensgraph serve --config FILE [--print] [--gpus N] [key.key=value ...]
        lensgraph mcp [--http PORT] [--files FOLDER] [--threads WHERE] [--config FILE] [key.key=value ...]
        lensgraph config [--config FILE] [key.key=value ...]

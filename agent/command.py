@@ -13,6 +13,7 @@ import importlib
 import json
 import sys
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
     from agent.show import Show
 
 ANSWERED, GAVE_UP = 0, 1
+SMALL = 32
+"""Pixels a side below which a person is told that the picture shows little: a token of the policy covers 28."""
 
 
-def ask(picture: str, question: str, config_file: str | None, settings: list[str], *, as_json: bool) -> int:
+def ask(pictures: Sequence[str], question: str, config_file: str | None, settings: list[str], *, as_json: bool) -> int:
     """Answer on stdout; the return value is the exit code."""
     config = configuration.load(config_file, settings)
-    data = _read(picture, question, config)
+    data, small = _read(pictures, question, config)
     if not sys.warnoptions:  # warnings are for programmers, and `-W` brings them back
         warnings.simplefilter("ignore")
     gc.disable()  # imports make millions of objects that stay; looking for rubbish among them is a tenth of the start
@@ -45,7 +48,12 @@ def ask(picture: str, question: str, config_file: str | None, settings: list[str
     from agent.show import Show
 
     show = None if as_json else Show()
-    result = asyncio.run(_run(graph, context, {"question": question, "images": [data]}, show))
+    for warning in small:
+        if show is not None:
+            show.warn(warning)
+        else:
+            print(f"lensgraph ask: {warning}", file=sys.stderr)
+    result = asyncio.run(_run(graph, context, {"question": question, "images": data}, show))
     if show is not None:
         show.end(result)
     else:
@@ -64,22 +72,34 @@ def mcp(
     return ANSWERED
 
 
-def _read(picture: str, question: str, config: Config) -> bytes:
-    """The picture's bytes, checked: the graph would refuse them too, but only after the heavy imports."""
-    if len(question) > config.limits.question_chars:
+def _read(pictures: Sequence[str], question: str, config: Config) -> tuple[list[bytes], list[str]]:
+    """The pictures' bytes, checked: the graph would refuse them too, but only after the heavy imports; and a warning for each
+    that is too small to show much."""
+    limits = config.limits
+    if len(question) > limits.question_chars:
         raise UserError(
-            f"the question has {len(question):,} characters, the limit is {config.limits.question_chars:,} "
+            f"the question has {len(question):,} characters, the limit is {limits.question_chars:,} "
             "(limits.question_chars); shorten it"
         )
-    try:
-        if picture.lower().startswith(("http://", "https://")):
-            data, name = asyncio.run(guard.fetch(picture)), picture[:120]
-        else:
-            data, name = guard.image_bytes(picture)
-        guard.open_image(data, name=name, max_pixels=config.images.max_pixels)
-    except ToolFailure as error:
-        raise UserError(str(error)) from error
-    return data
+    if len(pictures) > limits.pictures:
+        raise UserError(
+            f"{len(pictures)} pictures in one question, the limit is {limits.pictures} (limits.pictures); send fewer"
+        )
+    found, small = [], []
+    for picture in pictures:
+        try:
+            if picture.lower().startswith(("http://", "https://")):
+                data, name = asyncio.run(guard.fetch(picture)), picture[:120]
+            else:
+                data, name = guard.image_bytes(picture)
+            image = guard.open_image(data, name=name, max_pixels=config.images.max_pixels)
+        except ToolFailure as error:
+            raise UserError(str(error)) from error
+        found.append(data)
+        if min(image.size) < SMALL:
+            size = f"{image.width}x{image.height}"
+            small.append(f"{name}: {size} pixels are too few to see much; give at least {SMALL} a side")
+    return found, small
 
 
 def _load(config: Config, pool: ThreadPoolExecutor) -> tuple[Context, Any]:

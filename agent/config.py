@@ -10,12 +10,13 @@ from __future__ import annotations
 import difflib
 import os
 import textwrap
+import urllib.parse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from agent.errors import UserError
 from tools import guard
@@ -58,12 +59,25 @@ class PolicyConfig(Section):
     api_key_env: str | None = None
     """`openai_compatible` only: the environment variable that holds the key. None: the server needs none."""
     timeout: float = Field(default=120.0, gt=0)
-    """`openai_compatible` only: seconds to wait for one turn."""
+    """`openai_compatible` only: seconds to wait for one turn, at every try."""
     retries: int = Field(default=2, ge=0)
-    """`openai_compatible` only: further tries after a busy server (429, 503) or a broken connection."""
+    """`openai_compatible` only: further tries after a busy server (429, 5xx; a Retry-After is honoured), a broken
+    connection, no turn within `timeout`, or an answer that is none."""
     options: dict[str, Any] = {}
     """Further arguments of the policy's class, as they are: `stop` (strings that end a turn) for every kind; `server`,
     `start_wait`, `concurrency` and `extra_body` for `openai_compatible`."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            parts = urllib.parse.urlsplit(value)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:  # a port above 65535, a broken IPv6 address
+            usable = False
+        if not usable:
+            raise ValueError("must be the address of a server, such as http://127.0.0.1:8000/v1")
+        return value
 
 
 class DialectConfig(Section):
@@ -144,8 +158,8 @@ class ImagesConfig(Section):
     max_pixels: int = Field(default=guard.MAX_PIXELS, ge=1)
     """Largest picture that is decoded."""
     view_pixels: int = Field(default=672 * 672 * 2, ge=28 * 28)
-    """Largest picture sent to the policy; larger ones are scaled down. The value of MMSearch-R1. Tools and crops
-    always work on the original."""
+    """Largest picture sent to the policy; larger ones are scaled down. The value of MMSearch-R1, whose dialect also
+    enlarges a small picture of a question to 512 x 512. Tools and crops always work on the original."""
     local_files: bool | str = True
     """Whether a question may name files of this machine: all (true), none (false), or those below one folder. Limit it
     when strangers, or a model, can ask."""
@@ -217,7 +231,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())[:120]}).") from error
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())[:120]}); correct that line.") from error
     if found is None:
         return {}
     if not isinstance(found, dict):
@@ -238,7 +252,9 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any, name: str) -> None:
         if isinstance(below, str):  # `tools.text_search: local` is short for `{use: local}`
             below = tree[key] = {"use": below}
         if not isinstance(below, dict):
-            raise ConfigError(f"{name}: {key!r} is the value {below!r} and has no settings below it.")
+            raise ConfigError(
+                f"{name}: {key!r} is the value {below!r} and has no settings below it; set {key!r} itself."
+            )
         tree = below
     tree[keys[-1]] = value
 
@@ -298,6 +314,8 @@ def _explain(error: ValidationError) -> str:
         hint = f"did you mean {close[0]!r}? " if close else ""
         return f"{name}: unknown key; {hint}Valid keys{' of ' + '.'.join(where[:-1]) if where[:-1] else ''}: {', '.join(valid)}."
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "model_type":
+        message = f"has settings below it; set one of them: {', '.join(f'{name}.{key}' for key in _section(where).model_fields)}"
     value = shown(where, problem["input"])
     return f"{name}={value if len(value) <= 80 else value[:77] + '...'}: {message}."
 

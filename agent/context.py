@@ -175,10 +175,19 @@ def _dialect(context: Context, config: Config) -> Dialect:
 
 def _shared_store(config: Config) -> ImageStore:
     images = config.images
-    return _once(
-        ("store", images.model_dump_json()),
-        lambda: ImageStore(images.folder, max_pixels=images.max_pixels, local_files=images.local_files),
-    )
+
+    def make() -> ImageStore:
+        store = ImageStore(images.folder, max_pixels=images.max_pixels, local_files=images.local_files)
+        if store.folder is not None:
+            try:
+                store.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise configuration.ConfigError(
+                    f"images.folder={images.folder!r}: cannot be made ({error.strerror}); give a folder you may write to."
+                ) from error
+        return store
+
+    return _once(("store", images.model_dump_json()), make)
 
 
 _built: dict[tuple[str, str], Any] = {}

@@ -18,7 +18,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -54,6 +54,17 @@ class Picture(TypedDict):
     """Id of the original picture if this is a crop, else None. Never a crop of a crop: boxes compose."""
     box: list[int] | None
     """Left, top, right, bottom in pixels of the original picture; None if this is an original."""
+
+
+class View(NamedTuple):
+    """The sizes at which a policy is shown a picture, in pixels (width times height)."""
+
+    largest: int
+    """A larger picture is scaled down to this."""
+    smallest: int = 0
+    """A smaller picture is scaled up to this. 0: none is."""
+    nearest: bool = False
+    """Scale by the nearest neighbour and keep every pixel of that, for a policy that was trained on such pictures."""
 
 
 class _Cache:
@@ -249,36 +260,48 @@ class ImageStore:
         data = self.bytes(identity)
         return self._remember(_record(identity, self.open(identity), _mime_type_if_plain(data) or "image/png"))
 
-    def view(self, identity: str, max_pixels: int) -> tuple[builtins.bytes, str]:
-        """Encoded bytes for the policy and their type: at most `max_pixels`, without metadata such as a location."""
+    def view(self, identity: str, largest: int, smallest: int = 0, nearest: bool = False) -> tuple[builtins.bytes, str]:
+        """Encoded bytes for the policy and their type, in the sizes of a `View`, without metadata such as a location."""
         data = self.bytes(identity)
         with Image.open(io.BytesIO(data)) as header:
-            width, height, mime_type = header.width, header.height, KEPT_FORMATS[str(header.format)]
+            size, mime_type = header.size, KEPT_FORMATS[str(header.format)]
             bare = not header.getexif() and not header.info.get("xmp")
-        if width * height <= max_pixels and bare:
+        shown = view_size(*size, largest, smallest)
+        if shown == size and bare:
             return data, mime_type
         image = self.open(identity)
-        if width * height > max_pixels:
-            scale = (max_pixels / (width * height)) ** 0.5
-            image = image.resize((max(1, int(width * scale)), max(1, int(height * scale))), Image.Resampling.BICUBIC)
+        if shown != size:
+            image = image.resize(shown, Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC)
+            mime_type = "image/png" if nearest else mime_type  # JPEG would blur what stands pixel by pixel
         return _encode(image, mime_type), mime_type
 
-    def block(self, identity: str, max_pixels: int) -> dict[str, Any]:
+    def block(self, identity: str, largest: int, smallest: int = 0, nearest: bool = False) -> dict[str, Any]:
         """A LangChain image block with the view's bytes, encoded once per picture and size."""
-        block = self.cached_block(identity, max_pixels)
+        block = self.cached_block(identity, largest, smallest, nearest)
         if block is None:
-            data, mime_type = self.view(identity, max_pixels)
+            data, mime_type = self.view(identity, largest, smallest, nearest)
             text = base64.b64encode(data).decode()
             block = {"type": "image", "id": identity, "base64": text, "mime_type": mime_type}
             with self._lock:
-                self._views.put((identity, max_pixels), block, len(text))
+                self._views.put((identity, largest, smallest, nearest), block, len(text))
         return block
 
-    def cached_block(self, identity: str, max_pixels: int) -> dict[str, Any] | None:
+    def cached_block(
+        self, identity: str, largest: int, smallest: int = 0, nearest: bool = False
+    ) -> dict[str, Any] | None:
         """The block if it was made before, so that a caller can avoid a thread."""
         with self._lock:
-            block: dict[str, Any] | None = self._views.get((identity, max_pixels))
+            block: dict[str, Any] | None = self._views.get((identity, largest, smallest, nearest))
         return block
+
+
+def view_size(width: int, height: int, largest: int, smallest: int = 0) -> tuple[int, int]:
+    """The size at which a picture is shown. Fractions are cut off, as the published rollouts do."""
+    for limit, beyond in ((largest, width * height > largest), (smallest, width * height < smallest)):
+        if beyond:
+            scale = (limit / (width * height)) ** 0.5
+            width, height = max(1, int(width * scale)), max(1, int(height * scale))
+    return width, height
 
 
 def _record(identity: str, image: Image.Image, mime_type: str) -> Picture:

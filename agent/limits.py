@@ -27,7 +27,8 @@ class StopReason(StrEnum):
     TURN_LIMIT = "turn_limit"
     """The policy asked for a search in its last turn, where it could no longer read the result."""
     TOKEN_LIMIT = "token_limit"
-    """The dialogue reached its token budget. Counted only if the policy reports token usage."""
+    """The dialogue reached its token budget (counted only if the policy reports token usage), or did not fit the policy's
+    context even without thumbnails; then the turn's `error` says so."""
     TIME_LIMIT = "time_limit"
     """The episode's clock ran out before the policy answered."""
     POLICY_FAILED = "policy_failed"

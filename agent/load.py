@@ -15,7 +15,9 @@ import io
 import json
 import os
 import random
+import re
 import statistics
+import sys
 import time
 import tracemalloc
 from collections import Counter
@@ -38,9 +40,12 @@ HANGING = "hangs"
 """How a question that outlives its time is counted."""
 STORE_BYTES = 4 * 1024 * 1024
 """Pictures kept in memory: less than a round brings, so that a store which grows would show."""
-GROWTH_MB = 2.0
-"""Python memory that may be gained between the second traced round and the last: two rounds of 200 questions that kept
-their pictures would gain three times that."""
+GROWTH_MB = 5.0
+"""MB of Python's objects that 1,000 questions may add between the second traced round and the last: questions that kept
+their pictures would add three times that."""
+
+FEWEST_WATCHED = 100
+"""Questions between those two rounds below which nothing is said about growth: buffers that fill once would be taken for it."""
 
 
 class _Scripted(Remote):
@@ -84,6 +89,8 @@ class Round:
     """Questions by stop reason, `hangs`, or the name of an exception."""
     tool_errors: Counter[str] = field(default_factory=Counter)
     """Failed tool calls by reason."""
+    policy_errors: Counter[str] = field(default_factory=Counter)
+    """Questions that the policy failed, by what its last try met: `timeout`, `garbage`, a status, `other`."""
     latencies: list[float] = field(default_factory=list)
     """Seconds of each question."""
     seconds: float = 0.0
@@ -101,43 +108,76 @@ class Round:
 
 def main(questions: int, rounds: int, faults: Faults, *, timeout: float, as_json: bool) -> int:
     """Run, print, and return the exit code: 0 if every question ended properly and memory stayed flat."""
+    before = rss_mb()
     done, met = run(questions, rounds, faults, timeout=timeout)
-    grown = growth(done)
-    timed = done[: timed_rounds(rounds)]
+    found = figures(questions, done, met, faults, timeout, before)
+    print(json.dumps(found) if as_json else table(found))
+    bad = sum(one.untyped for one in done)
+    if bad or found["memory_flat"] is False:
+        print(f"FAILED: {bad} questions without a typed ending" if bad else "FAILED: memory grows", file=sys.stderr)
+        return 1
+    return 0
+
+
+def figures(
+    questions: int, done: list[Round], met: Counter[str], faults: Faults, timeout: float, before: float
+) -> dict[str, Any]:
+    """What was measured, as `--json` prints it. `before`: MB of the process before the first question."""
+    timed = done[: timed_rounds(len(done))]
     latencies = [seconds for one in timed for seconds in one.latencies]
-    figures = {
-        "questions": questions,
-        "rounds": rounds,
+    endings = sum((one.endings for one in done), Counter[str]())
+    grown = growth(done)
+    between = watched(questions, len(done))
+    per_thousand = None if grown is None or between < FEWEST_WATCHED else grown / between * 1000
+    return {
+        "questions_at_once": questions,
+        "rounds": len(done),
+        "questions": endings.total(),
         "faults": asdict(faults),
-        "met": dict(sorted(met.items())),
-        "endings": dict(sum((one.endings for one in done), Counter())),
-        "tool_errors": dict(sum((one.tool_errors for one in done), Counter())),
+        "timeout": timeout,
+        "requests": dict(sorted(met.items())),
+        "endings": dict(endings),
+        "endings_share": {name: round(count / endings.total(), 4) for name, count in sorted(endings.items())},
+        "tool_errors": dict(sum((one.tool_errors for one in done), Counter[str]())),
+        "policy_errors": dict(sum((one.policy_errors for one in done), Counter[str]())),
+        "timed_rounds": len(timed),
         "questions_per_second": sum(sum(one.endings.values()) for one in timed) / sum(one.seconds for one in timed),
         "median_seconds": statistics.median(latencies),
         "p95_seconds": p95(latencies),
+        "memory_mb": {
+            "start": round(before, 1),
+            "middle": round(done[(len(done) - 1) // 2].rss_mb, 1),
+            "end": round(done[-1].rss_mb, 1),
+        },
         "python_mb": [round(one.python_mb, 2) for one in done[len(timed) :]],
-        "rss_mb": [round(one.rss_mb, 1) for one in done],
         "grown_mb": None if grown is None else round(grown, 2),
+        "grown_mb_per_1000_questions": None if per_thousand is None else round(per_thousand, 2),
+        "memory_flat": None if per_thousand is None else per_thousand <= GROWTH_MB,
     }
-    if as_json:
-        print(json.dumps(figures))
-    else:
-        print(f"{rounds} rounds of {questions} questions at once; requests by fate: {_listed(figures['met'])}")
-        print(
-            f"questions by ending: {_listed(figures['endings'])}; failed tool calls: {_listed(figures['tool_errors'])}"
-        )
-        print(
-            f"{figures['questions_per_second']:.1f} questions a second; median {figures['median_seconds']:.2f} s, "
-            f"95th percentile {figures['p95_seconds']:.2f} s (over {len(timed)} rounds)"
-        )
-        print(f"memory, process after each round: {figures['rss_mb']} MB; Python's objects: {figures['python_mb']} MB")
-        if grown is not None:
-            print(f"grown from the second traced round to the last: {grown:+.2f} MB (limit {GROWTH_MB:g})")
-    bad = sum(one.untyped for one in done)
-    if bad or (grown is not None and grown > GROWTH_MB):
-        print(f"FAILED: {bad} questions without a typed ending" if bad else "FAILED: memory grows")
-        return 1
-    return 0
+
+
+def table(found: dict[str, Any]) -> str:
+    """The figures for people."""
+    faults, memory = found["faults"], found["memory_mb"]
+    shares = sorted(found["endings_share"].items(), key=lambda one: -one[1])
+    grown = found["grown_mb_per_1000_questions"]
+    verdict = f"too few questions to say (from 4 rounds of {FEWEST_WATCHED} on)"
+    if grown is not None:
+        word = "flat" if found["memory_flat"] else "GROWS"
+        verdict = f"{word}: {grown:+.2f} MB of Python's objects per 1,000 questions (limit {GROWTH_MB:g})"
+    rows = {
+        "questions": f"{found['questions']}: {found['rounds']} rounds of {found['questions_at_once']} at once",
+        "requests": f"{sum(found['requests'].values())}, of which {faults['errors']:.0%} get an error, {faults['timeouts']:.0%} "
+        f"no answer within {found['timeout']:g} s, {faults['garbage']:.0%} garbage",
+        "endings": ", ".join(f"{name} {share:.1%}" for name, share in shares),
+        "failed tool calls": _listed(found["tool_errors"]),
+        "policy's last try": _listed(found["policy_errors"]),
+        "throughput": f"{found['questions_per_second']:.1f} questions a second ({found['timed_rounds']} timed rounds)",
+        "seconds": f"median {found['median_seconds']:.1f}, 95th percentile {found['p95_seconds']:.1f}",
+        "memory": f"{memory['start']:.0f} MB before, {memory['middle']:.0f} in the middle, {memory['end']:.0f} at the end",
+        "growth": verdict,
+    }
+    return "\n".join(f"{name:<18} {value}" for name, value in rows.items())
 
 
 def run(questions: int, rounds: int, faults: Faults, *, timeout: float) -> tuple[list[Round], Counter[str]]:
@@ -174,7 +214,7 @@ async def _rounds(questions: int, rounds: int, url: str, timeout: float) -> list
 async def _round(graph: Any, context: Context, number: int, questions: int, timeout: float) -> Round:
     one, began = Round(), time.perf_counter()
     # Six requests, each tried three times at most, and the graph's own work for all questions at once.
-    patience = 20 * timeout + 0.5 * questions
+    patience = 20 * timeout + 0.5 * questions + 60.0
 
     async def ask(index: int) -> None:
         started = time.perf_counter()
@@ -190,6 +230,8 @@ async def _round(graph: Any, context: Context, number: int, questions: int, time
             one.endings[str(result["stop_reason"])] += 1
             failed = [turn["error"] for turn in result["turns"] if turn["node"] != "reason" and turn.get("error")]
             one.tool_errors.update(error.partition(":")[0] for error in failed)
+            if result["stop_reason"] == StopReason.POLICY_FAILED:
+                one.policy_errors[_met(str(result["turns"][-1].get("error")))] += 1
         one.latencies.append(time.perf_counter() - started)
 
     await asyncio.gather(*(ask(index) for index in range(questions)))
@@ -209,9 +251,24 @@ def _picture(number: int, index: int) -> bytes:
     return buffer.getvalue()
 
 
+def _met(error: str) -> str:
+    """What the last try of a policy's turn met, from the words of the error."""
+    if "no turn within" in error:
+        return "timeout"
+    if "no chat completion" in error:
+        return "garbage"
+    status = re.search(r": ([45]\d\d) ", error)
+    return status[1] if status else "other"
+
+
 def timed_rounds(rounds: int) -> int:
     """How many of the rounds are timed; in the others memory is traced."""
     return max(1, rounds // 3)
+
+
+def watched(questions: int, rounds: int) -> int:
+    """Questions between the two rounds after which memory is compared."""
+    return questions * (rounds - timed_rounds(rounds) - 2)
 
 
 def growth(done: list[Round]) -> float | None:

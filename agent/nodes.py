@@ -10,18 +10,20 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from agent import actions, question, searches, usage
+from agent import actions, question, room, searches, usage
 from agent.actions import Answer, Crop, GiveUp, ImageSearch, Malformed, OverLimit, TextSearch
 from agent.context import Backends, Context, backends_of
+from agent.dialects import Dialect
 from agent.images import ImageStore, Picture
 from agent.limits import StopReason
-from agent.policy.errors import PolicyError
+from agent.policy.errors import ContextFull, PolicyError
 from agent.state import AgentState, Hit, Turn, this_dialogue, this_question
 from tools.base import LensTool
 from tools.guard import Refused
@@ -32,6 +34,8 @@ Update = dict[str, Any]
 R = TypeVar("R", SearchResult, LocateResult)
 WHOLE_PICTURE = "<whole picture>"
 """What a record calls a search without a region."""
+CONTEXT_FULL = "context_full"
+"""The reason in a turn's `error` when the dialogue did not fit the policy's context."""
 UNANSWERED = {
     StopReason.GAVE_UP: "I could not find the answer.",
     StopReason.MALFORMED: "I have no answer: the policy's last turn could not be read.",
@@ -112,7 +116,7 @@ async def think(state: AgentState, backends: Backends) -> Update:
     turns = this_question(state)
     number = len(usage.policy_turns(turns)) + 1
     policy = await backends.policy()
-    messages = await materialise(this_dialogue(state), backends.store, backends.view_pixels)
+    messages = await materialise(this_dialogue(state), backends.store, backends.dialect, backends.view_pixels)
     started = time.perf_counter()
     try:
         reply = await policy.ainvoke(messages, stop=backends.dialect.stop or None)
@@ -120,8 +124,10 @@ async def think(state: AgentState, backends: Backends) -> Update:
         failed = actions.dump(Malformed("the policy failed"))
         record = Turn(
             node="reason", turn=number, seconds=time.perf_counter() - started, price=0.0, text="", thought="",
-            action=failed, error=f"policy: {error}",
+            action=failed, error=f"{CONTEXT_FULL if isinstance(error, ContextFull) else 'policy'}: {error}",
         )  # fmt: skip
+        if isinstance(error, ContextFull) and error.left_out:
+            record["left_out"] = error.left_out
         return {"turns": [record], "action": failed}
     seconds = time.perf_counter() - started
     text = text_of(reply)
@@ -156,13 +162,15 @@ def _tokens(reply: AIMessage) -> tuple[int, int]:
     return (counted["input_tokens"], counted["output_tokens"]) if counted else (0, 0)
 
 
-async def materialise(dialogue: list[AnyMessage], store: ImageStore, max_pixels: int) -> list[AnyMessage]:
+async def materialise(
+    dialogue: list[AnyMessage], store: ImageStore, dialect: Dialect, view_pixels: int
+) -> list[AnyMessage]:
     """The dialogue with the bytes of its pictures: what the policy is called with. The dialogue itself keeps ids."""
-    ids = {b["id"] for m in dialogue for b in _image_blocks(m)}
-    missing = [identity for identity in ids if store.cached_block(identity, max_pixels) is None]
+    shown = {(b["id"], dialect.view(b, view_pixels)) for m in dialogue for b in _image_blocks(m)}
+    missing = [(identity, view) for identity, view in shown if store.cached_block(identity, *view) is None]
     if missing:
-        await asyncio.to_thread(lambda: [store.block(identity, max_pixels) for identity in missing])
-    return [_with_bytes(message, store, max_pixels) for message in dialogue]
+        await asyncio.to_thread(lambda: [store.block(identity, *view) for identity, view in missing])
+    return [_with_bytes(message, store, dialect, view_pixels) for message in dialogue]
 
 
 def _image_blocks(message: AnyMessage) -> list[dict[str, Any]]:
@@ -171,12 +179,12 @@ def _image_blocks(message: AnyMessage) -> list[dict[str, Any]]:
     return [block for block in message.content if isinstance(block, dict) and block.get("type") == "image"]
 
 
-def _with_bytes(message: AnyMessage, store: ImageStore, max_pixels: int) -> AnyMessage:
+def _with_bytes(message: AnyMessage, store: ImageStore, dialect: Dialect, view_pixels: int) -> AnyMessage:
     if not _image_blocks(message):
         return message
     content = [
         # what else stands in the block, such as that it is a thumbnail, is kept
-        {**block, **store.block(block["id"], max_pixels)}
+        {**block, **store.block(block["id"], *dialect.view(block, view_pixels))}
         if isinstance(block, dict) and block.get("type") == "image"
         else block
         for block in message.content
@@ -276,10 +284,34 @@ async def search_by_image(
     thumbnails: list[str | None] = []
     if backends.dialect.thumbnails:
         thumbnails = await asyncio.to_thread(lambda: [_thumbnail(hit.thumbnail, backends.store) for hit in result.hits])
+    result, thumbnails, cut_off = await _fitted(
+        state, backends, result, thumbnails,
+        lambda found, shown: backends.dialect.observe_image(
+            found, question=state["asked"], crop=cut, thumbnails=shown, note=state.get("note")
+        ),
+    )  # fmt: skip
     query = _region(state) if cut is not None else WHOLE_PICTURE
-    record = _search_record("image_search", state, result, query)
+    record = _search_record("image_search", state, result, query, cut_off)
     record["crop"] = cut
     return result, thumbnails, {"turns": [record]}
+
+
+async def _fitted(
+    state: AgentState,
+    backends: Backends,
+    result: SearchResult,
+    thumbnails: list[str | None],
+    observe: Callable[[SearchResult, list[str | None]], BaseMessage],
+) -> tuple[SearchResult, list[str | None], int]:
+    """What of a result the tokens that are left have room for; see `agent.room`."""
+    left = room.left(this_question(state), backends.dialect.limits.tokens)
+    if left is None:
+        return result, thumbnails, 0
+
+    def cost(found: SearchResult, shown: list[str | None]) -> int:
+        return room.tokens_of(observe(found, shown), backends.store, backends.dialect, backends.view_pixels)
+
+    return await asyncio.to_thread(room.fit, result, thumbnails, left, cost, backends.dialect.snippet_chars)
 
 
 def _thumbnail(data: bytes | None, store: ImageStore) -> str | None:
@@ -318,15 +350,21 @@ async def search_by_text(
             lambda: call(tool, {"query": query}, failed), failed, query, tool, state, backends.store, runtime
         )
     result = result.model_copy(update={"hits": result.hits[: backends.dialect.text_hits]})
-    return result, {"turns": [_search_record("text_search", state, result, query)]}
+    result, _, cut_off = await _fitted(
+        state, backends, result, [], lambda found, _: backends.dialect.observe_text(found, question=state["asked"])
+    )
+    return result, {"turns": [_search_record("text_search", state, result, query, cut_off)]}
 
 
-def _search_record(node: str, state: AgentState, result: SearchResult, query: str) -> Turn:
+def _search_record(node: str, state: AgentState, result: SearchResult, query: str, cut_off: int) -> Turn:
     hits = [Hit(title=h.title, url=h.url, snippet=h.snippet, score=h.score) for h in result.hits]
-    return Turn(
+    record = Turn(
         node=node, turn=_turn(state), seconds=result.seconds, price=result.price, query=query, hits=hits,
         error=_line(result.error),
     )  # fmt: skip
+    if cut_off:
+        record["cut_off"] = cut_off
+    return record
 
 
 def _refused(state: AgentState) -> OverLimit | None:
@@ -414,8 +452,9 @@ def close(state: AgentState) -> Update:
 def outcome(turns: list[Turn]) -> tuple[str | None, StopReason]:
     """The answer, None if there is none, and why the episode ended."""
     last = usage.policy_turns(turns)[-1]
-    if last.get("error"):
-        return None, StopReason.POLICY_FAILED
+    if error := last.get("error"):
+        full = error.partition(":")[0] == CONTEXT_FULL
+        return None, StopReason.TOKEN_LIMIT if full else StopReason.POLICY_FAILED
     match actions.load(last["action"]):
         case Answer(text=text):
             return text, StopReason.ANSWERED

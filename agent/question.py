@@ -120,7 +120,9 @@ async def _read(state: AgentState, store: ImageStore, limits: LimitsConfig) -> Q
             "(limits.question_chars); shorten it."
         )
     if len(sources) > limits.pictures:
-        raise BadInput(f"{len(sources)} pictures in one question, the limit is {limits.pictures} (limits.pictures).")
+        raise BadInput(
+            f"{len(sources)} pictures in one question, the limit is {limits.pictures} (limits.pictures); send fewer."
+        )
     brought = [await _stored(source, store) for source in sources]
     content: list[dict[str, Any] | str] = [
         *(image_block(p["id"]) for p in brought),

@@ -29,16 +29,17 @@ from agent import config as configuration
 from agent.config import Config, ConfigError
 from agent.dialects import Dialect
 from agent.dialects import build as build_dialect
+from agent.room import PIXELS_PER_TOKEN, tokens_of_picture
 
 READY, FAILED, NOT_HERE = 0, 1, 3
 """Exit codes: the server ran and was stopped; it did not start; it cannot run here."""
 FIRST_PROMPT = 4096
-"""Tokens of the first prompt, its picture included, that MMSearch-R1 allows."""
+"""Tokens of the first prompt, one picture included, that MMSearch-R1 allows."""
 DIALOGUE = 8192
 """Tokens behind the first prompt where the protocol sets no limit."""
 STEP = 1024
 """The context is rounded up to a multiple of this."""
-MIN_PIXELS = 4 * 28 * 28
+MIN_PIXELS = 4 * PIXELS_PER_TOKEN
 """Smallest picture of Qwen2.5-VL's processor: thumbnails are not scaled up, as in the papers."""
 WIDEST = 4
 """Most GPUs that share one model whose attention heads are not known: the 7B models have 28 heads and 4 of keys."""
@@ -103,7 +104,7 @@ def command(config: Config, gpus: int, further: Sequence[str] = ()) -> list[str]
         "--port", str(address.port or (443 if address.scheme == "https" else 80)),
         "--dtype", "bfloat16",  # some checkpoints say float32, which is twice the memory and no gain
         "--max-model-len", str(context_length(config, dialect)),
-        "--limit-mm-per-prompt", json.dumps({"image": most_pictures(config, dialect), "video": 0}),
+        "--limit-mm-per-prompt", json.dumps({"image": sum(pictures(config, dialect)), "video": 0}),
         "--mm-processor-kwargs", json.dumps({"min_pixels": MIN_PIXELS, "max_pixels": config.images.view_pixels}),
         "--allowed-media-domains", NOWHERE,
         "--tensor-parallel-size", str(tensor_parallel(policy.model, gpus)),
@@ -113,37 +114,49 @@ def command(config: Config, gpus: int, further: Sequence[str] = ()) -> list[str]
 
 
 def context_length(config: Config, dialect: Dialect) -> int:
-    """Tokens that the longest allowed dialogue needs: first prompt, everything behind it, and one more turn."""
+    """Tokens that the longest allowed dialogue needs: the first prompt with all its pictures, everything behind it, and one
+    more turn; never more than the model was made for, as far as its folder says that."""
     turn = config.policy.max_new_tokens or 2048
+    asked, thumbnails, crops = pictures(config, dialect)
+    # One picture is in the first prompt. The others are counted at their largest and beside the tokens of the limit, because
+    # a limit is checked before a search and not for every picture.
+    further = tokens_of_picture(config.images.view_pixels) * (asked - 1 + thumbnails + crops)
     behind = dialect.limits.tokens or DIALOGUE
-    return -(-(FIRST_PROMPT + behind + turn) // STEP) * STEP
+    needed = -(-(FIRST_PROMPT + further + behind + turn) // STEP) * STEP
+    longest = _of_checkpoint(config.policy.model, "max_position_embeddings")
+    return min(needed, longest) if longest else needed
 
 
-def most_pictures(config: Config, dialect: Dialect) -> int:
-    """Pictures that the longest allowed dialogue can hold: the question's, thumbnails, crops."""
-    searches = dialect.limits.turns if dialect.limits.image is None else dialect.limits.image
-    thumbnails = searches * dialect.image_hits if dialect.thumbnails else 0
-    crops = 0 if dialect.thumbnails else dialect.limits.turns
-    return config.limits.pictures + thumbnails + crops
+def pictures(config: Config, dialect: Dialect) -> tuple[int, int, int]:
+    """Pictures that the longest allowed dialogue holds: the question's, thumbnails, crops.
+
+    A turn makes one tool call, the last turn none; a crop is cut out for an image search or, where the dialect has that
+    action, to look closer."""
+    limits = dialect.limits
+    calls = limits.turns - 1 if limits.calls is None else min(limits.turns - 1, limits.calls)
+    searches = calls if limits.image is None else min(limits.image, calls)
+    if dialect.thumbnails:
+        return config.limits.pictures, searches * dialect.image_hits, 0
+    return config.limits.pictures, 0, calls if dialect.crops else searches
 
 
 def tensor_parallel(model: str, gpus: int) -> int:
     """The largest power of two of GPUs that divides the model's attention heads."""
-    heads = _heads(model)
+    heads = _of_checkpoint(model, "num_attention_heads")
     size = 1
     while size * 2 <= gpus and (heads % (size * 2) == 0 if heads else size * 2 <= WIDEST):
         size *= 2
     return size
 
 
-def _heads(model: str) -> int | None:
-    """Attention heads of a checkpoint in a folder; a hub name's are not asked for."""
+def _of_checkpoint(model: str, name: str) -> int | None:
+    """A number in the configuration of a checkpoint in a folder; a hub name's is not asked for."""
     try:
         found = json.loads((Path(model) / "config.json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    heads = found.get("num_attention_heads") or (found.get("text_config") or {}).get("num_attention_heads")
-    return heads if isinstance(heads, int) and heads > 0 else None
+    number = found.get(name) or (found.get("text_config") or {}).get(name)
+    return number if isinstance(number, int) and number > 0 else None
 
 
 def visible_gpus() -> int:

@@ -47,8 +47,14 @@ class Show:
                 self._row("cropped", f"box {left},{top} to {right},{bottom}", "yellow", seconds)
         elif turn.get("hits"):
             self._found(turn["hits"], seconds)
+            if cut_off := turn.get("cut_off"):
+                self._row("few tokens", f"{_count(cut_off, 'result')} left out or shortened", "yellow")
         if turn.get("error"):
             self._row("failed", str(turn["error"]), "red", seconds)
+
+    def warn(self, text: str) -> None:
+        """Something about the question that the person should know."""
+        self._print([("note    ", "dim"), (text, "yellow")])
 
     def _reason(self, turn: Turn, seconds: str) -> None:
         action = turn["action"]

@@ -75,6 +75,8 @@ class Turn(TypedDict, total=False):
     """`crop`, and `image_search` on a crop: the crop and its box. None: no region was found."""
     hits: list[Hit]
     """Search nodes only: what the policy was shown. Empty: nothing was found or the tool failed."""
+    cut_off: int
+    """Search nodes only: results that were left out or shortened, because few tokens were left. Absent: none."""
     error: str | None
     """`reason: message` when the tool or the policy failed, else None."""
 

@@ -114,7 +114,10 @@ def run(config: Config, *, port: int | None, files: str | None, threads: str | N
 async def serve(config: Config, *, port: int | None, files: str | None, threads: str | None) -> None:
     """Load everything, then serve."""
     if threads not in (None, "memory") and config.images.folder is None:
-        raise UserError("threads that outlive the server need images.folder: their pictures must outlive it, too")
+        raise UserError(
+            f"--threads {threads.partition('@')[0][:60]}: threads that outlive the server need images.folder, because their "
+            "pictures must outlive it, too; add images.folder=FOLDER"
+        )
     context = Context(config=config)
     await _load(await backends_of(context), config)
     module = importlib.import_module(f"graphs.{config.graph}")

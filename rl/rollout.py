@@ -100,7 +100,7 @@ async def _roll(base: Trajectory, task: Task, setting: Setting) -> Rollout:
     final: dict[str, Any] = await GRAPHS[setting.graph].ainvoke(
         {"question": task.question, "images": pictures}, context=context, output_keys=EVERYTHING
     )
-    messages = await materialise(final["dialogue"], store, setting.config.images.view_pixels)
+    messages = await materialise(final["dialogue"], store, setting.dialect, setting.config.images.view_pixels)
     rendered, logprobs, spans = await asyncio.to_thread(tokens_of, messages, setting.policy, setting.max_tokens)
     said = tuple(_said(message) for message in final["dialogue"])
     spoken = [turn["text"] for turn in final["turns"] if "action" in turn]

@@ -17,7 +17,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from agent.actions import Action, Crop, ImageSearch, OverLimit, TextSearch
 from agent.dialects import prompts as prompt_files
 from agent.dialects.outside import entry, line, neutral
-from agent.images import Picture
+from agent.images import Picture, View
 from agent.limits import Counts, Limits
 from tools.results import Hit, SearchResult, ToolError
 
@@ -44,6 +44,12 @@ class Dialect(ABC):
     """Longest text shown per result."""
     thumbnails: ClassVar[bool] = False
     """Whether image results show their picture to the policy."""
+    crops: ClassVar[bool] = False
+    """Whether the policy may look closer at a region without searching."""
+    smallest_picture: ClassVar[int] = 0
+    """Pixels to which a smaller picture of the question is scaled up for the policy; 0: none is. Thumbnails never are."""
+    nearest: ClassVar[bool] = False
+    """Whether pictures of the question are scaled by the nearest neighbour, as in the training of a checkpoint."""
     missing_region: ClassVar[Literal["tell", "whole"]] = "tell"
     """Region not found: tell the policy, or search with the whole picture and note it."""
     over_limit: ClassVar[Literal["tell", "end"]] = "end"
@@ -70,7 +76,7 @@ class Dialect(ABC):
         if path.suffix in (".yaml", ".yml"):
             return prompt_files.from_yaml(path)
         raise prompt_files.PromptError(
-            f"dialect.prompts: {path} is no .yaml file, and no prompts were published for {self.name}."
+            f"dialect.prompts: {path} is no .yaml file, and no prompts were published for {self.name}; give a .yaml file."
         )
 
     # --- reading
@@ -105,6 +111,14 @@ class Dialect(ABC):
             stop = self.limits.check(kinds[type(action)], counts)
             return action if stop is None else OverLimit(action, stop)
         return action
+
+    # --- showing
+
+    def view(self, block: Mapping[str, Any], largest: int) -> View:
+        """The sizes at which the policy is shown the picture of an image block; `largest` is the configured one."""
+        if block.get("thumbnail"):
+            return View(largest)
+        return View(largest, min(self.smallest_picture, largest), self.nearest)
 
     # --- writing
 

@@ -27,6 +27,7 @@ class Compact(DeepMMSearchR1):
     image_hits: ClassVar[int] = 1
     text_hits: ClassVar[int] = 1
     snippet_chars: ClassVar[int] = 400
+    crops: ClassVar[bool] = True
     missing_region: ClassVar[Literal["tell", "whole"]] = "tell"
     over_limit: ClassVar[Literal["tell", "end"]] = "tell"
     # Its policy learned from dialogues of one question, and repeats its first answer in a longer one.

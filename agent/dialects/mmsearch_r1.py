@@ -68,11 +68,13 @@ class MMSearchR1(Dialect):
     newlines, no repair turn."""
 
     name: ClassVar[str] = "mmsearch_r1"
-    default_limits: ClassVar[Limits] = Limits(image=1, text=2, turns=3)
+    default_limits: ClassVar[Limits] = Limits(image=1, text=2, turns=3, tokens=8192)
     image_hits: ClassVar[int] = 5
     text_hits: ClassVar[int] = 5
     snippet_chars: ClassVar[int] = 1200
     thumbnails: ClassVar[bool] = True
+    smallest_picture: ClassVar[int] = 512 * 512
+    nearest: ClassVar[bool] = True
 
     def load_prompts(self, path: Path) -> dict[str, str]:
         """The checkpoint's own prompt files from a clone (a folder), checked by hash; or a YAML file."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from langchain_core.language_models.chat_models import BaseChatModel
-from pydantic import ValidationError
+from pydantic import AliasChoices, BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from agent.config import ConfigError, PolicyConfig
 from agent.policy.errors import PolicyError
@@ -18,6 +21,8 @@ KINDS = {
 }
 """Short names. Only the module asked for is imported: one imports torch and transformers."""
 _HUB = "agent.policy.hub:HubPolicy"
+OURS = {*KINDS, _HUB}
+"""The kinds whose options are known."""
 _LOADED = ("pocket", "transformers")
 _SERVER_FIELDS = ("base_url", "api_key_env", "timeout", "retries")
 
@@ -28,7 +33,10 @@ def build(config: PolicyConfig) -> BaseChatModel:
         raise ConfigError(
             "policy.options.api_key: a key is no setting; export it and name its variable: policy.api_key_env."
         )
-    cls = _class_of(_kind(config))
+    kind = _kind(config)
+    cls = _class_of(kind)
+    if kind in OURS:
+        _refuse_unknown(cls, config.options)
     fields: dict[str, Any] = {"model": config.model, "temperature": config.temperature, **config.options}
     if config.max_new_tokens is not None:
         fields["max_new_tokens"] = config.max_new_tokens
@@ -44,7 +52,27 @@ def build(config: PolicyConfig) -> BaseChatModel:
         message = problem["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{where}: {message} (kind {config.kind!r}).") from error
     except (OSError, ImportError, ValueError) as error:
-        raise ConfigError(f"policy.model={config.model!r}: {_line(error)}") from error
+        raise ConfigError(_no_model(config.model, error)) from error
+
+
+def _refuse_unknown(cls: type[BaseModel], options: Mapping[str, Any]) -> None:
+    """LangChain's models take any argument, and a misspelt one would do nothing."""
+    valid = sorted(set(cls.model_fields) - set(BaseChatModel.model_fields) - {"model", "api_key"})
+    for name in options:
+        if name not in cls.model_fields and not any(name in _aliases(field) for field in cls.model_fields.values()):
+            raise ConfigError(f"policy.options.{name}: unknown option; valid: {', '.join(valid)}.")
+
+
+def _aliases(field: FieldInfo) -> list[Any]:
+    alias = field.validation_alias
+    return list(alias.choices) if isinstance(alias, AliasChoices) else [alias]
+
+
+def _no_model(model: str, error: Exception) -> str:
+    """Why a model cannot be had; transformers takes a path that is not there for a badly written hub name."""
+    if model.startswith(("/", "~", ".")) and not Path(model).expanduser().exists():
+        return f"policy.model={model!r}: no such folder; give the folder of a checkpoint, or a hub name"
+    return f"policy.model={model!r}: {_line(error)}"
 
 
 def _kind(config: PolicyConfig) -> str:
@@ -55,7 +83,7 @@ def _kind(config: PolicyConfig) -> str:
     try:
         return "transformers" if hub.is_qwen(config.model) else _HUB
     except (OSError, ValueError) as error:
-        raise ConfigError(f"policy.model={config.model!r}: {_line(error)}") from error
+        raise ConfigError(_no_model(config.model, error)) from error
 
 
 def _class_of(kind: str) -> Any:
@@ -66,11 +94,13 @@ def _class_of(kind: str) -> Any:
     try:
         cls = getattr(importlib.import_module(module_name), attribute)
     except ImportError as error:
-        raise ConfigError(f"policy.kind: {kind!r} cannot be imported ({error}).") from error
+        raise ConfigError(
+            f"policy.kind: {kind!r} cannot be imported ({_line(error)}); install it or correct the path."
+        ) from error
     except AttributeError as error:
-        raise ConfigError(f"policy.kind: module {module_name!r} has no {attribute!r}.") from error
+        raise ConfigError(f"policy.kind: module {module_name!r} has no {attribute!r}; correct the path.") from error
     if not (isinstance(cls, type) and issubclass(cls, BaseChatModel)):
-        raise ConfigError(f"policy.kind: {kind!r} is no LangChain chat model.")
+        raise ConfigError(f"policy.kind: {kind!r} is no LangChain chat model; give a class derived from BaseChatModel.")
     return cls
 
 

@@ -1,6 +1,8 @@
-"""The one kind of failure that a policy may report instead of a turn."""
+"""The failures that a policy may report instead of a turn."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class PolicyError(Exception):
@@ -8,3 +10,12 @@ class PolicyError(Exception):
 
     Raise it for what happens outside this process. A bug in a policy stays an ordinary exception and stops the run.
     """
+
+
+class ContextFull(PolicyError, ValueError):
+    """The dialogue is longer than the policy's context, whatever could be left out. The episode ends with `token_limit`."""
+
+    def __init__(self, message: str, left_out: Sequence[str] = ()) -> None:
+        """`left_out`: ids of the thumbnails that were left out before the policy gave up."""
+        super().__init__(message)
+        self.left_out = list(left_out)

@@ -1,7 +1,8 @@
 """Any vision-language model of the hub in this process, through transformers' own processor and chat template.
 
 Invariants: a checkpoint is loaded with the classes that it names itself; pictures reach the model as its processor wants
-them; a processor without a picture part is refused, because the model would then answer blind.
+them; a processor without a picture part is refused, because the model would then answer blind; a dialogue that is longer
+than the model's context loses its oldest thumbnails, and the reply says which.
 
 For asking, not for training: a model's own processor expands its pictures, so a dialogue is rendered anew from text at
 every turn. Qwen2.5-VL checkpoints are `agent.policy.transformers`, which keeps sampled ids. Not covered: batching (calls
@@ -35,9 +36,10 @@ from transformers import (
 )
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
+from agent.policy.errors import ContextFull
 from agent.policy.render import ROLES, picture_bytes
 from agent.policy.sampled import stopped
-from agent.policy.wire import are_tags
+from agent.policy.wire import are_tags, oldest_thumbnail, without_block
 
 
 class StopStrings(StoppingCriteria):
@@ -138,9 +140,7 @@ class HubPolicy(BaseChatModel):
         self.load()
         processor, network = self._processor, self._network
         with self._lock, torch.inference_mode():
-            inputs = processor.apply_chat_template(
-                _as_chat(messages), add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-            )
+            inputs, left_out = self._fitting(messages)
             inputs = inputs.to(network.device)
             for name, value in inputs.items():
                 if torch.is_tensor(value) and value.is_floating_point():
@@ -173,9 +173,36 @@ class HubPolicy(BaseChatModel):
                 "finish_reason": "length" if cut else "stop",
                 "token_ids": ids,
                 "logprobs": logprobs,
+                **({"left_out": left_out} if left_out else {}),
             },
             "usage_metadata": {"input_tokens": prompt, "output_tokens": len(ids), "total_tokens": prompt + len(ids)},
         }
+
+    def _fitting(self, messages: list[BaseMessage]) -> tuple[Any, list[str]]:
+        """The dialogue as the network takes it, without the oldest thumbnails if it is too long, and their ids.
+
+        Raises:
+            ContextFull: it is too long without any thumbnail.
+        """
+        longest = getattr(self._network.config.get_text_config(), "max_position_embeddings", None)
+        left_out: list[str] = []
+        while True:
+            inputs = self._processor.apply_chat_template(
+                _as_chat(messages), add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+            )
+            length = inputs["input_ids"].shape[1]
+            if longest is None or length < longest:
+                return inputs, left_out
+            where = oldest_thumbnail(messages)
+            if where is None:
+                raise ContextFull(
+                    f"a dialogue of {length} tokens is over the {longest} of {self.model}; ask a shorter question, or lower "
+                    "limits.turns or images.view_pixels",
+                    left_out,
+                )
+            block = messages[where[0]].content[where[1]]
+            left_out.append(str(block.get("id", "")) if isinstance(block, dict) else "")
+            messages = without_block(messages, where)
 
 
 def is_qwen(model: str) -> bool:

@@ -2,9 +2,11 @@
 
 Invariants: text and pictures go out as standard chat content, and the turn that comes back is kept as the server wrote
 it, closed with the tag at which it stopped; what goes wrong outside this process is a `PolicyError` that names the address
-and the fix, and comes within `timeout` of a server that answers and `start_wait` of one that does not. A request that does
-not fit the server's context is sent again without its oldest thumbnails, and the reply says which. The key is read from
-the environment when a request is made, never shown, also where a server repeats it, and goes to `base_url` only.
+and the fix. What may pass (a busy server, a broken connection, a turn that does not come within `timeout`, an answer that is
+none) is tried again `retries` times, after the wait that the server asks for; no piece of a stream comes twice. A server that
+does not listen yet gets `start_wait`. A request that does not fit the server's context is sent again without its oldest
+thumbnails, and the reply says which. The key is read from the environment when a request is made, never shown, also where a
+server repeats it, and goes to `base_url` only.
 
 Not covered: function calling (actions are text), and addresses of pictures (they are sent as bytes).
 """
@@ -28,8 +30,9 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
 from agent.policy import pieces, wire
-from agent.policy.errors import PolicyError
-from agent.policy.wire import DoesNotFit, Server, Turn
+from agent.policy.errors import ContextFull, PolicyError
+from agent.policy.wire import DoesNotFit, Passing, Server, Turn
+from tools import retry
 from tools.base import wait_for
 from tools.blot import blot
 
@@ -39,6 +42,8 @@ RETRIED = {408, 429, 500, 502, 503, 504}
 """Answers of a server that may do better a moment later."""
 LONGEST_WAIT = 30.0
 """Seconds; a server that asks for more patience than this has failed."""
+FIRST_WAIT = 1.0
+"""Seconds before the second try where the server names no time; doubled for every further one."""
 LOOK_AGAIN = 1.0
 """Seconds between two looks at a server that is starting."""
 GRACE = 1.0
@@ -80,9 +85,9 @@ class OpenAICompatiblePolicy(BaseChatModel):
     stop: list[str] = []
     """Where a turn shall end, besides what the caller names. A closing tag stays in the turn; other texts are cut off."""
     timeout: float = Field(default=120.0, gt=0)
-    """Seconds to wait for one turn."""
+    """Seconds to wait for one turn, at every try."""
     retries: int = Field(default=2, ge=0, validation_alias=AliasChoices("retries", "max_retries"))
-    """Further tries after a busy server or a broken connection."""
+    """Further tries after a busy server, a broken connection, no turn within `timeout`, or an answer that is none."""
     start_wait: float = Field(default=10.0, ge=0)
     """Seconds to wait for a server that refuses connections before its first answer, or says that it is loading."""
     concurrency: int = Field(default=64, ge=1)
@@ -141,15 +146,17 @@ class OpenAICompatiblePolicy(BaseChatModel):
     ) -> ChatResult:
         stops = [*self.stop, *(stop or [])]
         async with self._place():
-            sent, left_out = messages, list[str]()
+            sent, left_out, tries = messages, list[str](), _Tries(self.retries)
             while True:
                 body = await self._body(sent, stops, kwargs)
                 try:
-                    async with self._open("chat/completions", body) as response:
+                    async with self._open("chat/completions", body, tries) as response:
                         turn = wire.read_answer(await self._read(response), str(response.url), self._key())
                     break
                 except DoesNotFit as error:
                     sent = _smaller(sent, left_out, error)
+                except Passing as error:
+                    await tries.after(error)
         turn.text += wire.missing_stop(turn, stops)
         message = AIMessage(
             content=turn.text,
@@ -190,12 +197,12 @@ class OpenAICompatiblePolicy(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         stops = [*self.stop, *(stop or [])]
         async with self._place():
-            sent, left_out, turn = messages, list[str](), Turn()
+            sent, left_out, turn, tries = messages, list[str](), Turn(), _Tries(self.retries)
             while True:
                 body = await self._body(sent, stops, kwargs)
                 body |= {"stream": True, "stream_options": {"include_usage": True}}
                 try:
-                    async with self._open("chat/completions", body) as response:
+                    async with self._open("chat/completions", body, tries) as response:
                         async for data in self._events(response):
                             text = wire.read_piece(turn, data, str(response.url), self._key())
                             if text:
@@ -203,11 +210,16 @@ class OpenAICompatiblePolicy(BaseChatModel):
                                 if run_manager:
                                     await run_manager.on_llm_new_token(text, chunk=chunk)
                                 yield chunk
+                    if turn.finish is None:
+                        raise Passing(f"{self._url('chat/completions')}: the stream ended in the middle of the turn")
                     break
                 except DoesNotFit as error:
                     sent = _smaller(sent, left_out, error)
-        if turn.finish is None:
-            raise PolicyError(f"{self._url('chat/completions')}: the stream ended in the middle of the turn")
+                except Passing as error:
+                    if turn.text:  # the reader has it already
+                        raise
+                    turn = Turn()
+                    await tries.after(error)
         # What belongs to the turn as a whole comes once, at the end: LangChain adds the chunks up.
         last = AIMessageChunk(
             content=wire.missing_stop(turn, stops),
@@ -250,7 +262,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
         async with self._mine().lock:
             if self._known is None:
                 try:
-                    async with self._open("models") as response:
+                    async with self._open("models", None, _Tries(self.retries)) as response:
                         self._known, names = wire.served(await self._read(response))
                 except _Refused:  # no list of models, or not for us: the request itself will say what is wrong
                     self._known, names = "other", []
@@ -261,26 +273,26 @@ class OpenAICompatiblePolicy(BaseChatModel):
         return self._known
 
     @contextlib.asynccontextmanager
-    async def _open(self, path: str, body: dict[str, Any] | None = None) -> AsyncIterator[httpx.Response]:
+    async def _open(self, path: str, body: dict[str, Any] | None, tries: _Tries) -> AsyncIterator[httpx.Response]:
         """The server's answer with its body still to read; everything but a success is raised."""
-        url, began, attempt = self._url(path), time.monotonic(), 0
+        url, began = self._url(path), time.monotonic()
         while True:
-            last = attempt >= self.retries
             try:
                 response = await self._send(url, body)
             except (httpx.TimeoutException, TimeoutError) as error:
-                raise PolicyError(f"{url}: no turn within {self.timeout:g} s (policy.timeout)") from error
+                await tries.after(Passing(f"{url}: no turn within {self.timeout:g} s (policy.timeout)"), error)
+                continue
             except httpx.HTTPError as error:
                 starting = not self._answered and isinstance(error, httpx.ConnectError)
                 if starting and await self._patient(url, began):
                     continue
-                if last or starting:
-                    hint = "start a server there or set policy.base_url (`python -m agent serve` starts vLLM)"
-                    said = wire.first_line(str(error), self._key()) or "no answer"
-                    # Not `from error`: it may quote what the server wrote.
-                    raise PolicyError(f"{url}: {type(error).__name__}: {said}; {hint}") from None
-                await asyncio.sleep(2.0**attempt)
-                attempt += 1
+                hint = "start a server there or set policy.base_url (`python -m agent serve` starts vLLM)"
+                said = wire.first_line(str(error), self._key()) or "no answer"
+                broken = f"{url}: {type(error).__name__}: {said}; {hint}"
+                # Neither is raised `from error`: it may quote what the server wrote.
+                if starting:
+                    raise PolicyError(broken) from None
+                await tries.after(Passing(broken))
                 continue
             self._answered = self._answered or response.status_code != 503
             if response.status_code < 300:
@@ -303,13 +315,12 @@ class OpenAICompatiblePolicy(BaseChatModel):
                 )
             if wire.does_not_fit(status, refusal):
                 raise DoesNotFit(f"{url}: {status} {wire.server_message(refusal, self._key())}")
-            wait = wire.retry_after(response.headers, default=2.0**attempt)
-            if status not in RETRIED or last or wait > LONGEST_WAIT:
-                hints = {401: "; set policy.api_key_env", 403: "; set policy.api_key_env", 404: "; check policy.model"}
-                said = wire.server_message(refusal, self._key())
-                raise _Refused(f"{url}: {status} {said}{hints.get(status, '')}")
-            await asyncio.sleep(wait)
-            attempt += 1
+            hints = {401: "; set policy.api_key_env", 403: "; set policy.api_key_env", 404: "; check policy.model"}
+            refused = _Refused(f"{url}: {status} {wire.server_message(refusal, self._key())}{hints.get(status, '')}")
+            wait = wire.retry_after(response.headers)
+            if status not in RETRIED or (wait or 0.0) > LONGEST_WAIT:
+                raise refused
+            await tries.after(refused, wait=wait)
 
     async def _patient(self, url: str, began: float) -> bool:
         """Wait a little for a server that is starting; False when it has had its time."""
@@ -346,9 +357,9 @@ class OpenAICompatiblePolicy(BaseChatModel):
                         )
                     parts.append(part)
         except (httpx.TimeoutException, TimeoutError) as error:
-            raise PolicyError(f"{response.url}: no turn within {self.timeout:g} s (policy.timeout)") from error
+            raise Passing(f"{response.url}: no turn within {self.timeout:g} s (policy.timeout)") from error
         except httpx.HTTPError as error:
-            raise PolicyError(f"{response.url}: the answer broke off ({type(error).__name__})") from None
+            raise Passing(f"{response.url}: the answer broke off ({type(error).__name__})") from None
         return b"".join(parts)
 
     async def _events(self, response: httpx.Response) -> AsyncIterator[bytes]:
@@ -362,9 +373,9 @@ class OpenAICompatiblePolicy(BaseChatModel):
             except StopAsyncIteration:
                 return
             except (httpx.TimeoutException, TimeoutError) as error:
-                raise PolicyError(f"{response.url}: no turn within {self.timeout:g} s (policy.timeout)") from error
+                raise Passing(f"{response.url}: no turn within {self.timeout:g} s (policy.timeout)") from error
             except httpx.HTTPError as error:
-                raise PolicyError(f"{response.url}: the stream broke off ({type(error).__name__})") from None
+                raise Passing(f"{response.url}: the stream broke off ({type(error).__name__})") from None
             left -= time.monotonic() - began
             data = wire.event_data(line)
             if data is not None:
@@ -385,7 +396,22 @@ class OpenAICompatiblePolicy(BaseChatModel):
 
 
 class _Refused(PolicyError):
-    """A status that no further try will change."""
+    """The server answered with a status that is no success."""
+
+
+class _Tries:
+    """How often one turn may still be asked for; shared by everything that can go wrong with it."""
+
+    def __init__(self, retries: int) -> None:
+        self.made, self.retries = 0, retries
+
+    async def after(self, error: PolicyError, cause: BaseException | None = None, wait: float | None = None) -> None:
+        """Wait before the next try: as long as the server asked, else longer every time. No try is left: raise for good."""
+        if self.made >= self.retries:
+            final = _Refused if isinstance(error, _Refused) else PolicyError
+            raise final(f"{error} (tried {self.made + 1} times)" if self.made else str(error)) from cause
+        await asyncio.sleep(retry.pause(self.made, FIRST_WAIT) if wait is None else wait)
+        self.made += 1
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
@@ -402,11 +428,15 @@ async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
 
 
 def _smaller(messages: list[BaseMessage], left_out: list[str], error: DoesNotFit) -> list[BaseMessage]:
-    """The request without its oldest thumbnail, whose id goes to `left_out`."""
+    """The request without its oldest thumbnail, whose id goes to `left_out`.
+
+    Raises:
+        ContextFull: no thumbnail is left; the question, its pictures and the texts are never cut here.
+    """
     where = wire.oldest_thumbnail(messages)
     if where is None:
         hint = "serve with a longer context (--max-model-len), or lower images.view_pixels or policy.max_new_tokens"
-        raise PolicyError(f"{error}; nothing is left to leave out: {hint}") from error
+        raise ContextFull(f"{error}; nothing is left to leave out: {hint}", left_out) from error
     block = messages[where[0]].content[where[1]]
     left_out.append(str(block.get("id", "")) if isinstance(block, dict) else "")
     return wire.without_block(messages, where)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agent.policy.errors import ContextFull
 from agent.policy.positions import mrope_positions
 from agent.policy.qwen_math import attention, frequencies, linear, rms_norm, rotate, silu
 from agent.policy.qwen_vision import Vision
@@ -118,12 +119,14 @@ class Network:
         """Logits (vocabulary) behind a whole dialogue, of which `memory` may know the beginning.
 
         Raises:
-            ValueError: placeholders and pictures do not match, or the dialogue is longer than the context.
+            ValueError: placeholders and pictures do not match.
+            ContextFull: the dialogue is longer than the context.
         """
         shape = self.shape
         if len(ids) > shape.context:
-            raise ValueError(
-                f"a dialogue of {len(ids)} tokens is over the policy's {shape.context}; lower limits.turns"
+            raise ContextFull(
+                f"a dialogue of {len(ids)} tokens is over the policy's {shape.context}; "
+                "ask a shorter question or lower limits.turns"
             )
         positions = mrope_positions(ids, [picture.grid for picture in pictures], shape.image_pad, shape.merge)
         tokens, owners = self._tokens(ids, pictures)

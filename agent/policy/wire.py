@@ -43,13 +43,17 @@ SAYS_TOKENS: dict[Server, dict[str, Any]] = {
 _TOO_LONG = re.compile(
     r"maximum context length"  # vLLM, OpenAI, SGLang (prompt and completion together)
     r"|model's context length"  # SGLang (the prompt alone), later vLLM
-    r"|maximum model length"  # vLLM, when pictures make the prompt too long
+    r"|maximum model length|too long to fit into the model"  # vLLM, when pictures make the prompt too long; older vLLM
     r"|available context size|exceed_context_size_error"  # llama.cpp
     r"|context_length_exceeded"  # OpenAI
     r"|At most \d+ image",  # vLLM, --limit-mm-per-prompt
     re.IGNORECASE,
 )
 _CLOSING = re.compile(r"</([A-Za-z_][\w-]*)>")
+
+
+class Passing(PolicyError):
+    """What may go well a moment later: no answer in time, one that broke off, or one that is no chat completion."""
 
 
 class DoesNotFit(PolicyError):
@@ -138,13 +142,16 @@ def read_answer(body: bytes, where: str, key: str = "") -> Turn:
     """A whole answer.
 
     Raises:
+        DoesNotFit: it says with status 200, as some proxies and older llama.cpp do, that the request is too long.
         PolicyError: it is no chat completion.
     """
     turn = Turn()
     answer = _parsed(body, where, key)
+    if isinstance(answer, dict) and "error" in answer and _TOO_LONG.search(json.dumps(answer)):
+        raise DoesNotFit(f"{where}: {server_message(body, key)}")
     if not isinstance(answer, dict) or not answer.get("choices"):
         shown = first_line(body.decode("utf-8", "replace"), key)
-        raise PolicyError(f"{where}: the answer is no chat completion ({shown})")
+        raise Passing(f"{where}: the answer is no chat completion ({shown})")
     _add(turn, answer, "message", where, key)
     return turn
 
@@ -153,11 +160,14 @@ def read_piece(turn: Turn, data: bytes, where: str, key: str = "") -> str:
     """Add one event of a stream to the turn; the text that it brought.
 
     Raises:
+        DoesNotFit: the stream begins with the news that the request is too long.
         PolicyError: the event is an error, or no piece of a chat completion.
     """
     event = _parsed(data, where, key)
     if not isinstance(event, dict) or "error" in event or event.get("object") == "error":
-        raise PolicyError(f"{where}: the stream broke off: {server_message(data, key)}")
+        if not turn.text and _TOO_LONG.search(data.decode("utf-8", "replace")):
+            raise DoesNotFit(f"{where}: {server_message(data, key)}")
+        raise Passing(f"{where}: the stream broke off: {server_message(data, key)}")
     before = len(turn.text)
     _add(turn, event, "delta", where, key)
     return turn.text[before:]
@@ -168,7 +178,7 @@ def _parsed(body: bytes, where: str, key: str) -> Any:
         return json.loads(body)
     except ValueError as error:
         shown = first_line(body.decode("utf-8", "replace"), key)
-        raise PolicyError(f"{where}: the answer is no chat completion ({shown})") from error
+        raise Passing(f"{where}: the answer is no chat completion ({shown})") from error
 
 
 def _add(turn: Turn, answer: dict[str, Any], part: str, where: str, key: str) -> None:
@@ -193,7 +203,7 @@ def _add(turn: Turn, answer: dict[str, Any], part: str, where: str, key: str) ->
     except (AttributeError, KeyError, TypeError, ValueError):
         shown = first_line(json.dumps(answer), key)
         # Not `from error`: it may quote what the server wrote.
-        raise PolicyError(f"{where}: the answer is no chat completion ({shown})") from None
+        raise Passing(f"{where}: the answer is no chat completion ({shown})") from None
 
 
 def _text(content: Any) -> str:
@@ -264,17 +274,20 @@ def served(body: bytes) -> tuple[Server, list[str]]:
 
 
 def event_data(line: bytes) -> bytes | None:
-    """The data of a line of a server-sent event stream. None: the line holds none (a comment, a blank line, the end)."""
+    """The data of a line of a server-sent event stream. None: the line holds none (a comment, a blank line, the end).
+
+    Older llama.cpp tells an error in a field of its own, `error: {...}`, which becomes the data `{"error": {...}}`."""
+    if line.startswith(b"error:"):
+        return b'{"error": ' + line[6:].strip() + b"}"
     if not line.startswith(b"data:"):
         return None
     data = line[5:].strip()
     return None if data in (b"", b"[DONE]") else data
 
 
-def retry_after(headers: Mapping[str, str], default: float) -> float:
-    """Seconds that a busy server asks for, as a number or as a date."""
-    asked = retry.retry_after(headers.get("retry-after"))
-    return default if asked is None else asked
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a busy server asks for, as a number or as a date. None: it names none."""
+    return retry.retry_after(headers.get("retry-after"))
 
 
 def first_line(text: str, key: str = "") -> str:

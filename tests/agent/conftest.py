@@ -9,8 +9,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from PIL import Image
@@ -35,6 +37,20 @@ def settings(tmp_path: Path) -> Iterator[Path]:
     path.write_text(yaml.safe_dump(SETTINGS))
     yield path
     context._built.clear()  # a fixed tool remembers what it was asked: the next test gets its own
+
+
+@pytest.fixture
+def picture_of_the_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LangChain's suite for chat models fetches its picture from the network; here it is drawn."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 40), "red").save(buffer, "PNG")
+    monkeypatch.setattr(httpx, "get", lambda *_, **__: SimpleNamespace(content=buffer.getvalue()))
+
+
+@pytest.fixture
+def benchmark() -> Callable[[Callable[[], Any]], Any]:
+    """LangChain's suite times a constructor with a plugin that is off here; that it works is what is asked."""
+    return lambda work: work()
 
 
 Encode = Callable[..., bytes]
@@ -64,6 +80,15 @@ def bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", start) + chunk(b"IEND", b"")
 
 
+def texts(body: dict[str, Any]) -> str:
+    """All texts of a request."""
+    found = ""
+    for message in body["messages"]:
+        content = message["content"]
+        found += content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    return found
+
+
 class ChatServer:
     """A server of chat completions on this machine that keeps to the wire format of one of the real ones.
 
@@ -83,6 +108,8 @@ class ChatServer:
         self.says: str | Callable[[dict[str, Any]], str] = "<reason>r</reason><answer>1987</answer> and more"
         self.loading = 0  # requests that find the model loading
         self.pictures_that_fit: int | None = None
+        self.characters_that_fit: int | None = None  # of all texts together
+        self.refuses: tuple[int, bytes] | None = None  # what to say of a request that does not fit, if not the usual
         self.delay = 0.0
         self.in_flight = self.most_in_flight = 0
         self.requests: list[dict[str, Any]] = []
@@ -113,7 +140,10 @@ class ChatServer:
                     elif outer.raw:
                         self.send(200, outer.raw.pop(0))
                     elif (refusal := outer.refusal(body)) is not None:
-                        self.reply(*refusal)
+                        if outer.refuses is not None:
+                            self.send(*outer.refuses)
+                        else:
+                            self.reply(*refusal)
                     elif body.get("stream"):
                         events = [b"data: " + json.dumps(one).encode() for one in outer.events(body)]
                         self.send(200, b"\n\n".join([*events, b"data: [DONE]", b""]))
@@ -164,7 +194,8 @@ class ChatServer:
             if isinstance(m["content"], list)
             for part in m["content"]
         )
-        if self.pictures_that_fit is None or pictures <= self.pictures_that_fit:
+        fits = self.pictures_that_fit is None or pictures <= self.pictures_that_fit
+        if fits and (self.characters_that_fit is None or len(texts(body)) <= self.characters_that_fit):
             return None
         return {
             "vllm": (400, {"error": {

@@ -4,6 +4,7 @@ Through the command line where a person meets it, through the graph where a prog
 """
 
 import base64
+import io
 import json
 import subprocess
 import sys
@@ -12,19 +13,24 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from PIL import Image
 
+from agent import __main__ as program
 from agent import testing
 from agent.__main__ import main
+from agent.policy.scripted import ScriptedPolicy
 from agent.question import BadInput
 from agent.state import EVERYTHING
 from graphs import search_agent
+
+PLAYED = ChatResult(generations=[ChatGeneration(message=AIMessage("<answer>1987</answer>"))])
 
 
 @pytest.fixture
 def png(tmp_path: Path) -> Path:
     path = tmp_path / "picture.png"
-    Image.new("RGB", (40, 30), "teal").save(path)
+    Image.new("RGB", (40, 32), "teal").save(path)
     return path
 
 
@@ -47,7 +53,8 @@ def answered(capsys: pytest.CaptureFixture[str], picture: Path, settings: Path) 
     """Run a command that must work; returns the JSON object."""
     code = main(["ask", str(picture), "What is this?", "--json", "--config", str(settings)])
     said = capsys.readouterr()
-    assert (code, said.err) == (0, "")
+    assert code == 0
+    assert [line for line in said.err.splitlines() if "pixels are too few" not in line] == []
     return json.loads(said.out)
 
 
@@ -90,7 +97,7 @@ def test_a_pixel_bomb_is_refused_before_it_is_decoded(capsys: Any, tmp_path: Pat
 
 
 def test_a_picture_over_the_configured_cap(capsys: Any, png: Path) -> None:
-    assert "40x30 pixels is over the cap of 100" in refused(capsys, str(png), "?", "images.max_pixels=100")
+    assert "40x32 pixels is over the cap of 100" in refused(capsys, str(png), "?", "images.max_pixels=100")
 
 
 @pytest.mark.parametrize("path", ["x" * 5000, "a\0b.png", "~nobody-by-this-name/x.png"])
@@ -143,7 +150,30 @@ def test_a_question_of_100_000_characters(capsys: Any, png: Path) -> None:
         ("graph=circle", "graph='circle': Input should be 'search_agent', 'direct' or 'rag'"),
         ("tools.text_search={use: local, index: /nowhere}", "/nowhere"),
         ("policy", "'policy' is not a setting; write it as key.key=value"),
-        ("policy.model=/nowhere/at/all", "policy.model="),
+        (
+            "policy.model=/nowhere/at/all",
+            "policy.model='/nowhere/at/all': no such folder; give the folder of a checkpoint",
+        ),
+        ("policy.kind=agent.config:Nope", "module 'agent.config' has no 'Nope'; correct the path"),
+        (
+            "policy.base_url=http://127.0.0.1:99999/v1",
+            "policy.base_url='http://127.0.0.1:99999/v1': must be the address of a",
+        ),
+        ("policy.base_url=http://[::1/v1", "must be the address of a server, such as http://127.0.0.1:8000/v1"),
+        (
+            "policy.base_url=localhost:8000",
+            "policy.base_url='localhost:8000': must be the address of a server, such as http:",
+        ),
+        (
+            "images.folder=/dev/null/x",
+            "images.folder='/dev/null/x': cannot be made (Not a directory); give a folder you may",
+        ),
+        (
+            "images.folder=/dev/null",
+            "images.folder='/dev/null': cannot be made (File exists); give a folder you may write to",
+        ),
+        ("limits=3", "limits=3: has settings below it; set one of them: limits.image_searches, limits.text_searches"),
+        ("dialect.prompts=/nowhere.yaml", "cannot be read as YAML"),
     ],
 )
 def test_a_setting_that_is_wrong(capsys: Any, png: Path, settings: Path, setting: str, message: str) -> None:
@@ -151,12 +181,42 @@ def test_a_setting_that_is_wrong(capsys: Any, png: Path, settings: Path, setting
     assert message in refused(capsys, str(png), "?", setting, *fixed)
 
 
+@pytest.mark.parametrize("kind", ["pocket", "transformers", "openai_compatible"])
+def test_an_option_that_a_policy_does_not_have(capsys: Any, png: Path, kind: str) -> None:
+    line = refused(capsys, str(png), "?", f"policy.kind={kind}", "policy.options.tempreture=1")
+    assert "policy.options.tempreture: unknown option; valid: " in line
+    assert "stop" in line
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["load", "--questions", "0"], "--questions 0: must be 1 or more"),
+        (["load", "--rounds", "1"], "--rounds 1: must be 2 or more"),
+        (
+            ["load", "--errors", "0.9", "--timeouts", "0.2"],
+            "--errors 0.9 --timeouts 0.2 --garbage 0.01: shares, together at",
+        ),
+        (["load", "--timeout", "0"], "--timeout 0: must be more than 0 seconds"),
+        (["serve", "--gpus", "-3"], "--gpus -3: must be 0 or more"),
+        (["serve", "--wait", "0"], "--wait 0: must be more than 0 seconds"),
+    ],
+)
+def test_a_number_that_makes_no_sense(capsys: Any, argv: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    said = capsys.readouterr()
+    assert (stop.value.code, said.out) == (2, "")
+    assert message in said.err
+    assert said.err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("policy: [", "not YAML"),
         ("- a\n- b", "must hold keys such as `policy:`, not list"),
-        ("policy: 3", "policy=3: Input should be a valid dictionary"),
+        ("policy: 3", "policy=3: has settings below it; set one of them: policy.model, policy.kind,"),
         ("tools: {text_serch: local}", "tools.text_serch: unknown key; did you mean 'text_search'?"),
     ],
 )
@@ -213,6 +273,67 @@ def test_one_pixel_is_a_picture(capsys: Any, tmp_path: Path, settings: Path) -> 
     result = answered(capsys, tmp_path / "dot.png", settings)
     assert set(result) == {"answer", "sources", "turns", "searches", "stop_reason", "usage"}
     assert (result["turns"], result["searches"], result["stop_reason"]) == (2, {"image": 1, "text": 0}, "answered")
+
+
+def test_a_tiny_picture_is_answered_with_a_note(capsys: Any, tmp_path: Path, settings: Path) -> None:
+    """In the shown run for a person, on stderr with `--json`; none from 32 pixels a side on."""
+    for name, size in (("small.png", (31, 400)), ("enough.png", (32, 32))):
+        Image.new("RGB", size).save(tmp_path / name)
+    note = "small.png: 31x400 pixels are too few to see much; give at least 32 a side"
+    given = ["What is this?", "--config", str(settings)]
+    assert main(["ask", str(tmp_path / "small.png"), *given]) == 0
+    said = capsys.readouterr()
+    assert note in " ".join(said.out.split())
+    assert said.err == ""
+    assert main(["ask", str(tmp_path / "small.png"), *given, "--json"]) == 0
+    said = capsys.readouterr()
+    assert note in said.err
+    assert set(json.loads(said.out)) == {"answer", "sources", "turns", "searches", "stop_reason", "usage"}
+    assert main(["ask", str(tmp_path / "enough.png"), *given, "--json"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_two_pictures_may_be_asked_about_together(
+    capsys: Any, tmp_path: Path, png: Path, settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both reach the policy, in order; settings may stand before or behind the question."""
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "second.png")
+    seen: list[Any] = []
+    monkeypatch.setattr(ScriptedPolicy, "_next", lambda self, messages: seen.append(messages) or PLAYED)
+    second = str(tmp_path / "second.png")
+    assert (
+        main(["ask", str(png), second, "Which is older?", "--json", "--config", str(settings), "limits.turns=2"]) == 0
+    )
+    assert main(["ask", str(png), second, "limits.turns=2", "Which is older?", "--config", str(settings)]) == 0
+    capsys.readouterr()
+    for messages in seen:
+        pictures = [block for block in messages[0].content if block["type"] == "image"]
+        sizes = [Image.open(io.BytesIO(base64.b64decode(block["base64"]))).size for block in pictures]
+        assert sizes == [(40, 32), (64, 48)]
+        assert "Which is older?" in messages[0].text
+
+
+def test_what_is_wrong_with_a_second_picture_is_said(capsys: Any, png: Path, tmp_path: Path, settings: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    assert "empty.png: zero bytes" in refused(capsys, str(png), str(tmp_path / "empty.png"), "?")
+    line = refused(capsys, *[str(png)] * 3, "?", "limits.pictures=2")
+    assert "3 pictures in one question, the limit is 2 (limits.pictures); send fewer" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["a", "q"], (["a"], "q", [])),
+        (["a", "b", "q", "x.y=1", "graph=rag"], (["a", "b"], "q", ["x.y=1", "graph=rag"])),
+        (["a", "x.y=1", "q"], (["a"], "q", ["x.y=1"])),
+        (["a", "x=1"], (["a"], "x=1", [])),
+        (["a", "x.y=1"], (["a"], "x.y=1", [])),
+        (["a", "Is a.b=c?"], (["a"], "Is a.b=c?", [])),
+        (["a"], (["a"], "", [])),
+    ],
+)
+def test_pictures_question_and_settings_are_told_apart(words: list[str], found: Any) -> None:
+    assert program._sorted_out(words) == found
 
 
 async def test_a_rotated_photograph_is_searched_upright(encoded: Any) -> None:

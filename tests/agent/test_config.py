@@ -138,3 +138,13 @@ def test_names_that_only_sound_like_a_key_are_settings() -> None:
         "policy.options.token_ids=true",
     ]
     assert load(overrides=settings, environ={}).policy.api_key_env == "THE_KEY"
+
+
+def test_no_line_of_the_printed_configuration_stands_without_its_meaning() -> None:
+    """The settings of the tools' cache too."""
+    lines = render(load(environ={})).splitlines()
+    keys = [number for number, line in enumerate(lines) if line and not line.lstrip().startswith(("#", "-"))]
+    assert len(keys) > 40
+    for number in keys:
+        above = lines[number - 1].lstrip()
+        assert above.startswith("# ") and above.endswith("."), f"{lines[number]!r} has no sentence above it"

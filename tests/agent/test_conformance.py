@@ -3,39 +3,24 @@
 On: picture inputs, usage metadata (whole and streamed), streaming, the model named per call (HTTP policy). Off, because it
 does not apply: tool calling, tool choice and structured output (actions are text, read by a dialect), JSON mode, pictures
 by address (they go out as bytes, past no guard), PDF, audio, video and tool messages (the dialogue has none), Anthropic's
-blocks, VCR cassettes (the servers are on this machine).
+blocks, VCR cassettes (the servers are on this machine). The policy for other models of the hub passes them in `test_hub.py`,
+on a tiny model that is made there.
 """
 
 import base64
-import io
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
-from PIL import Image
 
 from agent.policy.light import LightPolicy
 from agent.policy.openai_compatible import OpenAICompatiblePolicy
 from agent.policy.transformers import TransformersPolicy
 
-
-@pytest.fixture(autouse=True)
-def _picture_of_the_suite(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The suite fetches its picture from the network; here it is drawn."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (60, 40), "red").save(buffer, "PNG")
-    monkeypatch.setattr(httpx, "get", lambda *_, **__: SimpleNamespace(content=buffer.getvalue()))
-
-
-@pytest.fixture
-def benchmark() -> Callable[[Callable[[], Any]], Any]:
-    """The suite times a constructor with a plugin that is off here; that it works is what is asked."""
-    return lambda work: work()
+pytestmark = pytest.mark.usefixtures("picture_of_the_suite")
 
 
 class Claims:

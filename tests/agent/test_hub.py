@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_tests.integration_tests import ChatModelIntegrationTests
+from langchain_tests.unit_tests import ChatModelUnitTests
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.decoders import ByteLevel
@@ -28,6 +30,7 @@ from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImag
 from agent import testing
 from agent.config import ConfigError, PolicyConfig
 from agent.policy import build
+from agent.policy.errors import ContextFull
 from agent.policy.hub import HubPolicy
 from agent.policy.render import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START
 from agent.state import EVERYTHING
@@ -141,8 +144,64 @@ def question(picture: Image.Image) -> HumanMessage:
     return HumanMessage([{"type": "image", "image": picture}, {"type": "text", "text": "What is it?"}])
 
 
+async def test_a_dialogue_over_the_models_context_ends_with_a_reason(tiny: Path) -> None:
+    """4,096 positions, a byte a token; thumbnails go first, and the trajectory says so."""
+    thumbnails = [
+        {"type": "image", "image": Image.new("RGB", (28, 28), shade), "id": shade, "thumbnail": True}
+        for shade in ("red", "lime")
+    ]
+    policy = HubPolicy(model=str(tiny), max_new_tokens=2)
+    messages = [question(Image.new("RGB", (28, 28))), HumanMessage([*thumbnails, {"type": "text", "text": "x" * 4096}])]
+    with pytest.raises(ContextFull, match=r"is over the 4096 of .*; ask a shorter question") as caught:
+        await policy.ainvoke(messages)
+    assert caught.value.left_out == ["red", "lime"]
+    fits = [messages[0], HumanMessage([*thumbnails, {"type": "text", "text": "x" * 100}])]
+    assert "left_out" not in (await policy.ainvoke(fits)).response_metadata
+    context = testing.context([], policy=policy, lenient=True)
+    state = await direct.graph.ainvoke(
+        {"question": "x" * 5000, "images": [Image.new("RGB", (28, 28))]}, context=context
+    )
+    assert (state["stop_reason"], state["answer"]) == ("token_limit", None)
+
+
 def test_a_language_model_without_eyes_is_refused(tmp_path: Path) -> None:
     tokenizer(tmp_path, "", [])
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(ConfigError, match="its processor takes no pictures; use a vision-language checkpoint"):
         build(PolicyConfig(kind="transformers", model=str(tmp_path)))
+
+
+# --- LangChain's own suites
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny LLaVA, made once."""
+    folder = tmp_path_factory.mktemp("tiny")
+    AutoModelForImageTextToText.from_config(llava(folder)).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.usefixtures("picture_of_the_suite")
+class Hub:
+    """What this policy claims: pictures, usage whole and streamed; the rest as in `test_conformance.py`."""
+
+    chat_model_class = HubPolicy
+    chat_model_params = {"model": "made below", "max_new_tokens": 8}
+    supports_image_inputs = True
+    returns_usage_metadata = True
+    has_tool_calling = False
+    has_tool_choice = False
+    has_structured_output = False
+
+    @pytest.fixture(autouse=True)
+    def _made(self, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(type(self), "chat_model_params", {**self.chat_model_params, "model": str(tiny)})
+
+
+class TestHubUnit(Hub, ChatModelUnitTests):
+    standard_chat_model_params = {"temperature": 0.0, "max_tokens": 8}
+
+
+class TestHub(Hub, ChatModelIntegrationTests):
+    pass

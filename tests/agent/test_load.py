@@ -28,12 +28,22 @@ def test_without_faults_every_question_is_answered() -> None:
 
 
 def test_a_bad_day_ends_every_question_with_a_reason() -> None:
-    done, met = load.run(12, 2, Faults(errors=0.3, timeouts=0.1, garbage=0.2), timeout=3)
+    done, met = load.run(12, 2, Faults(errors=0.4, timeouts=0.1, garbage=0.3), timeout=3)
     endings = sum((one.endings for one in done), Counter())
     assert sum(endings.values()) == 24
     assert set(endings) <= {"answered", "policy_failed"}
     assert endings["policy_failed"] > 0
+    errors = sum((one.policy_errors for one in done), Counter())
+    assert errors.total() == endings["policy_failed"]
+    assert set(errors) <= {"timeout", "garbage", "429", "500", "502", "503"}
     assert {"policy error", "policy timeout", "policy garbage"} <= set(met)
+
+
+def test_what_may_pass_costs_time_and_no_answer() -> None:
+    """A tenth of the requests fails, each with another number: a turn that is tried three times comes."""
+    done, met = load.run(10, 1, Faults(errors=0.1, timeouts=0.0, garbage=0.02, seed=3), timeout=20)
+    assert met["policy error"] + met["policy garbage"] > 0
+    assert done[0].endings == Counter({"answered": 10})
 
 
 def test_an_ending_without_a_name_fails_the_command(
@@ -42,13 +52,53 @@ def test_an_ending_without_a_name_fails_the_command(
     one = load.Round(endings=Counter({"hangs": 1, "answered": 1}), latencies=[1.0, 2.0], seconds=1.0)
     monkeypatch.setattr(load, "run", lambda *args, **given: ([one, one], Counter()))
     assert load.main(2, 2, Faults(), timeout=1, as_json=False) == 1
-    assert "2 questions without a typed ending" in capsys.readouterr().out
-    for last, code in ((4.0, 1), (2.5, 0)):
-        memory = (0.0, 1.0, 1.5, last)  # one round timed, three traced
-        done = [load.Round(Counter({"answered": 2}), latencies=[1.0], seconds=1.0, python_mb=mb) for mb in memory]
-        monkeypatch.setattr(load, "run", lambda *args, rounds=done, **given: (rounds, Counter()))
-        assert load.main(2, 4, Faults(), timeout=1, as_json=False) == code
-        assert ("FAILED: memory grows" in capsys.readouterr().out) == bool(code)
+    assert "2 questions without a typed ending" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("last", "flat"), [(4.0, False), (2.4, True), (1.0, True)])
+def test_memory_that_grows_with_the_questions_fails_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], last: float, flat: bool
+) -> None:
+    """Between the second traced round and the last lie 200 questions here: 1 MB may come with them."""
+    done = [  # one round timed, three traced
+        load.Round(
+            Counter({"answered": 200}), latencies=[1.0, 3.0], seconds=50.0, python_mb=mb, rss_mb=100 + 10 * number
+        )
+        for number, mb in enumerate((0.0, 1.0, 1.5, last))
+    ]
+    monkeypatch.setattr(load, "run", lambda *args, **given: (done, Counter({"policy fine": 24})))
+    monkeypatch.setattr(load, "rss_mb", lambda: 90.0)
+    assert load.main(200, 4, Faults(), timeout=1, as_json=True) == (0 if flat else 1)
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert (err == "") == flat
+    assert found["memory_flat"] is flat
+    assert found["grown_mb_per_1000_questions"] == pytest.approx((last - 1.5) * 5)
+    assert found["memory_mb"] == {"start": 90.0, "middle": 110.0, "end": 130.0}
+    assert (found["questions_per_second"], found["median_seconds"], found["questions"]) == (4.0, 2.0, 800)
+    assert found["endings_share"] == {"answered": 1.0}
+
+
+def test_a_few_questions_say_nothing_about_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = [
+        load.Round(Counter({"answered": 9}), latencies=[1.0], seconds=1.0, python_mb=mb) for mb in (0.0, 1.0, 2.0, 3.0)
+    ]
+    found = load.figures(9, done, Counter(), Faults(), 1.0, 0.0)
+    assert (found["grown_mb"], found["grown_mb_per_1000_questions"], found["memory_flat"]) == (1.0, None, None)
+
+
+def test_the_table_says_what_people_ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    done = [load.Round(Counter({"answered": 3, "policy_failed": 1}), latencies=[1.0, 3.0], seconds=2.0)] * 3
+    monkeypatch.setattr(load, "run", lambda *args, **given: (done, Counter({"policy fine": 24})))
+    assert load.main(4, 3, Faults(), timeout=7, as_json=False) == 0
+    shown = dict(
+        line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if not line.startswith("failed")
+    )
+    assert shown["questions"] == "12: 3 rounds of 4 at once"
+    assert shown["requests"] == "24, of which 5% get an error, 5% no answer within 7 s, 1% garbage"
+    assert shown["endings"] == "answered 75.0%, policy_failed 25.0%"
+    assert shown["throughput"] == "2.0 questions a second (1 timed rounds)"
+    assert shown["growth"] == "too few questions to say (from 4 rounds of 100 on)"
 
 
 @pytest.mark.slow
@@ -60,7 +110,7 @@ def test_two_hundred_questions_at_once(capsys: pytest.CaptureFixture[str]) -> No
     figures = json.loads(capsys.readouterr().out)
     assert sum(figures["endings"].values()) == 800
     assert set(figures["endings"]) <= {str(reason) for reason in StopReason}
-    assert figures["endings"]["answered"] > 200
+    assert figures["endings_share"]["answered"] > 0.9
     assert set(figures["tool_errors"]) <= {"unavailable", "timeout", "malformed", "rate_limited"}
     assert figures["tool_errors"]["timeout"] > 0
-    assert figures["grown_mb"] <= load.GROWTH_MB
+    assert figures["memory_flat"] is True

@@ -15,16 +15,16 @@ from PIL import Image
 
 from agent import testing
 from agent.config import ConfigError, PolicyConfig
-from agent.policy import PolicyError, build, wire
+from agent.policy import PolicyError, build, openai_compatible, wire
 from agent.state import EVERYTHING
 from graphs import search_agent
 
 
 class Server:
-    """Plays `answers`, a list of (status, headers, body); remembers the requests."""
+    """Plays `answers`, a list of (status, headers, body), `hangs` (no answer) or `cut` (half of one); remembers the requests."""
 
     def __init__(self) -> None:
-        self.answers: list[tuple[int, dict[str, str], Any]] = []
+        self.answers: list[tuple[int, dict[str, str], Any] | str] = []
         self.requests: list[tuple[dict[str, str], dict[str, Any]]] = []
         outer = self
 
@@ -32,10 +32,17 @@ class Server:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 outer.requests.append((dict(self.headers), body))
-                status, headers, answer = outer.answers.pop(0)
+                played = outer.answers.pop(0)
+                if played == "hangs":
+                    time.sleep(3.0)
+                    return
+                if isinstance(played, str):
+                    played = (200, {"content-length": "9"}, b"{")
+                    self.close_connection = True
+                status, headers, answer = played
                 data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
                 self.send_response(status)
-                for name, value in {**headers, "content-length": str(len(data))}.items():
+                for name, value in {"content-length": str(len(data)), **headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(data)
@@ -124,8 +131,60 @@ async def test_a_busy_server_is_asked_again_after_the_time_it_names(server: Serv
 @pytest.mark.parametrize(("offset", "wanted"), [(-60, 0.0), (20, 20.0)])
 def test_a_time_to_wait_may_be_a_date(offset: float, wanted: float) -> None:
     date = email.utils.formatdate(time.time() + offset, usegmt=True)
-    assert wire.retry_after({"retry-after": date}, default=3.0) == pytest.approx(wanted, abs=2)
-    assert wire.retry_after({"retry-after": "soon"}, default=3.0) == wire.retry_after({}, default=3.0) == 3.0
+    assert wire.retry_after({"retry-after": date}) == pytest.approx(wanted, abs=2)
+    assert wire.retry_after({"retry-after": "soon"}) is wire.retry_after({}) is None
+
+
+@pytest.mark.parametrize(
+    "first", [(500, {}, {}), (504, {}, b""), (200, {}, b"<html>"), (200, {}, {"choices": 7}), "hangs", "cut"]
+)
+@pytest.mark.parametrize("streams", [False, True])
+async def test_what_may_pass_is_tried_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch, first: Any, streams: bool
+) -> None:
+    """An error of the server, garbage with status 200, no answer in time, an answer that breaks off: the turn still comes."""
+    monkeypatch.setattr(openai_compatible, "FIRST_WAIT", 0.01)
+    server.answers.append(first)
+    one = policy(server, timeout=1.0 if first == "hangs" else 20.0, options={"server": "other"})
+    if streams:
+        event = {"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]}
+        server.answers.append((200, {}, f"data: {json.dumps(event)}\n\n".encode()))
+        assert "".join([str(piece.content) async for piece in one.astream("hi")]) == "x"
+    else:
+        server.says("x")
+        assert (await one.ainvoke("hi")).content == "x"
+    assert len(server.requests) == 2
+
+
+async def test_a_turn_that_never_comes_is_given_up_after_the_last_try(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_compatible, "FIRST_WAIT", 0.01)
+    server.answers += ["hangs", (500, {}, {"error": {"message": "oh"}}), (200, {}, b"<html>")]
+    with pytest.raises(PolicyError, match=r"no chat completion \(<html>\) \(tried 3 times\)$"):
+        await policy(server, timeout=1.0, options={"server": "other"}).ainvoke("hi")
+    assert len(server.requests) == 3
+    server.answers += ["hangs"] * 2
+    with pytest.raises(PolicyError, match=r"no turn within 1 s \(policy.timeout\) \(tried 2 times\)$"):
+        await policy(server, timeout=1.0, retries=1, options={"server": "other"}).ainvoke("hi")
+
+
+async def test_no_piece_of_a_stream_comes_twice(server: Server) -> None:
+    """A stream that breaks off behind its first piece is not begun again: the reader has that piece."""
+    event = {"choices": [{"delta": {"content": "x"}}]}
+    server.answers.append((200, {}, f"data: {json.dumps(event)}\n\n".encode()))
+    stream = policy(server, options={"server": "other"}).astream("hi")
+    assert (await anext(stream)).content == "x"
+    with pytest.raises(PolicyError, match="ended in the middle of the turn"):
+        await anext(stream)
+    assert len(server.requests) == 1
+
+
+async def test_a_server_that_asks_for_too_much_patience_has_failed(server: Server) -> None:
+    server.answers.append((429, {"retry-after": "3600"}, {"error": {"message": "slow down"}}))
+    with pytest.raises(PolicyError, match="429 slow down$"):
+        await policy(server, options={"server": "other"}).ainvoke("hi")
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -141,7 +200,7 @@ def test_a_time_to_wait_may_be_a_date(offset: float, wanted: float) -> None:
 async def test_a_refusal_is_one_line(server: Server, status: int, body: Any, message: str) -> None:
     server.answers.append((status, {}, body))
     with pytest.raises(PolicyError) as caught:
-        await policy(server).ainvoke("hi")
+        await policy(server, retries=0).ainvoke("hi")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -166,7 +225,7 @@ async def test_a_key_that_the_server_repeats_is_not_given_out(
 ) -> None:
     monkeypatch.setenv("SOME_KEY", "sk-some/ke+y")
     server.answers.append((status, {}, body.replace("KEY", written).encode()))
-    made = policy(server, api_key_env="SOME_KEY")
+    made = policy(server, api_key_env="SOME_KEY", retries=0)
 
     async def ask() -> None:
         if streamed:

@@ -65,8 +65,9 @@ def test_the_command_fits_the_checkpoint_and_the_protocol() -> None:
     line = serve.command(config.load("mmsearch_r1", environ={}), gpus=8)
     assert line[1:3] == ["serve", "lmms-lab/MMSearch-R1-7B"]
     found = flags(line)
-    # 4096 of the first prompt, 8192 behind it, and a turn of 2048
-    assert found["--max-model-len"] == "14336"
+    # 4096 of the first prompt with one picture, seven more in the question and five thumbnails of 1152 tokens and two marks
+    # each, 8192 behind the first prompt, and a turn of 2048: 28,184, rounded up
+    assert found["--max-model-len"] == "28672"
     # eight pictures in a question, five thumbnails of one image search
     assert found["--limit-mm-per-prompt"] == {"image": 13, "video": 0}
     assert found["--mm-processor-kwargs"] == {"min_pixels": 4 * 28 * 28, "max_pixels": 672 * 672 * 2}
@@ -81,6 +82,40 @@ def test_the_command_fits_the_checkpoint_and_the_protocol() -> None:
     found = flags(serve.command(changed, gpus=1))
     assert (found["--port"], found["--tensor-parallel-size"]) == ("9001", "1")
     assert found["--limit-mm-per-prompt"]["image"] == 18
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "pictures", "tokens"),
+    [
+        # one picture in the question, which is in the 4096; five thumbnails; 8192; 2048
+        ("mmsearch_r1", ["limits.pictures=1"], 6, 4096 + 5 * 1154 + 8192 + 2048),
+        # a fourth turn lets two image searches happen; more than three do not fit into it
+        ("mmsearch_r1", ["limits.pictures=2", "limits.turns=4", "limits.image_searches=9"], 17, 4096 + 16 * 1154 + 10240),
+        ("mmsearch_r1", ["limits.pictures=1", "limits.image_searches=0"], 1, 4096 + 8192 + 2048),
+        # smaller views are fewer tokens; the paper's results bring no thumbnails, its one image search may bring one crop
+        ("deepmmsearch_prompted", ["limits.pictures=1"], 2, 4096 + 1154 + 8192 + 2048),
+        ("deepmmsearch_prompted", ["images.view_pixels=78400", "limits.tokens=4096"], 9, 4096 + 8 * 102 + 4096 + 2048),
+        ("deepmmsearch_prompted", ["limits.image_searches=20", "policy.max_new_tokens=100"], 18,
+         4096 + 17 * 1154 + 8192 + 100),
+        # a crop without a search is a picture too: five of six turns may make one
+        ("local_vllm", ["dialect.name=compact", "limits.pictures=1"], 6, 4096 + 5 * 1154 + 8192 + 2048),
+        ("local_vllm", ["dialect.name=compact", "limits.pictures=1", "limits.tool_calls=2"], 3, 4096 + 2 * 1154 + 10240),
+    ],
+)  # fmt: skip
+def test_the_context_has_room_for_all_pictures_that_the_limits_allow(
+    name: str, given: list[str], pictures: int, tokens: int
+) -> None:
+    found = flags(serve.command(config.load(name, given, environ={}), gpus=1))
+    assert found["--limit-mm-per-prompt"] == {"image": pictures, "video": 0}
+    length = int(found["--max-model-len"])
+    assert length % serve.STEP == 0
+    assert tokens <= length < tokens + serve.STEP
+
+
+def test_the_context_is_never_longer_than_the_model_was_made_for(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 16000, "num_attention_heads": 28}))
+    settings = config.load("mmsearch_r1", [f"policy.model={tmp_path}"], environ={})
+    assert flags(serve.command(settings, gpus=1))["--max-model-len"] == "16000"
 
 
 @pytest.mark.parametrize(

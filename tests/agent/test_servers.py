@@ -14,7 +14,9 @@ from PIL import Image
 
 from agent import testing
 from agent.config import ConfigError, PolicyConfig
+from agent.dialects import build as build_dialect
 from agent.policy import PolicyError, build, wire
+from agent.policy.light import LightPolicy
 from agent.policy.openai_compatible import OpenAICompatiblePolicy
 from agent.show import Show
 from agent.state import EVERYTHING
@@ -161,6 +163,83 @@ async def test_the_trajectory_says_which_thumbnails_were_left_out(chat_server: S
     rollout = pytest.importorskip("rl.rollout", reason="the record of a trajectory")
     steps = rollout.steps_of(state, [])
     assert [len(step.left_out) for step in steps] == [0, 0, 2]
+
+
+REFUSALS = {
+    # vLLM: three ages of `entrypoints/openai/serving_engine.py` and its processor (issues 12165 and 20409 of vllm,
+    # 128 of linagora/openrag, 5 of XiaomiMiMo/MiMo-Embodied), and --limit-mm-per-prompt
+    "vllm, texts": (400, {"object": "error", "message": "This model's maximum context length is 4096 tokens. However, you "
+        "requested 19591 tokens (9591 in the messages, 10000 in the completion). Please reduce the length of the messages or "
+        "completion. None", "type": "BadRequestError", "param": None, "code": 400}),
+    "vllm, pictures": (400, {"error": {"message": "The decoder prompt (length 42781) is longer than the maximum model length "
+        "of 4096. Make sure that `max_model_len` is no smaller than the number of text tokens plus multimodal tokens.",
+        "type": "BadRequestError", "param": None, "code": 400}}),
+    "vllm, older": (400, {"object": "error", "message": "The prompt (total length 25938) is too long to fit into the model "
+        "(context length 4096). Make sure that `max_model_len` is no smaller than the number of text tokens plus multimodal "
+        "tokens.", "type": "BadRequestError", "param": None, "code": 400}),
+    "vllm, count of pictures": (400, {"error": {"message": "At most 1 image(s) may be provided in one prompt.",
+        "type": "BadRequestError", "param": None, "code": 400}}),
+    # SGLang: `managers/tokenizer_manager.py` (issue 8096 of sglang, 1321 of Qwen3)
+    "sglang": (400, {"object": "error", "message": "The input (61709 tokens) is longer than the model's context length (4096 "
+        "tokens).", "type": "BadRequestError", "param": None, "code": 400}),
+    # llama.cpp: pull request 15780; textgen issue 7257 saw the same without the status
+    "llama_cpp": (400, {"error": {"code": 400, "message": "the request exceeds the available context size. try increasing the "
+        "context size or enable context shift", "type": "exceed_context_size_error", "n_prompt_tokens": 14429, "n_ctx": 4096}}),
+    "llama_cpp, status 500": (500, {"error": {"code": 500, "message": "the request exceeds the available context size. try "
+        "increasing the context size or enable context shift", "type": "exceed_context_size_error"}}),
+    "llama_cpp, status 200": (200, {"error": {"code": 400, "message": "the request exceeds the available context size. try "
+        "increasing the context size or enable context shift", "type": "exceed_context_size_error"}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_text_that_does_not_fit_ends_with_a_reason_and_says_what_was_dropped(
+    chat_server: Start, name: str, streams: bool
+) -> None:
+    """All thumbnails go first; then the question ends with `token_limit`, and the graph raises nothing."""
+    server = chat_server(name.partition(",")[0])
+    status, body = REFUSALS[name]
+    server.refuses = (status, json.dumps(body).encode())
+    if streams and status == 200:
+        server.refuses = (200, b"error: " + json.dumps(body["error"]).encode() + b"\n\n")
+    turns = ["<reason>r</reason><search><img></search>", SAID]
+    server.says = lambda body: turns[sum(m["role"] == "assistant" for m in body["messages"])]
+    shown = [Hit(title=f"page {n} {'x' * 150}", url=f"https://example.org/{n}", thumbnail=png(n)) for n in range(3)]
+    context = testing.context(
+        [], dialect="mmsearch_r1", policy=policy(server, streaming=streams), image_search=testing.FixedImage(hits=shown)
+    )
+    opening = "".join(block.get("text", "") for block in build_dialect("mmsearch_r1").first("When?", ["x"])[0].content)
+    server.characters_that_fit = len(opening) + 100
+    given = {"question": "When?", "images": [Image.new("RGB", (30, 30))]}
+    state = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
+    first, _, last = state["turns"]
+    assert not first.get("error"), "the first prompt fits"
+    thumbnails = [b["id"] for b in state["dialogue"][2].content if b["type"] == "image"]
+    assert (state["stop_reason"], state["answer"]) == ("token_limit", None)
+    assert last["left_out"] == thumbnails
+    assert last["error"].startswith("context_full: http://127.0.0.1")
+    assert "nothing is left to leave out: serve with a longer context (--max-model-len)" in last["error"]
+    assert "\n" not in last["error"]
+    assert state["messages"][-1].content == "I have no answer within the allowed tokens."
+
+
+async def test_a_question_that_does_not_fit_alone_ends_with_the_same_reason(chat_server: Start) -> None:
+    server = chat_server("sglang")
+    server.characters_that_fit = 0
+    context = testing.context([], dialect="mmsearch_r1", policy=policy(server))
+    state = await search_agent.graph.ainvoke({"question": "When?"}, context=context)
+    assert state["stop_reason"] == "token_limit"
+    assert len(server.requests) == 1
+    assert "left_out" not in state["turns"][0]
+
+
+async def test_the_embedded_policys_context_ends_a_question_in_the_same_way() -> None:
+    """A byte-level tokenizer takes three tokens for a character like this one: 23,000 for a context of 4,096."""
+    context = testing.context([], policy=LightPolicy())
+    state = await search_agent.graph.ainvoke({"question": "\u65d7" * 7900, "images": []}, context=context)
+    assert (state["stop_reason"], state["answer"]) == ("token_limit", None)
+    assert "ask a shorter question" in state["turns"][0]["error"]
 
 
 def png(shade: int) -> bytes:

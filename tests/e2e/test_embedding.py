@@ -21,6 +21,9 @@ from langchain_core.runnables import RunnableLambda
 from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
+from agent import config
+from agent.context import Context, _built
+from agent.savers import saver
 from graphs import search_agent
 from graphs.tool import as_tool
 
@@ -102,6 +105,27 @@ async def test_as_a_part_of_another_graph(plain: Seen, picture: Path) -> None:
     result = await wiring.compile().ainvoke(given)
     assert seen(result) == plain
     assert result["own"] == "kept"
+
+
+async def test_a_follow_up_in_a_thread_on_disk(plain: Seen, picture: Path, tmp_path: Path) -> None:
+    """Two graphs with a database and a folder in common, as two processes would have: the second finds the picture of the
+    first one's question, and the database holds no picture."""
+    pytest.importorskip("langgraph.checkpoint.sqlite", reason="needs lensgraph[threads]")
+    thread: Any = {"configurable": {"thread_id": "visitor-17"}}
+
+    async def ask(given: Any) -> Any:
+        context = Context(config=config.load(overrides=[f"images.folder={tmp_path}/pictures"]))
+        async with saver(f"sqlite:///{tmp_path}/threads.db") as checkpoints:
+            result = await search_agent.build(checkpoints).ainvoke(given, thread, context=context)
+        _built.clear()  # the store of the next one knows nothing of this one's pictures
+        return result
+
+    assert seen(await ask({"question": QUESTION, "images": [picture.read_bytes()]})) == plain
+    second = await ask({"question": "Which country's flag is on the far right?"})
+    assert second["answer"] == "Uzbekistan"
+    assert [message.type for message in second["messages"]] == ["human", "ai", "human", "ai"]
+    assert picture.read_bytes()[:64] not in (tmp_path / "threads.db").read_bytes()
+    assert (tmp_path / "threads.db").stat().st_size < 150_000
 
 
 @pytest.fixture(scope="module")

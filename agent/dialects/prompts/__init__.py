@@ -35,7 +35,9 @@ def from_yaml(path: Path) -> dict[str, str]:
     try:
         return _checked(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PromptError(f"dialect.prompts: {path} cannot be read as YAML ({_first_line(error)}).") from error
+        raise PromptError(
+            f"dialect.prompts: {path} cannot be read as YAML ({_first_line(error)}); correct the path or the file."
+        ) from error
 
 
 def _checked(found: object, name: str) -> dict[str, str]:
@@ -82,7 +84,9 @@ def _readings(data: bytes, path: Path) -> list[str]:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise PromptError(f"dialect.prompts: {path} is not UTF-8 text.") from error
+        raise PromptError(
+            f"dialect.prompts: {path} is not UTF-8 text; save it as UTF-8, or give the published .pkl file."
+        ) from error
     return [text, text.removesuffix("\n")]  # editors add a final newline
 
 
@@ -91,9 +95,11 @@ def string_in_pickle(data: bytes, path: Path) -> str:
     try:
         text = pickles.read(data)
     except pickles.UnsafePickle as error:
-        raise PromptError(f"dialect.prompts: {path}: {error}.") from error
+        raise PromptError(f"dialect.prompts: {path}: {error}; give the published file.") from error
     if not isinstance(text, str):
-        raise PromptError(f"dialect.prompts: {path} holds a {type(text).__name__} instead of one text.")
+        raise PromptError(
+            f"dialect.prompts: {path} holds a {type(text).__name__} instead of one text; give the published file."
+        )
     return text
 
 
