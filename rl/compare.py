@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rl import jsonl
+from rl import made_with
 from rl.evaluate import RESAMPLES, Record, interval
 
 HEAD = ("run", "tasks", "accuracy (95 %)", "against the first", "searches", "against the first", "well-formed turns")
@@ -35,7 +35,7 @@ def load(path: Path) -> dict[str, Record]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; make it with 'python -m rl.evaluate --records {path}'")
     try:
-        records = {row["task"]: Record(**row) for row in jsonl.peek(path)}
+        records = {row["task"]: Record(**row) for row in made_with.rows(path)}
     except (TypeError, KeyError) as error:
         raise ValueError(f"{path}: not records of rl.evaluate ({error})") from error
     if not records:

@@ -4,7 +4,9 @@
     python -m rl.experiments table --out rl/results  tables, figures and plots from what is there
 
 `experiments.yaml` names the runs: each is the online recipe with some values replaced. A run that was interrupted goes on,
-and a run that is done is not made again, so the whole plan may be run in as many pieces as one likes.
+and a run that is done is not made again, so the whole plan may be run in as many pieces as one likes. Records of another
+policy than the one that lies there now, graph or task set are no longer shown, and `run` sets them aside (`.old`) and
+makes them again; records from before they named their policy are taken as they are.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from rl import jsonl
+from rl import made_with
 from rl.seeds import Row, against, markdown, row
 from rl.seeds import draw as draw_curve
 
@@ -97,9 +99,30 @@ class Job:
         return self.folder / self.name / str(self.seed) / f"{self.experiment.graph}.jsonl"
 
     @property
+    def policy(self) -> str:
+        """What is evaluated: a checkpoint's name or folder."""
+        start = self.experiment.train is None and self.experiment.policy_of is None
+        return self.plan.start_from if start else str(self.output / "policy")
+
+    @property
+    def stale(self) -> bool:
+        """Whether the records were made with something else than what would be evaluated now."""
+        held = made_with.header(self.records)
+        if held is None:
+            return False
+        if (held.graph, held.tasks) != (self.experiment.graph, self.plan.tasks):
+            return True
+        there = self.policy == self.plan.start_from or (Path(self.policy) / "model.safetensors").is_file()
+        return there and made_with.weights_at(self.policy) != held.weights
+
+    @property
     def evaluated(self) -> bool:
-        """Whether every task has its record."""
-        return sum(1 for _ in jsonl.peek(self.records)) >= self.plan.limit
+        """Whether every task has its record, of the policy that lies there now."""
+        return len({row["task"] for row in made_with.rows(self.records)}) >= self.plan.limit and not self.stale
+
+    def set_aside(self) -> Path:
+        """Rename stale records, so that new ones can be made in their place."""
+        return self.records.replace(self.records.with_suffix(".jsonl.old"))
 
     def commands(self) -> list[list[str]]:
         """What is left to be run, in order."""
@@ -112,10 +135,8 @@ class Job:
             resume = ["--resume"] if any((self.output / "checkpoints").glob("checkpoint-*")) else []
             values += [f"seed={self.seed}", f"output={self.output}", "held_out_limit=0"]
             todo.append([*python, "rl.train", "grpo", "--recipe", self.plan.recipe, *resume, *values])
-        start = self.experiment.train is None and self.experiment.policy_of is None
-        policy = f"policy.model={self.plan.start_from if start else trained}"
         evaluation = ["rl.evaluate", "--graph", self.experiment.graph, "--tasks", self.plan.tasks]
-        evaluation += ["--limit", str(self.plan.limit), "--records", str(self.records), policy]
+        evaluation += ["--limit", str(self.plan.limit), "--records", str(self.records), f"policy.model={self.policy}"]
         return [*todo, [*python, *evaluation]]
 
 
@@ -164,6 +185,9 @@ def run(todo: Sequence[Job], workers: int, console: Console) -> int:
         log, good = job.records.parent / "log.txt", True
         with log.open("a", encoding="utf-8") as out:
             for command in job.commands():
+                if job.stale:  # also what a policy that was just trained anew leaves behind
+                    told = job.set_aside()
+                    console.print(f"{job.name} seed {job.seed}: records of another policy set aside as {told}")
                 good = good and not subprocess.run(command, stdout=out, stderr=out, env=environment).returncode
         console.print(f"{job.name} seed {job.seed}: {'done' if good else f'failed, see {log}'}", highlight=False)
         return good

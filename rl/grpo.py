@@ -41,6 +41,7 @@ from rl.collate import check_pictures
 from rl.episode_reward import EpisodeReward, RewardRecipe
 from rl.graph_trainer import Credit, GraphGRPOTrainer, GraphRollouts, in_own_loop
 from rl.judge import Judge
+from rl.made_with import weights_in
 from rl.progress_plot import draw
 from rl.recipes import FOLDER
 from rl.rephrase import rephrased
@@ -438,7 +439,9 @@ def _held_out(
     policy = TransformersPolicy(model=name, temperature=0.0, max_new_tokens=recipe.max_new_tokens)
     policy.attach(network, Renderer(processor))
     console.print(f"measuring {len(tasks)} tasks of {recipe.held_out}, {name} training")
-    records = evaluate.evaluate(tasks, graph=recipe.graph, config=config, records=path, policy=policy)
+    records = evaluate.evaluate(
+        tasks, graph=recipe.graph, config=config, records=path, policy=policy, weights=weights_in(network)
+    )
     network.train(training)
     return records
 
