@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from agent import policy as policies
+from agent.config import PolicyConfig
 from rl import reward
 from rl.judge import Judge
 from rl.match import match, normalise
@@ -48,6 +50,17 @@ class RewardRecipe(BaseModel):
     """Leave out of the update an episode in which a tool was down or unreadable: it is not the policy's fault."""
 
 
+class Rewarding(BaseModel):
+    """The part of an online recipe that rewards; its other keys are of no matter here."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    reward: RewardRecipe = RewardRecipe()
+    """The rule and its options."""
+    judge: PolicyConfig | None = None
+    """A chat model for `reward.match=judge`."""
+
+
 class EpisodeReward:
     """The rule of a recipe, with what it remembers: the shadow price."""
 
@@ -65,6 +78,11 @@ class EpisodeReward:
             )
         self.recipe, self.judge = recipe, judge
         self.shadow = ShadowPrice(recipe.budget, recipe.budget_rate) if recipe.budget is not None else None
+
+    @classmethod
+    def of(cls, recipe: RewardRecipe, judge: PolicyConfig | None) -> EpisodeReward:
+        """The rule with the judge that a recipe names."""
+        return cls(recipe, None if judge is None else Judge(policies.build(judge)))
 
     async def __call__(self, trajectory: Trajectory, task: Task) -> dict[str, float] | None:
         """The reward's parts; None: the episode has no reward."""

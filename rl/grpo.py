@@ -18,14 +18,12 @@ from typing import Any, Literal
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
-from langchain_core.language_models.chat_models import BaseChatModel
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from transformers import TrainerCallback
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from trl import GRPOConfig
 
-from agent import policy as policies
 from agent.config import Config, PolicyConfig
 from agent.config import load as load_config
 from agent.context import Backends, Context
@@ -40,7 +38,6 @@ from rl.callbacks import StopAt, SummaryLog, fresh_output
 from rl.collate import check_pictures
 from rl.episode_reward import EpisodeReward, RewardRecipe
 from rl.graph_trainer import Credit, GraphGRPOTrainer, GraphRollouts, in_own_loop
-from rl.judge import Judge
 from rl.made_with import weights_in
 from rl.progress_plot import draw
 from rl.recipes import FOLDER
@@ -214,7 +211,7 @@ def train(
         raise FileNotFoundError(f"start_from={recipe.start_from}: no checkpoint there; give a folder or a model name")
     processor, network = load_processor(folder), load_policy(folder, frozen=recipe.lora is not None)
     dialect = in_own_loop(_dialect(config))
-    rule = EpisodeReward(recipe.reward, _judge(recipe))
+    rule = EpisodeReward.of(recipe.reward, recipe.judge)
     setting = Setting(
         graph=recipe.graph,
         config=config,
@@ -384,13 +381,6 @@ def _rephrased(task: Task, rng: random.Random, share: float) -> Task:
 
 async def _dialect(config: Config) -> Dialect:
     return Backends(Context(config=config)).dialect
-
-
-def _judge(recipe: GRPORecipe) -> Judge | None:
-    if recipe.judge is None:
-        return None
-    model: BaseChatModel = policies.build(recipe.judge)
-    return Judge(model)
 
 
 def _lora(recipe: GRPORecipe) -> Any:

@@ -66,10 +66,19 @@ def made_with(graph: str, tasks: str, config: Config, *, weights: str | None = N
         if not any(f"{key}.".startswith(f"{part}.") for part in _APART)
     }
     if weights is None:
-        here = weights_at(config.policy.model) if config.policy.kind in _HERE else ""
-        return MadeWith(graph, tasks, config.policy.model, here, match_rule(), settings)
+        return MadeWith(graph, tasks, config.policy.model, _weights_of(config), match_rule(), settings)
     settings = {key: value for key, value in settings.items() if not key.startswith("policy.")}
     return MadeWith(graph, tasks, "in memory", weights, match_rule(), settings)
+
+
+def policy_name(config: Config) -> str:
+    """What records call the configured policy: its name, and the digest of its weights where they are here."""
+    weights = _weights_of(config)
+    return f"{config.policy.model}@{weights}" if weights else config.policy.model
+
+
+def _weights_of(config: Config) -> str:
+    return weights_at(config.policy.model) if config.policy.kind in _HERE else ""
 
 
 def weights_at(model: str) -> str:
