@@ -36,8 +36,9 @@ from rl import evaluate, evaluation_report, jsonl, pocket
 from rl.balance import sample
 from rl.callbacks import StopAt, SummaryLog, fresh_output
 from rl.collate import check_pictures
+from rl.credit import Credit
 from rl.episode_reward import EpisodeReward, RewardRecipe
-from rl.graph_trainer import Credit, GraphGRPOTrainer, GraphRollouts, in_own_loop
+from rl.graph_trainer import GraphGRPOTrainer, GraphRollouts, in_own_loop
 from rl.made_with import weights_in
 from rl.progress_plot import draw
 from rl.recipes import FOLDER
@@ -152,12 +153,12 @@ class Shown(TrainerCallback):
         logs = logs or {}
         if not state.is_world_process_zero or "reward" not in logs:
             return
-        rollout, whole = logs.get("seconds/rollout", 0.0), logs.get("step_time", 0.0)
+        rollout, update = logs.get("seconds/rollout", 0.0), logs.get("seconds/update", 0.0)
         self.console.print(
             f"step {state.global_step:4}/{state.max_steps}  reward {logs['reward']:.3f}  accuracy {logs['accuracy']:.3f}  "
             f"searches {logs['searches']:.2f}  malformed {logs['malformed_turns']:.3f}  failed {logs['failed']:.2f}  "
             f"seconds: rollout {rollout:.1f} (a run: policy {logs.get('seconds/policy_per_episode', 0):.2f}, "
-            f"tools {logs.get('seconds/tools_per_episode', 0):.2f}), step {whole:.1f}",
+            f"tools {logs.get('seconds/tools_per_episode', 0):.2f}), update {update:.1f}",
             highlight=False,
         )
 

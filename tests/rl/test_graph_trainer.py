@@ -25,12 +25,8 @@ from agent.policy.transformers import TransformersPolicy
 from agent.testing import FixedImage, FixedLocator, FixedText
 from rl import pocket
 from rl.collate import check_pictures
-from rl.graph_trainer import (
-    GraphGRPOTrainer,
-    GraphRollouts,
-    decision_advantages,
-    pixels_as_pictures,
-)
+from rl.credit import decision_advantages
+from rl.graph_trainer import GraphGRPOTrainer, GraphRollouts, pixels_as_pictures
 from rl.idle_rows import worth_a_pass
 from rl.pocket import PocketSize
 from rl.rollout import Setting

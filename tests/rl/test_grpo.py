@@ -9,9 +9,10 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from agent.policy.processor import PictureProcessor
 from rl import grpo, pocket, recipes, train
 from rl.balance import label, sample
 from rl.episode_reward import EpisodeReward, RewardRecipe
+from rl.graph_trainer import GraphGRPOTrainer
 from rl.grpo import GRPORecipe
 from rl.pocket import PocketSize
 from rl.progress_plot import draw
@@ -64,6 +66,67 @@ def test_a_resumed_run_goes_on_with_the_same_tasks(recipe: GRPORecipe, tmp_path:
         return [(trajectory.step, trajectory.task) for trajectory in TrajectoryStore(folder / "trajectories")]
 
     assert sorted(order(recipe.output), key=str) == sorted(order(whole.output), key=str)
+
+
+Trained = list[tuple[int, tuple[tuple[int, ...], ...]]]
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
+    """(step, rows) of every forward pass of the training: what the loss is made of."""
+    passes: Trained = []
+    stock = GraphGRPOTrainer._compute_loss
+
+    def noted(self: GraphGRPOTrainer, model: Any, inputs: dict[str, Any]) -> Any:
+        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
+        mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1).bool()
+        passes.append((self.state.global_step, tuple(tuple(row[m].tolist()) for row, m in zip(ids, mask, strict=True))))
+        return stock(self, model, inputs)
+
+    monkeypatch.setattr(GraphGRPOTrainer, "_compute_loss", noted)
+    return passes
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps", "kills"),
+    [
+        # 3 batches of rollouts an epoch: the second epoch has an order of its own
+        ({}, 5, (2, 3, 4)),
+        ({"updates": 2, "batch": 4}, 5, (1, 2, 3)),
+        ({"updates": 2, "num_iterations": 2, "batch": 2}, 6, (1, 2, 3, 5)),
+    ],
+    ids=["an epoch", "updates", "iterations"],
+)
+def test_a_kill_at_any_step_goes_on_with_the_same_tasks_and_rows(
+    recipe: GRPORecipe, tmp_path: Path, trained: Trained, changes: dict[str, int], steps: int, kills: tuple[int, ...]
+) -> None:
+    """Every kill is followed by a resumption; batches of rollouts that serve several steps are neither lost nor repeated."""
+    recipe = recipe.model_copy(update={"held_out_limit": 0, "steps": steps, **changes})
+    grpo.train(recipe.model_copy(update={"output": tmp_path / "whole"}))
+    passes_a_step = len(trained) // steps
+    trained.clear()
+    for n, kill in enumerate(kills):
+        grpo.train(recipe, resume=n > 0, max_steps=kill)
+    grpo.train(recipe, resume=True)
+
+    def order(folder: Path) -> list[tuple[int | None, str]]:
+        kept = TrajectoryStore(folder / "trajectories")
+        return sorted(((one.step, one.task) for one in kept), key=str)
+
+    assert order(recipe.output) == order(tmp_path / "whole")
+    assert [step for step, _ in trained] == [step for step in range(steps) for _ in range(passes_a_step)]
+    # each batch of rollouts, as it was kept, is what its steps were trained on, as often as there are iterations
+    span = recipe.updates * recipe.num_iterations
+    made: defaultdict[int, Counter[tuple[int, ...]]] = defaultdict(Counter)
+    for one in TrajectoryStore(recipe.output / "trajectories"):
+        assert one.step is not None
+        made[one.step // span][one.ids] += recipe.num_iterations
+    used: defaultdict[int, Counter[tuple[int, ...]]] = defaultdict(Counter)
+    for step, rows in trained:
+        used[step // span].update(rows)
+    whole = steps // span
+    assert whole
+    assert {batch: used[batch] for batch in range(whole)} == {batch: made[batch] for batch in range(whole)}
 
 
 def test_a_checkpoint_holds_the_shadow_price(recipe: GRPORecipe) -> None:
@@ -150,6 +213,17 @@ def test_two_processes_share_a_step(recipe: GRPORecipe) -> None:
     groups = Counter((one.step, one.task) for one in TrajectoryStore(kept))
     assert set(groups.values()) == {recipe.generations}
     assert (recipe.output / "policy" / "model.safetensors").is_file()
+    logged = [row for row in map(json.loads, (recipe.output / "log.jsonl").read_text().splitlines()) if "reward" in row]
+    assert len(logged) == recipe.steps
+    for row in logged:  # what the main process logs is the step of both, not its own half
+        made = [one for one in TrajectoryStore(kept) if one.step == row["step"] - 1]
+        assert len(made) == 8
+        waited = [step.seconds for one in made for step in one.decisions]
+        assert row["seconds/policy_per_episode"] == pytest.approx(sum(waited) / 8)
+        assert row["completions/mean_length"] == pytest.approx(sum(sum(one.mask) for one in made) / 8)
+        kinds = Counter(step.kind for one in made for step in one.decisions)
+        for kind, count in kinds.items():
+            assert row[f"decisions/{kind}/share"] == pytest.approx(count / kinds.total())
 
 
 def _free_port() -> int:
