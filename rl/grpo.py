@@ -32,7 +32,7 @@ from agent.pocket import checkpoint
 from agent.policy.processor import load_processor
 from agent.policy.render import Renderer
 from agent.policy.transformers import TransformersPolicy
-from rl import evaluate, evaluation_report, jsonl, pocket
+from rl import evaluate, evaluation_report, jsonl, pocket, sharded
 from rl.balance import sample
 from rl.callbacks import StopAt, SummaryLog, fresh_output
 from rl.collate import check_pictures
@@ -205,6 +205,7 @@ def train(
         ValueError: the recipe contradicts itself.
     """
     console = Console(stderr=True)
+    sharded.refuse_environment(os.environ)
     config = load_config(recipe.config, recipe.settings)
     tasks = chosen_tasks(recipe)
     folder = Path(checkpoint(recipe.start_from))  # a model name stays as it is

@@ -258,6 +258,25 @@ def test_a_recipe_that_cannot_run_ends_in_one_line(
     assert says in capsys.readouterr().err.strip().splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"ACCELERATE_USE_FSDP": "true"}, "FSDP splits the weights"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, "ZeRO-3 splits the weights"),
+    ],
+)
+def test_a_launcher_that_splits_the_weights_is_refused_in_one_line(
+    environment: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The variables are those that `accelerate launch --use_fsdp` and `--use_deepspeed --zero_stage 3` set."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert train.main(["grpo", "--dry-run"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert says in error
+    assert "\n" not in error
+
+
 @pytest.mark.parametrize("name", ["world_grpo", "mmsearch_r1_7b", "deepmmsearch_r1_7b_grpo"])
 def test_every_online_recipe_is_complete(name: str) -> None:
     recipe = recipes.read(name, GRPORecipe)
