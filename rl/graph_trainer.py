@@ -36,6 +36,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
+from agent.policy.decode import CAPACITY
 from agent.policy.render import Pixels, Rendered, Renderer
 from agent.policy.sampled import Sampled
 from agent.policy.transformers import TransformersPolicy
@@ -62,6 +63,8 @@ class GraphRollouts:
     """Graph, tools, dialect and reward; its policy is replaced by the one in training."""
     concurrent: int = 64
     """Episodes at a time on each process."""
+    reuse_bytes: int = CAPACITY
+    """Memory for what was computed for earlier turns; not with an engine, which keeps its own."""
     store: TrajectoryStore | None = None
     """Where trajectories are kept; None: nowhere."""
     train_nodes: tuple[str, ...] = ()
@@ -174,7 +177,9 @@ class GraphGRPOTrainer(GRPOTrainer):
             training = network.training
             network.eval()
             try:
-                yield TransformersPolicy(**options).attach(network, self.renderer)
+                yield TransformersPolicy(**options, reuse_bytes=self.rollouts.reuse_bytes).attach(
+                    network, self.renderer
+                )
             finally:
                 network.train(training)
 

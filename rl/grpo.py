@@ -29,6 +29,7 @@ from agent.config import load as load_config
 from agent.context import Backends, Context
 from agent.dialects import Dialect
 from agent.pocket import checkpoint
+from agent.policy.decode import CAPACITY
 from agent.policy.processor import load_processor
 from agent.policy.render import Renderer
 from agent.policy.transformers import TransformersPolicy
@@ -118,6 +119,9 @@ class GRPORecipe(BaseModel):
     """Tokens of one trajectory, prompt and pictures included; it is cut behind the last turn that fits."""
     concurrent: int = Field(default=64, ge=1)
     """Episodes at a time on each process."""
+    reuse_bytes: int = Field(default=CAPACITY, ge=0)
+    """Memory for what was computed for earlier turns of an episode, so that a next turn costs its new tokens only; not with
+    vLLM, which keeps its own. 0: nothing is kept."""
     reward: RewardRecipe = RewardRecipe()
     """The rule and its options."""
     judge: PolicyConfig | None = None
@@ -218,7 +222,10 @@ def train(
         graph=recipe.graph,
         config=config,
         policy=TransformersPolicy(
-            model=str(folder), temperature=recipe.temperature, max_new_tokens=recipe.max_new_tokens
+            model=str(folder),
+            temperature=recipe.temperature,
+            max_new_tokens=recipe.max_new_tokens,
+            reuse_bytes=recipe.reuse_bytes,
         ).attach(network, Renderer(processor)),
         temperature=recipe.temperature,
         dialect=dialect,
@@ -249,10 +256,11 @@ def train(
             tasks={task.id: task for task in tasks},
             setting=setting,
             concurrent=recipe.concurrent,
+            reuse_bytes=recipe.reuse_bytes,
             store=store,
             train_nodes=tuple(recipe.train_nodes),
             credit=recipe.credit,
-            on_step=lambda made, step: rule.observe(gather_object(rule.costs([one.trajectory for one in made]))),
+            on_step=lambda made, step: rule.observe(gather_object(rule.costs([one.trajectory for one in made])), step),
         ),
     )
     trainer.rule = rule
@@ -428,7 +436,9 @@ def _held_out(
     tasks = load_tasks(recipe.held_out, recipe.held_out_limit)
     training = network.training
     network.eval()
-    policy = TransformersPolicy(model=name, temperature=0.0, max_new_tokens=recipe.max_new_tokens)
+    policy = TransformersPolicy(
+        model=name, temperature=0.0, max_new_tokens=recipe.max_new_tokens, reuse_bytes=recipe.reuse_bytes
+    )
     policy.attach(network, Renderer(processor))
     console.print(f"measuring {len(tasks)} tasks of {recipe.held_out}, {name} training")
     records = evaluate.evaluate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import torch
 import yaml
 
 from agent.policy.processor import PictureProcessor
+from agent.policy.transformers import TransformersPolicy
 from rl import grpo, pocket, recipes, train
 from rl.balance import label, sample
 from rl.episode_reward import EpisodeReward, RewardRecipe
@@ -66,6 +68,52 @@ def test_a_resumed_run_goes_on_with_the_same_tasks(recipe: GRPORecipe, tmp_path:
         return [(trajectory.step, trajectory.task) for trajectory in TrajectoryStore(folder / "trajectories")]
 
     assert sorted(order(recipe.output), key=str) == sorted(order(whole.output), key=str)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ([], ["grpo"]),
+        (["--resume"], ["grpo", "--resume"]),
+        (["steps=2", "--dry-run"], ["grpo", "steps=2", "--dry-run"]),
+        (["--recipe", "world_grpo"], ["grpo", "--recipe", "world_grpo"]),
+        (["sft", "--resume"], ["sft", "--resume"]),
+        (["--help"], ["--help"]),
+        (["nothing"], ["nothing"]),
+    ],
+)
+def test_without_a_stage_it_is_the_online_one(given: list[str], meant: list[str]) -> None:
+    assert train.with_stage(given) == meant
+
+
+def test_a_resumption_needs_no_stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[Any, bool]] = []
+    monkeypatch.setattr(grpo, "train", lambda recipe, **options: asked.append((recipe, options["resume"])))
+    assert train.main(["--resume", f"output={tmp_path}"]) == 0
+    assert [(recipe.output, resume) for recipe, resume in asked] == [(tmp_path, True)]
+
+
+def test_the_memory_for_earlier_turns_is_a_recipes(recipe: GRPORecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    stock = TransformersPolicy.sample
+
+    def noted(self: TransformersPolicy, *args: Any) -> Any:
+        given.append(self.reuse_bytes)
+        return stock(self, *args)
+
+    monkeypatch.setattr(TransformersPolicy, "sample", noted)
+    grpo.train(recipe.model_copy(update={"reuse_bytes": 4096, "held_out_limit": 1}), max_steps=1)
+    assert set(given) == {4096}
+
+
+def test_the_progress_tells_where_the_seconds_go(recipe: GRPORecipe, capsys: pytest.CaptureFixture[str]) -> None:
+    grpo.train(recipe.model_copy(update={"held_out_limit": 0}), max_steps=1)
+    told = " ".join(capsys.readouterr().err.split())
+    seconds = re.search(r"rollout ([\d.]+) \(a run: policy ([\d.]+), tools ([\d.]+)\), update ([\d.]+)", told)
+    assert seconds is not None, told
+    assert float(seconds[1]) > 0
+    assert float(seconds[4]) > 0
+    assert {"accuracy", "searches", "malformed", "reward"} <= set(told.split())
 
 
 Trained = list[tuple[int, tuple[tuple[int, ...], ...]]]
