@@ -2,6 +2,7 @@
 
     python -m rl.experiments run --jobs 2            train and evaluate what is missing, every run with every seed
     python -m rl.experiments table --out rl/results  tables, figures and plots from what is there
+    python -m rl.experiments table --search-free     also for the paper's mix of questions (`rl.weighting`)
 
 `experiments.yaml` names the runs: each is the online recipe with some values replaced. A run that was interrupted goes on,
 and a run that is done is not made again, so the whole plan may be run in as many pieces as one likes. Records of another
@@ -28,8 +29,9 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from rl import made_with
-from rl.seeds import Row, against, markdown, row
+from rl.seeds import Row, against, markdown, row, weighted_markdown
 from rl.seeds import draw as draw_curve
+from rl.weighting import add_option, caption
 
 PLAN = Path(__file__).parent / "experiments.yaml"
 BEGIN, END = "<!-- tables: python -m rl.experiments table -->", "<!-- end of tables -->"
@@ -206,13 +208,21 @@ def rows(plan: Plan, folder: Path) -> dict[str, Row]:
     return found
 
 
-def write(plan: Plan, folder: Path, out: Path | None, console: Console) -> None:
-    """Print the tables; with `out` also write them there, with the figures as JSON and the curve as a picture."""
+def write(plan: Plan, folder: Path, out: Path | None, console: Console, *, search_free: float | None = None) -> None:
+    """Print the tables; with `out` also write them there, with the figures as JSON and the curve as a picture.
+
+    `search_free` puts below each table the same for questions of which this share needs no search.
+
+    Raises:
+        ValueError: the evaluations cannot be weighted.
+    """
     found, parts = rows(plan, folder), []
     for title, names in plan.tables.items():
         shown = [found[name] for name in names if name in found]
         if shown:
             parts.append(f"### {title}\n\n{markdown(shown)}")
+            if search_free is not None:
+                parts.append(f"{caption(search_free)}:\n\n{weighted_markdown(shown, search_free)}")
     console.print("\n".join(parts), highlight=False, markup=False, soft_wrap=True)
     if out is None:
         return
@@ -223,13 +233,23 @@ def write(plan: Plan, folder: Path, out: Path | None, console: Console) -> None:
     else:
         page.write_text(f"{BEGIN}\n\n" + "\n".join(parts) + f"\n{END}\n", "utf-8")
     figures: Mapping[str, Any] = {
-        name: {**one.figures(), "against": {n: against(found[n], one) for n in found if n != name}}
+        name: {
+            **one.figures(),
+            "against": {n: against(found[n], one) for n in found if n != name},
+            **({} if search_free is None else {"weighted": _weighted(found, name, search_free)}),
+        }
         for name, one in found.items()
     }
     (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
     curve = [found[name] for name in plan.curve if name in found]
     if curve:
         draw_curve(curve, out / "curve.png")
+
+
+def _weighted(found: Mapping[str, Row], name: str, share: float) -> dict[str, Any]:
+    one = found[name]
+    held = {n: against(found[n], one, share) for n in found if n != name}
+    return {"search_free": share, **one.weighted(share), "against": held}
 
 
 def refreshed(page: str, tables: str) -> str:
@@ -259,18 +279,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, help="table: write figures.json and curve.png here, and the tables into README.md"
     )
+    add_option(parser)
     args = parser.parse_args(argv)
     console = Console()
     try:
         plan = read(args.plan)
         if unknown := sorted(set(args.only) - set(plan.experiments)):
             raise ValueError(f"no experiment {', '.join(unknown)}; there are {', '.join(plan.experiments)}")
+        if args.command == "table":
+            write(plan, args.folder, args.out, console, search_free=args.search_free)
+            return 0
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    if args.command == "table":
-        write(plan, args.folder, args.out, console)
-        return 0
     return 1 if run(jobs(plan, args.folder, args.only, args.seeds), args.jobs, console) else 0
 
 
