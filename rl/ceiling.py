@@ -2,13 +2,15 @@
 
     python -m rl.ceiling                        the searching families: what retrieval and locating lose
     python -m rl.ceiling --first 300 --frugal   the search floor of the tasks that evaluations use
+    python -m rl.ceiling --first 300 --frugal --accuracy 0.5 0.7   and that of a policy that is right so often
 
 The scripted oracle, which knows the best query and recognises the answer when it sees it, runs the real graph with the
 real tools. What it misses is lost in retrieval or in locating the region, not in the policy. Families that need no
 search have a ceiling of 1 by construction.
 
 With `--frugal` the oracle also asks in the page's own words at once, where a demonstration first tries the question's: the
-searches that are left are those that no policy can save without losing answers.
+searches that are left are those that no policy can save without losing answers. A policy that is right less often could
+save more, by giving up exactly where it would be wrong: `--accuracy` tells how much at most.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -83,6 +86,23 @@ def _row(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
+def fewest(records: Sequence[Record], accuracy: float) -> tuple[float, float]:
+    """Fewest searches a question with which so many answers can be right: giving up at once on all others, or after one
+    search where the answer is unknown (a policy that does not know what it will fail at has to look once).
+
+    Raises:
+        ValueError: the oracle itself is right less often.
+    """
+    wanted = math.ceil(accuracy * len(records) - 1e-9)
+    calls = [record.image_searches + record.text_searches for record in records]
+    right = sorted(count for record, count in zip(records, calls, strict=True) if record.correct)
+    if wanted > len(right):
+        raise ValueError(f"an accuracy of {accuracy} is above the ceiling of {len(right) / len(records):.3f}")
+    looked = sum(count > 0 for count in calls)
+    kept = right[:wanted]
+    return sum(kept) / len(records), (looked + sum(count - 1 for count in kept if count)) / len(records)
+
+
 def table(found: dict[str, Any], title: str) -> Table:
     """The figures for the terminal."""
     shown = Table(
@@ -110,6 +130,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     which.add_argument("--limit", type=int, help="the first so many tasks of each searching family; no others")
     which.add_argument("--first", type=int, help="the first so many tasks of the split, whatever their family")
     parser.add_argument("--frugal", action="store_true", help="ask in the page's own words at once")
+    parser.add_argument(
+        "--accuracy", type=float, nargs="+", default=[], help="also the fewest searches with which so many are right"
+    )
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--records", type=Path, help="write the runs here, for python -m rl.compare")
     args = parser.parse_args(argv)
@@ -127,6 +150,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = figures(records)
     oracle = "frugal oracle" if args.frugal else "oracle"
     Console(width=max(WIDTH, Console().width)).print(table(found, f"{oracle} on world/{args.split}"))
+    try:
+        found["fewest"] = {accuracy: fewest(records, accuracy) for accuracy in args.accuracy}
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for accuracy, (none, once) in found["fewest"].items():
+        print(
+            f"accuracy {accuracy:g}: at least {none:.2f} searches a question, {once:.2f} if every unknown one is searched for"
+        )
     if args.json:
         args.json.write_text(json.dumps(found, indent=1), "utf-8")
     if args.records:

@@ -11,7 +11,7 @@ from agent.actions import Answer, GiveUp, ImageSearch, TextSearch
 from agent.config import load as load_config
 from agent.dialects import build
 from rl import ceiling, compare
-from rl.evaluate import batched
+from rl.evaluate import Record, batched
 from rl.oracle import OraclePolicy, quote
 from tools.local.world import entities
 from tools.local.world import tasks as world
@@ -122,3 +122,23 @@ def test_the_search_floor_is_told_by_family_and_knowledge(tmp_path: Path, capsys
     assert len(compare.load(records)) == 10
     assert ceiling.main(["--records", str(records)]) == 2
     assert "exists" in capsys.readouterr().err
+
+
+def test_an_accuracy_has_a_price_in_searches() -> None:
+    """The cheapest answers first: what is known, then what one search finds."""
+    records = [_floor("known", True, 0)] * 2 + [_floor("unknown", True, 2)] * 2 + [_floor("unknown", True, 1)]
+    records += [_floor("unknown", False, 2)] * 5
+    assert ceiling.fewest(records, 0.2) == (0.0, 0.8)
+    assert ceiling.fewest(records, 0.3) == (0.1, 0.8)
+    assert ceiling.fewest(records, 0.4) == (0.3, 0.9)
+    assert ceiling.fewest(records, 0.5) == (0.5, 1.0)
+    with pytest.raises(ValueError, match="above the ceiling of 0.500"):
+        ceiling.fewest(records, 0.6)
+
+
+def _floor(knowledge: str, right: bool, calls: int) -> Record:
+    return Record(
+        task="t", family="image", knowledge=knowledge, answer="x", correct=right, stop_reason="answered", turns=1,
+        malformed=0, well_formed=True, image_searches=min(1, calls), text_searches=max(0, calls - 1), seconds={},
+        price=0.0, trace=[],
+    )  # fmt: skip
