@@ -11,7 +11,6 @@ import os
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,7 +42,7 @@ from rl.graph_trainer import GraphGRPOTrainer, GraphRollouts, in_own_loop
 from rl.made_with import weights_in
 from rl.progress_plot import draw
 from rl.recipes import FOLDER
-from rl.rephrase import rephrased
+from rl.rephrase import in_other_words
 from rl.rollout import Rollout, Setting, gathered
 from rl.tasks import Task
 from rl.tasks import load as load_tasks
@@ -370,7 +369,7 @@ def chosen_tasks(recipe: GRPORecipe) -> list[Task]:
         ValueError: the labels leave no task of one of the two kinds.
     """
     rng = random.Random(f"rephrase/{recipe.seed}")
-    tasks = [_rephrased(task, rng, recipe.rephrase_share) for task in load_tasks(recipe.tasks, recipe.task_limit)]
+    tasks = [in_other_words(task, rng, recipe.rephrase_share) for task in load_tasks(recipe.tasks, recipe.task_limit)]
     if recipe.balanced is None:
         return tasks
     shipped = FOLDER / f"{recipe.balanced}.jsonl"
@@ -380,13 +379,6 @@ def chosen_tasks(recipe: GRPORecipe) -> list[Task]:
     by_id = {task.id: task for task in tasks}
     rows = [row for row in jsonl.peek(labels) if row["task"] in by_id]
     return [by_id[identity] for identity in sample(rows, recipe.search_free_share, random.Random(recipe.seed))]
-
-
-def _rephrased(task: Task, rng: random.Random, share: float) -> Task:
-    if task.world is None or rng.random() >= share:
-        return task
-    world = rephrased(task.world, rng)
-    return replace(task, question=world.question, world=world)
 
 
 async def _dialect(config: Config) -> Dialect:

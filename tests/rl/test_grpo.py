@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,16 @@ import yaml
 
 from agent.policy.processor import PictureProcessor
 from agent.policy.transformers import TransformersPolicy
-from rl import grpo, pocket, recipes, train
+from rl import balance, grpo, jsonl, pocket, recipes, train
 from rl.balance import label, sample
 from rl.episode_reward import EpisodeReward, RewardRecipe
 from rl.graph_trainer import GraphGRPOTrainer
 from rl.grpo import GRPORecipe
 from rl.pocket import PocketSize
 from rl.progress_plot import draw
+from rl.rollout import Rollout
 from rl.tasks import Task
+from rl.tasks import load as load_tasks
 from rl.trajectory import Step, Trajectory, TrajectoryStore
 
 
@@ -361,6 +364,33 @@ def test_a_task_is_labelled_by_its_right_episodes() -> None:
     assert label([both, image]) == "image"
     with pytest.raises(ValueError, match="at least one episode"):
         label([replace(wrong, error="RuntimeError: the index is gone")])
+
+
+def test_tasks_are_labelled_in_the_words_that_training_asks_them_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the rollouts in other words, which stay the same when an interrupted run goes on; a share of 0 has none."""
+    tasks = load_tasks("world/train", 6)
+    own = {task.id: task.question for task in tasks}
+    heard: list[Task] = []
+
+    async def rolled(order: list[Task], *rest: Any, **options: Any) -> AsyncIterator[tuple[int, Rollout]]:
+        heard.extend(order)
+        for n, task in enumerate(order):
+            yield n, Rollout(replace(_episode("image_search"), task=task.id))
+
+    monkeypatch.setattr(balance, "roll_all", rolled)
+    arguments = ["--tasks", "world/train", "--limit", "6", "policy.kind=agent.testing:ScriptedPolicy"]
+    arguments += ["policy.options.turns=['<answer>x</answer>']", "--out"]
+    assert balance.main([*arguments, str(tmp_path / "a.jsonl")]) == 0
+    other = [task for task in heard if task.question != own[task.id]]
+    assert len(heard) == 48
+    assert 8 <= len(other) <= 40
+    assert [row["label"] for row in jsonl.rows(tmp_path / "a.jsonl")] == ["image"] * 6
+    assert [task.question for task in balance.asked(tasks[3], 8, 0.5)] == [task.question for task in heard[24:32]]
+    heard.clear()
+    assert balance.main([*arguments, str(tmp_path / "b.jsonl"), "--rephrase-share", "0"]) == 0
+    assert [task.question for task in heard] == [own[task.id] for task in heard]
 
 
 def test_a_balanced_sample_has_the_share_and_no_dropped_task() -> None:
