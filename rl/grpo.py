@@ -161,7 +161,7 @@ class Shown(TrainerCallback):
             f"step {state.global_step:4}/{state.max_steps}  reward {logs['reward']:.3f}  accuracy {logs['accuracy']:.3f}  "
             f"searches {logs['searches']:.2f}  malformed {logs['malformed_turns']:.3f}  failed {logs['failed']:.2f}  "
             f"seconds: rollout {rollout:.1f} (a run: policy {logs.get('seconds/policy_per_episode', 0):.2f}, "
-            f"tools {logs.get('seconds/tools_per_episode', 0):.2f}), update {update:.1f}",
+            f"tools {logs.get('seconds/tools_per_episode', 0):.2f}), update {update:.2f}",
             highlight=False,
         )
 
