@@ -9,6 +9,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from pydantic import ValidationError
 
 from agent.config import ConfigError, PolicyConfig
+from agent.pocket import checkpoint
 from agent.policy.errors import PolicyError
 
 KINDS = {
@@ -53,7 +54,7 @@ def _kind(config: PolicyConfig) -> str:
         return config.kind
     hub = importlib.import_module("agent.policy.hub")
     try:
-        return "transformers" if hub.is_qwen(config.model) else _HUB
+        return "transformers" if hub.is_qwen(checkpoint(config.model)) else _HUB
     except (OSError, ValueError) as error:
         raise ConfigError(f"policy.model={config.model!r}: {_line(error)}") from error
 

@@ -13,8 +13,10 @@ import torch
 import yaml
 from rich.console import Console
 
+from agent import policy as policies
 from agent.config import load as load_config
 from agent.policy.processor import PictureProcessor
+from agent.policy.transformers import TransformersPolicy
 from rl import experiments, jsonl, made_with, pocket, seeds
 from rl.evaluate import Record
 from rl.grpo import GRPORecipe
@@ -176,6 +178,12 @@ def test_the_shipped_plan_can_be_run() -> None:
         if one.train is not None:
             values = [f"{key}={json.dumps(value)}" for key, value in one.train.items()]
             assert isinstance(read_recipe(plan.recipe, GRPORecipe, values), GRPORecipe), name
+
+
+def test_the_policy_that_the_shipped_plan_starts_from_can_be_evaluated() -> None:
+    """It is named like a hub model, and nothing is asked of a hub."""
+    config = load_config(None, [f"policy.model={experiments.read().start_from}"])
+    assert isinstance(policies.build(config.policy), TransformersPolicy)
 
 
 def test_a_name_that_is_not_in_the_plan_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
