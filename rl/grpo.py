@@ -19,7 +19,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from trl import GRPOConfig
 
@@ -264,6 +264,7 @@ def train(
     )
     trainer.rule = rule
     trainer.add_callback(RewardMemory(rule))
+    trainer.remove_callback(PrinterCallback)  # the same figures as one unreadable line; the log file has them all
     trainer.add_callback(Shown(console))
     last = whole_checkpoint(recipe.output) if resume else None
     if last is None and store is not None:

@@ -111,7 +111,9 @@ def test_the_memory_for_earlier_turns_is_a_recipes(recipe: GRPORecipe, monkeypat
 
 def test_the_progress_tells_where_the_seconds_go(recipe: GRPORecipe, capsys: pytest.CaptureFixture[str]) -> None:
     grpo.train(recipe.model_copy(update={"held_out_limit": 0}), max_steps=1)
-    told = " ".join(capsys.readouterr().err.split())
+    printed = capsys.readouterr()
+    assert "{'loss'" not in printed.out
+    told = " ".join(printed.err.split())
     seconds = re.search(r"rollout ([\d.]+) \(a run: policy ([\d.]+), tools ([\d.]+)\), update ([\d.]+)", told)
     assert seconds is not None, told
     assert float(seconds[1]) > 0
