@@ -2,7 +2,8 @@
 
 MMSearch-R1 (arXiv 2506.20670, section 3) rolls a policy out eight times a question: a question that is never answered right
 is dropped; one that is ever answered right without a search is search-free; the rest need what their right episodes used,
-an image search, a text search, or both (mixed).
+an image search, a text search, or both (mixed). The embedded world's tasks are asked as training asks them: a share of their
+rollouts in other words (`--rephrase-share`), so that a label does not rest on one wording.
 
     python -m rl.balance --out runs/balance.jsonl --tasks world/train --limit 600
 """
@@ -26,6 +27,7 @@ from agent.config import load as load_config
 from agent.context import Backends, Context
 from rl import jsonl
 from rl.evaluate import batched
+from rl.rephrase import in_other_words
 from rl.rollout import Setting, roll_all
 from rl.tasks import Task, TaskError
 from rl.tasks import load as load_tasks
@@ -78,8 +80,16 @@ def sample(rows: Sequence[Mapping[str, Any]], search_free_share: float, rng: ran
     return kept
 
 
-async def _label_all(tasks: Sequence[Task], setting: Setting, rollouts: int, concurrent: int, out: Path) -> None:
-    order = [task for task in tasks for _ in range(rollouts)]
+def asked(task: Task, rollouts: int, rephrase_share: float) -> list[Task]:
+    """The task once a rollout, some of them in other words; the same ones whatever else is labelled in this run."""
+    rng = random.Random(f"balance/{task.id}")
+    return [in_other_words(task, rng, rephrase_share) for _ in range(rollouts)]
+
+
+async def _label_all(
+    tasks: Sequence[Task], setting: Setting, rollouts: int, concurrent: int, out: Path, rephrase_share: float
+) -> None:
+    order = [one for task in tasks for one in asked(task, rollouts, rephrase_share)]
     numbers = [n for _ in tasks for n in range(rollouts)]
     found: defaultdict[str, list[Trajectory]] = defaultdict(list)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -103,6 +113,7 @@ async def _label_all(tasks: Sequence[Task], setting: Setting, rollouts: int, con
                 "rollouts": len(episodes),
                 "searches": sum(sum(episode.calls().values()) for episode in episodes) / len(episodes),
                 "knowledge": task.knowledge,
+                "rephrase_share": rephrase_share,
             }
             jsonl.append(out, row)
 
@@ -116,6 +127,10 @@ def main(argv: Iterable[str] | None = None) -> int:
     parser.add_argument("--tasks", default="world/train", help="a task set's name or a .jsonl file")
     parser.add_argument("--limit", type=int, default=600, help="the first so many tasks")
     parser.add_argument("--rollouts", type=int, default=8, help="episodes of each task")
+    parser.add_argument(
+        "--rephrase-share", type=float, default=0.5,
+        help="share of a task's rollouts in other words, as in the online recipe; 0: the task's own wording only",
+    )  # fmt: skip
     parser.add_argument("--temperature", type=float, default=1.0, help="of the sampling")
     parser.add_argument("--concurrent", type=int, default=64, help="episodes at a time")
     parser.add_argument("--config", type=Path, help="a configuration file of the agent")
@@ -141,7 +156,7 @@ def main(argv: Iterable[str] | None = None) -> int:
             temperature=args.temperature,
         )
         todo = [task for task in tasks if task.id not in done]
-        await _label_all(todo, setting, args.rollouts, args.concurrent, args.out)
+        await _label_all(todo, setting, args.rollouts, args.concurrent, args.out, args.rephrase_share)
 
     asyncio.run(run())
     rows = jsonl.rows(args.out)

@@ -19,8 +19,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rl import jsonl
+from rl import made_with
 from rl.evaluate import RESAMPLES, Record, interval
+from rl.weighting import Spread, add_option, caption, weighted
 
 HEAD = ("run", "tasks", "accuracy (95 %)", "against the first", "searches", "against the first", "well-formed turns")
 
@@ -35,7 +36,7 @@ def load(path: Path) -> dict[str, Record]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; make it with 'python -m rl.evaluate --records {path}'")
     try:
-        records = {row["task"]: Record(**row) for row in jsonl.peek(path)}
+        records = {row["task"]: Record(**row) for row in made_with.rows(path)}
     except (TypeError, KeyError) as error:
         raise ValueError(f"{path}: not records of rl.evaluate ({error})") from error
     if not records:
@@ -62,11 +63,12 @@ def paired(first: Sequence[float], second: Sequence[float], *, seed: int = 0) ->
     return sum(differences) / count, means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
 
 
-def compare(runs: Mapping[str, Mapping[str, Record]]) -> list[dict[str, Any]]:
-    """One row a run, on the tasks that all runs hold.
+def compare(runs: Mapping[str, Mapping[str, Record]], share: float | None = None) -> list[dict[str, Any]]:
+    """One row a run, on the tasks that all runs hold. With a `share`, means are weighted so that it is that of search-free
+    questions (`rl.weighting`); the share of well-formed turns is never weighted.
 
     Raises:
-        ValueError: the runs have no task in common.
+        ValueError: the runs have no task in common, or cannot be weighted.
     """
     common = sorted(set.intersection(*(set(records) for records in runs.values())))
     if not common:
@@ -78,15 +80,28 @@ def compare(runs: Mapping[str, Mapping[str, Record]]) -> list[dict[str, Any]]:
         base = base or chosen
         right, calls = [float(r.correct) for r in chosen], [searches(r) for r in chosen]
         turns = sum(r.turns for r in chosen)
+        if share is None:
+            accuracy, spread = sum(right) / len(right), interval(right)
+            mean_calls = sum(calls) / len(calls)
+            more_right = paired([float(r.correct) for r in base], right)
+            more_calls = paired([searches(r) for r in base], calls)
+        else:
+            labels = {r.task: r.knowledge for r in base}
+            accuracy, low, high = weighted(dict(zip(common, right, strict=True)), labels, share)
+            spread = (low, high)
+            mean_calls = weighted(dict(zip(common, calls, strict=True)), labels, share)[0]
+            pairs = list(zip(common, base, chosen, strict=True))
+            more_right = weighted({task: float(b.correct) - float(a.correct) for task, a, b in pairs}, labels, share)
+            more_calls = weighted({task: searches(b) - searches(a) for task, a, b in pairs}, labels, share)
         rows.append(
             {
                 "run": name,
                 "tasks": len(common),
-                "accuracy": sum(right) / len(right),
-                "interval": interval(right),
-                "accuracy_difference": paired([float(r.correct) for r in base], right),
-                "searches": sum(calls) / len(calls),
-                "searches_difference": paired([searches(r) for r in base], calls),
+                "accuracy": accuracy,
+                "interval": spread,
+                "accuracy_difference": more_right,
+                "searches": mean_calls,
+                "searches_difference": more_calls,
                 "well_formed_turns": 1 - sum(r.malformed for r in chosen) / max(1, turns),
             }
         )
@@ -132,10 +147,6 @@ def draw(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
     draw_points({row["run"]: ((row["searches"],) * 3, (row["accuracy"], *row["interval"])) for row in rows}, out)
 
 
-Spread = tuple[float, float, float]
-"""Mean, low, high."""
-
-
 def draw_points(points: Mapping[str, tuple[Spread, Spread]], out: Path) -> None:
     """Name -> (searches a question, accuracy), each with its interval, to a picture file."""
     import matplotlib
@@ -175,6 +186,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--markdown", type=Path, help="write a Markdown table here")
     parser.add_argument("--plot", type=Path, help="draw accuracy against searches here")
+    add_option(parser)
     args = parser.parse_args(argv)
     try:
         named = [_named(run) for run in args.runs]
@@ -182,17 +194,21 @@ def main(argv: list[str] | None = None) -> int:
         if twice:
             raise ValueError(f"two runs are called {', '.join(twice)}; name them apart as NAME=FILE")
         rows = compare(dict(named))
+        mixed = None if args.search_free is None else compare(dict(named), args.search_free)
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    table = Table(*HEAD)
-    for row in cells(rows):
-        table.add_row(*row)
-    Console().print(table)
+    for title, found in [("", rows)] + ([] if mixed is None else [(caption(args.search_free), mixed)]):
+        table = Table(*HEAD, title=title or None)
+        for row in cells(found):
+            table.add_row(*row)
+        Console().print(table)
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=1), "utf-8")
+        figures = rows if mixed is None else {"rows": rows, "search_free": args.search_free, "weighted": mixed}
+        args.json.write_text(json.dumps(figures, indent=1), "utf-8")
     if args.markdown:
-        args.markdown.write_text(markdown(rows), "utf-8")
+        below = "" if mixed is None else f"\n{caption(args.search_free)}:\n\n{markdown(mixed)}"
+        args.markdown.write_text(markdown(rows) + below, "utf-8")
     if args.plot:
         draw(rows, args.plot)
     return 0

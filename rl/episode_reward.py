@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from agent import policy as policies
+from agent.config import PolicyConfig
 from rl import reward
 from rl.judge import Judge
 from rl.match import match, normalise
@@ -24,7 +26,7 @@ class RewardRecipe(BaseModel):
     rule: Literal["penalty", "priced", "mmsearch_r1", "deepmmsearch_r1"] = "penalty"
     """`penalty`: MMSearch-R1's search penalty on whatever the graph executed (0 makes it DeepMMSearch-R1's reward);
     `priced`: a price per call by tool; `mmsearch_r1`, `deepmmsearch_r1`: the papers' scorers, which read the texts of the
-    turns in their own protocol."""
+    turns in their own protocol. An episode of more than the three turns that MMSearch-R1's knows is malformed to it."""
     match: Literal["exact", "tolerant", "judge"] = "tolerant"
     """When an answer is right: equal to a gold after MMSearch-R1's normalisation; or also in other units, roundings and
     spellings (`rl.match`); or by the judge."""
@@ -33,7 +35,8 @@ class RewardRecipe(BaseModel):
     per_call_penalty: bool = False
     """`penalty`: once a call instead of once an episode."""
     warmup_steps: int = Field(default=0, ge=0)
-    """`penalty`: steps over which the penalty grows from its negative, when searching pays, to its value."""
+    """Steps over which the penalty, or the prices, grow from their negative, when searching pays, to their value. A shadow
+    price waits for the end of them. Not for `deepmmsearch_r1`, which charges nothing."""
     prices: dict[str, float] = {}
     """`priced`: price of one call by node (`image_search`, `text_search`), in one currency."""
     worth: float = Field(default=1.0, gt=0)
@@ -46,6 +49,17 @@ class RewardRecipe(BaseModel):
     """Share of the reward that a well-formed episode earns, right or wrong."""
     mask_tool_failures: bool = True
     """Leave out of the update an episode in which a tool was down or unreadable: it is not the policy's fault."""
+
+
+class Rewarding(BaseModel):
+    """The part of an online recipe that rewards; its other keys are of no matter here."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    reward: RewardRecipe = RewardRecipe()
+    """The rule and its options."""
+    judge: PolicyConfig | None = None
+    """A chat model for `reward.match=judge`."""
 
 
 class EpisodeReward:
@@ -65,6 +79,11 @@ class EpisodeReward:
             )
         self.recipe, self.judge = recipe, judge
         self.shadow = ShadowPrice(recipe.budget, recipe.budget_rate) if recipe.budget is not None else None
+
+    @classmethod
+    def of(cls, recipe: RewardRecipe, judge: PolicyConfig | None) -> EpisodeReward:
+        """The rule with the judge that a recipe names."""
+        return cls(recipe, None if judge is None else Judge(policies.build(judge)))
 
     async def __call__(self, trajectory: Trajectory, task: Task) -> dict[str, float] | None:
         """The reward's parts; None: the episode has no reward."""
@@ -89,13 +108,19 @@ class EpisodeReward:
                 right,
                 trajectory.well_formed,
                 sum(calls.values()),
-                search_penalty=self._penalty(trajectory),
+                search_penalty=self._warmed_up(recipe.search_penalty, trajectory),
                 format_weight=recipe.format_weight,
                 per_call_penalty=recipe.per_call_penalty,
             )
         prices = self.shadow.prices(recipe.prices) if self.shadow else recipe.prices
         return reward.priced(
-            right, trajectory.well_formed, calls, prices, worth=recipe.worth, format_weight=recipe.format_weight
+            right,
+            trajectory.well_formed,
+            calls,
+            prices,
+            worth=recipe.worth,
+            format_weight=recipe.format_weight,
+            charged=self._warmed_up(1.0, trajectory),
         )
 
     def _published(self, trajectory: Trajectory, right: bool) -> Score:
@@ -109,23 +134,29 @@ class EpisodeReward:
         return reward.mmsearch_r1(
             turns,
             trajectory.golds,
-            search_penalty=self._penalty(trajectory),
+            search_penalty=self._warmed_up(recipe.search_penalty, trajectory),
             format_weight=recipe.format_weight,
             per_call_penalty=recipe.per_call_penalty,
+            overlong="malformed",
         )
 
-    def _penalty(self, trajectory: Trajectory) -> float:
-        recipe = self.recipe
-        return reward.warmed_up(recipe.search_penalty, (trajectory.step or 0) + 1, recipe.warmup_steps)
+    def _warmed_up(self, value: float, trajectory: Trajectory) -> float:
+        return reward.warmed_up(value, (trajectory.step or 0) + 1, self.recipe.warmup_steps)
 
     def costs(self, trajectories: Sequence[Trajectory]) -> list[float]:
-        """What episodes cost at the plain prices; nothing where the rule has none."""
+        """What rewarded episodes cost at the plain prices. One without a reward (a tool was down, the run raised) says
+        nothing of what the policy spends, and is left out."""
         prices = self.recipe.prices
-        return [sum(prices.get(node, 0.0) * n for node, n in one.calls().items()) for one in trajectories]
+        return [
+            sum(prices.get(node, 0.0) * n for node, n in one.calls().items())
+            for one in trajectories
+            if one.reward is not None
+        ]
 
-    def observe(self, costs: Sequence[float]) -> None:
-        """Take in what a step's episodes cost, those of all processes: the shadow price follows."""
-        if self.shadow is not None:
+    def observe(self, costs: Sequence[float], step: int | None = None) -> None:
+        """Take in what a step's episodes cost, those of all processes: the shadow price follows, once searches are charged
+        in full. During a warm-up they are paid for, and what they cost says nothing about the price."""
+        if self.shadow is not None and (step is None or step >= self.recipe.warmup_steps):
             self.shadow.observe(costs)
 
     def state(self) -> dict[str, float]:

@@ -6,13 +6,16 @@ Every question is one run of the compiled graph, the same that applications serv
 bootstraps over tasks. Search ratio is calls made over calls allowed (MMSearch-R1, caption of Table 1), where one image
 and one text search are allowed a question.
 
-With `--records FILE` each finished question is appended there, and a run that was interrupted goes on.
+With `--records FILE` each finished question is appended there, and a run that was interrupted goes on. The file names what
+it was made with (`rl.made_with`), and a run with anything else does not add to it. A question whose run raised is recorded
+as a failed run: it counts as wrong, the others go on, and the next run tries it again.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import random
 import sys
@@ -33,8 +36,9 @@ from agent.context import Backends, Context
 from agent.dialects import Dialect
 from agent.images import ImageStore
 from agent.state import AskInput
-from rl import evaluation_report, jsonl
+from rl import evaluation_report, jsonl, made_with
 from rl.graphs import GRAPHS
+from rl.made_with import OtherRecordsError
 from rl.tasks import Task, TaskError
 from rl.tasks import load as load_tasks
 
@@ -75,6 +79,10 @@ class Record:
     """In the currency of the configured prices."""
     trace: list[dict[str, Any]]
     """The turns, for reading a single case."""
+    error: str | None = None
+    """What the run raised; None: it ran to its end."""
+    asked: str = ""
+    """Digest of question, golds and tolerance. Empty: an earlier version did not say."""
 
 
 async def ask(task: Task, graph: str, config: Config, policy: BaseChatModel, dialect: Dialect) -> Record:
@@ -101,7 +109,23 @@ async def ask(task: Task, graph: str, config: Config, policy: BaseChatModel, dia
         seconds=usage["seconds"],
         price=sum(usage["price"].values()),
         trace=[{k: v for k, v in turn.items() if k in ("node", "text", "query", "error", "hits")} for turn in turns],
+        asked=asked(task),
     )
+
+
+def failed(task: Task, error: Exception) -> Record:
+    """The record of a question whose run raised."""
+    return Record(
+        task=task.id, family=task.family, knowledge=task.knowledge, answer=None, correct=False, stop_reason="failed",
+        turns=0, malformed=0, well_formed=False, image_searches=0, text_searches=0, seconds={}, price=0.0, trace=[],
+        error=f"{type(error).__name__}: {' '.join(str(error).split())}"[:500], asked=asked(task),
+    )  # fmt: skip
+
+
+def asked(task: Task) -> str:
+    """Digest of what a task asks and accepts: a task of the same id with another question is another task."""
+    what = json.dumps([task.question, task.golds, task.tolerance], default=str)
+    return hashlib.sha256(what.encode()).hexdigest()[: made_with.LENGTH]
 
 
 def batched(config: Config) -> Config:
@@ -119,17 +143,39 @@ def evaluate(
     concurrent: int = 32,
     records: Path | None = None,
     policy: BaseChatModel | None = None,
+    weights: str = "",
 ) -> list[Record]:
-    """Run every task; what `records` already holds is not run again. Progress goes to stderr.
+    """Run every task; what `records` already holds is not run again, unless it failed. Progress goes to stderr.
 
-    `policy` is a live policy in place of the configured one.
+    `policy` is a live policy in place of the configured one, and `weights` the digest of its weights.
+
+    Raises:
+        OtherRecordsError: `records` was made with something else, or a task was asked otherwise there.
     """
-    done = {row["task"]: Record(**row) for row in jsonl.rows(records)} if records else {}
-    todo = [task for task in tasks if task.id not in done]
+    done: dict[str, Record] = {}
+    if records:
+        source = task_set(tasks)
+        made_with.claim(
+            records, made_with.made_with(graph, source, config, weights=None if policy is None else weights)
+        )
+        done = {row["task"]: Record(**row) for row in made_with.rows(records)}
+        for task in tasks:
+            if task.id in done and done[task.id].asked != asked(task):
+                raise OtherRecordsError(
+                    f"{records}: task {task.id} has another question or other golds there; name another file, or delete this one"
+                )
+    todo = [task for task in tasks if task.id not in done or done[task.id].error is not None]
     if todo:
         for record in asyncio.run(_run(todo, graph, config, concurrent, records, policy)):
             done[record.task] = record
     return [done[task.id] for task in tasks]
+
+
+def task_set(tasks: Sequence[Task]) -> str:
+    """What the set is called: a name, or the file's name with a digest of its content."""
+    source = tasks[0].source if tasks else ""
+    path = Path(source)
+    return f"{path.name} {made_with.file_digest(path)}" if path.is_file() else source
 
 
 async def _run(
@@ -149,7 +195,10 @@ async def _run(
 
         async def worker() -> None:
             for task in queue:
-                record = await ask(task, graph, config, policy, backends.dialect)
+                try:
+                    record = await ask(task, graph, config, policy, backends.dialect)
+                except Exception as error:  # one bad run must not lose the others
+                    record = failed(task, error)
                 made.append(record)
                 if records:
                     jsonl.append(records, asdict(record))
@@ -180,6 +229,7 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
     calls = sum(record.image_searches + record.text_searches for record in records)
     return {
         "tasks": count,
+        "failed_runs": sum(record.error is not None for record in records),
         "accuracy": sum(right) / count,
         "interval": [low, high],
         "search_ratio": calls / (ALLOWED_CALLS * count),
@@ -207,7 +257,7 @@ def report(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def main(argv: Iterable[str] | None = None) -> int:
-    """Run the command line; 0 done, 2 bad input."""
+    """Run the command line; 0 done, 1 every run failed, 2 bad input."""
     parser = argparse.ArgumentParser(
         prog="python -m rl.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -230,7 +280,16 @@ def main(argv: Iterable[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     started = time.perf_counter()
-    records = evaluate(tasks, graph=args.graph, config=config, concurrent=args.concurrent, records=args.records)
+    try:
+        records = evaluate(tasks, graph=args.graph, config=config, concurrent=args.concurrent, records=args.records)
+    except (ConfigError, OtherRecordsError, OSError) as error:
+        print(str(error).splitlines()[0], file=sys.stderr)
+        return 2
+    broken = [record.error for record in records if record.error is not None]
+    if broken:
+        print(
+            f"failed runs: {len(broken)} of {len(records)}, counted as wrong; the first: {broken[0]}", file=sys.stderr
+        )
     figures = {
         "graph": args.graph,
         "tasks": args.tasks,
@@ -246,7 +305,7 @@ def main(argv: Iterable[str] | None = None) -> int:
         args.markdown.write_text(evaluation_report.markdown(figures, title), "utf-8")
     if args.plot:
         evaluation_report.draw(figures, title, args.plot)
-    return 0
+    return 1 if len(broken) == len(records) else 0
 
 
 if __name__ == "__main__":

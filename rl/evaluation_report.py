@@ -46,9 +46,11 @@ def table(figures: dict[str, Any], title: str) -> Table:
 
 
 def waiting(figures: dict[str, Any]) -> str:
-    """Where the seconds of a question go."""
+    """Where the seconds of a question go, and how many runs failed, if any."""
     seconds = sorted(figures["all"]["seconds"].items(), key=lambda item: -item[1])
-    return "waiting, seconds a question: " + ", ".join(f"{node} {value:.2f}" for node, value in seconds)
+    broken = figures["all"]["failed_runs"]
+    said = "waiting, seconds a question: " + ", ".join(f"{node} {value:.2f}" for node, value in seconds)
+    return said + (f"; failed runs: {broken} of {figures['all']['tasks']}, counted as wrong" if broken else "")
 
 
 def markdown(figures: dict[str, Any], title: str) -> str:

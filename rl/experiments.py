@@ -2,9 +2,12 @@
 
     python -m rl.experiments run --jobs 2            train and evaluate what is missing, every run with every seed
     python -m rl.experiments table --out rl/results  tables, figures and plots from what is there
+    python -m rl.experiments table --search-free     also for the paper's mix of questions (`rl.weighting`)
 
 `experiments.yaml` names the runs: each is the online recipe with some values replaced. A run that was interrupted goes on,
-and a run that is done is not made again, so the whole plan may be run in as many pieces as one likes.
+and a run that is done is not made again, so the whole plan may be run in as many pieces as one likes. Records of another
+policy than the one that lies there now, graph or task set are no longer shown, and `run` sets them aside (`.old`) and
+makes them again; records from before they named their policy are taken as they are.
 """
 
 from __future__ import annotations
@@ -25,9 +28,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from rl import jsonl
-from rl.seeds import Row, against, markdown, row
+from rl import made_with
+from rl.seeds import Row, against, markdown, row, weighted_markdown
 from rl.seeds import draw as draw_curve
+from rl.weighting import add_option, caption
 
 PLAN = Path(__file__).parent / "experiments.yaml"
 BEGIN, END = "<!-- tables: python -m rl.experiments table -->", "<!-- end of tables -->"
@@ -97,9 +101,30 @@ class Job:
         return self.folder / self.name / str(self.seed) / f"{self.experiment.graph}.jsonl"
 
     @property
+    def policy(self) -> str:
+        """What is evaluated: a checkpoint's name or folder."""
+        start = self.experiment.train is None and self.experiment.policy_of is None
+        return self.plan.start_from if start else str(self.output / "policy")
+
+    @property
+    def stale(self) -> bool:
+        """Whether the records were made with something else than what would be evaluated now."""
+        held = made_with.header(self.records)
+        if held is None:
+            return False
+        if (held.graph, held.tasks) != (self.experiment.graph, self.plan.tasks):
+            return True
+        there = self.policy == self.plan.start_from or (Path(self.policy) / "model.safetensors").is_file()
+        return there and made_with.weights_at(self.policy) != held.weights
+
+    @property
     def evaluated(self) -> bool:
-        """Whether every task has its record."""
-        return sum(1 for _ in jsonl.peek(self.records)) >= self.plan.limit
+        """Whether every task has its record, of the policy that lies there now."""
+        return len({row["task"] for row in made_with.rows(self.records)}) >= self.plan.limit and not self.stale
+
+    def set_aside(self) -> Path:
+        """Rename stale records, so that new ones can be made in their place."""
+        return self.records.replace(self.records.with_suffix(".jsonl.old"))
 
     def commands(self) -> list[list[str]]:
         """What is left to be run, in order."""
@@ -112,10 +137,8 @@ class Job:
             resume = ["--resume"] if any((self.output / "checkpoints").glob("checkpoint-*")) else []
             values += [f"seed={self.seed}", f"output={self.output}", "held_out_limit=0"]
             todo.append([*python, "rl.train", "grpo", "--recipe", self.plan.recipe, *resume, *values])
-        start = self.experiment.train is None and self.experiment.policy_of is None
-        policy = f"policy.model={self.plan.start_from if start else trained}"
         evaluation = ["rl.evaluate", "--graph", self.experiment.graph, "--tasks", self.plan.tasks]
-        evaluation += ["--limit", str(self.plan.limit), "--records", str(self.records), policy]
+        evaluation += ["--limit", str(self.plan.limit), "--records", str(self.records), f"policy.model={self.policy}"]
         return [*todo, [*python, *evaluation]]
 
 
@@ -164,6 +187,9 @@ def run(todo: Sequence[Job], workers: int, console: Console) -> int:
         log, good = job.records.parent / "log.txt", True
         with log.open("a", encoding="utf-8") as out:
             for command in job.commands():
+                if job.stale:  # also what a policy that was just trained anew leaves behind
+                    told = job.set_aside()
+                    console.print(f"{job.name} seed {job.seed}: records of another policy set aside as {told}")
                 good = good and not subprocess.run(command, stdout=out, stderr=out, env=environment).returncode
         console.print(f"{job.name} seed {job.seed}: {'done' if good else f'failed, see {log}'}", highlight=False)
         return good
@@ -182,13 +208,21 @@ def rows(plan: Plan, folder: Path) -> dict[str, Row]:
     return found
 
 
-def write(plan: Plan, folder: Path, out: Path | None, console: Console) -> None:
-    """Print the tables; with `out` also write them there, with the figures as JSON and the curve as a picture."""
+def write(plan: Plan, folder: Path, out: Path | None, console: Console, *, search_free: float | None = None) -> None:
+    """Print the tables; with `out` also write them there, with the figures as JSON and the curve as a picture.
+
+    `search_free` puts below each table the same for questions of which this share needs no search.
+
+    Raises:
+        ValueError: the evaluations cannot be weighted.
+    """
     found, parts = rows(plan, folder), []
     for title, names in plan.tables.items():
         shown = [found[name] for name in names if name in found]
         if shown:
             parts.append(f"### {title}\n\n{markdown(shown)}")
+            if search_free is not None:
+                parts.append(f"{caption(search_free)}:\n\n{weighted_markdown(shown, search_free)}")
     console.print("\n".join(parts), highlight=False, markup=False, soft_wrap=True)
     if out is None:
         return
@@ -199,13 +233,23 @@ def write(plan: Plan, folder: Path, out: Path | None, console: Console) -> None:
     else:
         page.write_text(f"{BEGIN}\n\n" + "\n".join(parts) + f"\n{END}\n", "utf-8")
     figures: Mapping[str, Any] = {
-        name: {**one.figures(), "against": {n: against(found[n], one) for n in found if n != name}}
+        name: {
+            **one.figures(),
+            "against": {n: against(found[n], one) for n in found if n != name},
+            **({} if search_free is None else {"weighted": _weighted(found, name, search_free)}),
+        }
         for name, one in found.items()
     }
     (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
     curve = [found[name] for name in plan.curve if name in found]
     if curve:
         draw_curve(curve, out / "curve.png")
+
+
+def _weighted(found: Mapping[str, Row], name: str, share: float) -> dict[str, Any]:
+    one = found[name]
+    held = {n: against(found[n], one, share) for n in found if n != name}
+    return {"search_free": share, **one.weighted(share), "against": held}
 
 
 def refreshed(page: str, tables: str) -> str:
@@ -235,18 +279,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, help="table: write figures.json and curve.png here, and the tables into README.md"
     )
+    add_option(parser)
     args = parser.parse_args(argv)
     console = Console()
     try:
         plan = read(args.plan)
         if unknown := sorted(set(args.only) - set(plan.experiments)):
             raise ValueError(f"no experiment {', '.join(unknown)}; there are {', '.join(plan.experiments)}")
+        if args.command == "table":
+            write(plan, args.folder, args.out, console, search_free=args.search_free)
+            return 0
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    if args.command == "table":
-        write(plan, args.folder, args.out, console)
-        return 0
     return 1 if run(jobs(plan, args.folder, args.only, args.seeds), args.jobs, console) else 0
 
 

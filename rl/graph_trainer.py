@@ -8,6 +8,9 @@ Four private methods of TRL 1.16.0 are replaced, and their signatures are tested
 - `_get_per_token_logps_and_entropies` leaves the vision tower out of chunks that hold no picture, which the stock method
   cannot do.
 
+Three more are added to: `training_step` (seconds of the update), and `_save_checkpoint` and `_get_train_sampler`, so that a
+resumed run stands where the other stopped (`rl.resumed_batch`).
+
 Sampling goes through the policy that serves the graph (`TransformersPolicy`), attached to the network in training; with
 vLLM it goes through TRL's own single-turn generator, weight synchronisation included.
 
@@ -21,29 +24,34 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from transformers import BatchFeature
+from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
 from agent.policy.batching import Batches, Worker
+from agent.policy.decode import CAPACITY
 from agent.policy.render import Pixels, Rendered, Renderer
 from agent.policy.sampled import Sampled
 from agent.policy.transformers import TransformersPolicy
+from rl import resumed_batch, rollout_metrics, sharded
 from rl.collate import check_pictures
+from rl.credit import Credit, decision_advantages
 from rl.graphs import GRAPHS
 from rl.idle_rows import LOSSES, worth_a_pass
 from rl.rollout import Rollout, Setting, gathered
+from rl.rollout_metrics import Decision, decisions_of
 from rl.tasks import Task
 from rl.trajectory import TrajectoryStore
 
 T = TypeVar("T")
-Credit = Literal["trajectory", "decision"]
 
 
 @dataclass
@@ -56,6 +64,8 @@ class GraphRollouts:
     """Graph, tools, dialect and reward; its policy is replaced by the one in training."""
     concurrent: int = 64
     """Episodes at a time on each process."""
+    reuse_bytes: int = CAPACITY
+    """Memory for what was computed for earlier turns; not with an engine, which keeps its own."""
     store: TrajectoryStore | None = None
     """Where trajectories are kept; None: nowhere."""
     train_nodes: tuple[str, ...] = ()
@@ -88,6 +98,7 @@ class GraphGRPOTrainer(GRPOTrainer):
 
     def __init__(self, *args: Any, rollouts: GraphRollouts, **kwargs: Any) -> None:
         super().__init__(*args, reward_funcs=[reward], **kwargs)
+        sharded.refuse(self.accelerator)
         nodes = set(GRAPHS[rollouts.setting.graph].get_graph().nodes)
         if unknown := sorted(set(rollouts.train_nodes) - nodes):
             raise ValueError(
@@ -96,7 +107,8 @@ class GraphGRPOTrainer(GRPOTrainer):
         self.rollouts = rollouts
         self.renderer = Renderer(self.processing_class, keep_pictures=self.use_vllm)
         self.made: list[Rollout] = []
-        self.seconds: dict[str, float] = {}
+        self._generating = self._updating = 0.0
+        self._resumed = 0
         # a flag only: it selects TRL's own branch in which pictures may stand in the completion
         self.tools = [_no_tool]
         self._standalone_tools: list[Any] = []
@@ -117,16 +129,19 @@ class GraphGRPOTrainer(GRPOTrainer):
                 self.rollouts.setting, policy=policy, temperature=self.temperature, step=self.state.global_step
             )
             made = in_own_loop(gathered(tasks, setting, concurrent=self.rollouts.concurrent, numbers=numbers))
-        self.seconds["rollout"] = time.perf_counter() - started
         self.made = made
-        if all(rollout.trajectory.error is not None for rollout in made):
+        metrics = self._metrics[mode]
+        metrics["seconds/rollout"].append(rollout_metrics.slowest(time.perf_counter() - started))
+        sums = rollout_metrics.added(rollout_metrics.episodes(made))
+        if sums["failed"] == sums["episodes"]:
             raise RuntimeError(f"every rollout of the step failed; the first: {made[0].trajectory.error}")
+        for name, value in rollout_metrics.of_episodes(sums).items():
+            metrics[name].append(value)
         if self.rollouts.store is not None and mode == "train":
             for rollout in made:
                 self.rollouts.store.append(rollout.trajectory, rollout.pictures)
         if self.rollouts.on_step is not None and mode == "train":
             self.rollouts.on_step(made, self.state.global_step)
-        self._record(made, mode)
         rows = [self._row(rollout) for rollout in made]
         pictures = [row.rendered.pixels for row in rows]
         for row in rows:
@@ -167,7 +182,9 @@ class GraphGRPOTrainer(GRPOTrainer):
             training = network.training
             network.eval()
             try:
-                yield TransformersPolicy(**options).attach(network, self.renderer)
+                yield TransformersPolicy(**options, reuse_bytes=self.rollouts.reuse_bytes).attach(
+                    network, self.renderer
+                )
             finally:
                 network.train(training)
 
@@ -187,12 +204,23 @@ class GraphGRPOTrainer(GRPOTrainer):
 
     # --- training
 
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        """One forward and backward pass, after a new batch of rollouts where it is time for one; timed apart."""
+        started, self._generating = time.perf_counter(), 0.0
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._updating += time.perf_counter() - started - self._generating
+        if self._step % self.current_gradient_accumulation_steps == 0:
+            self._metrics["train"]["seconds/update"].append(self._updating)
+            self._updating = 0.0
+        return loss
+
     def _generate_and_score_completions(self, inputs: Any) -> Any:
+        started = time.perf_counter()
         with pixels_as_pictures(self.processing_class):
             output = super()._generate_and_score_completions(inputs)
         mode = "train" if self.model.training else "eval"
         self._level(output["advantages"])
-        decisions = [_decisions(rollout) for rollout in self.made]
+        decisions = [decisions_of(rollout) for rollout in self.made]
         if self.rollouts.train_nodes:
             for row, found in enumerate(decisions):
                 for decision in found:
@@ -202,7 +230,10 @@ class GraphGRPOTrainer(GRPOTrainer):
             output["num_items_in_batch"] = self.accelerator.gather(loss_mask.sum()).sum()
         if self.rollouts.credit == "decision" and mode == "train":
             output["advantages"] = self._by_decision(decisions, output)
-        self._record_decisions(decisions, output, mode)
+        sums = rollout_metrics.added(rollout_metrics.decisions(decisions, output))
+        for name, value in rollout_metrics.of_decisions(sums).items():
+            self._metrics[mode][name].append(value)
+        self._generating += time.perf_counter() - started
         return output
 
     def _level(self, advantages: torch.Tensor) -> None:
@@ -213,7 +244,7 @@ class GraphGRPOTrainer(GRPOTrainer):
             if len(set(earned[start : start + size]) - {None}) < 2:
                 advantages[start : start + size] = 0.0
 
-    def _by_decision(self, decisions: Sequence[Sequence[_Decision]], output: Mapping[str, Any]) -> torch.Tensor:
+    def _by_decision(self, decisions: Sequence[Sequence[Decision]], output: Mapping[str, Any]) -> torch.Tensor:
         """(rows, completion tokens): every decision's tokens with the advantage of its choice at its step."""
         size = self.num_generations
         spread = output["advantages"][:, None].repeat(1, output["completion_ids"].shape[1]).clone()
@@ -229,7 +260,7 @@ class GraphGRPOTrainer(GRPOTrainer):
                 spread[row, decision.start : decision.end] = advantage
         return spread
 
-    def _scale(self, decisions: Sequence[Sequence[_Decision]]) -> float | None:
+    def _scale(self, decisions: Sequence[Sequence[Decision]]) -> float | None:
         """What `scale_rewards` divides decisions' advantages by; None: each step's own standard deviation."""
         if self.scale_rewards == "group":
             return None
@@ -290,58 +321,36 @@ class GraphGRPOTrainer(GRPOTrainer):
         trained = [weight for weight in network.model.visual.parameters() if weight.requires_grad]
         return sum((0.0 * weight.sum() for weight in trained), torch.zeros((), device=self.accelerator.device))
 
-    # --- figures
+    # --- resuming
 
-    def _record(self, made: Sequence[Rollout], mode: str) -> None:
-        metrics = self._metrics[mode]
-        done = [rollout.trajectory for rollout in made]
-        calls: Counter[str] = Counter()
-        seconds = {"policy": 0.0, "tools": 0.0}
-        for trajectory in done:
-            calls.update(trajectory.calls())
-            for step in trajectory.steps:
-                seconds["policy" if step.action is not None else "tools"] += step.seconds
-        turns = [step for trajectory in done for step in trajectory.decisions]
-        malformed = sum(step.kind == "malformed" for step in turns)
-        sampled = torch.tensor([float(sum(trajectory.mask)) for trajectory in done])
-        metrics["accuracy"].append(sum(trajectory.correct for trajectory in done) / len(done))
-        metrics["searches"].append(sum(calls.values()) / len(done))
-        for node in ("image_search", "text_search"):
-            metrics[f"searches/{node}"].append(calls[node] / len(done))
-        metrics["searching"].append(sum(bool(trajectory.calls()) for trajectory in done) / len(done))
-        metrics["malformed_turns"].append(malformed / max(1, len(turns)))
-        metrics["turns"].append(len(turns) / len(done))
-        metrics["failed"].append(sum(trajectory.error is not None for trajectory in done) / len(done))
-        metrics["completions/mean_length"].append(
-            self.accelerator.gather(sampled.to(self.accelerator.device)).mean().item()
-        )
-        metrics["seconds/rollout"].append(self.seconds["rollout"])
-        for kind, value in seconds.items():
-            metrics[f"seconds/{kind}_per_episode"].append(value / len(done))
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        sampler = super()._get_train_sampler(dataset)
+        resumed_batch.wind(sampler, self._resumed, self._steps_per_batch)
+        return sampler
 
-    def _record_decisions(
-        self,
-        decisions: Sequence[Sequence[_Decision]],
-        output: Mapping[str, Any],
-        mode: str,
-    ) -> None:
-        """For every kind of decision: how often, at which mean advantage, and its share of the loss's tokens."""
-        counts: Counter[str] = Counter()
-        tokens: Counter[str] = Counter()
-        sums: defaultdict[str, float] = defaultdict(float)
-        mask, advantages = output["completion_mask"] * output["tool_mask"], output["advantages"]
-        for row, found in enumerate(decisions):
-            for decision in found:
-                counts[decision.kind] += 1
-                tokens[decision.kind] += int(mask[row, decision.start : decision.end].sum())
-                sums[decision.kind] += float(
-                    advantages[row] if advantages.dim() == 1 else advantages[row, decision.start]
-                )
-        for kind, count in counts.items():
-            metrics = self._metrics[mode]
-            metrics[f"decisions/{kind}/share"].append(count / counts.total())
-            metrics[f"decisions/{kind}/advantage"].append(sums[kind] / count)
-            metrics[f"decisions/{kind}/loss_share"].append(tokens[kind] / max(1, tokens.total()))
+    @property
+    def _steps_per_batch(self) -> int:
+        """Optimiser steps on one batch of rollouts."""
+        return self.args.steps_per_generation * self.num_iterations // self.args.gradient_accumulation_steps
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        step = self.state.global_step
+        if step % self._steps_per_batch and self._buffered_inputs is not None:
+            folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{step}"
+            resumed_batch.keep(folder, self.accelerator.process_index, self._buffered_inputs)
+        self.accelerator.wait_for_everyone()  # a checkpoint is whole once all have written their part
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """TRL's, but resumed it also stands where the run stood that wrote the checkpoint."""
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True  # True: told by TRL itself
+        if isinstance(resume_from_checkpoint, str):
+            folder = Path(resume_from_checkpoint)
+            self._resumed = int(folder.name.rpartition("-")[2])
+            self._step = self._resumed * self.args.gradient_accumulation_steps
+            self._buffered_inputs = resumed_batch.kept(folder, self.accelerator.process_index, self.accelerator.device)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -349,59 +358,6 @@ class _Row:
     rendered: Rendered
     logprobs: list[float]
     border: int
-
-
-@dataclass(frozen=True)
-class _Decision:
-    node: str
-    kind: str
-    start: int
-    end: int
-    reward: float | None
-
-
-def _decisions(rollout: Rollout) -> list[_Decision]:
-    """The rollout's sampled turns, with their borders in the completion."""
-    trajectory = rollout.trajectory
-    if not any(rollout.rendered.mask):
-        return []
-    border = rollout.rendered.mask.index(1)
-    total = trajectory.reward["total"] if trajectory.reward else None
-    return [
-        _Decision(step.node, step.kind, step.tokens[0] - border, step.tokens[1] - border, total)
-        for step in trajectory.decisions
-        if step.tokens is not None
-    ]
-
-
-def decision_advantages(
-    group: Mapping[int, Sequence[tuple[str, float | None]]], scale: float | None = None
-) -> dict[tuple[int, int], float]:
-    """Advantages by decision: {(row, number of the decision): advantage} for rows of (choice, reward of the episode).
-
-    At every step the group's episodes that got there are compared by what they chose: a choice is worth the mean reward
-    of those that made it, its advantage is that minus the mean of all, over `scale` (None: the standard deviation of
-    their rewards).
-    Rows without a reward (None) take no part and get 0.
-    """
-    found: dict[tuple[int, int], float] = {}
-    for number in range(max((len(row) for row in group.values()), default=0)):
-        here = {row: chosen[number] for row, chosen in group.items() if len(chosen) > number}
-        rewards = [reward for _, reward in here.values() if reward is not None]
-        if not rewards:
-            found |= dict.fromkeys(((row, number) for row in here), 0.0)
-            continue
-        mean = sum(rewards) / len(rewards)
-        own = (sum((reward - mean) ** 2 for reward in rewards) / max(1, len(rewards) - 1)) ** 0.5
-        spread = own if scale is None else scale
-        worth: defaultdict[str, list[float]] = defaultdict(list)
-        for choice, reward in here.values():
-            if reward is not None:
-                worth[choice].append(reward)
-        for row, (choice, reward) in here.items():
-            mine = worth[choice]
-            found[row, number] = 0.0 if reward is None else (sum(mine) / len(mine) - mean) / (spread + 1e-4)
-    return found
 
 
 def reward(completions: Sequence[Any], graph_reward: Sequence[float | None], **kwargs: Any) -> list[float | None]:

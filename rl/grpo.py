@@ -11,39 +11,38 @@ import os
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
-from langchain_core.language_models.chat_models import BaseChatModel
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from trl import GRPOConfig
 
-from agent import policy as policies
 from agent.config import Config, PolicyConfig
 from agent.config import load as load_config
 from agent.context import Backends, Context
 from agent.dialects import Dialect
 from agent.pocket import checkpoint
+from agent.policy.decode import CAPACITY
 from agent.policy.processor import load_processor
 from agent.policy.render import Renderer
 from agent.policy.transformers import TransformersPolicy
-from rl import evaluate, evaluation_report, jsonl, pocket
+from rl import evaluate, evaluation_report, jsonl, pocket, sharded
 from rl.balance import sample
 from rl.callbacks import StopAt, SummaryLog, fresh_output
 from rl.collate import check_pictures
+from rl.credit import Credit
 from rl.episode_reward import EpisodeReward, RewardRecipe
-from rl.graph_trainer import Credit, GraphGRPOTrainer, GraphRollouts, in_own_loop
-from rl.judge import Judge
+from rl.graph_trainer import GraphGRPOTrainer, GraphRollouts, in_own_loop
+from rl.made_with import weights_in
 from rl.progress_plot import draw
 from rl.recipes import FOLDER
-from rl.rephrase import rephrased
+from rl.rephrase import in_other_words
 from rl.rollout import Rollout, Setting, gathered
 from rl.tasks import Task
 from rl.tasks import load as load_tasks
@@ -119,6 +118,9 @@ class GRPORecipe(BaseModel):
     """Tokens of one trajectory, prompt and pictures included; it is cut behind the last turn that fits."""
     concurrent: int = Field(default=64, ge=1)
     """Episodes at a time on each process."""
+    reuse_bytes: int = Field(default=CAPACITY, ge=0)
+    """Memory for what was computed for earlier turns of an episode, so that a next turn costs its new tokens only; not with
+    vLLM, which keeps its own. 0: nothing is kept."""
     reward: RewardRecipe = RewardRecipe()
     """The rule and its options."""
     judge: PolicyConfig | None = None
@@ -154,12 +156,12 @@ class Shown(TrainerCallback):
         logs = logs or {}
         if not state.is_world_process_zero or "reward" not in logs:
             return
-        rollout, whole = logs.get("seconds/rollout", 0.0), logs.get("step_time", 0.0)
+        rollout, update = logs.get("seconds/rollout", 0.0), logs.get("seconds/update", 0.0)
         self.console.print(
             f"step {state.global_step:4}/{state.max_steps}  reward {logs['reward']:.3f}  accuracy {logs['accuracy']:.3f}  "
             f"searches {logs['searches']:.2f}  malformed {logs['malformed_turns']:.3f}  failed {logs['failed']:.2f}  "
             f"seconds: rollout {rollout:.1f} (a run: policy {logs.get('seconds/policy_per_episode', 0):.2f}, "
-            f"tools {logs.get('seconds/tools_per_episode', 0):.2f}), step {whole:.1f}",
+            f"tools {logs.get('seconds/tools_per_episode', 0):.2f}), update {update:.2f}",
             highlight=False,
         )
 
@@ -206,6 +208,7 @@ def train(
         ValueError: the recipe contradicts itself.
     """
     console = Console(stderr=True)
+    sharded.refuse_environment(os.environ)
     config = load_config(recipe.config, recipe.settings)
     tasks = chosen_tasks(recipe)
     folder = Path(checkpoint(recipe.start_from))  # a model name stays as it is
@@ -213,12 +216,15 @@ def train(
         raise FileNotFoundError(f"start_from={recipe.start_from}: no checkpoint there; give a folder or a model name")
     processor, network = load_processor(folder), load_policy(folder, frozen=recipe.lora is not None)
     dialect = in_own_loop(_dialect(config))
-    rule = EpisodeReward(recipe.reward, _judge(recipe))
+    rule = EpisodeReward.of(recipe.reward, recipe.judge)
     setting = Setting(
         graph=recipe.graph,
         config=config,
         policy=TransformersPolicy(
-            model=str(folder), temperature=recipe.temperature, max_new_tokens=recipe.max_new_tokens
+            model=str(folder),
+            temperature=recipe.temperature,
+            max_new_tokens=recipe.max_new_tokens,
+            reuse_bytes=recipe.reuse_bytes,
         ).attach(network, Renderer(processor)),
         temperature=recipe.temperature,
         dialect=dialect,
@@ -249,14 +255,16 @@ def train(
             tasks={task.id: task for task in tasks},
             setting=setting,
             concurrent=recipe.concurrent,
+            reuse_bytes=recipe.reuse_bytes,
             store=store,
             train_nodes=tuple(recipe.train_nodes),
             credit=recipe.credit,
-            on_step=lambda made, step: rule.observe(gather_object(rule.costs([one.trajectory for one in made]))),
+            on_step=lambda made, step: rule.observe(gather_object(rule.costs([one.trajectory for one in made])), step),
         ),
     )
     trainer.rule = rule
     trainer.add_callback(RewardMemory(rule))
+    trainer.remove_callback(PrinterCallback)  # the same figures as one unreadable line; the log file has them all
     trainer.add_callback(Shown(console))
     last = whole_checkpoint(recipe.output) if resume else None
     if last is None and store is not None:
@@ -362,7 +370,7 @@ def chosen_tasks(recipe: GRPORecipe) -> list[Task]:
         ValueError: the labels leave no task of one of the two kinds.
     """
     rng = random.Random(f"rephrase/{recipe.seed}")
-    tasks = [_rephrased(task, rng, recipe.rephrase_share) for task in load_tasks(recipe.tasks, recipe.task_limit)]
+    tasks = [in_other_words(task, rng, recipe.rephrase_share) for task in load_tasks(recipe.tasks, recipe.task_limit)]
     if recipe.balanced is None:
         return tasks
     shipped = FOLDER / f"{recipe.balanced}.jsonl"
@@ -374,22 +382,8 @@ def chosen_tasks(recipe: GRPORecipe) -> list[Task]:
     return [by_id[identity] for identity in sample(rows, recipe.search_free_share, random.Random(recipe.seed))]
 
 
-def _rephrased(task: Task, rng: random.Random, share: float) -> Task:
-    if task.world is None or rng.random() >= share:
-        return task
-    world = rephrased(task.world, rng)
-    return replace(task, question=world.question, world=world)
-
-
 async def _dialect(config: Config) -> Dialect:
     return Backends(Context(config=config)).dialect
-
-
-def _judge(recipe: GRPORecipe) -> Judge | None:
-    if recipe.judge is None:
-        return None
-    model: BaseChatModel = policies.build(recipe.judge)
-    return Judge(model)
 
 
 def _lora(recipe: GRPORecipe) -> Any:
@@ -435,10 +429,14 @@ def _held_out(
     tasks = load_tasks(recipe.held_out, recipe.held_out_limit)
     training = network.training
     network.eval()
-    policy = TransformersPolicy(model=name, temperature=0.0, max_new_tokens=recipe.max_new_tokens)
+    policy = TransformersPolicy(
+        model=name, temperature=0.0, max_new_tokens=recipe.max_new_tokens, reuse_bytes=recipe.reuse_bytes
+    )
     policy.attach(network, Renderer(processor))
     console.print(f"measuring {len(tasks)} tasks of {recipe.held_out}, {name} training")
-    records = evaluate.evaluate(tasks, graph=recipe.graph, config=config, records=path, policy=policy)
+    records = evaluate.evaluate(
+        tasks, graph=recipe.graph, config=config, records=path, policy=policy, weights=weights_in(network)
+    )
     network.train(training)
     return records
 

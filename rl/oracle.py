@@ -45,6 +45,8 @@ class OraclePolicy(BaseChatModel):
     """Which graph is being demonstrated."""
     eager: bool = False
     """Search first, also where the answer is known or in sight: online training has to find out that it need not."""
+    frugal: bool = False
+    """Ask in the page's own words at once, never first in the question's: the fewest searches that a task allows."""
 
     @property
     def _llm_type(self) -> str:
@@ -94,7 +96,7 @@ class OraclePolicy(BaseChatModel):
         if not task.query_formal:
             # the RAG workflow demands a text query even where the title answers
             return f"1. {titles[0]}", TextSearch(name) if self.workflow == "rag" else Answer(name)
-        lay = task.query_lay if self.workflow == "search_agent" else ""
+        lay = task.query_lay if self.workflow == "search_agent" and not self.frugal else ""
         return f"1. {titles[0]}", TextSearch(self._query(lay or task.query_formal, name))
 
     def _after_text(self, said: Sequence[Action], seen: str) -> tuple[str, Action]:

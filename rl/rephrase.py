@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from rl.rewrite import Demonstration, Message
+from rl.tasks import Task
 from tools.local.world import entities, phrasings, tasks
 from tools.local.world.phrasings import Frames, Phrasing
 from tools.local.world.tasks import WorldTask
@@ -42,6 +43,14 @@ def rephrased(task: WorldTask, rng: random.Random) -> WorldTask:
         old = next(p.lay_query for p in phrasings.wordings()[relation].lay if p.id == task.phrasing)
         query = query.removesuffix(old) + chosen.lay_query
     return replace(task, question=question, query_lay=query)
+
+
+def in_other_words(task: Task, rng: random.Random, share: float) -> Task:
+    """The task, with probability `share` in another wording; one that is not the embedded world's stays as it is."""
+    if task.world is None or rng.random() >= share:
+        return task
+    world = rephrased(task.world, rng)
+    return replace(task, question=world.question, world=world)
 
 
 @cache

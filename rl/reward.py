@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from agent.dialects import build
 from rl.match import match, normalise
@@ -79,16 +80,21 @@ def mmsearch_r1(
     format_weight: float = 0.1,
     per_call_penalty: bool = False,
     substring: bool = False,
+    overlong: Literal["refused", "malformed"] = "refused",
 ) -> Score:
     """The released scorer of MMSearch-R1 on the texts of one to three turns of its protocol.
 
     Answers are taken from the last turn and compared after normalisation; searches are counted by their tags, executed or
     not, in every turn but the last of several; `substring` counts an answer that contains a gold (`SubEM`).
 
+    The released scorer knows no longer episode and raises. With `overlong="malformed"` one is scored by the same rules with
+    a format of 0: its last turn may be right, and its searches are charged.
+
     Raises:
-        ValueError: no turns, or more than three.
+        ValueError: no turns, or more than three that are not to count as malformed.
     """
-    if not 1 <= len(turns) <= _MOST_TURNS:
+    too_long = len(turns) > _MOST_TURNS
+    if not turns or (too_long and overlong == "refused"):
         raise ValueError(f"{len(turns)} turns; MMSearch-R1's scorer takes 1 to {_MOST_TURNS}")
     answers = _ANSWER.findall(turns[-1])
     right = bool(answers) and _equals(answers[-1].strip(), golds, substring)
@@ -96,7 +102,7 @@ def mmsearch_r1(
     searches = sum(_IMAGE in turn or ("<text_search>" in turn and "</text_search>" in turn) for turn in asking)
     return penalised(
         right,
-        build("mmsearch_r1").well_formed(turns),
+        not too_long and build("mmsearch_r1").well_formed(turns),
         searches,
         search_penalty=search_penalty,
         format_weight=format_weight,
@@ -152,14 +158,18 @@ def priced(
     *,
     worth: float = 1.0,
     format_weight: float = 0.1,
+    charged: float = 1.0,
 ) -> Score:
     """A right answer minus what its calls cost, never below nothing.
 
     `calls` are the executed calls by tool, `prices` what one call of each costs and `worth` what a right answer is worth, all
-    prices in one currency (money, or seconds of waiting). The outcome is `max(0, 1 - cost / worth)` for a right answer.
+    prices in one currency (money, or seconds of waiting). The outcome is `max(0, 1 - charged * cost / worth)` for a right
+    answer; `charged` is the part of the prices that is charged already, from -1, when a warm-up begins by paying for
+    searches, to 1.
 
     Raises:
-        ValueError: a tool that was called has no price, a price is negative, or `worth` is not positive.
+        ValueError: a tool that was called has no price, a price is negative, `worth` is not positive, or `charged` is not
+            between -1 and 1.
     """
     unknown = sorted(set(calls) - set(prices))
     if unknown:
@@ -169,10 +179,12 @@ def priced(
         raise ValueError(f"prices cannot be negative: {negative}")
     if worth <= 0:
         raise ValueError(f"worth is {worth}; a right answer must be worth something")
+    if not -1 <= charged <= 1:
+        raise ValueError(f"charged is {charged}; it must be between -1 and 1")
     if not 0 <= format_weight <= 1:
         raise ValueError(f"format_weight is {format_weight}; it must be between 0 and 1")
     cost = sum(count * prices[tool] for tool, count in calls.items())
-    outcome = max(0.0, 1 - cost / worth) if right else 0.0
+    outcome = max(0.0, 1 - charged * cost / worth) if right else 0.0
     total = (1 - format_weight) * outcome + format_weight * float(well_formed)
     return Score(total, float(right), float(well_formed), sum(calls.values()), cost)
 

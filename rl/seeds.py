@@ -14,10 +14,15 @@ from typing import Any
 
 from rl.compare import as_markdown, draw_points, load, paired, searches, shown
 from rl.evaluate import ALLOWED_CALLS, Record, interval
+from rl.weighting import Spread, weighted
 
 HEAD = (
     "run", "seeds x tasks", "accuracy (95 %)", "spread over seeds", "against the first", "searches a question",
     "against the first", "search ratio", "searching: known and visible", "searching: unknown", "well-formed turns",
+)  # fmt: skip
+WEIGHTED_HEAD = (
+    "run", "seeds x tasks", "accuracy (95 %)", "against the first", "searches a question (95 %)", "against the first",
+    "of the first's searches",
 )  # fmt: skip
 
 
@@ -32,6 +37,19 @@ class Row:
         """Task -> mean over the seeds."""
         common = set.intersection(*(set(records) for records in self.seeds))
         return {task: mean(value(records[task]) for records in self.seeds) for task in sorted(common)}
+
+    def labels(self) -> dict[str, str]:
+        """Task -> where its answer can come from without a search."""
+        return {task: record.knowledge for records in self.seeds for task, record in records.items()}
+
+    def weighted(self, share: float) -> dict[str, Spread]:
+        """Accuracy and searches a question where `share` of the questions need no search.
+
+        Raises:
+            ValueError: a task has no label, or a kind has no task.
+        """
+        values = {"accuracy": _right, "searches": searches}
+        return {name: weighted(self.per_task(value), self.labels(), share) for name, value in values.items()}
 
     def share(self, value: Callable[[Record], float], *, unknown: bool) -> float | None:
         """Mean over the tasks that need a search, or over those that do not; None: there are none."""
@@ -65,8 +83,9 @@ def row(name: str, files: Sequence[Path]) -> Row:
     return Row(name, tuple(load(path) for path in files))
 
 
-def against(base: Row, other: Row) -> dict[str, tuple[float, float, float]]:
-    """Accuracy and searches of `other` minus those of `base`, task by task: mean, low, high.
+def against(base: Row, other: Row, share: float | None = None) -> dict[str, Spread]:
+    """Accuracy and searches of `other` minus those of `base`, task by task: mean, low, high. With a `share`, weighted so that
+    it is that of search-free questions.
 
     Raises:
         ValueError: they have no task in common.
@@ -75,6 +94,9 @@ def against(base: Row, other: Row) -> dict[str, tuple[float, float, float]]:
     for key, value in (("accuracy", _right), ("searches", searches)):
         first, second = base.per_task(value), other.per_task(value)
         common = sorted(set(first) & set(second))
+        if share is not None:
+            made[key] = weighted({task: second[task] - first[task] for task in common}, base.labels(), share)
+            continue
         made[key] = paired([first[task] for task in common], [second[task] for task in common])
     return made
 
@@ -107,6 +129,33 @@ def cells(rows: Sequence[Row]) -> list[list[str]]:
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table."""
     return as_markdown(HEAD, cells(rows))
+
+
+def weighted_cells(rows: Sequence[Row], share: float) -> list[list[str]]:
+    """The rows as text, weighted; differences are to the first."""
+    made = []
+    base = rows[0].weighted(share)["searches"][0]
+    for one in rows:
+        figures = one.weighted(share)
+        held = None if one is rows[0] else against(rows[0], one, share)
+        (right, low, high), (calls, fewest, most) = figures["accuracy"], figures["searches"]
+        made.append(
+            [
+                one.name,
+                f"{len(one.seeds)} x {len(one.per_task(_right))}",
+                f"{right:.3f} ({low:.3f}-{high:.3f})",
+                "" if held is None else shown(held["accuracy"]),
+                f"{calls:.2f} ({fewest:.2f}-{most:.2f})",
+                "" if held is None else shown(held["searches"]),
+                "" if held is None or not base else f"{calls / base:.1%}",
+            ]
+        )
+    return made
+
+
+def weighted_markdown(rows: Sequence[Row], share: float) -> str:
+    """The weighted rows as a Markdown table."""
+    return as_markdown(WEIGHTED_HEAD, weighted_cells(rows, share))
 
 
 def draw(rows: Sequence[Row], out: Path) -> None:

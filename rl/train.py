@@ -5,7 +5,7 @@ python -m rl.train grpo --recipe my.yaml steps=200     a recipe of one's own, wi
 python -m rl.train grpo --dry-run                      load everything, two rollouts, one of them in full; trains nothing
 python -m rl.train sft                                 the shipped cold start of the pocket policy
 python -m rl.train sight                               its vision tower, which comes first
-python -m rl.train grpo --resume                       go on after an interruption
+python -m rl.train --resume                            go on after an interruption; without a stage it is `grpo`
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STAGES = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 trained, 2 bad input."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    args = _parser().parse_args(argv or ["grpo"])
+    args = _parser().parse_args(with_stage(argv))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     runs: dict[str, Callable[[argparse.Namespace], Path | None]] = {"sight": _sight, "sft": _sft, "grpo": _grpo}
     try:
@@ -46,6 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if result is not None:
         print(f"{'vision tower' if args.kind == 'sight' else 'policy'}: {result}")
     return 0
+
+
+def with_stage(argv: Sequence[str]) -> list[str]:
+    """The arguments with the default stage before them, where they name none: options and values of a recipe are its."""
+    first = argv[0] if argv else ""
+    default = not first or (first.startswith("-") and first not in ("-h", "--help")) or "=" in first
+    return ["grpo", *argv] if default else list(argv)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,6 +7,8 @@
 
 An exported dataset has the columns `messages` and `images`, which TRL's SFTTrainer takes as they are: trajectories of a
 large policy become the cold start of a small one.
+
+One folder may hold several policies and graphs: `record` goes on with each by itself, and `--policy` picks one.
 """
 
 from __future__ import annotations
@@ -30,8 +32,11 @@ from rich.text import Text
 
 from agent.config import load as load_config
 from agent.context import Backends, Context
+from rl import recipes
+from rl.episode_reward import EpisodeReward, Rewarding
 from rl.evaluate import batched
 from rl.graphs import GRAPHS
+from rl.made_with import policy_name
 from rl.rollout import Setting, roll_all
 from rl.tasks import Task
 from rl.tasks import load as load_tasks
@@ -175,7 +180,24 @@ def _placeholder(block: dict[str, str]) -> dict[str, str]:
     return {"type": "image"} if block["type"] == "image" else dict(block)
 
 
-def export(store: TrajectoryStore, out: Path, *, right: bool = False) -> int:
+def of_policy(store: TrajectoryStore, policy: str | None) -> Iterator[Trajectory]:
+    """Trajectories of the policies whose name begins so; None: of all.
+
+    Raises:
+        ValueError: the store has no such policy.
+    """
+    named: set[str] = set()
+    found = False
+    for trajectory in store:
+        named.add(trajectory.policy)
+        if policy is None or trajectory.policy.startswith(policy):
+            found = True
+            yield trajectory
+    if policy is not None and not found:
+        raise ValueError(f"no policy {policy!r} in {store.folder}; there are {', '.join(sorted(named))}")
+
+
+def export(store: TrajectoryStore, out: Path, *, right: bool = False, policy: str | None = None) -> int:
     """Write the store as training data; how many rows.
 
     A path ending in `.jsonl` becomes that file, its pictures as files beside it in `images/`, named by relative path; any
@@ -187,7 +209,7 @@ def export(store: TrajectoryStore, out: Path, *, right: bool = False) -> int:
     """
     if out.exists():
         raise FileExistsError(f"{out} exists; give a path that does not")
-    rows = list(conversations(store, right=right))
+    rows = list(conversations(of_policy(store, policy), right=right))
     if not rows:
         raise ValueError("no trajectory to export" + (" has a right answer" if right else ""))
     if out.suffix == ".jsonl":
@@ -226,12 +248,14 @@ def export(store: TrajectoryStore, out: Path, *, right: bool = False) -> int:
 
 
 def record(store: TrajectoryStore, tasks: Sequence[Task], setting: Setting, rollouts: int, concurrent: int) -> int:
-    """Roll out every task `rollouts` times into the store, except what it already holds; how many were added.
+    """Roll out every task `rollouts` times into the store, except what it already holds of this policy and graph; how many
+    were added.
 
     Raises:
         ValueError: every rollout failed; the message tells why the first did.
     """
-    held = set() if not store.path.is_file() else {one.id for one in store if one.error is None}
+    here = (one for one in store if (one.policy, one.graph) == (setting.name, setting.graph) and one.error is None)
+    held = {one.id for one in here} if store.path.is_file() else set()
     todo = [(task, n) for task in tasks for n in range(rollouts) if f"{task.id}#{n}" not in held]
 
     async def run() -> int:
@@ -255,14 +279,16 @@ def record(store: TrajectoryStore, tasks: Sequence[Task], setting: Setting, roll
 
 def _record(args: argparse.Namespace) -> int:
     config = batched(load_config(args.config, [*args.overrides, f"policy.temperature={args.temperature}"]))
+    rewarding = recipes.read(args.recipe, Rewarding)
     backends = Backends(Context(config=config))
     setting = Setting(
         graph=args.graph,
         config=config,
         policy=asyncio.run(backends.policy()),
         dialect=backends.dialect,
-        name=config.policy.model,
+        name=policy_name(config),
         temperature=args.temperature,
+        reward=EpisodeReward.of(rewarding.reward, rewarding.judge),
     )
     tasks = load_tasks(args.tasks, args.limit)
     return record(TrajectoryStore(args.folder), tasks, setting, args.rollouts, args.concurrent)
@@ -282,6 +308,7 @@ def main(argv: list[str] | None = None) -> int:
     recorder.add_argument("--rollouts", type=int, default=1, help="trajectories of each task")
     recorder.add_argument("--temperature", type=float, default=1.0, help="of the sampling")
     recorder.add_argument("--concurrent", type=int, default=32, help="episodes at a time")
+    recorder.add_argument("--recipe", default="world_grpo", help="the online recipe whose reward the episodes get")
     recorder.add_argument("--config", type=Path, help="a configuration file of the agent")
     recorder.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as policy.model=FOLDER")
     shower = commands.add_parser("show", help="read one trajectory")
@@ -293,6 +320,8 @@ def main(argv: list[str] | None = None) -> int:
     exporter = commands.add_parser("export", help="training data for SFTTrainer")
     exporter.add_argument("folder", type=Path)
     exporter.add_argument("out", type=Path, help="a .jsonl file or a folder")
+    for reader in (shower, counter, exporter):
+        reader.add_argument("--policy", help="only trajectories of the policies whose name begins so")
     exporter.add_argument("--right", action="store_true", help="only episodes with a right answer")
     args = parser.parse_args(argv)
     store, console = TrajectoryStore(args.folder), Console()
@@ -301,7 +330,7 @@ def main(argv: list[str] | None = None) -> int:
             console.print(f"{_record(args)} trajectories added to {args.folder}")
         elif args.command == "show":
             found = None
-            for trajectory in store:
+            for trajectory in of_policy(store, args.policy):
                 if args.id is None or trajectory.id == args.id:
                     found = trajectory
             if found is None:
@@ -310,14 +339,14 @@ def main(argv: list[str] | None = None) -> int:
                 )
             show(found, console)
         elif args.command == "stats":
-            figures = stats(store)
+            figures = stats(of_policy(store, args.policy))
             if args.json:
                 print(json.dumps(figures, indent=1))
             else:
                 for table in tables(figures):
                     console.print(table)
         else:
-            console.print(f"{export(store, args.out, right=args.right)} rows in {args.out}")
+            console.print(f"{export(store, args.out, right=args.right, policy=args.policy)} rows in {args.out}")
     except (FileNotFoundError, FileExistsError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2

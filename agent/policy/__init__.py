@@ -12,6 +12,7 @@ from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from agent.config import ConfigError, PolicyConfig
+from agent.pocket import checkpoint
 from agent.policy.errors import PolicyError
 
 KINDS = {
@@ -81,7 +82,7 @@ def _kind(config: PolicyConfig) -> str:
         return config.kind
     hub = importlib.import_module("agent.policy.hub")
     try:
-        return "transformers" if hub.is_qwen(config.model) else _HUB
+        return "transformers" if hub.is_qwen(checkpoint(config.model)) else _HUB
     except (OSError, ValueError) as error:
         raise ConfigError(_no_model(config.model, error)) from error
 

@@ -61,11 +61,54 @@ def test_prices_follow_the_budget() -> None:
     recipe = RewardRecipe(rule="priced", prices={"image_search": 0.2, "text_search": 0.1}, budget=0.05, budget_rate=0.5)
     rule = EpisodeReward(recipe)
     first = rule.score(_episode("text_search"), True).total
-    rule.observe(rule.costs([_episode("image_search", "text_search")] * 4))
+    rule.observe(rule.costs([_rewarded("image_search", "text_search")] * 4))
     assert rule.score(_episode("text_search"), True).total < first
     for _ in range(50):
-        rule.observe(rule.costs([_episode()]))
+        rule.observe(rule.costs([_rewarded()]))
     assert rule.score(_episode("text_search"), True).total == 1.0
+
+
+def _rewarded(*nodes: str) -> Trajectory:
+    return replace(_episode(*nodes), reward={"total": 1.0})
+
+
+def test_masked_episodes_do_not_count_towards_the_budget() -> None:
+    """Neither one whose tool was down nor one that raised: both would look cheap, and lower the price."""
+    recipe = RewardRecipe(rule="priced", prices={"image_search": 0.2, "text_search": 0.1}, budget=0.3, budget_rate=0.5)
+    rule = EpisodeReward(recipe)
+    down = _episode("text_search", error="unavailable: no connection")
+    assert asyncio.run(rule(down, TASK)) is None
+    raised = replace(_episode(), error="RuntimeError: x")
+    assert rule.costs([_rewarded("image_search", "text_search"), down, raised]) == [pytest.approx(0.3)]
+    rule.observe(rule.costs([down, raised]))
+    assert rule.state() == {"shadow_price": 1.0}
+
+
+def test_prices_warm_up_like_the_penalty() -> None:
+    """From paying for a search to charging it; a shadow price waits for the end of it."""
+    prices = {"image_search": 0.2, "text_search": 0.1}
+    recipe = RewardRecipe(rule="priced", prices=prices, warmup_steps=10, format_weight=0.0)
+    totals = [_total(recipe, _episode("image_search", step=step)) for step in (0, 5, 10, 500)]
+    assert totals == [pytest.approx(value) for value in (1.2, 1.0, 0.8, 0.8)]
+    assert _total(recipe, _episode("image_search", answer="4 km", step=0)) == 0.0
+    rule = EpisodeReward(recipe.model_copy(update={"budget": 0.1}))
+    rule.observe([0.9], step=9)
+    assert rule.state() == {"shadow_price": 1.0}
+    rule.observe([0.9], step=10)
+    assert rule.state()["shadow_price"] > 1.0
+
+
+def test_more_turns_than_mmsearch_r1_knows_are_malformed() -> None:
+    """Its released scorer raises, which would end the episode unrewarded; here the same rules hold, with a format of 0."""
+    search = "<reason>r</reason><search><img></search>"
+    text, answer = "<reason>r</reason><text_search>q</text_search>", "<reason>r</reason><answer>3 km</answer>"
+    recipe = RewardRecipe(rule="mmsearch_r1")
+    assert _total(recipe, _spoken("mmsearch_r1", search, text, text, answer)) == pytest.approx(0.81)
+    wrong = answer.replace("3 km", "4 km")
+    assert _total(recipe, _spoken("mmsearch_r1", search, text, text, wrong)) == 0.0
+    assert _total(recipe, _spoken("mmsearch_r1", "no", "no", "no", answer)) == pytest.approx(0.9)
+    with pytest.raises(ValueError, match="4 turns"):
+        reward.mmsearch_r1([search, text, text, answer], ["3 km"])
 
 
 def test_a_shadow_price_is_restored_from_a_checkpoint() -> None:

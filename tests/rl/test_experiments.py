@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from rich.console import Console
 
-from rl import experiments, seeds
+from agent import policy as policies
+from agent.config import load as load_config
+from agent.policy.processor import PictureProcessor
+from agent.policy.transformers import TransformersPolicy
+from rl import experiments, jsonl, made_with, pocket, seeds
 from rl.evaluate import Record
 from rl.grpo import GRPORecipe
+from rl.pocket import PocketSize
 from rl.recipes import read as read_recipe
 
 
@@ -73,6 +79,41 @@ def test_what_is_done_is_not_done_again(plan: experiments.Plan, tmp_path: Path) 
     assert [command[2] for command in job.commands()] == ["rl.evaluate"]
     _write(job.records, [_record(n, True, 1) for n in range(4)])
     assert job.commands() == []
+
+
+def test_records_of_a_policy_that_changed_are_set_aside(
+    plan: experiments.Plan, tmp_path: Path, processor: PictureProcessor, tiny_size: dict[str, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Trained again, its old evaluation is neither shown nor gone on from; one without a name is taken as it is."""
+    job = next(job for job in experiments.jobs(plan, tmp_path) if job.name == "trained")
+    folder = job.output / "policy"
+    pocket.save(pocket.build_network(processor, PocketSize(**tiny_size)), processor, folder)
+    made = made_with.made_with("search_agent", plan.tasks, load_config(None, [f"policy.model={folder}"]))
+    job.records.parent.mkdir(parents=True, exist_ok=True)
+    made_with.claim(job.records, made)
+    for n in range(4):
+        jsonl.append(job.records, asdict(_record(n, True, 1)))
+    assert job.evaluated
+    assert list(experiments.rows(plan, tmp_path)) == ["trained"]
+    network = pocket.load_network(folder)
+    with torch.no_grad():
+        next(network.parameters()).mul_(2)
+    pocket.save(network, processor, folder)
+    assert not job.evaluated
+    assert experiments.rows(plan, tmp_path) == {}
+    ran = []
+
+    def fake(command: list[str], **rest: Any) -> subprocess.CompletedProcess[str]:
+        ran.append((command[2], job.records.exists()))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", fake)
+    experiments.run([job], 1, Console())
+    assert ran == [("rl.evaluate", False)]
+    assert job.records.with_suffix(".jsonl.old").is_file()
+    _write(job.records, [_record(n, True, 1) for n in range(4)])
+    assert job.evaluated
 
 
 def test_a_plan_is_run_and_told(
@@ -137,6 +178,12 @@ def test_the_shipped_plan_can_be_run() -> None:
         if one.train is not None:
             values = [f"{key}={json.dumps(value)}" for key, value in one.train.items()]
             assert isinstance(read_recipe(plan.recipe, GRPORecipe, values), GRPORecipe), name
+
+
+def test_the_policy_that_the_shipped_plan_starts_from_can_be_evaluated() -> None:
+    """It is named like a hub model, and nothing is asked of a hub."""
+    config = load_config(None, [f"policy.model={experiments.read().start_from}"])
+    assert isinstance(policies.build(config.policy), TransformersPolicy)
 
 
 def test_a_name_that_is_not_in_the_plan_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,13 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
+from accelerate import Accelerator
 from datasets import Dataset
 from PIL import Image
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import RepeatSampler
 
 from agent.config import load as load_config
 from agent.dialects import build
@@ -24,14 +28,10 @@ from agent.policy.render import Pixels, Rendered, Renderer
 from agent.policy.sampled import Sampled
 from agent.policy.transformers import TransformersPolicy
 from agent.testing import FixedImage, FixedLocator, FixedText
-from rl import pocket
+from rl import pocket, sharded
 from rl.collate import check_pictures
-from rl.graph_trainer import (
-    GraphGRPOTrainer,
-    GraphRollouts,
-    decision_advantages,
-    pixels_as_pictures,
-)
+from rl.credit import decision_advantages
+from rl.graph_trainer import EnginePolicy, GraphGRPOTrainer, GraphRollouts, pixels_as_pictures
 from rl.idle_rows import worth_a_pass
 from rl.pocket import PocketSize
 from rl.rollout import Setting
@@ -127,10 +127,15 @@ def _trainer(
             output_dir=str(folder), use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[],
             logging_steps=1, save_strategy="no", disable_tqdm=True, **fields,
         ),
-        train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": name}]} for name in tasks]),
+        train_dataset=_data(tasks),
+        eval_dataset=_data(tasks) if "eval_strategy" in fields else None,
         processing_class=processor,
         rollouts=GraphRollouts(tasks=tasks, setting=setting, concurrent=8, **(options or {})),
     )  # fmt: skip
+
+
+def _data(tasks: dict[str, Task]) -> Dataset:
+    return Dataset.from_list([{"prompt": [{"role": "user", "content": name}]} for name in tasks])
 
 
 @pytest.fixture
@@ -386,6 +391,165 @@ def test_credit_by_decision_reaches_the_loss(
     trainer.train()
 
 
+class Engine:
+    """Stands at TRL's own single-turn generator, as vLLM does: notes what it is asked, and answers with random turns.
+
+    What it gives back has the shape of `GRPOTrainer._generate_single_turn` with `use_vllm`: the sampled ids of every
+    prompt, and one log-probability a token (TRL itself drops the other top-k ones).
+    """
+
+    def __init__(self, actor: Actor) -> None:
+        self.actor = actor
+        self.asked: list[tuple[list[int], list[Any] | None]] = []
+        self.calls: list[tuple[Any, ...]] = []
+
+    def __call__(
+        self, ids: list[list[int]], images: list[Any] | None, fields: dict[str, Any], count: int, **rest: Any
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        self.calls.append((fields, count, rest))
+        self.asked += list(zip(ids, images or [None] * len(ids), strict=True))
+        tail = [Rendered(row, [int(token == self.actor.renderer.eos) for token in row], []) for row in ids]
+        said = [self.actor.turn(row) for row in tail]
+        self.actor.said += said
+        return said, [[-0.25] * len(turn) for turn in said]
+
+
+@pytest.fixture
+def engine(renderer: Renderer) -> Engine:
+    """An engine with an actor of its own."""
+    return Engine(Actor(renderer))
+
+
+def test_with_vllm_every_turn_goes_through_trls_own_generator(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the boundary: prompts as ids, pictures as pictures, one sample each; its ids and log-probabilities are trained."""
+    tasks = _tasks(4, blind=True)
+    trainer = _trainer(processor, size, tmp_path, tasks)
+    trainer.use_vllm = True
+    trainer.renderer = Renderer(processor, keep_pictures=True)
+    monkeypatch.setattr(trainer, "_generate_single_turn", engine)
+    rows = [[{"role": "user", "content": name}] for name in tasks for _ in range(4)]
+    prompts, completions, masks, _, logprobs, _, _, pictures = trainer._generate(rows)
+    assert all(fields == {} and count == 1 for fields, count, _ in engine.calls)
+    turns = {tuple(ids): images for ids, images in engine.asked}
+    for n, rollout in enumerate(trainer.made):
+        assert rollout.trajectory.error is None
+        seen = 0
+        for (
+            step
+        ) in rollout.trajectory.decisions:  # what the engine was asked is what is trained on, and all its pictures
+            assert step.tokens is not None
+            before = tuple(rollout.rendered.ids[: step.tokens[0]])
+            seen = sum(token == trainer.renderer.image_pad for token in before)
+            images = turns[before]
+            assert bool(images) == bool(seen)
+            assert all(isinstance(image, Image.Image) for image in images or [])
+        assert logprobs is not None
+        assert [score for score, m in zip(logprobs[n], masks[n], strict=True) if m] == [-0.25] * sum(masks[n])
+        assert len(prompts[n]) + len(completions[n]) == len(rollout.rendered.ids)
+        assert len(pictures[n]) == len(rollout.rendered.pixels)
+    assert {bool(images) for _, images in engine.asked} == {True, False}
+    sampled = sorted(
+        list(r.rendered.ids[slice(*s.tokens)]) for r in trainer.made for s in r.trajectory.decisions if s.tokens
+    )
+    assert sampled == sorted(engine.actor.said)
+
+
+def test_a_batch_without_pictures_is_asked_without_any(renderer: Renderer) -> None:
+    asked: list[Any] = []
+
+    def engine(ids: list[list[int]], pixels: list[list[Pixels]]) -> tuple[list[list[int]], list[list[float]]]:
+        asked.append((ids, pixels))
+        return [[5, renderer.eos]], [[-0.5, -0.25]]
+
+    policy = EnginePolicy(model="in training", engine=engine).attach(None, renderer)  # type: ignore[arg-type]
+    assert policy.sample([Rendered([1, 2], [0, 0], [])]) == [Sampled([5, renderer.eos], [-0.5, -0.25])]
+    assert asked == [([[1, 2]], [[]])]
+
+
+def test_a_failed_engine_is_told(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = _tasks(2)
+    trainer = _trainer(processor, size, tmp_path, tasks)
+    trainer.use_vllm = True
+
+    def down(*args: Any, **rest: Any) -> Any:
+        raise ConnectionError("no server at port 8000")
+
+    monkeypatch.setattr(trainer, "_generate_single_turn", down)
+    with pytest.raises(RuntimeError, match="every rollout of the step failed; the first: .*no server at port 8000"):
+        trainer._generate([[{"role": "user", "content": "t0"}]] * 4)
+
+
+def test_evaluation_measures_and_changes_nothing(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
+) -> None:
+    """Neither the weights, nor the store, nor what listens to training steps, nor the place in a batch of rollouts."""
+    tasks, store, heard = _tasks(3), TrajectoryStore(tmp_path / "kept"), []
+    options = {"store": store, "credit": "decision", "on_step": lambda made, step: heard.append(step)}
+    config = {"per_device_eval_batch_size": 6, "num_generations_eval": 2}
+    trainer = _trainer(processor, size, tmp_path / "run", tasks, options=options, config=config)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    figures = trainer.evaluate(trainer.train_dataset)
+    assert {"eval_loss", "eval_accuracy", "eval_searches", "eval_malformed_turns", "eval_seconds/rollout"} <= set(
+        figures
+    )
+    assert len(trainer.made) == 6
+    made = [rollout.trajectory for rollout in trainer.made]
+    assert figures["eval_accuracy"] == pytest.approx(sum(one.correct for one in made) / 6)
+    assert figures["eval_searches"] == pytest.approx(sum(sum(one.calls().values()) for one in made) / 6)
+    assert not (tmp_path / "kept").exists()
+    assert heard == []
+    assert trainer._step == 0
+    assert trainer._buffered_inputs is None
+    assert all(torch.equal(before[name], tensor) for name, tensor in trainer.model.state_dict().items())
+
+
+def test_a_run_that_evaluates_between_its_steps_trains_on(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
+) -> None:
+    tasks, store = _tasks(2), TrajectoryStore(tmp_path / "kept")
+    config = {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 4, "num_iterations": 2}
+    trainer = _trainer(processor, size, tmp_path / "run", tasks, options={"store": store}, config=config)
+    trainer.train()
+    logged = trainer.state.log_history
+    assert [row["step"] for row in logged if "eval_reward" in row] == [1, 2]
+    steps = [row for row in logged if "reward" in row or "seconds/update" in row]
+    assert [row["step"] for row in steps] == [1, 2]
+    assert "seconds/rollout" in steps[0]
+    assert "seconds/rollout" not in steps[1]  # the second pass over the same rollouts
+    assert len(list(store)) == 4
+    for row in steps:
+        assert 0 < row["seconds/update"] <= row["step_time"] + 0.01
+    assert steps[0]["seconds/update"] < steps[0]["step_time"] - 0.9 * steps[0]["seconds/rollout"]
+
+
+@pytest.mark.parametrize(
+    ("plugins", "says"),
+    [
+        ({"fsdp_plugin": object()}, "FSDP splits the weights"),
+        ({"deepspeed_plugin": SimpleNamespace(zero_stage=3)}, "DeepSpeed ZeRO-3 splits the weights"),
+    ],
+)
+def test_split_weights_are_refused_at_the_start(plugins: dict[str, Any], says: str) -> None:
+    """At the boundary: what an accelerator says of itself. Neither FSDP nor DeepSpeed runs here."""
+    with pytest.raises(ValueError, match=says) as refused:
+        sharded.refuse(SimpleNamespace(state=SimpleNamespace(**plugins)))
+    assert "accelerate launch --multi_gpu" in str(refused.value)
+    sharded.refuse(SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=2))))
+    sharded.refuse(Accelerator(cpu=True))
+
+
+def test_the_trainer_refuses_split_weights(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharded, "refuse", Mock(side_effect=ValueError("split")))
+    with pytest.raises(ValueError, match="split"):
+        _trainer(processor, size, tmp_path, _tasks(2))
+
+
 def test_trajectories_are_kept(processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor) -> None:
     tasks, store = _tasks(2), TrajectoryStore(tmp_path / "kept")
     trainer = _trainer(processor, size, tmp_path / "run", tasks, options={"store": store})
@@ -430,6 +594,15 @@ def test_the_internals_of_trl_that_are_replaced_are_as_they_were() -> None:
         "num_tiles", "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids",
     ]  # fmt: skip
     assert names(GRPOTrainer._compute_loss) == ["self", "model", "inputs"]
+    assert names(GRPOTrainer.training_step) == ["self", "model", "inputs", "num_items_in_batch"]
+    assert names(GRPOTrainer._save_checkpoint) == ["self", "model", "trial"]
+    assert names(GRPOTrainer._get_train_sampler) == ["self", "dataset"]
+    assert names(GRPOTrainer.train)[:2] == ["self", "resume_from_checkpoint"]
+    buffer = inspect.getsource(GRPOTrainer._prepare_inputs)
+    assert "if self._step % generate_every == 0 or self._buffered_inputs is None:" in buffer
+    assert "inputs = self._buffered_inputs[self._step % self.args.steps_per_generation]" in buffer
+    order = inspect.getsource(RepeatSampler.__iter__)
+    assert "torch.randperm(self.num_samples, generator=self.generator)" in order
     source = inspect.getsource(GRPOTrainer._generate)
     assert (
         "return prompt_ids, completion_ids, tool_mask, completions, logprobs, extra_fields, images, tool_images"

@@ -5,26 +5,33 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
 from agent.policy.processor import PictureProcessor
-from rl import grpo, pocket, recipes, train
+from agent.policy.transformers import TransformersPolicy
+from rl import balance, grpo, jsonl, pocket, recipes, train
 from rl.balance import label, sample
 from rl.episode_reward import EpisodeReward, RewardRecipe
+from rl.graph_trainer import GraphGRPOTrainer
 from rl.grpo import GRPORecipe
 from rl.pocket import PocketSize
 from rl.progress_plot import draw
+from rl.rollout import Rollout
 from rl.tasks import Task
+from rl.tasks import load as load_tasks
 from rl.trajectory import Step, Trajectory, TrajectoryStore
 
 
@@ -64,6 +71,115 @@ def test_a_resumed_run_goes_on_with_the_same_tasks(recipe: GRPORecipe, tmp_path:
         return [(trajectory.step, trajectory.task) for trajectory in TrajectoryStore(folder / "trajectories")]
 
     assert sorted(order(recipe.output), key=str) == sorted(order(whole.output), key=str)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ([], ["grpo"]),
+        (["--resume"], ["grpo", "--resume"]),
+        (["steps=2", "--dry-run"], ["grpo", "steps=2", "--dry-run"]),
+        (["--recipe", "world_grpo"], ["grpo", "--recipe", "world_grpo"]),
+        (["sft", "--resume"], ["sft", "--resume"]),
+        (["--help"], ["--help"]),
+        (["nothing"], ["nothing"]),
+    ],
+)
+def test_without_a_stage_it_is_the_online_one(given: list[str], meant: list[str]) -> None:
+    assert train.with_stage(given) == meant
+
+
+def test_a_resumption_needs_no_stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[Any, bool]] = []
+    monkeypatch.setattr(grpo, "train", lambda recipe, **options: asked.append((recipe, options["resume"])))
+    assert train.main(["--resume", f"output={tmp_path}"]) == 0
+    assert [(recipe.output, resume) for recipe, resume in asked] == [(tmp_path, True)]
+
+
+def test_the_memory_for_earlier_turns_is_a_recipes(recipe: GRPORecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    stock = TransformersPolicy.sample
+
+    def noted(self: TransformersPolicy, *args: Any) -> Any:
+        given.append(self.reuse_bytes)
+        return stock(self, *args)
+
+    monkeypatch.setattr(TransformersPolicy, "sample", noted)
+    grpo.train(recipe.model_copy(update={"reuse_bytes": 4096, "held_out_limit": 1}), max_steps=1)
+    assert set(given) == {4096}
+
+
+def test_the_progress_tells_where_the_seconds_go(recipe: GRPORecipe, capsys: pytest.CaptureFixture[str]) -> None:
+    grpo.train(recipe.model_copy(update={"held_out_limit": 0}), max_steps=1)
+    printed = capsys.readouterr()
+    assert "{'loss'" not in printed.out
+    told = " ".join(printed.err.split())
+    seconds = re.search(r"rollout ([\d.]+) \(a run: policy ([\d.]+), tools ([\d.]+)\), update ([\d.]+)", told)
+    assert seconds is not None, told
+    assert float(seconds[1]) > 0
+    assert float(seconds[4]) > 0
+    assert {"accuracy", "searches", "malformed", "reward"} <= set(told.split())
+
+
+Trained = list[tuple[int, tuple[tuple[int, ...], ...]]]
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
+    """(step, rows) of every forward pass of the training: what the loss is made of."""
+    passes: Trained = []
+    stock = GraphGRPOTrainer._compute_loss
+
+    def noted(self: GraphGRPOTrainer, model: Any, inputs: dict[str, Any]) -> Any:
+        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
+        mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1).bool()
+        passes.append((self.state.global_step, tuple(tuple(row[m].tolist()) for row, m in zip(ids, mask, strict=True))))
+        return stock(self, model, inputs)
+
+    monkeypatch.setattr(GraphGRPOTrainer, "_compute_loss", noted)
+    return passes
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps", "kills"),
+    [
+        # 3 batches of rollouts an epoch: the second epoch has an order of its own
+        ({}, 5, (2, 3, 4)),
+        ({"updates": 2, "batch": 4}, 5, (1, 2, 3)),
+        ({"updates": 2, "num_iterations": 2, "batch": 2}, 6, (1, 2, 3, 5)),
+    ],
+    ids=["an epoch", "updates", "iterations"],
+)
+def test_a_kill_at_any_step_goes_on_with_the_same_tasks_and_rows(
+    recipe: GRPORecipe, tmp_path: Path, trained: Trained, changes: dict[str, int], steps: int, kills: tuple[int, ...]
+) -> None:
+    """Every kill is followed by a resumption; batches of rollouts that serve several steps are neither lost nor repeated."""
+    recipe = recipe.model_copy(update={"held_out_limit": 0, "steps": steps, **changes})
+    grpo.train(recipe.model_copy(update={"output": tmp_path / "whole"}))
+    passes_a_step = len(trained) // steps
+    trained.clear()
+    for n, kill in enumerate(kills):
+        grpo.train(recipe, resume=n > 0, max_steps=kill)
+    grpo.train(recipe, resume=True)
+
+    def order(folder: Path) -> list[tuple[int | None, str]]:
+        kept = TrajectoryStore(folder / "trajectories")
+        return sorted(((one.step, one.task) for one in kept), key=str)
+
+    assert order(recipe.output) == order(tmp_path / "whole")
+    assert [step for step, _ in trained] == [step for step in range(steps) for _ in range(passes_a_step)]
+    # each batch of rollouts, as it was kept, is what its steps were trained on, as often as there are iterations
+    span = recipe.updates * recipe.num_iterations
+    made: defaultdict[int, Counter[tuple[int, ...]]] = defaultdict(Counter)
+    for one in TrajectoryStore(recipe.output / "trajectories"):
+        assert one.step is not None
+        made[one.step // span][one.ids] += recipe.num_iterations
+    used: defaultdict[int, Counter[tuple[int, ...]]] = defaultdict(Counter)
+    for step, rows in trained:
+        used[step // span].update(rows)
+    whole = steps // span
+    assert whole
+    assert {batch: used[batch] for batch in range(whole)} == {batch: made[batch] for batch in range(whole)}
 
 
 def test_a_checkpoint_holds_the_shadow_price(recipe: GRPORecipe) -> None:
@@ -150,6 +266,17 @@ def test_two_processes_share_a_step(recipe: GRPORecipe) -> None:
     groups = Counter((one.step, one.task) for one in TrajectoryStore(kept))
     assert set(groups.values()) == {recipe.generations}
     assert (recipe.output / "policy" / "model.safetensors").is_file()
+    logged = [row for row in map(json.loads, (recipe.output / "log.jsonl").read_text().splitlines()) if "reward" in row]
+    assert len(logged) == recipe.steps
+    for row in logged:  # what the main process logs is the step of both, not its own half
+        made = [one for one in TrajectoryStore(kept) if one.step == row["step"] - 1]
+        assert len(made) == 8
+        waited = [step.seconds for one in made for step in one.decisions]
+        assert row["seconds/policy_per_episode"] == pytest.approx(sum(waited) / 8)
+        assert row["completions/mean_length"] == pytest.approx(sum(sum(one.mask) for one in made) / 8)
+        kinds = Counter(step.kind for one in made for step in one.decisions)
+        for kind, count in kinds.items():
+            assert row[f"decisions/{kind}/share"] == pytest.approx(count / kinds.total())
 
 
 def _free_port() -> int:
@@ -182,6 +309,25 @@ def test_a_recipe_that_cannot_run_ends_in_one_line(
 ) -> None:
     assert train.main(arguments) == 2
     assert says in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"ACCELERATE_USE_FSDP": "true"}, "FSDP splits the weights"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, "ZeRO-3 splits the weights"),
+    ],
+)
+def test_a_launcher_that_splits_the_weights_is_refused_in_one_line(
+    environment: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The variables are those that `accelerate launch --use_fsdp` and `--use_deepspeed --zero_stage 3` set."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert train.main(["grpo", "--dry-run"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert says in error
+    assert "\n" not in error
 
 
 @pytest.mark.parametrize("name", ["world_grpo", "mmsearch_r1_7b", "deepmmsearch_r1_7b_grpo"])
@@ -220,6 +366,33 @@ def test_a_task_is_labelled_by_its_right_episodes() -> None:
     assert label([both, image]) == "image"
     with pytest.raises(ValueError, match="at least one episode"):
         label([replace(wrong, error="RuntimeError: the index is gone")])
+
+
+def test_tasks_are_labelled_in_the_words_that_training_asks_them_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the rollouts in other words, which stay the same when an interrupted run goes on; a share of 0 has none."""
+    tasks = load_tasks("world/train", 6)
+    own = {task.id: task.question for task in tasks}
+    heard: list[Task] = []
+
+    async def rolled(order: list[Task], *rest: Any, **options: Any) -> AsyncIterator[tuple[int, Rollout]]:
+        heard.extend(order)
+        for n, task in enumerate(order):
+            yield n, Rollout(replace(_episode("image_search"), task=task.id))
+
+    monkeypatch.setattr(balance, "roll_all", rolled)
+    arguments = ["--tasks", "world/train", "--limit", "6", "policy.kind=agent.testing:ScriptedPolicy"]
+    arguments += ["policy.options.turns=['<answer>x</answer>']", "--out"]
+    assert balance.main([*arguments, str(tmp_path / "a.jsonl")]) == 0
+    other = [task for task in heard if task.question != own[task.id]]
+    assert len(heard) == 48
+    assert 8 <= len(other) <= 40
+    assert [row["label"] for row in jsonl.rows(tmp_path / "a.jsonl")] == ["image"] * 6
+    assert [task.question for task in balance.asked(tasks[3], 8, 0.5)] == [task.question for task in heard[24:32]]
+    heard.clear()
+    assert balance.main([*arguments, str(tmp_path / "b.jsonl"), "--rephrase-share", "0"]) == 0
+    assert [task.question for task in heard] == [own[task.id] for task in heard]
 
 
 def test_a_balanced_sample_has_the_share_and_no_dropped_task() -> None:

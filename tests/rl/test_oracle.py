@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from agent.actions import Answer, GiveUp, ImageSearch, TextSearch
 from agent.config import load as load_config
 from agent.dialects import build
-from rl.evaluate import batched
+from rl import ceiling, compare
+from rl.evaluate import Record, batched
 from rl.oracle import OraclePolicy, quote
 from tools.local.world import entities
 from tools.local.world import tasks as world
@@ -92,3 +96,49 @@ def test_a_quote_begins_where_the_page_marks_it(page: str, gold: str, query: str
 def test_an_evaluation_samples_in_batches_unless_told_otherwise() -> None:
     assert batched(load_config()).policy.kind == "transformers"
     assert batched(load_config(None, ["policy.kind=pocket"])).policy.kind == "pocket"
+
+
+def test_a_frugal_oracle_asks_in_the_pages_words_at_once() -> None:
+    """Such a task needs two searches; a demonstration of it makes three."""
+    oracle = _oracle("correction")
+    frugal = oracle.model_copy(update={"frugal": True})
+    query = frugal.decide([ImageSearch()], HITS)[1]
+    assert isinstance(query, TextSearch)
+    assert query != oracle.decide([ImageSearch()], HITS)[1]
+    assert query.query.removeprefix("Elbonia") in oracle.task.query_formal
+
+
+def test_the_search_floor_is_told_by_family_and_knowledge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first ten tasks hold every label; what is known or in sight needs no search."""
+    figures, records = tmp_path / "figures.json", tmp_path / "records.jsonl"
+    assert ceiling.main(["--first", "10", "--frugal", "--json", str(figures), "--records", str(records)]) == 0
+    found = json.loads(figures.read_text())
+    assert found["all"]["tasks"] == sum(row["tasks"] for row in found["by_knowledge"].values()) == 10
+    assert {found["by_knowledge"][label]["searches"] for label in ("known", "visible")} == {0.0}
+    assert 1 <= found["by_knowledge"]["unknown"]["searches"] <= 2
+    low, high = found["all"]["searches_interval"]
+    assert low <= found["all"]["searches"] <= high
+    assert "(unknown)" in capsys.readouterr().out
+    assert len(compare.load(records)) == 10
+    assert ceiling.main(["--records", str(records)]) == 2
+    assert "exists" in capsys.readouterr().err
+
+
+def test_an_accuracy_has_a_price_in_searches() -> None:
+    """The cheapest answers first: what is known, then what one search finds."""
+    records = [_floor("known", True, 0)] * 2 + [_floor("unknown", True, 2)] * 2 + [_floor("unknown", True, 1)]
+    records += [_floor("unknown", False, 2)] * 5
+    assert ceiling.fewest(records, 0.2) == (0.0, 0.8)
+    assert ceiling.fewest(records, 0.3) == (0.1, 0.8)
+    assert ceiling.fewest(records, 0.4) == (0.3, 0.9)
+    assert ceiling.fewest(records, 0.5) == (0.5, 1.0)
+    with pytest.raises(ValueError, match="above the ceiling of 0.500"):
+        ceiling.fewest(records, 0.6)
+
+
+def _floor(knowledge: str, right: bool, calls: int) -> Record:
+    return Record(
+        task="t", family="image", knowledge=knowledge, answer="x", correct=right, stop_reason="answered", turns=1,
+        malformed=0, well_formed=True, image_searches=min(1, calls), text_searches=max(0, calls - 1), seconds={},
+        price=0.0, trace=[],
+    )  # fmt: skip

@@ -210,3 +210,12 @@ def test_the_shadow_price_brings_the_cost_to_the_budget() -> None:
     assert shadow.prices({"text_search": 2.0}) == {"text_search": 2.0 * shadow.factor}
     with pytest.raises(ValueError, match="budget is 0"):
         ShadowPrice(budget=0)
+
+
+def test_prices_are_charged_in_the_part_that_is_asked_for() -> None:
+    prices, calls = {"image_search": 0.2}, {"image_search": 1}
+    assert [
+        priced(True, True, calls, prices, charged=part, format_weight=0.0).total for part in (-1, 0, 0.5, 1)
+    ] == pytest.approx([1.2, 1.0, 0.9, 0.8])
+    with pytest.raises(ValueError, match="charged is 2"):
+        priced(True, True, calls, prices, charged=2)

@@ -222,10 +222,38 @@ def test_trajectories_are_recorded_once(
     assert "0 trajectories added" in capsys.readouterr().out
 
 
+def test_each_policy_and_graph_of_a_folder_is_recorded_by_itself_and_rewarded(
+    tmp_path: Path, processor: PictureProcessor, tiny_size: dict[str, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also another training of the same name; the reward is that of the recipe that is named."""
+    size, kept = PocketSize(**tiny_size), TrajectoryStore(tmp_path / "kept")
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("steps: 3\nreward: {format_weight: 0.5}\n")
+    settings = ["--limit", "2", f"policy.model={tmp_path / 'policy'}", "policy.max_new_tokens=6"]
+    settings += ["--out", str(tmp_path / "kept"), "--recipe", str(recipe)]
+    for seed in (0, 1):
+        pocket.save(pocket.build_network(processor, size, seed=seed), processor, tmp_path / "policy")
+        assert trajectories.main(["record", *settings]) == 0
+    assert trajectories.main(["record", *settings, "--graph", "direct"]) == 0
+    made = list(kept)
+    assert len(made) == 6
+    first, second = sorted({one.policy for one in made}, key=[one.policy for one in made].index)
+    assert [one.policy for one in made] == [first] * 2 + [second] * 4
+    for one in made:
+        assert one.reward is not None
+        assert one.reward["total"] == 0.5 * one.correct + 0.5 * one.well_formed
+    capsys.readouterr()
+    assert trajectories.main(["stats", str(tmp_path / "kept"), "--json", "--policy", first]) == 0
+    assert json.loads(capsys.readouterr().out)["episodes"] == 2
+    assert trajectories.main(["show", str(tmp_path / "kept"), "--policy", "nobody"]) == 2
+    assert "no policy 'nobody'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["record", "--out", "{}", "--tasks", "world/nothing"], "world/nothing"),
+        (["record", "--out", "{}", "--recipe", "nothing"], "no recipe 'nothing'"),
         (["record", "--out", "{}", "polcy.model=x"], "polcy"),
         (["stats", "{}/nothing"], "no trajectories there"),
         (["show", "{}", "t9#0"], "no trajectory 't9#0'"),

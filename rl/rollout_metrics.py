@@ -1,0 +1,130 @@
+"""Figures of a step's rollouts, over all processes.
+
+Every process adds up its own episodes (`episodes`, `decisions`), the sums are gathered and added, and shares and means are
+taken of the total: so what is logged by the main process is the step, and not its own part of it. Wall-clock seconds are
+those of the slowest process, which the others wait for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate.utils import gather_object
+
+from rl.rollout import Rollout
+
+SEARCHES = ("image_search", "text_search")
+Sums = Mapping[str, float]
+"""What adds up over processes, by name."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One sampled turn, with its borders in the completion."""
+
+    node: str
+    """The node that let the policy decide."""
+    kind: str
+    """What was chosen."""
+    start: int
+    """First sampled token, counted from the completion's beginning."""
+    end: int
+    """One past the last."""
+    reward: float | None
+    """Of its episode; None: it has none."""
+
+
+def decisions_of(rollout: Rollout) -> list[Decision]:
+    """The rollout's sampled turns, in order."""
+    trajectory = rollout.trajectory
+    if not any(rollout.rendered.mask):
+        return []
+    border = rollout.rendered.mask.index(1)
+    total = trajectory.reward["total"] if trajectory.reward else None
+    return [
+        Decision(step.node, step.kind, step.tokens[0] - border, step.tokens[1] - border, total)
+        for step in trajectory.decisions
+        if step.tokens is not None
+    ]
+
+
+def episodes(made: Sequence[Rollout]) -> dict[str, float]:
+    """The sums of this process's episodes."""
+    sums: Counter[str] = Counter()
+    for rollout in made:
+        trajectory, calls = rollout.trajectory, rollout.trajectory.calls()
+        sums["episodes"] += 1
+        sums["accuracy"] += trajectory.correct
+        sums["failed"] += trajectory.error is not None
+        sums["searching"] += bool(calls)
+        sums["searches"] += sum(calls.values())
+        for node in SEARCHES:
+            sums[f"searches/{node}"] += calls.get(node, 0)
+        sums["turns"] += len(trajectory.decisions)
+        sums["malformed_turns"] += sum(step.kind == "malformed" for step in trajectory.decisions)
+        sums["completions/mean_length"] += sum(trajectory.mask)
+        for step in trajectory.steps:
+            waited = "policy" if step.action is not None else "tools"
+            sums[f"seconds/{waited}_per_episode"] += step.seconds  # type: ignore[assignment]
+    return dict(sums)
+
+
+def decisions(found: Sequence[Sequence[Decision]], output: Mapping[str, Any]) -> dict[str, float]:
+    """The sums of this process's decisions: how often each kind, its advantages, its tokens in the loss."""
+    sums: dict[str, float] = {}
+    mask, advantages = output["completion_mask"] * output["tool_mask"], output["advantages"]
+    for row, made in enumerate(found):
+        for one in made:
+            advantage = float(advantages[row] if advantages.dim() == 1 else advantages[row, one.start])
+            tokens = float(mask[row, one.start : one.end].sum())
+            for part, value in (("count", 1.0), ("advantage", advantage), ("tokens", tokens)):
+                sums[f"{one.kind}/{part}"] = sums.get(f"{one.kind}/{part}", 0.0) + value
+    return sums
+
+
+def added(sums: Sums) -> dict[str, float]:
+    """The sums of all processes together, on each of them."""
+    return total(gather_object([dict(sums)]))
+
+
+def slowest(seconds: float) -> float:
+    """The longest of all processes."""
+    return max(gather_object([seconds]))
+
+
+def total(parts: Sequence[Sums]) -> dict[str, float]:
+    """Sums added up, name by name."""
+    return {
+        name: sum(part.get(name, 0.0) for part in parts) for name in sorted({name for part in parts for name in part})
+    }
+
+
+def of_episodes(sums: Sums) -> dict[str, float]:
+    """Metrics of a step from the sums of `episodes`: means an episode, malformed turns as a share of turns."""
+    count = sums["episodes"]
+    every = [
+        "accuracy", "searches", *(f"searches/{node}" for node in SEARCHES), "searching", "turns", "failed",
+        "completions/mean_length", "seconds/policy_per_episode", "seconds/tools_per_episode",
+    ]  # fmt: skip
+    return {
+        **{name: sums.get(name, 0.0) / count for name in every},
+        "malformed_turns": sums.get("malformed_turns", 0.0) / max(1.0, sums.get("turns", 0.0)),
+    }
+
+
+def of_decisions(sums: Sums) -> dict[str, float]:
+    """Metrics of a step from the sums of `decisions`: for every kind how often it was chosen, its mean advantage, and its
+    share of the loss's tokens."""
+    kinds = [name.removesuffix("/count") for name in sums if name.endswith("/count")]
+    chosen = sum(sums[f"{kind}/count"] for kind in kinds)
+    tokens = max(1.0, sum(sums[f"{kind}/tokens"] for kind in kinds))
+    made = {}
+    for kind in kinds:
+        count = sums[f"{kind}/count"]
+        made[f"decisions/{kind}/share"] = count / chosen
+        made[f"decisions/{kind}/advantage"] = sums[f"{kind}/advantage"] / count
+        made[f"decisions/{kind}/loss_share"] = sums[f"{kind}/tokens"] / tokens
+    return made
