@@ -175,5 +175,7 @@ def _document(kind: str, found: guard.Fetched) -> tuple[str, str]:
         document = readers.read(kind, found.body)
     except readers.Unreadable as error:
         reason: Reason = "empty" if "no text" in str(error) else "malformed"
+        if isinstance(error, readers.TooMuch):
+            reason = "refused"
         raise ToolFailure(reason, f"{found.url[:200]}: {error}.") from error
     return document.title, document.text
