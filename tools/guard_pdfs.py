@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import zlib
 from collections.abc import Iterable
 
 _BLOCK = 1 << 20
 
 
-@functools.cache
 def zeros(count: int) -> bytes:
     """`count` MiB of zeros, packed by zlib without ever being written down: a flushed block repeats to the byte."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)

@@ -22,7 +22,7 @@ from pydantic import Field, SecretStr
 from tools import cache_key, cache_store, registry
 from tools.__main__ import main
 from tools.base import ImageSearch, Locator, TextSearch
-from tools.cache import EMPTY_SECONDS, Cache, CacheSettings, shared
+from tools.cache import EMPTY_SECONDS, Cache, CacheSettings, _by_settings, shared
 from tools.results import Box, Hit, LocateResult, Region, SearchResult, ToolError, ToolFailure
 
 
@@ -578,6 +578,18 @@ def test_one_cache_a_process_for_equal_settings_and_none_if_it_is_off(tmp_path: 
     assert shared(settings) is shared(CacheSettings(folder=str(tmp_path)))
     assert shared(settings) is not shared(CacheSettings(folder=str(tmp_path), ttl=1))
     assert shared(CacheSettings(mode="off")) is None
+
+
+def test_caches_of_settings_that_are_not_used_any_more_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.cache.KEPT_CACHES", 4)
+    used = CacheSettings(folder=str(tmp_path))
+    first = shared(used)
+    for n in range(1, 20):
+        shared(CacheSettings(folder=str(tmp_path), ttl=n))
+        assert shared(used) is first  # the one in use stays
+    assert len(_by_settings) == 4
 
 
 async def test_the_command_counts_and_clears(cache: Cache, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
