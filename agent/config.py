@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from agent.errors import UserError
 from tools import guard
-from tools.blot import is_secret, shown
+from tools.blot import HIDDEN, is_secret, looks_like_key, shown, without_keys
 from tools.cache import CacheSettings
 
 PREFIX = "LENSGRAPH_"
@@ -187,13 +188,13 @@ def load(
     for override in overrides:
         dotted, equals, value = override.partition("=")
         if not equals or not dotted:
-            raise ConfigError(f"{override!r} is not a setting; write it as key.key=value.")
+            raise ConfigError(f"{shown((), override)} is not a setting; write it as key.key=value.")
         _set(tree, dotted.split("."), _value(value), dotted)
         _refuse_secrets(tree, tree)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from error
+        raise ConfigError(without_keys(_explain(error))) from None  # its own text repeats every value
 
 
 def ready() -> list[str]:
@@ -208,7 +209,9 @@ def find(path: str | Path) -> Path:
         return given
     if given.name in ready():
         return READY / f"{given.name}.yaml"
-    raise ConfigError(f"{given}: no such file, and no ready configuration; ready ones: {', '.join(ready())}.")
+    raise ConfigError(
+        f"{without_keys(str(given))}: no such file, and no ready configuration; ready ones: {', '.join(ready())}."
+    )
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -238,7 +241,7 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any, name: str) -> None:
         if isinstance(below, str):  # `tools.text_search: local` is short for `{use: local}`
             below = tree[key] = {"use": below}
         if not isinstance(below, dict):
-            raise ConfigError(f"{name}: {key!r} is the value {below!r} and has no settings below it.")
+            raise ConfigError(f"{name}: {key!r} is the value {shown((key,), below)} and has no settings below it.")
         tree = below
     tree[keys[-1]] = value
 
@@ -253,7 +256,16 @@ def _refuse_secrets(tree: dict[str, Any], value: Any, path: tuple[str, ...] = ()
         where = (*path, str(name))
         if is_secret(str(name)) and below is not None:
             raise ConfigError(f"{'.'.join(where)}: a key is no setting; {_how_to_give(tree, where)}.")
+        if str(name).endswith("_env") and isinstance(below, str) and below and not _names_variable(below):
+            raise ConfigError(
+                f"{'.'.join(where)}: takes the name of an environment variable, such as MY_KEY, and what is given (not "
+                "shown) is none. If it is the key itself: export MY_KEY=..., and give MY_KEY here."
+            )
         _refuse_secrets(tree, below, where)
+
+
+def _names_variable(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None and not looks_like_key(text)
 
 
 def _how_to_give(tree: dict[str, Any], where: tuple[str, ...]) -> str:
@@ -291,7 +303,7 @@ def _explain(error: ValidationError) -> str:
     """The first problem in one line."""
     problem = error.errors(include_url=False)[0]
     where = [str(part) for part in problem["loc"]]
-    name = ".".join(where)
+    name = ".".join(HIDDEN if looks_like_key(part) else part for part in where)
     if problem["type"] == "extra_forbidden":
         valid = _section(where[:-1]).model_fields
         close = difflib.get_close_matches(where[-1], valid, n=1)

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 
+from tools import remote
 from tools.base import TextSearch
 from tools.contract.server import Answer, Request, Service, serve
-from tools import remote
 from tools.remote import Pace, Remote, retry_after
 from tools.results import Hit, SearchResult, ToolFailure
 
