@@ -99,11 +99,13 @@ class ToolsConfig(Section):
 
     text_search: ToolSpec = ToolSpec()
     """Search by text. `read: {pages: 3}` also reads the first results and shows the passage that answers; with
-    `summarise: {model: policy}` (or the settings of another model) below `read`, a summary of each page."""
+    `summarise: {model: policy}` (or the settings of another model) below `read`, a summary of each page. Keys come from the
+    environment: TAVILY_API_KEY, BRAVE_SEARCH_API_KEY, SERPAPI_API_KEY; for the reader `jina`, JINA_API_KEY."""
     image_search: ToolSpec = ToolSpec()
-    """Search by image."""
+    """Search by image. Keys come from the environment: GOOGLE_VISION_API_KEY, SERPAPI_API_KEY, SEARCHAPI_API_KEY."""
     locate: ToolSpec = ToolSpec()
-    """Find a region of the picture from words."""
+    """Find a region of the picture from words. `served_policy` takes the key of its server, if that wants one, from
+    LENSGRAPH_LOCATE_API_KEY."""
     cache: CacheSettings = CacheSettings()
     """What is kept of what these answered."""
 

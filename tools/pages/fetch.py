@@ -131,7 +131,7 @@ def warm_up() -> Any:
         import trafilatura  # 1 s to import: only programs that read pages pay for it
     except ImportError as error:
         raise ToolFailure(
-            "unavailable", "page reading needs trafilatura; run pip install 'lensgraph[live]'."
+            "unavailable", "page reading needs trafilatura; run pip install '.[live]' in a clone of LensGraph."
         ) from error
     if not _warm.is_set():
         with _warming:
