@@ -63,9 +63,9 @@ class CacheSettings(BaseModel):
     """Seconds that an answer is used for. None: for ever."""
     max_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
     """Most that is kept; what was not used for longest goes first."""
-    near_pictures: bool = False
-    """Whether a picture that differs from a kept one no more than if it had been saved again counts as the same. Not for
-    pictures in which small print matters."""
+    near_pictures: bool = True
+    """Whether an image search with a picture that was only saved or scaled again is the same question. Turn it off where
+    two pictures may differ in nothing but print of less than 14 pixels."""
 
 
 @dataclass(frozen=True)
