@@ -1,7 +1,8 @@
 """The program: `lensgraph ask PICTURE "QUESTION"`, and `lensgraph serve`, `mcp`, `config`, `bench`, `load`.
 
 Invariant: what the user typed is checked before anything heavy is imported; bad input costs one line on stderr and
-exit code 2, never a traceback. Exit code 0: answered. 1: no answer. 2: bad input or settings.
+exit code 2, never a traceback, and the line repeats nothing that looks like a key. Exit code 0: answered. 1: no answer. 2:
+bad input or settings.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from agent.errors import UserError
+from tools.blot import shown, without_keys
 
 ANSWERED, GAVE_UP, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -28,7 +30,7 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Name the problem and where help is."""
-        self.exit(BAD_INPUT, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(BAD_INPUT, f"{self.prog}: {without_keys(message)}; see {self.prog} --help\n")
 
 
 def ask(argv: Sequence[str]) -> int:
@@ -271,14 +273,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(HELP)
         return ANSWERED if argv else BAD_INPUT
     if argv[0] not in COMMANDS:
-        print(f"lensgraph: unknown command {argv[0]!r}; valid: {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"lensgraph: unknown command {shown((), argv[0])}; valid: {', '.join(COMMANDS)}", file=sys.stderr)
         return BAD_INPUT
     try:
         return COMMANDS[argv[0]](argv[1:])
     except KeyboardInterrupt:
         return INTERRUPTED
     except UserError as error:
-        print(f"lensgraph {argv[0]}: {error}", file=sys.stderr)
+        print(f"lensgraph {argv[0]}: {without_keys(str(error))}", file=sys.stderr)
         return BAD_INPUT
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import textwrap
 import urllib.parse
 from collections.abc import Iterable, Mapping
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from agent.errors import UserError
 from tools import guard
-from tools.blot import is_secret, shown
+from tools.blot import HIDDEN, is_secret, looks_like_key, shown, without_keys
 from tools.cache import CacheSettings
 
 PREFIX = "LENSGRAPH_"
@@ -112,11 +113,13 @@ class ToolsConfig(Section):
 
     text_search: ToolSpec = ToolSpec()
     """Search by text. `read: {pages: 3}` also reads the first results and shows the passage that answers; with
-    `summarise: {model: policy}` (or the settings of another model) below `read`, a summary of each page."""
+    `summarise: {model: policy}` (or the settings of another model) below `read`, a summary of each page. Keys come from the
+    environment: TAVILY_API_KEY, BRAVE_SEARCH_API_KEY, SERPAPI_API_KEY; for the reader `jina`, JINA_API_KEY."""
     image_search: ToolSpec = ToolSpec()
-    """Search by image."""
+    """Search by image. Keys come from the environment: GOOGLE_VISION_API_KEY, SERPAPI_API_KEY, SEARCHAPI_API_KEY."""
     locate: ToolSpec = ToolSpec()
-    """Find a region of the picture from words."""
+    """Find a region of the picture from words. `served_policy` takes the key of its server, if that wants one, from
+    LENSGRAPH_LOCATE_API_KEY."""
     cache: CacheSettings = CacheSettings()
     """What is kept of what these answered."""
 
@@ -201,13 +204,13 @@ def load(
     for override in overrides:
         dotted, equals, value = override.partition("=")
         if not equals or not dotted:
-            raise ConfigError(f"{override!r} is not a setting; write it as key.key=value.")
+            raise ConfigError(f"{shown((), override)} is not a setting; write it as key.key=value.")
         _set(tree, dotted.split("."), _value(value), dotted)
         _refuse_secrets(tree, tree)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from error
+        raise ConfigError(without_keys(_explain(error))) from None  # its own text repeats every value
 
 
 def ready() -> list[str]:
@@ -222,7 +225,9 @@ def find(path: str | Path) -> Path:
         return given
     if given.name in ready():
         return READY / f"{given.name}.yaml"
-    raise ConfigError(f"{given}: no such file, and no ready configuration; ready ones: {', '.join(ready())}.")
+    raise ConfigError(
+        f"{without_keys(str(given))}: no such file, and no ready configuration; ready ones: {', '.join(ready())}."
+    )
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -253,7 +258,7 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any, name: str) -> None:
             below = tree[key] = {"use": below}
         if not isinstance(below, dict):
             raise ConfigError(
-                f"{name}: {key!r} is the value {below!r} and has no settings below it; set {key!r} itself."
+                f"{name}: {key!r} is the value {shown((key,), below)} and has no settings below it; set {key!r} itself."
             )
         tree = below
     tree[keys[-1]] = value
@@ -269,7 +274,16 @@ def _refuse_secrets(tree: dict[str, Any], value: Any, path: tuple[str, ...] = ()
         where = (*path, str(name))
         if is_secret(str(name)) and below is not None:
             raise ConfigError(f"{'.'.join(where)}: a key is no setting; {_how_to_give(tree, where)}.")
+        if str(name).endswith("_env") and isinstance(below, str) and below and not _names_variable(below):
+            raise ConfigError(
+                f"{'.'.join(where)}: takes the name of an environment variable, such as MY_KEY, and what is given (not "
+                "shown) is none. If it is the key itself: export MY_KEY=..., and give MY_KEY here."
+            )
         _refuse_secrets(tree, below, where)
+
+
+def _names_variable(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None and not looks_like_key(text)
 
 
 def _how_to_give(tree: dict[str, Any], where: tuple[str, ...]) -> str:
@@ -307,7 +321,7 @@ def _explain(error: ValidationError) -> str:
     """The first problem in one line."""
     problem = error.errors(include_url=False)[0]
     where = [str(part) for part in problem["loc"]]
-    name = ".".join(where)
+    name = ".".join(HIDDEN if looks_like_key(part) else part for part in where)
     if problem["type"] == "extra_forbidden":
         valid = _section(where[:-1]).model_fields
         close = difflib.get_close_matches(where[-1], valid, n=1)

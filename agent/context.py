@@ -11,8 +11,9 @@ import asyncio
 import functools
 import json
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.tools import BaseTool
@@ -190,17 +191,34 @@ def _shared_store(config: Config) -> ImageStore:
     return _once(("store", images.model_dump_json()), make)
 
 
-_built: dict[tuple[str, str], Any] = {}
+KEPT_BUILT = 128
+"""Tools, policies and stores of different settings that a process shares out. A server whose callers bring their own settings
+builds for as long as it runs; what was not asked for of late is built anew, and lives on where it is in use."""
+
+_built: OrderedDict[tuple[str, str], Any] = OrderedDict()
 _locks: dict[tuple[str, str], threading.Lock] = {}
+"""Of what is being built right now."""
 _guard = threading.Lock()
 
 
 def _once(key: tuple[str, str], make: Callable[[], T]) -> T:
     """`make()` once a process for this key, also when several threads ask at the same time."""
     with _guard:
+        if key in _built:
+            _built.move_to_end(key)
+            return cast("T", _built[key])
         lock = _locks.setdefault(key, threading.Lock())
     with lock:
-        if key not in _built:
-            _built[key] = make()
-        found: T = _built[key]
+        with _guard:
+            if key in _built:
+                return cast("T", _built[key])
+        try:
+            found = make()
+            with _guard:
+                _built[key] = found
+                while len(_built) > KEPT_BUILT:
+                    _built.popitem(last=False)
+        finally:
+            with _guard:
+                _locks.pop(key, None)
     return found

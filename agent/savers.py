@@ -71,7 +71,7 @@ async def _sqlite(name: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
     try:
         from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
     except ImportError as error:
-        raise UserError("threads in SQLite need a package: pip install 'lensgraph[threads]'") from error
+        raise UserError("threads in SQLite need a package: pip install '.[threads]' in a clone of LensGraph") from error
     path = Path(name).expanduser()
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}; make it first")
@@ -88,7 +88,9 @@ async def _postgres(address: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
         from psycopg.rows import dict_row
         from psycopg_pool import AsyncConnectionPool, PoolTimeout
     except ImportError as error:
-        raise UserError("threads in PostgreSQL need packages: pip install 'lensgraph[threads]'") from error
+        raise UserError(
+            "threads in PostgreSQL need packages: pip install '.[threads]' in a clone of LensGraph"
+        ) from error
     options = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
     # A pool, because one connection would serve the threads one after the other.
     pool: Any = AsyncConnectionPool(address, kwargs=options, open=False, min_size=1, max_size=10)

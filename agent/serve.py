@@ -170,7 +170,7 @@ def obstacles(gpus: int) -> list[str]:
     """Why vLLM cannot be started here, each with its fix."""
     found = []
     if shutil.which("vllm") is None:
-        found.append('vLLM is not installed: pip install "lensgraph[serve]" (Linux with a GPU)')
+        found.append('vLLM is not installed: pip install ".[serve]" in a clone of LensGraph (Linux with a GPU)')
     if gpus < 1:
         found.append("no GPU is visible: check nvidia-smi and CUDA_VISIBLE_DEVICES (--gpus N starts all the same)")
     return found

@@ -69,7 +69,7 @@ class Answer(TypedDict, total=False):
 def server(graph: AskGraph, context: Context, *, files: bool | str, threads: bool) -> Any:
     """An MCP server with the one tool `ask`. With `threads`, the graph's checkpointer keeps the conversations."""
     if MCPServer is None:
-        raise UserError("the MCP server needs a package: pip install 'lensgraph[mcp]'")
+        raise UserError("the MCP server needs a package: pip install '.[mcp]' in a clone of LensGraph")
     made = MCPServer("lensgraph", instructions=INSTRUCTIONS, version=importlib.metadata.version("lensgraph"))
 
     async def answer(question: str, image: str | None, thread: str | None) -> CallToolResult:

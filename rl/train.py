@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = runs[args.kind](args)
     except ModuleNotFoundError as error:
-        print(f"training needs {error.name}: pip install 'lensgraph[train]'", file=sys.stderr)
+        print(f"training needs {error.name}: pip install '.[train]' in a clone of LensGraph", file=sys.stderr)
         return 2
     except (recipes.RecipeError, FileNotFoundError, FileExistsError) as error:
         print(error, file=sys.stderr)

@@ -18,7 +18,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ["LANGSMITH_TRACING"] = "false"
 # Keys of the person who runs the tests never reach a test: a live search would be paid for.
 for name in (
-    "TAVILY_API_KEY", "BRAVE_SEARCH_API_KEY", "SERPAPI_API_KEY", "JINA_API_KEY", "SEARXNG_URL",
+    "TAVILY_API_KEY", "BRAVE_SEARCH_API_KEY", "SERPAPI_API_KEY", "SEARCHAPI_API_KEY", "JINA_API_KEY", "SEARXNG_URL",
+    "GOOGLE_VISION_API_KEY", "LENSGRAPH_LOCATE_API_KEY",
     "OPENAI_API_KEY", "OPENAI_BASE_URL", "GOOGLE_APPLICATION_CREDENTIALS",
 ):  # fmt: skip
     os.environ.pop(name, None)

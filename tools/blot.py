@@ -17,6 +17,35 @@ _SECRET = re.compile(
     r"(?:^|_)(?:(?:api|access|subscription|private|secret)_?key(?:_id)?|secret|password|credentials?|authorization"
     r"|(?:access|auth|api|bearer|hf|session)_token)$|^token$"
 )
+_KEY = re.compile(
+    r"(?:sk[-_][\w-]{8}|tvly-|(?:hf|gsk|nvapi|jina|[pr]k_(?:live|test))[-_][A-Za-z0-9]{12}|AIza|gh[pousr]_[A-Za-z0-9]{12}"
+    r"|github_pat_|glpat-|xox[abprs]-|A[KS]IA[A-Z0-9]{12}|BSA[\w-]{20}|lsv2_|eyJ[\w-]{16}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+)
+"""How keys of well-known services look, from their beginning."""
+_WORD = re.compile(r"[^\s'\",;()<>\[\]{}]+")
+
+
+def looks_like_key(text: str) -> bool:
+    """Whether a text that was written where no key belongs may be one all the same: it begins like the keys of a known
+    service, or it holds a long run of letters and digits that change too often for a name, as in `3fa9c0d2e7b84a51`. Nothing
+    with a dot in it is such a run, nor a path."""
+    text = text.strip().lstrip("-")
+    if _KEY.match(text):
+        return True
+    runs = re.findall(r"[A-Za-z0-9]+", text) if re.fullmatch(r"[A-Za-z0-9+=_-][A-Za-z0-9+/=_-]*", text) else []
+    return any(len(run) >= 12 and len(re.findall(r"(?<=[a-zA-Z])\d|(?<=\d)[a-zA-Z]", run)) >= 3 for run in runs)
+
+
+def without_keys(text: str) -> str:
+    """A message in which whatever looks like a key is hidden, also behind the `=` of a setting."""
+
+    def hide(word: re.Match[str]) -> str:
+        parts = re.split(r"([=:]+)", word[0])
+        return (
+            HIDDEN if looks_like_key(word[0]) else "".join(HIDDEN if looks_like_key(part) else part for part in parts)
+        )
+
+    return _WORD.sub(hide, text)
 
 
 def is_secret(name: str) -> bool:
@@ -25,14 +54,15 @@ def is_secret(name: str) -> bool:
 
 
 def shown(path: Iterable[Any], value: Any) -> str:
-    """A value as an error may show it: hidden where its name, or one above it, is a secret's; of a record the keys only."""
+    """A value as an error may show it: hidden where it looks like a key, or its name, or one above it, is a
+    secret's; of a record the keys only."""
     if any(is_secret(str(part)) for part in path):
         return HIDDEN
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{name}: ...' for name in value)}}}"
     if isinstance(value, list | tuple | set | frozenset):
         return f"[{len(value)} value{'' if len(value) == 1 else 's'}]"
-    return repr(value)
+    return HIDDEN if isinstance(value, str) and looks_like_key(value) else repr(value)
 
 
 def blot(text: str, key: str) -> str:

@@ -20,6 +20,7 @@ import time
 import uuid
 import warnings
 import weakref
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -38,6 +39,8 @@ EMPTY_SECONDS = 3600.0
 """How long "nothing found" is believed, at most."""
 POLL_SECONDS = 0.05
 """How often one process looks whether another has the answer; four times as long after the first second."""
+KEPT_CACHES = 32
+"""Caches of different settings that a process shares out; one used longer ago is opened anew."""
 LATE = 0.95
 """A call that was cut off after this share of its time ran into its timeout, and those who waited need not try again."""
 
@@ -60,9 +63,9 @@ class CacheSettings(BaseModel):
     """Seconds that an answer is used for. None: for ever."""
     max_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
     """Most that is kept; what was not used for longest goes first."""
-    near_pictures: bool = False
-    """Whether a picture that differs from a kept one no more than if it had been saved again counts as the same. Not for
-    pictures in which small print matters."""
+    near_pictures: bool = True
+    """Whether an image search with a picture that was only saved or scaled again is the same question. Turn it off where
+    two pictures may differ in nothing but print of less than 14 pixels."""
 
 
 @dataclass(frozen=True)
@@ -335,7 +338,7 @@ def _decode(value: bytes, read: type[R]) -> R | Exception | None:
 
 
 _caches: weakref.WeakSet[Cache] = weakref.WeakSet()
-_by_settings: dict[str, Cache] = {}
+_by_settings: OrderedDict[str, Cache] = OrderedDict()
 _by_settings_guard = threading.Lock()
 
 
@@ -347,6 +350,9 @@ def shared(settings: CacheSettings) -> Cache | None:
     with _by_settings_guard:
         if name not in _by_settings:
             _by_settings[name] = Cache(settings)
+        _by_settings.move_to_end(name)
+        while len(_by_settings) > KEPT_CACHES:
+            _by_settings.popitem(last=False)  # its tools keep it; two caches of one folder share the file
         return _by_settings[name]
 
 

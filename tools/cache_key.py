@@ -2,11 +2,13 @@
 
 - Words: equal after Unicode composition (NFC), lower case and single spaces; nothing else is ignored.
 - Addresses, expressions and other text: equal to the letter.
-- Pictures: equal pixels after decoding (upright RGB), whatever the file format or its metadata.
-- Nearly equal pictures, only where the cache is told so (`near_pictures`): the same width and height, and a sketch (mean
-  brightness of blocks of 8 pixels, mean colour of blocks of 16, larger ones beyond 1024 pixels) that differs nowhere by more
-  than `NEAR`. It recognises a picture that was saved again. On the embedded world it merges no two different pictures
-  (`python -m tools cache pictures` measures it), but it cannot tell small print apart, which is why it is off.
+- Pictures that are searched with: equal pixels after decoding (upright RGB), whatever the file format or its metadata; or,
+  unless `near_pictures` is off, nearly equal ones: the same shape, sides that differ by a twentieth at most, and a sketch
+  (brightness in cells of about 4 pixels, colour in cells of 8) that differs nowhere by more than `NEAR`. That is the same
+  picture saved or scaled again. `python -m tools cache pictures` measures what it recognises, that it merges no two different
+  drawings, scenes or crops of the embedded world, and how small print may be before two pages become one. Pictures with a
+  side above `SKETCHED` pixels, whose cells would be larger, match by their pixels only.
+- Pictures in which something is located: equal pixels only, for the answer holds coordinates.
 - The tool: its class and every setting that can change an answer. Keys, clocks, prices and tries cannot, nor can a field that
   is declared with `exclude=True`.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,13 +30,17 @@ from pydantic import BaseModel
 from pydantic.types import SecretBytes, SecretStr
 
 NEAR = 8
-"""Largest difference, of 255, between the sketches of nearly equal pictures. Measured on the embedded world: the closest
-two different pictures differ by more than twice as much, a picture saved again as JPEG or WebP (quality 75 and up) by at
-most this."""
-BLOCK = 8
-"""Pixels of a block's side in a sketch: JPEG keeps the mean of such a block almost exactly."""
-SKETCH_PIXELS = 1024
-"""Pictures with a longer side get larger blocks, so that a sketch stays below 25 kB."""
+"""Largest difference, of 255, between the sketches of nearly equal pictures. Measured on the embedded world: the closest two
+different pictures differ by twice as much, nearly all that were saved again (quality 75 and up) or scaled by 2 % by less."""
+CELL = 4
+"""Pixels of a cell's side, times 0.7 to 1.4: the number of cells is a power of two, so that a slightly larger copy has as
+many. Cells of 8 recognise more and miss a digit that changed in print of 14 pixels."""
+CELLS = (8, 256)
+"""Fewest and most cells along a side."""
+SKETCHED = 1448
+"""Longest side of a picture with a sketch, in pixels: beyond it, 256 cells are too few."""
+SCALED = 0.05
+"""How much larger a nearly equal picture may be."""
 SECRET_NAMES = ("api_key", "apikey", "token", "secret", "password", "credential", "authorization")
 """Settings whose name holds one of these are not part of a key, whatever their type."""
 
@@ -75,16 +82,29 @@ def _pixels(image: Image.Image) -> str:
     return hashlib.sha256(f"{image.mode}{image.size}".encode() + image.tobytes()).hexdigest()
 
 
-def sketch(image: Image.Image) -> bytes:
-    """Block means: brightness, then the two colour channels at half the resolution."""
-    block = BLOCK * max(1, -(-max(image.size) // SKETCH_PIXELS))
+def sketch(image: Image.Image) -> bytes | None:
+    """Means of overlapping cells, as many along the width as along the height: brightness, then the two colour channels at
+    half the resolution. None: the picture is too large for one.
+
+    Overlapping (a triangle filter), because cells with hard edges fall on other pixels once the picture is scaled."""
+    longest = max(image.size)
+    if longest > SKETCHED:
+        return None
+    count = min(CELLS[1], max(CELLS[0], 2 ** round(math.log2(longest / CELL))))
     brightness, blue, red = image.convert("YCbCr").split()
-    parts = (brightness.reduce(block), blue.reduce(2 * block), red.reduce(2 * block))
-    return b"".join(part.tobytes() for part in parts)
+    parts = ((brightness, count), (blue, count // 2), (red, count // 2))
+    return b"".join(part.resize((n, n), Image.Resampling.BILINEAR).tobytes() for part, n in parts)
+
+
+def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one size may be the other scaled a little: as wide for its height, up to the rounding of a side to a pixel."""
+    (w1, h1), (w2, h2) = one, other
+    near = all(abs(a - b) <= SCALED * max(a, b) + 1 for a, b in ((w1, w2), (h1, h2)))
+    return near and abs(w1 * h2 - w2 * h1) <= max(w1, h1, w2, h2)
 
 
 def difference(one: bytes, other: bytes) -> int:
-    """The largest difference between two sketches of pictures of one size; 255 if they cannot be compared."""
+    """The largest difference between two sketches; 255 if they have not as many cells."""
     if len(one) != len(other):
         return 255
     import numpy as np  # only nearly equal pictures need it

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from tools.cache_key import NEAR, Question, difference
+from tools.cache_key import NEAR, SCALED, Question, difference, same_shape
 
 FILE = "tools.v1.sqlite"
 LEASE_SECONDS = 5.0
@@ -178,13 +178,19 @@ class Store:
     def _nearest(db: sqlite3.Connection, space: str, question: Question, oldest: float) -> tuple[str, bytes] | None:
         assert question.size is not None and question.sketch is not None
         light = _light(question.sketch)
+        (width, height), more = question.size, SCALED * 1.1
         rows = db.execute(
-            "SELECT key, value, sketch FROM entries WHERE sketch IS NOT NULL AND space = ? AND width = ? AND height = ? "
-            "AND light BETWEEN ? AND ? AND expires > ?",
-            (space, *question.size, light - NEAR, light + NEAR, oldest),
-        )
+            "SELECT key, value, sketch, width, height FROM entries WHERE sketch IS NOT NULL AND space = ? "
+            "AND width BETWEEN ? AND ? AND height BETWEEN ? AND ? AND light BETWEEN ? AND ? AND expires > ?",
+            (
+                space, width * (1 - more) - 2, width * (1 + more) + 2, height * (1 - more) - 2, height * (1 + more) + 2,
+                light - NEAR, light + NEAR, oldest,
+            ),
+        )  # fmt: skip
         best: tuple[int, str, bytes] | None = None
-        for key, value, sketch in rows:
+        for key, value, sketch, *size in rows:
+            if not same_shape(question.size, (size[0], size[1])):
+                continue
             apart = difference(question.sketch, sketch)
             if apart <= NEAR and (best is None or apart < best[0]):
                 best = (apart, key, value)

@@ -21,7 +21,8 @@ from typing import Any
 
 from PIL import Image
 
-from tools import guard
+from tools import guard, guard_pdfs
+from tools.pages.fetch import extract
 from tools.results import ToolFailure
 
 PUBLIC = "93.184.215.14"
@@ -146,6 +147,8 @@ class Trick:
     """What is asked for."""
     look: bool = False
     """Whether it is asked for as a picture."""
+    read: bool = False
+    """Whether its words are asked for, as the page reader does."""
     reasons: tuple[str, ...] = ("refused",)
     """How it must end."""
 
@@ -189,6 +192,11 @@ TRICKS: tuple[Trick, ...] = (
     Trick("program called a page", lambda _: answer(b"\x7fELF" + bytes(100), "Content-Type: text/html")),
     Trick("picture of 900 million pixels", lambda _: answer(_png(30_000, 30_000)), look=True, reasons=("bad_input",)),
     Trick("picture of 90 million pixels", lambda _: answer(_png(9_500, 9_500)), look=True, reasons=("bad_input",)),
+    Trick("PDF that unpacks to 4 GiB", lambda _: answer(guard_pdfs.four_gigabytes()), read=True),
+    Trick("PDF whose page list unpacks to 300 MiB", lambda _: answer(guard_pdfs.object_streams()), read=True),
+    Trick("PDF with a page of three million steps", lambda _: answer(guard_pdfs.endless_program()), read=True),
+    Trick("PDF that draws a form in a form, a trillion times", lambda _: answer(guard_pdfs.forms_in_forms()), read=True),
+    Trick("PDF that lists one page 100,000 times", lambda _: answer(guard_pdfs.one_page_again()), read=True),
     Trick("page called a picture", lambda _: answer(b"<html><script>", "Content-Type: image/png"), look=True),
     Trick("SVG, which is a program, as a picture", lambda _: answer(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), look=True),
 )  # fmt: skip
@@ -204,6 +212,7 @@ class Honest:
     host: Host
     url: str = "http://example.com/"
     look: bool = False
+    read: bool = False
     secure: bool = False
     """Whether it ends on https."""
 
@@ -228,6 +237,7 @@ HONEST: tuple[Honest, ...] = (
     Honest("a page moved to https", _after("/a", to("https://example.com/a")), url="http://example.com/a", secure=True),
     Honest("plain text", lambda _: answer(b"User-agent: *\nDisallow:\n", "Content-Type: text/plain")),
     Honest("a PDF without a type", lambda _: answer(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n")),
+    Honest("a PDF that is read", lambda _: answer(guard_pdfs.words()), read=True),
     Honest("JSON", lambda _: answer(b'{"a": 1}', "Content-Type: application/json")),
     Honest("a page of almost the cap", lambda _: answer(b"<html>" + b"x" * 900_000)),
     Honest("a PNG", lambda _: answer(_picture()), look=True),
@@ -331,7 +341,7 @@ async def try_trick(wire: Wire, trick: Trick) -> Outcome:
     """A hostile host that must end with its reason, and with connections to the public address only."""
     wire.play(trick.host)
     try:
-        await _ask(trick.url, trick.look)
+        await _ask(trick.url, trick.look, trick.read)
     except ToolFailure as failure:
         safe = set(wire.connected) <= {PUBLIC}
         return Outcome(trick.name, safe and failure.reason in trick.reasons, f"{failure.reason}: {failure}")
@@ -342,7 +352,7 @@ async def try_honest(wire: Wire, honest: Honest) -> Outcome:
     """An honest host, which must be let through."""
     wire.play(honest.host)
     try:
-        await _ask(honest.url, honest.look)
+        await _ask(honest.url, honest.look, honest.read)
     except ToolFailure as failure:
         # Over https, all that can be seen here is that the connection was allowed.
         reached = honest.secure and failure.reason == "unavailable" and wire.connected[-1:] == [PUBLIC]
@@ -350,10 +360,15 @@ async def try_honest(wire: Wire, honest: Honest) -> Outcome:
     return Outcome(honest.name, bool(wire.connected), "")
 
 
-async def _ask(url: str, look: bool) -> None:
-    body = await guard.fetch(url, max_bytes=MAX_BYTES, timeout=TIMEOUT, want=guard.PICTURE if look else guard.PAGE)
+async def _ask(url: str, look: bool, read: bool) -> None:
+    want = guard.PICTURE if look else guard.PAGE
+    found = await guard.get(url, max_bytes=MAX_BYTES, timeout=TIMEOUT, want=want)
     if look:
-        await guard.load_image(body)
+        await guard.load_image(found.body)
+    if read:
+        _, text = await asyncio.to_thread(extract, found)
+        if not text:
+            raise ToolFailure("empty", "it holds no text")
 
 
 def report(outcomes: dict[str, list[Outcome]], *, everything: bool) -> str:

@@ -36,6 +36,9 @@ __all__ = ["TRIED_AGAIN", "Client", "Pace", "Remote", "retry_after"]
 SHORTEST_KEY = 8
 """Keys of this length and more are also blotted out of what a service answers; a shorter one may be any word."""
 
+KEPT_PACES = 2_000
+"""Most services and hosts whose pace is remembered, beyond those that are being waited for."""
+
 
 class Pace:
     """A client-side rate limit shared by all callers of one service in this process, whatever their event loop."""
@@ -51,7 +54,20 @@ class Pace:
     def of(cls, name: str) -> Pace:
         """The pace of a service, by its name."""
         with cls._lock:
-            return cls._all.setdefault(name, cls())
+            found = cls._all.pop(name, None) or cls()
+            cls._all[name] = found  # last: the one used last
+            if len(cls._all) > KEPT_PACES:
+                cls._forget()
+            return found
+
+    @classmethod
+    def _forget(cls) -> None:
+        """Drop half, those not used for longest first; one that somebody waits for stays. A page fetcher meets new hosts
+        for as long as it runs, and a pace whose next slot is free says no more than a new one."""
+        now = time.monotonic()
+        idle = [name for name, pace in cls._all.items() if pace._free_at <= now]
+        for name in idle[: KEPT_PACES // 2]:
+            del cls._all[name]
 
     async def turn(self, per_second: float, patience: float = math.inf) -> None:
         """Wait for the next free slot at `per_second` requests a second. A caller that would have to wait longer than

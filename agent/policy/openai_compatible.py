@@ -34,7 +34,7 @@ from agent.policy.errors import ContextFull, PolicyError
 from agent.policy.wire import DoesNotFit, Passing, Server, Turn
 from tools import retry
 from tools.base import wait_for
-from tools.blot import blot
+from tools.blot import blot, shown
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,8 @@ class OpenAICompatiblePolicy(BaseChatModel):
         if not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url {self.base_url!r} must start with http:// or https://")
         if self.api_key_env and not os.environ.get(self.api_key_env):
-            raise ValueError(f"api_key_env: the environment variable {self.api_key_env!r} is not set; export your key")
+            named = shown(("api_key_env",), self.api_key_env)  # a key put here by mistake is not repeated
+            raise ValueError(f"api_key_env: the environment variable {named} is not set; export your key")
         return self
 
     @property

@@ -1,5 +1,6 @@
 """Settings: where they come from, which wins, and that each says what it means."""
 
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, SecretStr
 from agent.__main__ import main
 from agent.config import Config, ConfigError, ToolsConfig, ToolSpec, load, render
 from agent.context import Backends, Context
+from tools.blot import without_keys
 
 
 def test_defaults_are_the_embedded_world_and_the_pocket_policy() -> None:
@@ -122,6 +124,64 @@ def test_a_key_is_refused_wherever_it_is_written_and_not_shown(
         assert words in text
         assert "s3cret" not in text
         assert "\n" not in text
+
+
+BODY = "aB3dE6gH9jK2mN5pQ8sT1v"
+KEYS = (
+    *(prefix + BODY for prefix in ("", "sk-", "sk-proj-", "tvly-", "hf_", "jina_", "BSA", "AIza", "gsk_")),
+    "3fa9c0d2" * 4, "AKIA" + BODY.upper()[:16], "123e4567-e89b-12d3-a456-426614174000", "sk-of-letters-only",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_in_the_wrong_place_is_not_shown(key: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Bare on the command line, as a command, an option, a picture, where a variable's name or a number belongs."""
+    wrong = [
+        ["config", key],
+        [key],
+        ["config", f"--{key}", "x"],
+        ["config", f"--key={key}"],
+        ["ask", key, "What is this?"],
+        ["config", "--config", key],
+        ["config", f"policy.api_key_env={key}"],
+        ["config", f"tools.text_search={{use: brave, read: {{summarise: {{model: {{api_key_env: {key}}}}}}}}}"],
+        ["config", f"policy.temperature={key}"],
+        ["config", f"graph={key}"],
+        ["config", f"{key}=1"],
+        ["config", f"policy.{key}=1"],
+        ["config", f"limits.turns={key}", "limits.turns.x=1"],
+        ["config", f"tools.text_search={key}", "tools.text_search=1"],
+        ["ask", __file__, "What?", f"tools.text_search={key}"],
+    ]
+    for arguments in wrong:
+        try:
+            code = main(arguments)
+        except SystemExit as error:  # argparse
+            code = error.code  # type: ignore[assignment]
+        said = capsys.readouterr().err
+        assert code == 2, arguments
+        assert said.count("\n") == 1
+        assert key not in said, arguments
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump({"policy": {"api_key_env": key}}))
+    for given in ({"path": file}, {"environ": {"LENSGRAPH_POLICY__API_KEY_ENV": key}}, {"overrides": [key]}):
+        with pytest.raises(ConfigError) as caught:
+            load(**{"environ": {}, **given})  # type: ignore[arg-type]
+        assert key not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_name_in_the_wrong_place_is_shown() -> None:
+    """Only what looks like a key is hidden: a message must name what is wrong."""
+    for name in (
+        "policy.modle", "Qwen/Qwen2.5-VL-7B-Instruct", "lmms-lab/MMSearch-R1-7B", "GroundingDinoLocator", "a_long_name_of_mine",
+        "hf_hub_download", "deepmmsearch_r1", "sk-learn", "/tmp/run7/3fa9c0d2e7b84a51", "http://127.0.0.1:8000/v1",
+    ):  # fmt: skip
+        with pytest.raises(ConfigError) as caught:
+            load(overrides=[name], environ={})
+        assert name in str(caught.value)
+        assert name in without_keys(f"cannot find {name}; check it")
+    for variable in ("OPENAI_API_KEY", "MY_KEY_2", "vllm_key", "LENSGRAPH_LOCATE_API_KEY"):
+        assert load(overrides=[f"policy.api_key_env={variable}"], environ={}).policy.api_key_env == variable
 
 
 def test_a_program_may_still_give_a_key() -> None:

@@ -246,3 +246,10 @@ async def test_a_server_that_is_not_there_ends_the_episode_and_not_the_program(s
     result = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
     assert (result["stop_reason"], result["answer"]) == ("policy_failed", None)
     assert "start a server there or set policy.base_url" in result["turns"][0]["error"]
+
+
+def test_a_key_in_place_of_its_variable_s_name_is_not_repeated() -> None:
+    key = "sk-proj-0Aq9vB7xK2mW8tR4yL6nD1cF3hJ5"
+    with pytest.raises(ValueError, match="api_key_env") as caught:
+        OpenAICompatiblePolicy(model="m", base_url="http://127.0.0.1:1", api_key_env=key)
+    assert key not in caught.value.errors()[0]["msg"]

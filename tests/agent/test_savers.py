@@ -79,7 +79,7 @@ async def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, addre
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UserError, match=r"pip install 'lensgraph\[threads\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[threads\]'"):
         async with saver(address):
             pass
 

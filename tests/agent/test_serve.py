@@ -152,7 +152,7 @@ def test_without_vllm_and_gpu_it_says_what_to_do_and_starts_nothing(monkeypatch:
     monkeypatch.setenv("PATH", "/nowhere")
     out, err = program("--config", "mmsearch_r1", CUDA_VISIBLE_DEVICES="").communicate(timeout=170)
     assert out.startswith("vllm serve lmms-lab/MMSearch-R1-7B --served-model-name")
-    assert 'vLLM is not installed: pip install "lensgraph[serve]"' in err
+    assert 'vLLM is not installed: pip install ".[serve]"' in err
     assert "no GPU is visible: check nvidia-smi and CUDA_VISIBLE_DEVICES" in err
     assert "Traceback" not in err
 

@@ -134,7 +134,9 @@ def test_without_the_extra_the_program_names_it(tmp_path: Path) -> None:
     code = f"import sys; sys.modules['mcp'] = None; from agent.__main__ import main; sys.exit(main({['mcp', *settings]!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 2
-    assert done.stderr == "lensgraph mcp: the MCP server needs a package: pip install 'lensgraph[mcp]'\n"
+    assert (
+        done.stderr == "lensgraph mcp: the MCP server needs a package: pip install '.[mcp]' in a clone of LensGraph\n"
+    )
 
 
 def test_a_picture_of_the_largest_size_fits_into_a_request() -> None:

@@ -98,13 +98,13 @@ def test_a_resumption_needs_no_stage(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def test_the_memory_for_earlier_turns_is_a_recipes(recipe: GRPORecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[int] = []
-    stock = TransformersPolicy.sample
+    stock = TransformersPolicy.submit
 
     def noted(self: TransformersPolicy, *args: Any) -> Any:
         given.append(self.reuse_bytes)
         return stock(self, *args)
 
-    monkeypatch.setattr(TransformersPolicy, "sample", noted)
+    monkeypatch.setattr(TransformersPolicy, "submit", noted)
     grpo.train(recipe.model_copy(update={"reuse_bytes": 4096, "held_out_limit": 1}), max_steps=1)
     assert set(given) == {4096}
 

@@ -22,7 +22,7 @@ from pydantic import Field, SecretStr
 from tools import cache_key, cache_store, registry
 from tools.__main__ import main
 from tools.base import ImageSearch, Locator, TextSearch
-from tools.cache import EMPTY_SECONDS, Cache, CacheSettings, shared
+from tools.cache import EMPTY_SECONDS, Cache, CacheSettings, _by_settings, shared
 from tools.results import Box, Hit, LocateResult, Region, SearchResult, ToolError, ToolFailure
 
 
@@ -336,7 +336,8 @@ def photograph(seed: int = 0) -> Image.Image:
     return Image.fromarray(grain).resize((320, 240), Image.Resampling.BICUBIC)
 
 
-async def test_equal_pixels_are_the_same_picture_whatever_the_file(cache: Cache) -> None:
+async def test_equal_pixels_are_the_same_picture_whatever_the_file(tmp_path: Path) -> None:
+    cache = Cache(CacheSettings(folder=str(tmp_path), near_pictures=False))
     tool, picture = Look().use_cache(cache), photograph()
     for given in (picture, encoded(picture, "PNG"), encoded(picture, "BMP"), encoded(picture, "PNG", dpi=(72, 72))):
         assert (await tool.search(given)).hits
@@ -348,19 +349,47 @@ async def test_equal_pixels_are_the_same_picture_whatever_the_file(cache: Cache)
     assert len(tool.asked) == 3
 
 
-async def test_nearly_equal_pictures_are_the_same_only_if_the_cache_is_told_so(tmp_path: Path) -> None:
-    cache = Cache(CacheSettings(folder=str(tmp_path), near_pictures=True))
+async def test_a_picture_that_was_saved_or_scaled_again_is_the_same_question(cache: Cache) -> None:
     tool, picture = Look().use_cache(cache), photograph()
     await tool.search(picture)
-    for given in (encoded(picture, "JPEG", quality=80), encoded(picture, "WEBP", quality=80)):
+    slightly = picture.resize((314, 235), Image.Resampling.LANCZOS)
+    again = [encoded(picture, "JPEG", quality=80), encoded(picture, "WEBP", quality=80), slightly]
+    again += [picture.resize((326, 245), Image.Resampling.BICUBIC), encoded(slightly, "JPEG", quality=85)]
+    for given in again:
         assert (await tool.search(given)).cached
-    assert cache.counts.near == 2
-    patched = picture.copy()
-    patched.paste((255, 255, 255), (100, 100, 112, 112))
-    for given in (photograph(1), picture.resize((318, 240)), patched):
-        assert not (await tool.search(given)).cached
+    assert cache.counts.near == len(again)
+    assert len(tool.asked) == 1
     other = Look(k=2).use_cache(cache)
     assert not (await other.search(encoded(picture, "JPEG", quality=80))).cached
+
+
+async def test_a_picture_that_was_changed_cropped_stretched_or_made_much_smaller_is_another(cache: Cache) -> None:
+    tool, picture = Look().use_cache(cache), photograph()
+    await tool.search(picture)
+    patched, turned = picture.copy(), picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    patched.paste((255, 255, 255), (100, 100, 106, 106))
+    changed = [photograph(1), patched, turned, picture.crop((4, 4, 316, 236)), picture.crop((0, 0, 310, 240))]
+    changed += [picture.resize((314, 240)), picture.resize((160, 120))]
+    for given in changed:
+        assert not (await tool.search(given)).cached
+    assert len(tool.asked) == 1 + len(changed)
+
+
+async def test_a_picture_too_large_for_a_sketch_matches_by_its_pixels(cache: Cache) -> None:
+    tool, picture = Look().use_cache(cache), photograph().resize((cache_key.SKETCHED + 1, 900))
+    assert cache_key.sketch(picture) is None
+    await tool.search(picture)
+    assert (await tool.search(encoded(picture, "PNG"))).cached
+    assert not (await tool.search(encoded(picture, "JPEG", quality=95))).cached
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 500), (500, 3), (31, 17), (1448, 1448)])
+def test_a_picture_of_any_size_has_a_sketch_and_is_like_itself(size: tuple[int, int]) -> None:
+    picture = photograph().resize(size)
+    made = cache_key.sketch(picture)
+    assert made is not None and len(made) <= 100_000
+    assert cache_key.difference(made, cache_key.sketch(picture) or b"") == 0
+    assert cache_key.same_shape(size, size)
 
 
 async def test_a_place_is_found_in_equal_pixels_only(tmp_path: Path) -> None:
@@ -379,6 +408,8 @@ def test_no_two_drawings_of_the_embedded_world_are_merged(capsys: pytest.Capture
     assert measured["merged"] == 0
     assert measured["closest"] > 2 * cache_key.NEAR
     assert measured["saved_again"]["JPEG 85"]["within"] > 0.98
+    assert measured["saved_again"]["98 %"]["within"] > 0.95
+    assert measured["digit_changed"]["14 pixels"] == 0
 
 
 # --- what is kept
@@ -578,6 +609,18 @@ def test_one_cache_a_process_for_equal_settings_and_none_if_it_is_off(tmp_path: 
     assert shared(settings) is shared(CacheSettings(folder=str(tmp_path)))
     assert shared(settings) is not shared(CacheSettings(folder=str(tmp_path), ttl=1))
     assert shared(CacheSettings(mode="off")) is None
+
+
+def test_caches_of_settings_that_are_not_used_any_more_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.cache.KEPT_CACHES", 4)
+    used = CacheSettings(folder=str(tmp_path))
+    first = shared(used)
+    for n in range(1, 20):
+        shared(CacheSettings(folder=str(tmp_path), ttl=n))
+        assert shared(used) is first  # the one in use stays
+    assert len(_by_settings) == 4
 
 
 async def test_the_command_counts_and_clears(cache: Cache, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

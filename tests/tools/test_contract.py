@@ -4,6 +4,7 @@ What each server speaks was checked against the documents that its entry in `too
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tools.__main__ import main
 from tools.contract import cases, table
 from tools.contract.provider import Provider, everyone
 from tools.contract.server import Answer
+from tools.results import SearchResult, ToolError
 
 PROVIDERS = {f"{provider.kind}-{provider.name}": provider for provider in everyone()}
 BRAVE = PROVIDERS["text_search-brave"]
@@ -32,6 +34,7 @@ def test_every_provider_on_the_network_has_its_entry(kind: Any) -> None:
     assert entered == set(registry.PROVIDERS[kind]) - {"local"}
 
 
+DOWN = ToolError(reason="unavailable", message="down")
 WORDS = {"title": "Kenya", "url": "https://example.org/kenya", "description": "d"}
 FOUND = Answer({"type": "search", "web": {"results": [WORDS]}})
 
@@ -62,6 +65,37 @@ def test_a_case_fails_where_a_provider_does_not_keep_to_it(case: str, wrong: dic
     assert not outcome.kept
     assert outcome.text.startswith("BROKEN: ")
     assert said in outcome.text
+
+
+def test_a_provider_that_fails_in_another_way_from_synchronous_code_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every case but the first two is run both ways."""
+    monkeypatch.setattr(
+        "tools.text.brave.BraveTextSearch._run",
+        lambda self, query, **_: ("", SearchResult(kind="text", query=query, error=DOWN)),
+    )
+    assert cases.run(BRAVE, "async").kept
+    for case in set(cases.CASES) - {"async", "5xx", "key kept secret"}:
+        outcome = cases.run(BRAVE, case)
+        assert outcome.kept == (case == "key absent"), (case, outcome.text)
+
+
+def test_the_table_in_the_guide_is_the_one_that_is_printed(repository: Path) -> None:
+    """A provider or a case that is new changes it; what the cells say is compared for one provider."""
+    guide = (repository / "tools" / "README.md").read_text(encoding="utf-8")
+    lines = [line for line in guide.splitlines() if line.startswith("| ") and line.count(" | ") > 8]
+    assert lines[0] == "| " + " | ".join(["kind", "provider", *cases.CASES]) + " |"
+    rows = {tuple(cell.strip() for cell in line.strip("|").split("|"))[:2] for line in lines[2:]}
+    assert rows == {(table.KINDS[provider.kind], provider.name) for provider in everyone()}
+    assert table.as_markdown(cases.table([BRAVE])).splitlines()[2] in lines
+
+
+def test_a_provider_with_a_key_has_it_in_its_entry() -> None:
+    """Else the table would say that it needs none."""
+    for provider in PROVIDERS.values():
+        found = registry.load(provider.kind, provider.name)
+        assert provider.key_variable == getattr(found, "key_variable", ""), provider.name
+        if provider.key_variable:
+            assert provider.key_needed is not found.key_optional
 
 
 def test_a_key_that_shows_anywhere_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

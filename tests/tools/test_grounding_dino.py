@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from langchain_core.tools import BaseTool
+from langchain_tests.integration_tests import ToolsIntegrationTests
 from PIL import Image
 from transformers import (
     BertConfig,
@@ -18,6 +20,7 @@ from transformers import (
     SwinConfig,
 )
 
+from tools.contract.providers.image_google_vision import PICTURE
 from tools.locate.detector import clipped
 from tools.locate.grounding_dino import GroundingDinoLocator, prompt
 from tools.results import Box
@@ -81,3 +84,12 @@ def test_boxes_are_clipped_to_the_picture_and_dropped_outside() -> None:
     assert clipped([-5.2, 3.4, 20.6, 90.0], (20, 50)) == Box(left=0, top=3, right=20, bottom=50)
     assert clipped([30.0, 0.0, 40.0, 10.0], (20, 50)) is None
     assert clipped([3.1, 0.0, 3.2, 10.0], (20, 50)) is None
+
+
+class TestGroundingDino(ToolsIntegrationTests):
+    tool_constructor = GroundingDinoLocator
+    tool_invoke_params_example = {"image": PICTURE, "expression": "the flag"}
+
+    @pytest.fixture
+    def tool(self, checkpoint: Path) -> BaseTool:
+        return GroundingDinoLocator(model=str(checkpoint), box_threshold=0, text_threshold=0, device="cpu")

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from langchain_core.tools import BaseTool
+from langchain_tests.integration_tests import ToolsIntegrationTests
 from PIL import Image
 from transformers import (
     CLIPTokenizer,
@@ -21,6 +23,7 @@ from transformers import (
     Owlv2VisionConfig,
 )
 
+from tools.contract.providers.image_google_vision import PICTURE
 from tools.locate.owlv2 import Owlv2Locator, prompt
 from tools.registry import build
 from tools.results import Box
@@ -116,3 +119,12 @@ async def test_a_checkpoint_that_cannot_be_loaded_is_named(tmp_path: Path) -> No
 def test_the_phrase_is_written_as_the_model_was_trained() -> None:
     assert prompt("  The Red  Flag. ") == "a photo of red flag"
     assert prompt("a cat") == "a photo of cat"
+
+
+class TestOwlv2(ToolsIntegrationTests):
+    tool_constructor = Owlv2Locator
+    tool_invoke_params_example = {"image": PICTURE, "expression": "the flag"}
+
+    @pytest.fixture
+    def tool(self, checkpoint: Path) -> BaseTool:
+        return Owlv2Locator(model=str(checkpoint), box_threshold=0, device="cpu")

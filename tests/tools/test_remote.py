@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 
+from tools import remote
 from tools.base import TextSearch
 from tools.contract.server import Answer, Request, Service, serve
 from tools.remote import Pace, Remote, retry_after
@@ -197,6 +198,20 @@ async def test_who_would_wait_too_long_for_a_turn_is_told_at_once_and_takes_none
         await pace.turn(0.01, patience=5)
     assert caught.value.reason == "rate_limited"
     assert pace._free_at - time.monotonic() < 101  # one slot was taken, not two
+
+
+async def test_the_paces_of_many_hosts_are_forgotten_but_not_one_that_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote, "KEPT_PACES", 20)
+    busy = Pace.of("a busy host of this test")
+    await busy.turn(0.01)  # its next slot is in 100 seconds
+    for n in range(500):
+        assert len(Pace._all) <= 20 + sum(pace._free_at > time.monotonic() for pace in Pace._all.values())
+        await Pace.of(f"host {n} of this test").turn(1e6)
+    recent = Pace.of("host 499 of this test")
+    assert Pace.of("a busy host of this test") is busy
+    assert Pace.of("host 499 of this test") is recent
 
 
 async def test_a_tool_keeps_to_its_own_rate() -> None:

@@ -187,3 +187,15 @@ class TestForeignImageSearchUnit(ToolsUnitTests):
     tool_constructor = ForeignImageSearch
     tool_constructor_params = {"tool": LocalImageSearch(), "argument": "image"}
     tool_invoke_params_example = {"image": "in/kenya.png"}
+
+
+class TestForeignTextSearch(ToolsIntegrationTests):
+    tool_constructor = ForeignTextSearch
+    tool_constructor_params = {"tool": LocalTextSearch(index="index"), "argument": "query"}
+    tool_invoke_params_example = QUERY
+
+
+class TestForeignImageSearch(ToolsIntegrationTests):
+    tool_constructor = ForeignImageSearch
+    tool_constructor_params = {"tool": LocalImageSearch(index="index"), "argument": "image"}
+    tool_invoke_params_example = {"image": "in/kenya.png"}

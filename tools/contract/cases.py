@@ -1,6 +1,7 @@
 """The cases of the contract: what a provider does when its service answers, is late, busy, broken, wrong, empty or endless.
 
-Invariant: a case says what happened, in words, and raises `Broken` when that is not what the contract asks for.
+Invariant: a case says what happened, in words, and raises `Broken` when that is not what the contract asks for. Every case
+is run from synchronous and from asynchronous code, and must end alike.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -136,11 +138,15 @@ class Ear(BaseCallbackHandler):
 Result = SearchResult | LocateResult | Page
 
 
-def call(tool: LensTool, arguments: Any, *, sync: bool = False, ear: Ear | None = None) -> Result:
-    """Call a tool as LangChain does and return its typed result."""
+_sync: ContextVar[bool] = ContextVar("sync", default=False)
+"""Whether the case that runs calls from synchronous code."""
+
+
+def call(tool: LensTool, arguments: Any, *, ear: Ear | None = None) -> Result:
+    """Call a tool as LangChain does, in the way that the case is run in, and return its typed result."""
     request = {"type": "tool_call", "id": "contract", "name": tool.name, "args": dict(arguments)}
     config: Any = {"callbacks": [ear] if ear else []}
-    message = tool.invoke(request, config) if sync else asyncio.run(tool.ainvoke(request, config))
+    message = tool.invoke(request, config) if _sync.get() else asyncio.run(tool.ainvoke(request, config))
     result = message.artifact
     if not isinstance(result, SearchResult | LocateResult | Page):
         raise Broken(f"returned {type(result).__name__}")
@@ -194,20 +200,11 @@ def failing(provider: Provider, answer: Answer, *wanted: Reason, **options: Any)
 # --- the cases
 
 
-def sync(provider: Provider) -> str:
-    """It works from synchronous code."""
-    return _works(provider, sync=True)
-
-
-def async_(provider: Provider) -> str:
-    """It works from asynchronous code."""
-    return _works(provider, sync=False)
-
-
-def _works(provider: Provider, *, sync: bool) -> str:
+def works(provider: Provider) -> str:
+    """It finds what there is."""
     with service_of(provider) as service:
         tool = build(provider, service.url, timeout=PATIENCE)
-        return described(call(tool, provider.ask(service.url), sync=sync), tool)
+        return described(call(tool, provider.ask(service.url)), tool)
 
 
 def timeout(provider: Provider) -> str:
@@ -382,8 +379,8 @@ def listening() -> Iterator[io.StringIO]:
 _before: list[tuple[str, int]] = []
 
 CASES: dict[str, Callable[[Provider], str]] = {
-    "sync": sync,
-    "async": async_,
+    "sync": works,
+    "async": works,
     "timeout": timeout,
     "429": too_many,
     "5xx": server_error,
@@ -394,17 +391,30 @@ CASES: dict[str, Callable[[Provider], str]] = {
     "key kept secret": secret,
 }
 """The columns of the table."""
+WAYS = {"sync": [True], "async": [False]}
+"""Cases that are run one way; all others are run from synchronous and from asynchronous code, and must end alike."""
 
 
 def run(provider: Provider, case: str) -> Outcome:
     """One cell of the table."""
     try:
-        return Outcome(CASES[case](provider), True)
+        said = [_run(CASES[case], provider, sync) for sync in WAYS.get(case, [True, False])]
+        if len(set(said)) > 1:
+            raise Broken(f"{said[0]} from synchronous code, {said[1]} from asynchronous code")
+        return Outcome(said[0], True)
     except Broken as broken:
         return Outcome(f"BROKEN: {broken}", False)
     except Exception as error:  # a provider that crashes has a cell, too
         line = " ".join(str(error).split())[:200]
         return Outcome(f"BROKEN: {type(error).__name__}: {line}", False)
+
+
+def _run(case: Callable[[Provider], str], provider: Provider, sync: bool) -> str:
+    way = _sync.set(sync)
+    try:
+        return case(provider)
+    finally:
+        _sync.reset(way)
 
 
 def table(providers: Sequence[Provider], workers: int = 4) -> list[tuple[Provider, dict[str, Outcome]]]:

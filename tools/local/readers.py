@@ -1,13 +1,12 @@
 """A document's bytes to title, plain text and the pictures it shows.
 
 Reads txt, md, html and pdf. Invariant: nothing in a document is executed or fetched, a document over the size cap is refused
-before it is parsed, and what cannot be read raises `Unreadable` with one line that says why.
+before it is parsed, a PDF that unpacks to more than a document may while it is read (`pdf`), and what cannot be read raises
+`Unreadable` with one line that says why.
 """
 
 from __future__ import annotations
 
-import io
-import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +22,10 @@ MAX_CHARS = 2_000_000
 
 class Unreadable(ValueError):
     """This document cannot be read; one line says why."""
+
+
+class TooMuch(Unreadable):
+    """This document would take more memory or time than a document may."""
 
 
 @dataclass(frozen=True)
@@ -161,25 +164,15 @@ def _html(data: bytes) -> Document:
 
 def _pdf(data: bytes) -> Document:
     try:
-        import pypdf  # 0.2 s to import: only folders with a PDF pay for it
+        from tools.local import pdf  # pypdf takes 0.2 s to import: only folders with a PDF pay for it
     except ImportError as error:
         raise Unreadable("pypdf is not installed; run 'pip install pypdf'") from error
-    # It logs every oddity it repairs; what matters here is whether text comes out.
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     try:
-        reader = pypdf.PdfReader(io.BytesIO(data))
-        if reader.is_encrypted and not reader.decrypt(""):
-            raise Unreadable("it is encrypted; save it without a password")
-        pages: list[str] = []
-        length = 0
-        for page in reader.pages:
-            pages.append(page.extract_text() or "")
-            length += len(pages[-1])
-            if length > MAX_CHARS:
-                break
-        title = (reader.metadata.title or "") if reader.metadata else ""
-    except Unreadable:
-        raise
+        title, pages = pdf.read(data, MAX_CHARS)
+    except pdf.OverLimit as error:
+        raise TooMuch(f"a PDF that asks for too much ({error})") from error
+    except pdf.Locked as error:
+        raise Unreadable(str(error)) from error
     except Exception as error:  # pypdf raises almost anything on a damaged file
         raise Unreadable(f"damaged PDF ({' '.join(str(error).split())[:100] or type(error).__name__})") from error
     return Document(title, _tidy(_unwrap("\n\n".join(pages))))

@@ -131,7 +131,7 @@ def warm_up() -> Any:
         import trafilatura  # 1 s to import: only programs that read pages pay for it
     except ImportError as error:
         raise ToolFailure(
-            "unavailable", "page reading needs trafilatura; run pip install 'lensgraph[live]'."
+            "unavailable", "page reading needs trafilatura; run pip install '.[live]' in a clone of LensGraph."
         ) from error
     if not _warm.is_set():
         with _warming:
@@ -175,5 +175,7 @@ def _document(kind: str, found: guard.Fetched) -> tuple[str, str]:
         document = readers.read(kind, found.body)
     except readers.Unreadable as error:
         reason: Reason = "empty" if "no text" in str(error) else "malformed"
+        if isinstance(error, readers.TooMuch):
+            reason = "refused"
         raise ToolFailure(reason, f"{found.url[:200]}: {error}.") from error
     return document.title, document.text

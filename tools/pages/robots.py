@@ -142,7 +142,9 @@ def _parse(body: bytes) -> Rules:
     try:
         from protego import Protego  # only programs that fetch pages need it
     except ImportError as error:
-        raise ToolFailure("unavailable", "robots rules need protego; run pip install 'lensgraph[live]'.") from error
+        raise ToolFailure(
+            "unavailable", "robots rules need protego; run pip install '.[live]' in a clone of LensGraph."
+        ) from error
     rules: Any = Protego.parse(body.decode("utf-8", "replace"))
     found: Rules = rules
     return found

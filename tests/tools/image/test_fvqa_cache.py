@@ -4,6 +4,7 @@ Layout checked against: the card of `lmms-lab/FVQA` (columns `data_id`, `images`
 titles and thumbnails, which are addresses or Pillow pictures).
 """
 
+import base64
 import io
 import pickle
 from ipaddress import ip_network
@@ -13,6 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from langchain_core.tools import BaseTool
+from langchain_tests.integration_tests import ToolsIntegrationTests
 from PIL import Image
 
 from tools import guard
@@ -217,3 +220,12 @@ def test_pictures_of_every_format_are_rebuilt_pixel_by_pixel(tmp_path: Path, kin
 )  # fmt: skip
 def test_pictures_whose_parts_do_not_fit_are_left_out(state: Any) -> None:
     assert rebuilt(Built("PIL.Image.Image", (), state)) is None
+
+
+class TestFvqaCache(ToolsIntegrationTests):
+    tool_constructor = FvqaCacheImageSearch
+    tool_invoke_params_example = {"image": f"data:image/jpeg;base64,{base64.b64encode(encoded('green')).decode()}"}
+
+    @pytest.fixture
+    def tool(self, folder: Path) -> BaseTool:
+        return FvqaCacheImageSearch(folder=folder)

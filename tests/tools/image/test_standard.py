@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
 
 from tools.contract.provider import everyone
+from tools.contract.providers.image_google_vision import PICTURE
 from tools.image.fvqa_cache import FvqaCacheImageSearch
 from tools.image.google_vision import GoogleVisionImageSearch
 from tools.image.searchapi_lens import SearchApiLensImageSearch
@@ -66,6 +68,11 @@ class TestOwlv2Unit(ToolsUnitTests):
 class TestPolicyBoxUnit(ToolsUnitTests):
     tool_constructor = PolicyBoxLocator
     tool_invoke_params_example = EXPRESSION
+
+
+class TestPolicyBox(ToolsIntegrationTests):
+    tool_constructor = PolicyBoxLocator
+    tool_invoke_params_example = {"image": PICTURE, "expression": '{"bbox_2d": [0, 0, 56, 56], "label": "the flag"}'}
 
 
 class TestServedPolicyUnit(ToolsUnitTests):

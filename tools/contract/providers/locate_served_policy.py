@@ -17,6 +17,8 @@ def _said(content: Any) -> Answer:
 def _refuses(request: Request, key: str) -> Answer | None:
     if (request.method, request.path) != ("POST", "/v1/chat/completions"):
         return Answer({"detail": "Not Found"}, status=404)
+    if key and request.headers.get("authorization") != f"Bearer {key}":
+        return Answer({"error": "Unauthorized"}, status=401)  # vLLM with --api-key
     asked: Any = request.json
     try:
         image, text = asked["messages"][0]["content"]
@@ -37,6 +39,8 @@ PROVIDER = Provider(
     refuses=_refuses,
     busy=Answer({"object": "error", "message": "too many requests", "code": 429}, status=429),
     broken=Answer("Internal Server Error", status=500),
+    key_variable="LENSGRAPH_LOCATE_API_KEY",
+    key_needed=False,
     malformed=(
         Answer("<html>proxy</html>"),
         Answer('{"choices": ['),
