@@ -190,6 +190,7 @@ def steps_of(final: dict[str, Any] | AgentState, spans: Sequence[tuple[int, int]
                 crop=dict(turn["crop"]) if turn.get("crop") else None,
                 error=turn.get("error"),
                 left_out=tuple(turn.get("left_out", ())),
+                cut_off=turn.get("cut_off", 0),
                 tokens=next(remaining, None) if spoke else None,
             )
         )

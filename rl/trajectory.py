@@ -52,6 +52,8 @@ class Step:
     """`reason: message` if the tool or the policy failed."""
     left_out: tuple[str, ...] = ()
     """Ids of thumbnails that the policy was not shown in this turn, because its context was full."""
+    cut_off: int = 0
+    """Results of this search that were left out or shortened, because few tokens were left."""
     tokens: tuple[int, int] | None = None
     """First and one past the last sampled token in `Trajectory.ids`; None: nothing was sampled here."""
 

@@ -22,7 +22,7 @@ from agent.policy.render import Renderer
 from agent.policy.transformers import TransformersPolicy
 from rl import pocket, trajectories
 from rl.pocket import PocketSize
-from rl.rollout import tokens_of
+from rl.rollout import steps_of, tokens_of
 from rl.trajectory import Said, Seen, Step, Trajectory, TrajectoryStore, dump, load
 
 
@@ -71,6 +71,17 @@ def test_a_record_comes_back_as_it_was() -> None:
     assert again.steps[0] == trajectory.steps[0]
     assert again.calls() == {"image_search": 1}
     assert [step.kind for step in again.decisions] == ["image_search", "answer"]
+
+
+def test_what_the_policy_was_not_shown_is_told() -> None:
+    """Thumbnails left out for want of context, results cut for want of tokens."""
+    common = {"seconds": 0.1, "price": 0.0}
+    spoken = {"node": "reason", "turn": 1, "text": "t", "action": {"kind": "text_search"}, "left_out": ["p"], **common}
+    searched = {"node": "text_search", "turn": 1, "query": "q", "hits": [], "cut_off": 2, **common}
+    steps = steps_of({"turns": [spoken, searched]}, [(3, 5)])
+    assert [(step.left_out, step.cut_off, step.tokens) for step in steps] == [(("p",), 0, (3, 5)), ((), 2, None)]
+    whole = replace(_trajectory(), steps=steps)
+    assert load(json.loads(json.dumps(dump(whole)))).steps == steps
 
 
 def test_another_version_or_an_unknown_field_is_refused() -> None:
