@@ -119,7 +119,8 @@ class Joining(Worker):
                     ended = running.step()
                     since += 1
             except Exception as error:  # nothing of this run can be trusted any more
-                for one in live.values():
+                waiting = [] if running else self._take(len(self._inbox))  # it could not even begin
+                for one in (*live.values(), *waiting):
                     one.fail(error)
                 live, running = {}, None
                 continue
@@ -139,17 +140,15 @@ class Joining(Worker):
 
     def _admit(self, running: Running, live: dict[int, Waiting]) -> None:
         coming = self._take(self._most - len(live))
+        live |= {id(one.turn): one for one in coming}  # from here on they are answered, whatever happens
         try:
             running.admit([one.turn for one in coming])
         except ValueError:  # one of them cannot be read; the others can
             for one in coming:
                 try:
                     running.admit([one.turn])
-                    live[id(one.turn)] = one
                 except ValueError as error:
-                    one.fail(error)
-        else:
-            live |= {id(one.turn): one for one in coming}
+                    live.pop(id(one.turn)).fail(error)
 
 
 class Batches(Worker):

@@ -45,6 +45,7 @@ class TransformersPolicy(InProcessPolicy):
     _decoder: Decoder | None = PrivateAttr(default=None)
     _lock: Any = PrivateAttr(default_factory=threading.RLock)
     _worker: Worker | None = PrivateAttr(default=None)
+    _beginning: Any = PrivateAttr(default_factory=threading.Lock)
 
     @property
     def _llm_type(self) -> str:
@@ -103,7 +104,7 @@ class TransformersPolicy(InProcessPolicy):
     ) -> Future[Sampled]:
         """A turn, sampled together with whoever else waits. `tell` is called with the turn so far after every token, in the
         sampling thread."""
-        with self._lock:
+        with self._beginning:  # not the policy's lock: an event loop must not wait for the network here
             if self._worker is None:
                 self._worker = self.worker()
         return self._worker.submit(rendered, stops, tell)

@@ -122,6 +122,43 @@ def test_an_error_of_the_network_reaches_everybody_and_the_next_call_works(
     assert policy.submit(rows[0]).result(timeout=30).ids == policy.sample([rows[0]])[0].ids
 
 
+@pytest.mark.parametrize("method", ["admit", "__init__"])
+def test_an_error_before_the_first_token_reaches_everybody(
+    policy: TransformersPolicy, rows: list[Rendered], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Memory that runs out while dialogues are read, weights that cannot be loaded: nobody is left waiting."""
+    stock = getattr(Running, method)
+
+    def fails(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(Running, method, fails)
+    for future in [policy.submit(row) for row in rows[:3]]:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            future.result(timeout=30)
+    monkeypatch.setattr(Running, method, stock)
+    assert policy.submit(rows[0]).result(timeout=30).ids == policy.sample([rows[0]])[0].ids
+
+
+def test_a_call_does_not_wait_for_the_network_to_begin(policy: TransformersPolicy, rows: list[Rendered]) -> None:
+    """An event loop hands its dialogue over at once, also while others are being read."""
+    policy.submit(rows[0]).result(timeout=30)
+    with policy._lock:
+        holder: list[float] = []
+
+        def hand_over() -> None:
+            started = time.monotonic()
+            futures.append(policy.submit(rows[1]))
+            holder.append(time.monotonic() - started)
+
+        futures: list[Future[Sampled]] = []
+        thread = threading.Thread(target=hand_over)
+        thread.start()
+        thread.join(10)
+        assert holder
+    assert futures[0].result(timeout=30).ids == policy.sample([rows[1]])[0].ids
+
+
 def test_a_cancelled_turn_is_sampled_no_further(
     policy: TransformersPolicy, rows: list[Rendered], monkeypatch: pytest.MonkeyPatch
 ) -> None:
