@@ -129,7 +129,7 @@ def test_an_error_before_the_first_token_reaches_everybody(
     """Memory that runs out while dialogues are read, weights that cannot be loaded: nobody is left waiting."""
     stock = getattr(Running, method)
 
-    def fails(*args: Any, **kwargs: Any) -> None:
+    def fails(*args: object, **kwargs: object) -> None:
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(Running, method, fails)
