@@ -24,6 +24,8 @@ from agent.policy.sampled import Sampled
 
 TOGETHER_S = 0.004  # long enough for sibling graphs to reach their policy call, short against one decoding step
 """Who comes this soon after the first is read with it."""
+GATHERINGS = 10
+"""So many times at most, while more keep coming."""
 ADMIT_EVERY = 4
 """Tokens between two looks at who has come: reading dialogues together costs less than one by one."""
 
@@ -65,7 +67,8 @@ class Worker(ABC):
             self._inbox.append(waiting)
             start, self._busy = not self._busy, True
         if start:
-            threading.Thread(target=self._run, name="lensgraph-policy", daemon=True).start()
+            # no daemon: a network that is being freed while Python ends aborts the program
+            threading.Thread(target=self._run, name="lensgraph-policy").start()
         return waiting.future
 
     def _run(self) -> None:
@@ -82,9 +85,11 @@ class Worker(ABC):
         return [one for one in taken if not one.future.cancelled()]
 
     def _gather(self) -> None:
-        """Wait while siblings keep coming."""
+        """Wait while siblings keep coming, but not for long."""
         seen = 0
-        while len(self._inbox) > seen:
+        for _ in range(GATHERINGS):
+            if len(self._inbox) == seen:
+                return
             seen = len(self._inbox)
             time.sleep(TOGETHER_S)
 
@@ -118,16 +123,15 @@ class Joining(Worker):
                         continue
                     ended = running.step()
                     since += 1
+                    for turn in ended:
+                        live.pop(id(turn)).deliver()
+                    for one in [one for one in live.values() if not self._goes_on(one)]:
+                        running.drop(live.pop(id(one.turn)).turn)
             except Exception as error:  # nothing of this run can be trusted any more
                 waiting = [] if running else self._take(len(self._inbox))  # it could not even begin
                 for one in (*live.values(), *waiting):
                     one.fail(error)
                 live, running = {}, None
-                continue
-            for turn in ended:
-                live.pop(id(turn)).deliver()
-            for one in [one for one in live.values() if not self._goes_on(one)]:
-                running.drop(live.pop(id(one.turn)).turn)
 
     @staticmethod
     def _goes_on(one: Waiting) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from agent.policy.errors import ContextFull
 from agent.policy.kept import Kept
 from agent.policy.positions import mrope_positions
 from agent.policy.render import Pixels, Rendered, Renderer
@@ -68,7 +69,19 @@ class Decoder:
         return [turn.said for turn in turns]
 
     def read(self, batch: Sequence[Rendered]) -> list[Read]:
-        """What is new in every dialogue, through the network; equal dialogues once."""
+        """What is new in every dialogue, through the network; equal dialogues once.
+
+        Raises:
+            ContextFull: a dialogue is longer than the network's context.
+            ValueError: the placeholders of one do not match its pictures.
+        """
+        context = self.network.config.text_config.max_position_embeddings
+        for row in batch:
+            if len(row.ids) > context:
+                raise ContextFull(
+                    f"a dialogue of {len(row.ids)} tokens is over the policy's {context}; "
+                    "ask a shorter question or lower limits.turns"
+                )
         keys = [self.kept.key(row, len(row.ids)) for row in batch]
         distinct = dict(zip(keys, batch, strict=True))
         waiting = [(key, row, self.kept.find(row)) for key, row in distinct.items()]
@@ -154,11 +167,12 @@ class Running:
         """Read the dialogues of these turns and sample them from the next step on.
 
         Raises:
-            ValueError: a dialogue with pictures and one whose placeholders do not match; then none of them is admitted.
+            ValueError: see `Decoder.read`; then none of them is admitted.
         """
         kept = self.decoder.kept
         read_them = self.decoder.read([turn.rendered for turn in turns])
-        self._slots.reserve(len(self.turns) + len(turns))
+        longest = max((len(turn.rendered.ids) for turn in turns), default=0)
+        self._slots.reserve(len(self.turns) + len(turns), longest + self.max_new_tokens)
         for turn, read in zip(turns, read_them, strict=True):
             self._slots.add(read.states, read.following, self.max_new_tokens)
             self._logits.append(read.logits[None])

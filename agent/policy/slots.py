@@ -14,6 +14,8 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 BLOCK = 128
 """Tokens by which the buffer grows."""
+SPARE = 4
+"""So many times what is needed a buffer may be."""
 
 
 class Slots:
@@ -28,9 +30,14 @@ class Slots:
     def __len__(self) -> int:
         return len(self._lengths)
 
-    def reserve(self, rows: int) -> None:
-        """Make room for this many rows, so that adding them copies nothing."""
-        self._grow(rows, self._states.shape[4])
+    def reserve(self, rows: int, tokens: int) -> None:
+        """Make room for this many rows of so many tokens, so that adding them copies nothing. A buffer that one long dialogue
+        has left far too large is exchanged for one that fits."""
+        tokens = max([tokens, *self._lengths])
+        if self._states.shape[2] * self._states.shape[4] > SPARE * rows * (tokens + BLOCK):
+            self._move(rows, tokens)
+        else:
+            self._grow(rows, tokens)
 
     def add(self, parts: list[torch.Tensor], following: int, room: int) -> None:
         """One more row, at the end: states (layers, 2, heads, tokens, head size) one behind the other, the rotary position of
@@ -82,13 +89,15 @@ class Slots:
         have, wide = self._states.shape[2], self._states.shape[4]
         if rows <= have and tokens <= wide:
             return
-        rows = have if rows <= have else max(rows, 2 * have)
-        tokens = wide if tokens <= wide else -(-tokens // BLOCK) * BLOCK
-        grown, count = empty(self._network, rows, tokens), len(self)
+        self._move(have if rows <= have else max(rows, 2 * have), max(tokens, wide))
+
+    def _move(self, rows: int, tokens: int) -> None:
+        """Into another buffer."""
+        moved, count = empty(self._network, rows, -(-tokens // BLOCK) * BLOCK), len(self)
         if count:
             longest = max(self._lengths)
-            grown[:, :, :count, :, :longest] = self._states[:, :, :count, :, :longest]
-        self._states = grown
+            moved[:, :, :count, :, :longest] = self._states[:, :, :count, :, :longest]
+        self._states = moved
 
 
 def empty(network: Any, rows: int, tokens: int) -> torch.Tensor:

@@ -118,7 +118,11 @@ class TransformersPolicy(InProcessPolicy):
 
     def turn(self, rendered: Rendered, stops: Sequence[str], tell: Tell | None = None) -> Sampled:
         """Sample one turn, together with whoever else waits."""
-        return self.submit(rendered, stops, tell).result()
+        future = self.submit(rendered, stops, tell)
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # an interrupted caller's turn is sampled no further
 
     async def aturn(self, rendered: Rendered, stops: Sequence[str]) -> Sampled:
         """`turn`, without a thread that waits."""

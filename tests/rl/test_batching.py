@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -13,6 +15,7 @@ from PIL import Image
 
 from agent.policy.batching import Batches
 from agent.policy.decode import Decoder, Running, Turn
+from agent.policy.errors import ContextFull
 from agent.policy.render import Rendered, Renderer
 from agent.policy.sampled import Sampled
 from agent.policy.transformers import TransformersPolicy
@@ -164,7 +167,12 @@ def test_a_cancelled_turn_is_sampled_no_further(
 ) -> None:
     dropped: list[Turn] = []
     drop = Running.drop
-    monkeypatch.setattr(Running, "drop", lambda self, turn: (dropped.append(turn), drop(self, turn)))
+
+    def noted(self: Running, turn: Turn) -> None:
+        dropped.append(turn)
+        drop(self, turn)
+
+    monkeypatch.setattr(Running, "drop", noted)
     object.__setattr__(policy, "max_new_tokens", 4000)
     told: list[int] = []
     futures: list[Future[Sampled]] = []
@@ -197,6 +205,46 @@ def test_a_stream_tells_the_text_token_by_token(policy: TransformersPolicy) -> N
     for told in (asyncio.run(read()), [chunk.text for chunk in policy.stream(dialogue)]):
         assert "".join(told) == whole
         assert sum(map(bool, told)) > 1
+
+
+def test_a_dialogue_over_the_context_is_its_own_failure(policy: TransformersPolicy, rows: list[Rendered]) -> None:
+    context = policy.network.config.text_config.max_position_embeddings
+    long = Rendered([rows[0].ids[0]] * (context + 1), [0] * (context + 1), [])
+    futures = [policy.submit(row) for row in (rows[1], long)]
+    with pytest.raises(ContextFull, match=f"{context + 1} tokens"):
+        futures[1].result(timeout=30)
+    assert futures[0].result(timeout=30).ids == policy.sample([rows[1]])[0].ids
+
+
+def test_a_buffer_does_not_stay_as_large_as_one_long_dialogue_made_it(
+    policy: TransformersPolicy, renderer: Renderer, rows: list[Rendered]
+) -> None:
+    alone = [policy.sample([row])[0].ids for row in rows[:2]]
+    running = Running(Decoder(policy.network, renderer, 0), temperature=0.0, max_new_tokens=policy.max_new_tokens)
+    long = Turn(renderer.render([HumanMessage("a word " * 400)]))
+    short = [Turn(row) for row in rows[:2]]
+    running.admit([long, short[0]])
+    large = running._slots._states.numel()
+    running.drop(long)
+    running.admit([short[1]])
+    assert running._slots._states.numel() < large / 2
+    while running.turns:
+        running.step()
+    assert [turn.said.ids for turn in short] == alone
+
+
+@pytest.mark.parametrize("end", ["", "raise SystemExit(3)"])
+def test_a_program_that_ends_at_once_ends_well(end: str) -> None:
+    """Nothing is left behind that Python would free while it ends."""
+    program = f"""
+from langchain_core.messages import HumanMessage
+from agent.policy.transformers import TransformersPolicy
+policy = TransformersPolicy(max_new_tokens=2, device="cpu").load()
+policy.invoke([HumanMessage("word " * 2500)])
+{end}
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == (3 if end else 0), done.stderr[-500:]
 
 
 def test_whole_batches_keep_what_belongs_to_whom(rows: list[Rendered]) -> None:
