@@ -21,7 +21,7 @@ from agent.policy.transformers import TransformersPolicy
 from rl.rollout import Rollout, Setting, roll
 from rl.tasks import Task
 
-Held = tuple[Rendered, "asyncio.Future[Sampled]"]
+Held = tuple[Rendered, list[str], "asyncio.Future[Sampled]"]
 
 
 class LockstepPolicy(TransformersPolicy):
@@ -40,9 +40,10 @@ class LockstepPolicy(TransformersPolicy):
     ) -> ChatResult:
         rendered = await asyncio.to_thread(lambda: self.renderer.render(messages))
         future: asyncio.Future[Sampled] = asyncio.get_running_loop().create_future()
-        self._held.append((rendered, future))
+        stops = [*self.stop, *(stop or [])]
+        self._held.append((rendered, stops, future))
         self._fire()
-        return as_result(self.model, self.renderer, rendered, await future)
+        return as_result(self.model, self.renderer, rendered, await future, stops)
 
     async def run(
         self, tasks: Sequence[Task], setting: Setting, numbers: Sequence[int], concurrent: int
@@ -70,10 +71,11 @@ class LockstepPolicy(TransformersPolicy):
 
     async def _answer(self, held: list[Held]) -> None:
         try:
-            said = await asyncio.to_thread(self.sample, [rendered for rendered, _ in held])
+            rows, stops, _ = zip(*held, strict=True)
+            said = await asyncio.to_thread(self.sample, rows, stops)
         except Exception as error:
-            for _, future in held:
+            for _, _, future in held:
                 future.set_exception(error)
             return
-        for (_, future), turn in zip(held, said, strict=True):
+        for (_, _, future), turn in zip(held, said, strict=True):
             future.set_result(turn)

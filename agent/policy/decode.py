@@ -231,7 +231,8 @@ class Running:
 
 def _drawn(logits: torch.Tensor) -> torch.Tensor:
     """One token for every row of logits (rows, vocabulary); several times quicker than `torch.multinomial`."""
-    steps = torch.softmax(logits.double(), -1).cumsum(-1)
+    exact = logits.float() if logits.device.type == "mps" else logits.double()  # there are no doubles on MPS
+    steps = torch.softmax(exact, -1).cumsum(-1)
     place = torch.rand(len(steps), 1, dtype=steps.dtype, device=steps.device) * steps[:, -1:]
     # the first step above the place: a token of probability 0 is none, and rounding may not go beyond the last one
     return torch.searchsorted(steps, place, right=True)[:, 0].clamp(max=steps.shape[1] - 1)

@@ -47,10 +47,11 @@ class LightPolicy(InProcessPolicy):
     @property
     def renderer(self) -> Renderer:
         """Dialogue to tokens, as this checkpoint wants it. Loads the tokenizer on first use."""
-        with self._lock:
-            if self._renderer is None:
-                self._renderer = Renderer(LightProcessor(_folder(self.model)))
-            return self._renderer
+        if self._renderer is None:  # once it is there nobody waits for a turn, which holds the lock
+            with self._lock:
+                if self._renderer is None:
+                    self._renderer = Renderer(LightProcessor(_folder(self.model)))
+        return self._renderer
 
     @property
     def network(self) -> Network:

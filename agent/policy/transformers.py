@@ -54,10 +54,11 @@ class TransformersPolicy(InProcessPolicy):
     @property
     def renderer(self) -> Renderer:
         """Dialogue to tokens, as this checkpoint wants it. Loads the processor on first use."""
-        with self._lock:
-            if self._renderer is None:
-                self._renderer = Renderer(load_processor(checkpoint(self.model)))
-            return self._renderer
+        if self._renderer is None:  # once it is there nobody waits for the network, which holds the lock
+            with self._lock:
+                if self._renderer is None:
+                    self._renderer = Renderer(load_processor(checkpoint(self.model)))
+        return self._renderer
 
     @property
     def network(self) -> Qwen2_5_VLForConditionalGeneration:

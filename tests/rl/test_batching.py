@@ -149,6 +149,7 @@ def test_a_call_does_not_wait_for_the_network_to_begin(policy: TransformersPolic
 
         def hand_over() -> None:
             started = time.monotonic()
+            assert policy.renderer is not None
             futures.append(policy.submit(rows[1]))
             holder.append(time.monotonic() - started)
 
