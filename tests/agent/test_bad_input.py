@@ -100,6 +100,14 @@ def test_a_picture_over_the_configured_cap(capsys: Any, png: Path) -> None:
     assert "40x32 pixels is over the cap of 100" in refused(capsys, str(png), "?", "images.max_pixels=100")
 
 
+def test_a_sliver(capsys: Any, tmp_path: Path) -> None:
+    """A model's processor would fail on it in the middle of the run."""
+    Image.new("RGB", (5000, 2)).save(tmp_path / "line.png")
+    assert refused(capsys, str(tmp_path / "line.png"), "?") == (
+        "lensgraph ask: line.png: 5000x2 pixels is a sliver, its sides may differ 200-fold; give a part that is less long."
+    )
+
+
 @pytest.mark.parametrize("path", ["x" * 5000, "a\0b.png", "~nobody-by-this-name/x.png"])
 def test_an_impossible_path(capsys: Any, path: str) -> None:
     assert refused(capsys, path, "?").startswith("lensgraph ask: ")
