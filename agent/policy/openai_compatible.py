@@ -34,7 +34,7 @@ from agent.policy.errors import ContextFull, PolicyError
 from agent.policy.wire import DoesNotFit, Passing, Server, Turn
 from tools import retry
 from tools.base import wait_for
-from tools.blot import blot, shown
+from tools.blot import blot, shown, without_logins
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
     @model_validator(mode="after")
     def _usable(self) -> OpenAICompatiblePolicy:
         if not self.base_url.startswith(("http://", "https://")):
-            raise ValueError(f"base_url {self.base_url!r} must start with http:// or https://")
+            raise ValueError(f"base_url {shown((), self.base_url)} must start with http:// or https://")
         if self.api_key_env and not os.environ.get(self.api_key_env):
             named = shown(("api_key_env",), self.api_key_env)  # a key put here by mistake is not repeated
             raise ValueError(f"api_key_env: the environment variable {named} is not set; export your key")
@@ -119,7 +119,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {"model": self.model, "base_url": self.base_url, "temperature": self.temperature}
+        return {"model": self.model, "base_url": without_logins(self.base_url), "temperature": self.temperature}
 
     # --- LangChain's four ways to ask
 
@@ -270,7 +270,9 @@ class OpenAICompatiblePolicy(BaseChatModel):
                 if self._known == "vllm" and names and self.model not in names:
                     # vLLM would say 404; the names that are there help more
                     there = blot(", ".join(names), self._key())
-                    logger.warning("%s serves %s, not %r (policy.model)", self.base_url, there, self.model)
+                    logger.warning(
+                        "%s serves %s, not %r (policy.model)", without_logins(self.base_url), there, self.model
+                    )
         return self._known
 
     @contextlib.asynccontextmanager
@@ -329,7 +331,8 @@ class OpenAICompatiblePolicy(BaseChatModel):
         if waited >= self.start_wait:
             return False
         if waited < LOOK_AGAIN:
-            logger.warning("%s is not there yet; waiting up to %g s (policy.start_wait)", url, self.start_wait)
+            logger.warning("%s is not there yet; waiting up to %g s (policy.start_wait)", without_logins(url),
+                           self.start_wait)  # fmt: skip
         await asyncio.sleep(min(LOOK_AGAIN, self.start_wait - waited))
         return True
 
