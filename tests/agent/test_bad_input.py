@@ -23,6 +23,8 @@ from agent.policy.scripted import ScriptedPolicy
 from agent.question import BadInput
 from agent.state import EVERYTHING
 from graphs import search_agent
+from tools.local import __main__ as local
+from tools.local.world import __main__ as world
 
 PLAYED = ChatResult(generations=[ChatGeneration(message=AIMessage("<answer>1987</answer>"))])
 
@@ -244,6 +246,24 @@ def test_a_missing_api_key(capsys: Any, png: Path, monkeypatch: pytest.MonkeyPat
         capsys, str(png), "?", "policy.kind=openai_compatible", "policy.model=m", "policy.api_key_env=MY_KEY"
     )
     assert "'MY_KEY' is not set; export your key" in line
+
+
+@pytest.mark.parametrize("place", ["/proc/nope", "{file}", "{file}/below"])
+def test_a_home_that_cannot_be_written(
+    capsys: Any, png: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Where the embedded index would be built, by every program that builds it."""
+    (tmp_path / "file").touch()
+    home = place.format(file=tmp_path / "file")
+    monkeypatch.setenv("LENSGRAPH_HOME", home)
+    line = refused(capsys, str(png), "?", "policy.kind=agent.policy.scripted:ScriptedPolicy")
+    assert line.startswith(f"lensgraph ask: {home}: cannot be written (")
+    assert line.endswith("; set LENSGRAPH_HOME to a folder that you may write to.")
+    assert world.main(["index"]) == 2
+    assert capsys.readouterr().err.startswith(f"{home}: cannot be written (")
+    assert local.main(["index", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "LENSGRAPH_HOME" in said and len(said.strip().splitlines()) == 1
 
 
 def test_an_environment_variable_that_is_wrong(capsys: Any, png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
