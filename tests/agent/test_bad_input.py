@@ -102,6 +102,24 @@ def test_a_picture_over_the_configured_cap(capsys: Any, png: Path) -> None:
     assert "40x32 pixels is over the cap of 100" in refused(capsys, str(png), "?", "images.max_pixels=100")
 
 
+def test_a_missing_second_picture_is_named(capsys: Any, png: Path) -> None:
+    for missing in ("missing.png", "my holiday.jpeg", "pictures/flags", "flags"):
+        line = refused(capsys, str(png), missing, "What is left?")
+        assert line.startswith(f"lensgraph ask: {missing}: no such file; check the path")
+
+
+@pytest.mark.parametrize("words", [["What", "is", "this"], ["What", "is", "this?"], ["And", "this?", "limits.turns=2"]])
+def test_a_question_without_quotes_is_told_so(capsys: Any, png: Path, words: list[str]) -> None:
+    line = refused(capsys, str(png), *words)
+    said = " ".join(word for word in words if "=" not in word)
+    assert f"{said!r}: no files; put a question of several words in quotes" in line
+
+
+@pytest.mark.parametrize("question", ["What is this?", "What?", "what is in a.b"])
+def test_what_follows_the_question_must_be_a_setting(capsys: Any, png: Path, question: str) -> None:
+    assert "'turns' is not a setting; write it as key.key=value" in refused(capsys, str(png), question, "turns")
+
+
 def test_a_sliver(capsys: Any, tmp_path: Path) -> None:
     """A model's processor would fail on it in the middle of the run."""
     Image.new("RGB", (5000, 2)).save(tmp_path / "line.png")
