@@ -139,6 +139,13 @@ class ImageStore:
         self._views = _Cache(min(VIEW_BYTES, memory_bytes))
         self._records = _Cache(RECORDS)
 
+    @property
+    def weight(self) -> int:
+        """Bytes of memory that its pictures take, about."""
+        with self._lock:
+            decoded = sum(3 * image.width * image.height for image, _ in self._decoded.items.values())
+            return self._encoded.weight + self._views.weight + decoded
+
     # --- in
 
     async def take(self, source: Any) -> Picture:
