@@ -22,6 +22,8 @@ ANSWERED, GAVE_UP, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[\w-]+)+=")
+_FILE = re.compile(r"[/\\]|\.[A-Za-z][A-Za-z0-9]{1,4}$")
+"""How the name of a file looks: a folder in it, or an ending."""
 _PLAIN = re.compile(r"[A-Za-z_]\w*=")
 
 
@@ -48,10 +50,8 @@ def ask(argv: Sequence[str]) -> int:
         parser.error("no question; write it in quotes behind the picture")
     for number, picture in enumerate(pictures):
         if not picture.lower().startswith(("http://", "https://", "data:")):
-            if number and not _exists(
-                picture
-            ):  # the question was taken for a picture, and what follows for the question
-                parser.error(f"{question!r} is not a setting; write it as key.key=value")
+            if number and not _exists(picture) and (wrong := _misread(picture, [*pictures[number + 1 :], question])):
+                parser.error(wrong)
             _check_file(parser, picture)
 
     from agent import command  # imports start here, lightest first: settings and the pictures are checked next
@@ -70,6 +70,17 @@ def _sorted_out(words: list[str]) -> tuple[list[str], str, list[str]]:
     if not others and dotted:
         others.append(dotted.pop(0))
     return ([first, *others[:-1]], others[-1], dotted) if others else ([first], "", dotted)
+
+
+def _misread(word: str, behind: list[str]) -> str:
+    """What went wrong if a word that was taken for a picture, and is no file, is none: the question, or a part of it. Empty:
+    it is the name of a missing file."""
+    if re.search(r"\s|\?$", word) and not _FILE.search(word):
+        return f"{behind[0]!r} is not a setting; write it as key.key=value"
+    if _FILE.search(word) or any(re.search(r"\s", other) for other in behind):
+        return ""
+    said = " ".join([word, *behind])
+    return f'{said!r}: no files; put a question of several words in quotes, as in "What is this?"'
 
 
 def _exists(name: str) -> bool:

@@ -11,8 +11,10 @@ import asyncio
 import functools
 import json
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -23,10 +25,10 @@ from pydantic.json_schema import SkipJsonSchema
 from agent import config as configuration
 from agent import policy as policies
 from agent import summaries
-from agent.config import Config, PolicyConfig
+from agent.config import Config, ImagesConfig, PolicyConfig
 from agent.dialects import Dialect
 from agent.dialects import build as build_dialect
-from agent.images import ImageStore
+from agent.images import MEMORY_BYTES, ImageStore
 from tools import cache, registry
 from tools.adapter import adapt
 from tools.base import LensTool
@@ -174,26 +176,54 @@ def _dialect(context: Context, config: Config) -> Dialect:
     return build_dialect(name, lenient=lenient, limits=limits, prompts=prompts)
 
 
+SHARED_BYTES = 4 * MEMORY_BYTES
+"""Of all image stores in memory together."""
+
+_stores: OrderedDict[tuple[Any, ...], ImageStore] = OrderedDict()
+"""Stores in memory by their settings, the one asked for last at the end. Not bounded as what else is built once: who asks
+again in a thread needs the very store that holds its pictures."""
+_alive: weakref.WeakValueDictionary[tuple[Any, ...], ImageStore] = weakref.WeakValueDictionary()
+"""Also those that were dropped and are still in use somewhere."""
+
+
 def _shared_store(config: Config) -> ImageStore:
     images = config.images
+    # Only what the store is made of: a thread's follow-up may be shown its pictures in another size.
+    key = (images.folder, images.max_pixels, images.local_files)
+    if images.folder is not None:
+        return _once(("store", json.dumps(key)), lambda: _store_on_disk(images))
+    with _guard:
+        store = _alive.get(key) or ImageStore(max_pixels=images.max_pixels, local_files=images.local_files)
+        _alive[key] = _stores[key] = store
+        _stores.move_to_end(key)
+        _drop_stores()
+    return store
 
-    def make() -> ImageStore:
-        store = ImageStore(images.folder, max_pixels=images.max_pixels, local_files=images.local_files)
-        if store.folder is not None:
-            try:
-                store.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise configuration.ConfigError(
-                    f"images.folder={images.folder!r}: cannot be made ({error.strerror}); give a folder you may write to."
-                ) from error
-        return store
 
-    return _once(("store", images.model_dump_json()), make)
+def _drop_stores() -> None:
+    """Empty stores beyond `KEPT_BUILT`, because nobody misses them; others only when all together grew too large."""
+    weights = {key: store.weight for key, store in list(_stores.items())[:-1]}
+    held = sum(weights.values())
+    for key, weight in weights.items():
+        if held > SHARED_BYTES or (weight == 0 and len(_stores) > KEPT_BUILT):
+            held -= weight
+            del _stores[key]
+
+
+def _store_on_disk(images: ImagesConfig) -> ImageStore:
+    store = ImageStore(images.folder, max_pixels=images.max_pixels, local_files=images.local_files)
+    try:
+        cast("Path", store.folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise configuration.ConfigError(
+            f"images.folder={images.folder!r}: cannot be made ({error.strerror}); give a folder you may write to."
+        ) from error
+    return store
 
 
 KEPT_BUILT = 128
-"""Tools, policies and stores of different settings that a process shares out. A server whose callers bring their own settings
-builds for as long as it runs; what was not asked for of late is built anew, and lives on where it is in use."""
+"""Tools, policies and stores on disk of different settings that a process shares out. A server whose callers bring their own
+settings builds for as long as it runs; what was not asked for of late is built anew, and lives on where it is in use."""
 
 _built: OrderedDict[tuple[str, str], Any] = OrderedDict()
 _locks: dict[tuple[str, str], threading.Lock] = {}

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from tools.blot import without_logins
+
 
 class UserError(ValueError):
-    """Input or settings that cannot be used. The message is one line that names the value and the fix."""
+    """Input or settings that cannot be used. The message is one line that names the value and the fix, and of an address
+    neither user nor password."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_logins(message))

@@ -26,6 +26,7 @@ from PIL import Image
 from typing_extensions import TypedDict
 
 from tools import guard
+from tools.locate.qwen import resized
 from tools.results import Box
 
 KEPT_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
@@ -138,6 +139,13 @@ class ImageStore:
         self._views = _Cache(min(VIEW_BYTES, memory_bytes))
         self._records = _Cache(RECORDS)
 
+    @property
+    def weight(self) -> int:
+        """Bytes of memory that its pictures take, about."""
+        with self._lock:
+            decoded = sum(3 * image.width * image.height for image, _ in self._decoded.items.values())
+            return self._encoded.weight + self._views.weight + decoded
+
     # --- in
 
     async def take(self, source: Any) -> Picture:
@@ -171,11 +179,7 @@ class ImageStore:
 
     def add_image(self, image: Image.Image) -> Picture:
         """Store a decoded picture as PNG."""
-        if image.width * image.height > self.max_pixels:
-            raise guard.Refused(
-                f"picture: {image.width}x{image.height} pixels is over the cap of {self.max_pixels:,}; "
-                "give a smaller picture."
-            )
+        guard.check_size(*image.size, max_pixels=self.max_pixels)
         image = guard.to_rgb(image)
         return self._keep(_encode(image, "image/png"), image, "image/png")
 
@@ -296,11 +300,10 @@ class ImageStore:
 
 
 def view_size(width: int, height: int, largest: int, smallest: int = 0) -> tuple[int, int]:
-    """The size at which a picture is shown. Fractions are cut off, as the published rollouts do."""
+    """The size at which a picture is shown."""
     for limit, beyond in ((largest, width * height > largest), (smallest, width * height < smallest)):
         if beyond:
-            scale = (limit / (width * height)) ** 0.5
-            width, height = max(1, int(width * scale)), max(1, int(height * scale))
+            width, height = resized(width, height, (limit / (width * height)) ** 0.5)
     return width, height
 
 

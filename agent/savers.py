@@ -17,6 +17,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from agent.errors import UserError
+from tools.blot import without_logins
 
 POSTGRES = ("postgresql://", "postgres://")
 SQLITE = "sqlite:///"
@@ -62,7 +63,7 @@ async def saver(address: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
             yield made
     else:
         raise UserError(
-            f"{address.partition('@')[0][:60]!r} is no address of threads; give memory, sqlite:///FILE or postgresql://..."
+            f"{without_logins(address)[:60]!r} is no address of threads; give memory, sqlite:///FILE or postgresql://..."
         )
 
 
@@ -99,7 +100,7 @@ async def _postgres(address: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
     except (PoolTimeout, OperationalError) as error:
         await pool.close()
         raise UserError(
-            f"no PostgreSQL at {address.rpartition('@')[2][:60]} ({' '.join(str(error).split())[:80]}); "
+            f"no PostgreSQL at {without_logins(address)[:60]} ({' '.join(str(error).split())[:80]}); "
             "start it, or correct the address"
         ) from error
     async with pool:

@@ -30,6 +30,7 @@ from agent.config import Config, ConfigError
 from agent.dialects import Dialect
 from agent.dialects import build as build_dialect
 from agent.room import PIXELS_PER_TOKEN, tokens_of_picture
+from tools.blot import without_logins
 
 READY, FAILED, NOT_HERE = 0, 1, 3
 """Exit codes: the server ran and was stopped; it did not start; it cannot run here."""
@@ -70,8 +71,8 @@ def main(
         print("Not started:", file=sys.stderr)
         for problem in missing:
             print(f"  {problem}", file=sys.stderr)
-        print(f"On a machine that has both, run the line above; then set policy.base_url={config.policy.base_url}",
-              file=sys.stderr)  # fmt: skip
+        address = without_logins(config.policy.base_url)
+        print(f"On a machine that has both, run the line above; then set policy.base_url={address}", file=sys.stderr)
         return NOT_HERE
     return run(line, config, wait)
 
@@ -198,7 +199,7 @@ def run(line: Sequence[str], config: Config, wait: float) -> int:
                 return FAILED
             time.sleep(0.2)
         if child.poll() is None:
-            print(f"ready after {time.monotonic() - began:.0f} s: {config.policy.base_url}", flush=True)
+            print(f"ready after {time.monotonic() - began:.0f} s: {without_logins(config.policy.base_url)}", flush=True)
         code = child.wait()
     if code < 0:  # ended by a signal, as asked
         return 128 - code

@@ -26,6 +26,7 @@ from agent.savers import saver
 from graphs.asking import AskGraph
 from graphs.tool import ANSWER_KEYS, as_text
 from tools import guard
+from tools.blot import without_logins
 
 try:
     from mcp.server.mcpserver import MCPServer
@@ -115,7 +116,7 @@ async def serve(config: Config, *, port: int | None, files: str | None, threads:
     """Load everything, then serve."""
     if threads not in (None, "memory") and config.images.folder is None:
         raise UserError(
-            f"--threads {threads.partition('@')[0][:60]}: threads that outlive the server need images.folder, because their "
+            f"--threads {without_logins(threads)[:60]}: threads that outlive the server need images.folder, because their "
             "pictures must outlive it, too; add images.folder=FOLDER"
         )
     context = Context(config=config)

@@ -23,6 +23,7 @@ from PIL import Image
 from pydantic import BaseModel, Field, PrivateAttr, WithJsonSchema
 
 from tools import cache_key, guard
+from tools.blot import without_logins
 from tools.outside import entry, line
 from tools.results import LocateResult, Page, SearchResult, ToolError, ToolFailure
 
@@ -127,7 +128,7 @@ class LensTool(BaseTool):
             return ToolError(reason=error.reason, message=str(error))
         if isinstance(error, TimeoutError):
             return ToolError(reason="timeout", message=f"{self.name}: no answer in {self.timeout:g} s.")
-        what = " ".join(str(error).split())[:200]
+        what = " ".join(without_logins(str(error)).split())[:200]
         return ToolError(reason="unavailable", message=f"{self.name}: {type(error).__name__}: {what}")
 
 

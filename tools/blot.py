@@ -22,6 +22,9 @@ _KEY = re.compile(
     r"|github_pat_|glpat-|xox[abprs]-|A[KS]IA[A-Z0-9]{12}|BSA[\w-]{20}|lsv2_|eyJ[\w-]{16}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 )
 """How keys of well-known services look, from their beginning."""
+_LOGIN = re.compile(r"(?<=//)(?:[^\s/?#]*|(?!\[)[^\s/@:]*:(?!\d+[/?#])\S*)@")
+"""User and password in an address; a password may hold characters that should have been escaped."""
+_PARAMETER = re.compile(r"(?<=[?&])([\w-]+)=[^\s&#'\"]*[^\s&#'\":;,.)]")
 _WORD = re.compile(r"[^\s'\",;()<>\[\]{}]+")
 
 
@@ -36,8 +39,17 @@ def looks_like_key(text: str) -> bool:
     return any(len(run) >= 12 and len(re.findall(r"(?<=[a-zA-Z])\d|(?<=\d)[a-zA-Z]", run)) >= 3 for run in runs)
 
 
+def without_logins(text: str) -> str:
+    """A message whose addresses show neither user nor password: `postgresql://***@host/name`."""
+
+    def hide(parameter: re.Match[str]) -> str:
+        return f"{parameter[1]}={HIDDEN}" if is_secret(parameter[1]) else parameter[0]
+
+    return _PARAMETER.sub(hide, _LOGIN.sub(f"{HIDDEN}@", text))
+
+
 def without_keys(text: str) -> str:
-    """A message in which whatever looks like a key is hidden, also behind the `=` of a setting."""
+    """A message in which whatever looks like a key is hidden, also behind the `=` of a setting, and logins in addresses."""
 
     def hide(word: re.Match[str]) -> str:
         parts = re.split(r"([=:]+)", word[0])
@@ -45,7 +57,7 @@ def without_keys(text: str) -> str:
             HIDDEN if looks_like_key(word[0]) else "".join(HIDDEN if looks_like_key(part) else part for part in parts)
         )
 
-    return _WORD.sub(hide, text)
+    return _WORD.sub(hide, without_logins(text))
 
 
 def is_secret(name: str) -> bool:
@@ -62,7 +74,9 @@ def shown(path: Iterable[Any], value: Any) -> str:
         return f"{{{', '.join(f'{name}: ...' for name in value)}}}"
     if isinstance(value, list | tuple | set | frozenset):
         return f"[{len(value)} value{'' if len(value) == 1 else 's'}]"
-    return HIDDEN if isinstance(value, str) and looks_like_key(value) else repr(value)
+    if isinstance(value, str) and looks_like_key(value):
+        return HIDDEN
+    return without_logins(repr(value))
 
 
 def blot(text: str, key: str) -> str:

@@ -1,6 +1,6 @@
 """Every byte from outside passes here before anything else reads it.
 
-Pictures: `open_image` refuses by size before decoding and always returns an upright 8-bit RGB picture.
+Pictures: `open_image` refuses by size and shape before decoding and always returns an upright 8-bit RGB picture.
 Addresses: `fetch` connects only to an address that was checked (`addresses`), for each connection, redirects included;
 the name is resolved once and the connection goes to that very address, so a name that changes its
 address between check and connection gains nothing.
@@ -35,13 +35,15 @@ if TYPE_CHECKING:
     import httpx
 
 __all__ = [
-    "FORMATS", "MAX_FETCH_BYTES", "MAX_FILE_BYTES", "MAX_PIXELS", "MAX_REDIRECTS", "PAGE", "PICTURE", "PUBLIC_WEB", "USER_AGENT",
-    "FetchPolicy", "Fetched", "Kind", "Refused", "address_allowed", "fetch", "get", "image_bytes", "load_image", "open_image",
-    "resolve", "sniff", "to_rgb",
+    "FORMATS", "MAX_FETCH_BYTES", "MAX_FILE_BYTES", "MAX_PIXELS", "MAX_REDIRECTS", "MAX_STRETCH", "PAGE", "PICTURE", "PUBLIC_WEB",
+    "USER_AGENT", "FetchPolicy", "Fetched", "Kind", "Refused", "address_allowed", "check_size", "fetch", "get", "image_bytes",
+    "load_image", "open_image", "resolve", "sniff", "to_rgb",
 ]  # fmt: skip
 
 MAX_PIXELS = 50_000_000
 """Largest picture decoded: about 150 MB as RGB, above what phone cameras save by default."""
+MAX_STRETCH = 200
+"""Sides of a picture may differ by this factor: the processors of Qwen-VL models take no longer ones."""
 MAX_FILE_BYTES = 64 * 1024 * 1024
 """Largest picture file read from disk or from a data URI."""
 MAX_FETCH_BYTES = 20 * 1024 * 1024
@@ -67,18 +69,24 @@ def open_image(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXE
     if not data:
         raise Refused(f"{name}: zero bytes; give a picture file.")
     picture = _open_header(data, name, max_pixels)
-    width, height = picture.size
-    if width * height > max_pixels:
-        raise Refused(f"{name}: {width}x{height} pixels is over the cap of {max_pixels:,}; give a smaller picture.")
+    check_size(*picture.size, name=name, max_pixels=max_pixels)
     try:
         picture.load()
     except Exception as error:  # hostile bytes make decoders raise almost anything; all of it means "unreadable"
         raise Refused(
             f"{name}: truncated or damaged {picture.format} file ({_one_line(error)}); save it again."
         ) from error
-    if picture.width * picture.height > max_pixels:  # some files hold another size than their header says
-        raise Refused(f"{name}: {picture.width}x{picture.height} pixels is over the cap; give a smaller picture.")
+    check_size(*picture.size, name=name, max_pixels=max_pixels)  # some files hold another size than their header says
     return to_rgb(picture)
+
+
+def check_size(width: int, height: int, *, name: str = "picture", max_pixels: int = MAX_PIXELS) -> None:
+    """Refuse a picture that has too many pixels, none, or is a sliver that no model could be shown."""
+    size = f"{name}: {width}x{height} pixels"
+    if width * height > max_pixels:
+        raise Refused(f"{size} is over the cap of {max_pixels:,}; give a smaller picture.")
+    if max(width, height) > MAX_STRETCH * min(width, height):
+        raise Refused(f"{size} is a sliver, its sides may differ {MAX_STRETCH}-fold; give a part that is less long.")
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

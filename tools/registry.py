@@ -18,7 +18,7 @@ from langchain_core.tools import BaseTool
 from pydantic import ValidationError
 
 from tools.base import ImageSearch, LensTool, Locator, TextSearch
-from tools.blot import shown
+from tools.blot import shown, without_logins
 from tools.cache import Cache
 from tools.pages.base import PageReader
 from tools.pages.summarise import Summariser
@@ -75,6 +75,9 @@ UNUSED_KEY = "a replay calls nobody"
 class ToolConfigError(ValueError):
     """The configuration of a tool cannot be used. The message is one line that names the key and the
     valid values."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_logins(message))
 
 
 def build(kind: Kind, spec: Mapping[str, Any] | None = None, cache: Cache | None = None) -> LensTool:

@@ -10,6 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tools.blot import without_logins
+
 Reason = Literal["timeout", "rate_limited", "unavailable", "bad_input", "malformed", "empty", "refused"]
 """Why a call gave nothing.
 
@@ -24,7 +26,7 @@ class ToolFailure(Exception):
     `status` is the HTTP status that a server answered with, `wait` the seconds that it asked to be left alone."""
 
     def __init__(self, reason: Reason, message: str, *, status: int | None = None, wait: float | None = None) -> None:
-        super().__init__(message)
+        super().__init__(without_logins(message))
         self.reason: Reason = reason
         self.status = status
         self.wait = wait

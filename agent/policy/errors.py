@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tools.blot import without_logins
+
 
 class PolicyError(Exception):
     """The policy could not be reached or refused the request. The episode ends with `policy_failed`.
 
     Raise it for what happens outside this process. A bug in a policy stays an ordinary exception and stops the run.
+    The message shows neither user nor password of an address.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_logins(message))
 
 
 class ContextFull(PolicyError, ValueError):

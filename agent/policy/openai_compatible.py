@@ -34,7 +34,7 @@ from agent.policy.errors import ContextFull, PolicyError
 from agent.policy.wire import DoesNotFit, Passing, Server, Turn
 from tools import retry
 from tools.base import wait_for
-from tools.blot import blot, shown
+from tools.blot import blot, shown, without_logins
 
 logger = logging.getLogger(__name__)
 
@@ -53,13 +53,19 @@ MAX_BODY = 32 * 1024 * 1024
 
 
 class _OnLoop:
-    """What belongs to one event loop: connections, the places for requests, and the lock of the first look."""
+    """What belongs to one event loop: connections, the places for requests, and the first look while it lasts."""
 
     def __init__(self, timeout: float, concurrency: int) -> None:
         limits = httpx.Limits(max_connections=concurrency + 1, max_keepalive_connections=concurrency)
         self.client = httpx.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False)
         self.places = asyncio.Semaphore(concurrency)
-        self.lock = asyncio.Lock()
+        self.look: asyncio.Task[Server] | None = None
+
+    def looked(self, look: asyncio.Task[Server]) -> None:
+        """The look has ended: whoever comes later makes a new one, unless it told what the server is."""
+        self.look = None
+        if not look.cancelled():
+            look.exception()  # also read if nobody waits any more, or asyncio would complain
 
 
 class OpenAICompatiblePolicy(BaseChatModel):
@@ -107,7 +113,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
     @model_validator(mode="after")
     def _usable(self) -> OpenAICompatiblePolicy:
         if not self.base_url.startswith(("http://", "https://")):
-            raise ValueError(f"base_url {self.base_url!r} must start with http:// or https://")
+            raise ValueError(f"base_url {shown((), self.base_url)} must start with http:// or https://")
         if self.api_key_env and not os.environ.get(self.api_key_env):
             named = shown(("api_key_env",), self.api_key_env)  # a key put here by mistake is not repeated
             raise ValueError(f"api_key_env: the environment variable {named} is not set; export your key")
@@ -119,7 +125,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {"model": self.model, "base_url": self.base_url, "temperature": self.temperature}
+        return {"model": self.model, "base_url": without_logins(self.base_url), "temperature": self.temperature}
 
     # --- LangChain's four ways to ask
 
@@ -257,21 +263,37 @@ class OpenAICompatiblePolicy(BaseChatModel):
         }
 
     async def _server(self) -> Server:
-        """What answers at `base_url`; asked once, and waited for if it is starting."""
+        """What answers at `base_url`; asked once, by whoever comes first for all who wait, and waited for if it is starting."""
         if self.server != "auto":
             return self.server
-        async with self._mine().lock:
-            if self._known is None:
-                try:
-                    async with self._open("models", None, _Tries(self.retries)) as response:
-                        self._known, names = wire.served(await self._read(response))
-                except _Refused:  # no list of models, or not for us: the request itself will say what is wrong
-                    self._known, names = "other", []
-                if self._known == "vllm" and names and self.model not in names:
-                    # vLLM would say 404; the names that are there help more
-                    there = blot(", ".join(names), self._key())
-                    logger.warning("%s serves %s, not %r (policy.model)", self.base_url, there, self.model)
-        return self._known
+        if self._known is not None:
+            return self._known
+        mine = self._mine()
+        if mine.look is None:
+            mine.look = asyncio.create_task(self._look())
+            mine.look.add_done_callback(mine.looked)
+        # Shielded: who gives up waiting leaves the look to the others.
+        return await asyncio.shield(mine.look)
+
+    async def _look(self) -> Server:
+        """One look at the list of models, with its retries; its failure is that of all who wait for it."""
+        tries = _Tries(self.retries)
+        while True:
+            try:
+                async with self._open("models", None, tries) as response:
+                    known, names = wire.served(await self._read(response))
+                break
+            except _Refused:  # no list of models, or not for us: the request itself will say what is wrong
+                known, names = "other", list[str]()
+                break
+            except Passing as error:
+                await tries.after(error)
+        if known == "vllm" and names and self.model not in names:
+            # vLLM would say 404; the names that are there help more
+            there, where = blot(", ".join(names), self._key()), without_logins(self.base_url)
+            logger.warning("%s serves %s, not %r (policy.model)", where, there, self.model)
+        self._known = known
+        return known
 
     @contextlib.asynccontextmanager
     async def _open(self, path: str, body: dict[str, Any] | None, tries: _Tries) -> AsyncIterator[httpx.Response]:
@@ -329,7 +351,8 @@ class OpenAICompatiblePolicy(BaseChatModel):
         if waited >= self.start_wait:
             return False
         if waited < LOOK_AGAIN:
-            logger.warning("%s is not there yet; waiting up to %g s (policy.start_wait)", url, self.start_wait)
+            logger.warning("%s is not there yet; waiting up to %g s (policy.start_wait)", without_logins(url),
+                           self.start_wait)  # fmt: skip
         await asyncio.sleep(min(LOOK_AGAIN, self.start_wait - waited))
         return True
 

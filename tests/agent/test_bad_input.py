@@ -23,6 +23,8 @@ from agent.policy.scripted import ScriptedPolicy
 from agent.question import BadInput
 from agent.state import EVERYTHING
 from graphs import search_agent
+from tools.local import __main__ as local
+from tools.local.world import __main__ as world
 
 PLAYED = ChatResult(generations=[ChatGeneration(message=AIMessage("<answer>1987</answer>"))])
 
@@ -98,6 +100,32 @@ def test_a_pixel_bomb_is_refused_before_it_is_decoded(capsys: Any, tmp_path: Pat
 
 def test_a_picture_over_the_configured_cap(capsys: Any, png: Path) -> None:
     assert "40x32 pixels is over the cap of 100" in refused(capsys, str(png), "?", "images.max_pixels=100")
+
+
+def test_a_missing_second_picture_is_named(capsys: Any, png: Path) -> None:
+    for missing in ("missing.png", "my holiday.jpeg", "pictures/flags", "flags"):
+        line = refused(capsys, str(png), missing, "What is left?")
+        assert line.startswith(f"lensgraph ask: {missing}: no such file; check the path")
+
+
+@pytest.mark.parametrize("words", [["What", "is", "this"], ["What", "is", "this?"], ["And", "this?", "limits.turns=2"]])
+def test_a_question_without_quotes_is_told_so(capsys: Any, png: Path, words: list[str]) -> None:
+    line = refused(capsys, str(png), *words)
+    said = " ".join(word for word in words if "=" not in word)
+    assert f"{said!r}: no files; put a question of several words in quotes" in line
+
+
+@pytest.mark.parametrize("question", ["What is this?", "What?", "what is in a.b"])
+def test_what_follows_the_question_must_be_a_setting(capsys: Any, png: Path, question: str) -> None:
+    assert "'turns' is not a setting; write it as key.key=value" in refused(capsys, str(png), question, "turns")
+
+
+def test_a_sliver(capsys: Any, tmp_path: Path) -> None:
+    """A model's processor would fail on it in the middle of the run."""
+    Image.new("RGB", (5000, 2)).save(tmp_path / "line.png")
+    assert refused(capsys, str(tmp_path / "line.png"), "?") == (
+        "lensgraph ask: line.png: 5000x2 pixels is a sliver, its sides may differ 200-fold; give a part that is less long."
+    )
 
 
 @pytest.mark.parametrize("path", ["x" * 5000, "a\0b.png", "~nobody-by-this-name/x.png"])
@@ -236,6 +264,24 @@ def test_a_missing_api_key(capsys: Any, png: Path, monkeypatch: pytest.MonkeyPat
         capsys, str(png), "?", "policy.kind=openai_compatible", "policy.model=m", "policy.api_key_env=MY_KEY"
     )
     assert "'MY_KEY' is not set; export your key" in line
+
+
+@pytest.mark.parametrize("place", ["/proc/nope", "{file}", "{file}/below"])
+def test_a_home_that_cannot_be_written(
+    capsys: Any, png: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Where the embedded index would be built, by every program that builds it."""
+    (tmp_path / "file").touch()
+    home = place.format(file=tmp_path / "file")
+    monkeypatch.setenv("LENSGRAPH_HOME", home)
+    line = refused(capsys, str(png), "?", "policy.kind=agent.policy.scripted:ScriptedPolicy")
+    assert line.startswith(f"lensgraph ask: {home}: cannot be written (")
+    assert line.endswith("; set LENSGRAPH_HOME to a folder that you may write to.")
+    assert world.main(["index"]) == 2
+    assert capsys.readouterr().err.startswith(f"{home}: cannot be written (")
+    assert local.main(["index", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "LENSGRAPH_HOME" in said and len(said.strip().splitlines()) == 1
 
 
 def test_an_environment_variable_that_is_wrong(capsys: Any, png: Path, monkeypatch: pytest.MonkeyPatch) -> None:

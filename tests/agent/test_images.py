@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from agent.images import ImageStore
+from agent.images import ImageStore, view_size
+from tools import guard
 from tools.guard import Refused
+from tools.locate.qwen import shrunk
 from tools.results import Box
 
 
@@ -72,6 +74,25 @@ def test_a_view_is_under_the_cap_and_keeps_the_shape(store: ImageStore) -> None:
     view = Image.open(io.BytesIO(store.view(picture["id"], 20_000)[0]))
     assert view.size == (200, 100)
     assert store.view(picture["id"], 400 * 200)[0] == store.bytes(picture["id"]), "no needless encoding"
+
+
+@pytest.mark.parametrize(("width", "height"), [(50_000, 251), (251, 50_000), (200, 1), (1999, 10)])
+@pytest.mark.parametrize(("largest", "smallest"), [(903_168, 0), (10_000, 0), (903_168, 100_000)])
+def test_no_view_is_a_sliver(width: int, height: int, largest: int, smallest: int) -> None:
+    """Cutting off fractions makes a long picture longer; a view is still one that Qwen-VL's processors take."""
+    wide, high = view_size(width, height, largest, smallest)
+    assert max(wide, high) <= 200 * min(wide, high)
+    assert shrunk(width, height, largest) == view_size(width, height, largest)
+
+
+@pytest.mark.parametrize("size", [(201, 1), (2, 5000)])
+def test_a_sliver_is_refused_however_it_comes(store: ImageStore, size: tuple[int, int], encoded: object) -> None:
+    sliver = Image.new("RGB", size)
+    with pytest.raises(guard.Refused, match="is a sliver"):
+        store.add_image(sliver)
+    with pytest.raises(guard.Refused, match="is a sliver"):
+        store.add(encoded(sliver, "PNG"))  # type: ignore[operator]
+    store.add_image(Image.new("RGB", (200, 1)))
 
 
 def test_a_view_is_encoded_once(store: ImageStore) -> None:

@@ -1,11 +1,12 @@
 """The HTTP policy against each kind of server; the fixture `chat_server` says where its formats were read."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from PIL import Image
 from agent import testing
 from agent.config import ConfigError, PolicyConfig
 from agent.dialects import build as build_dialect
-from agent.policy import PolicyError, build, wire
+from agent.policy import PolicyError, build, openai_compatible, wire
 from agent.policy.light import LightPolicy
 from agent.policy.openai_compatible import OpenAICompatiblePolicy
 from agent.show import Show
@@ -386,3 +387,82 @@ async def test_the_reasoning_of_a_server_stays_beside_the_turn(chat_server: Star
     full = (await streamed(policy(server), "hi"))[1]
     assert (full.content, full.additional_kwargs) == ("yes", {"reasoning_content": "hm well"})
     assert full.usage_metadata is None
+
+
+# --- the first look at the list of models
+
+
+class Models:
+    """A server that plays `answers` to the looks at its models, one a look: `hangs`, `half` of a body, or a whole one; the
+    last one again and again. Its turns are whole."""
+
+    CARDS = b'{"object": "list", "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "vllm"}]}'
+    TURN = b'{"choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}]}'
+
+    def __init__(self, *answers: str) -> None:
+        self.answers, self.looks = list(answers), 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        played, body = "whole", self.TURN
+        if head.startswith(b"GET"):
+            self.looks += 1
+            played, body = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0], self.CARDS
+        if played == "hangs":
+            await reader.read()  # until the client gives up
+        else:
+            sent = body if played == "whole" else body[:20]
+            writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), sent))
+            await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def listening(models: Models, **fields: Any) -> AsyncIterator[OpenAICompatiblePolicy]:
+    listener = await asyncio.start_server(models.serve, "127.0.0.1", 0)
+    made = OpenAICompatiblePolicy(
+        model="m", base_url=f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1", **{"retries": 0, **fields}
+    )
+    try:
+        yield made
+    finally:
+        await made.aclose()
+        listener.close()
+
+
+async def test_those_who_wait_for_the_list_of_models_share_one_look_and_its_failure() -> None:
+    """32 at once wait one timeout, not 32; who comes later looks anew."""
+    models = Models("hangs", "whole")
+    async with listening(models, timeout=0.5) as one:
+        began = time.monotonic()
+        made = await asyncio.gather(*(one.ainvoke("hi") for _ in range(32)), return_exceptions=True)
+        assert time.monotonic() - began < 3
+        assert all(isinstance(error, PolicyError) and "no turn within 0.5 s" in str(error) for error in made)
+        assert models.looks == 1
+        assert (await one.ainvoke("hi")).content == "hi"
+        assert models.looks == 2
+
+
+async def test_who_gives_up_waiting_leaves_the_look_to_the_others() -> None:
+    models = Models("hangs", "whole")
+    async with listening(models, timeout=0.5, retries=1) as one:
+        first, second = (asyncio.create_task(one.ainvoke("hi")) for _ in range(2))
+        await asyncio.sleep(0.1)
+        first.cancel()
+        assert (await second).content == "hi"
+        assert first.cancelled() and models.looks == 2
+
+
+@pytest.mark.parametrize("ask", ["ainvoke", "astream"])
+async def test_a_list_of_models_that_breaks_off_is_asked_for_again(ask: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_compatible, "FIRST_WAIT", 0.01)
+    models = Models("half", "half", "whole")
+    async with listening(models, retries=2) as one:
+        assert (await one.ainvoke("hi")).content == "hi"
+    assert models.looks == 3
+    models = Models("half")
+    async with listening(models, retries=1) as one:
+        with pytest.raises(PolicyError, match=r"the answer broke off .*\(tried 2 times\)"):
+            await one.ainvoke("hi") if ask == "ainvoke" else await streamed(one, "hi")
+    assert models.looks == 2

@@ -1,20 +1,31 @@
 """What a process builds once and shares: bounded, built once for all who ask at the same time, and again after a failure."""
 
+import gc
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections import OrderedDict
+from typing import Any
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from PIL import Image
 
-from agent import context
+from agent import context, testing
+from agent.config import Config, ImagesConfig
+from agent.context import Backends, Context
+from agent.images import ImageStore
+from graphs import search_agent
+
+ANSWER = "<reason>I know.</reason><answer>1987</answer>"
 
 
 @pytest.fixture(autouse=True)
-def _few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context, "KEPT_BUILT", 4)
-    context._built.clear()
-    yield
-    context._built.clear()
+    monkeypatch.setattr(context, "_built", OrderedDict())
+    monkeypatch.setattr(context, "_stores", OrderedDict())
+    monkeypatch.setattr(context, "_alive", weakref.WeakValueDictionary())
 
 
 def test_what_was_not_asked_for_of_late_is_forgotten() -> None:
@@ -24,6 +35,40 @@ def test_what_was_not_asked_for_of_late_is_forgotten() -> None:
         assert context._once(("test", "in use"), object) is in_use
     assert len(context._built) == 4
     assert context._locks == {}
+
+
+def _store(**images: Any) -> ImageStore:
+    return Backends(Context(config=Config(images=ImagesConfig(**images)))).store
+
+
+async def test_a_threads_picture_is_there_for_its_follow_up_however_many_settings_came_between() -> None:
+    """Tools of other settings push out tools, not a store with pictures; neither do other stores, nor another view."""
+    graph = search_agent.build(InMemorySaver())
+    thread: Any = {"configurable": {"thread_id": "one"}}
+
+    def mine(view: int) -> Context:
+        policy, config = testing.context([ANSWER]).policy, Config(images=ImagesConfig(view_pixels=view))
+        return Context(policy=policy, config=config)
+
+    given = {"question": "What is this?", "images": [Image.new("RGB", (8, 8), "red")]}
+    await graph.ainvoke(given, thread, context=mine(500_000))
+    for n in range(20):
+        context._once(("test", str(n)), object)
+        _store(max_pixels=1000 + n)
+    answered = await graph.ainvoke({"question": "And this?"}, thread, context=mine(400_000))
+    assert answered["answer"] == "1987"
+    assert len(context._stores) <= 5
+
+
+def test_stores_in_memory_are_bounded_together_and_found_while_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "SHARED_BYTES", 100_000)
+    in_use = _store(max_pixels=9_999)
+    for n in range(8):
+        _store(max_pixels=10_000 + n).add_image(Image.effect_noise((100, 100), 90))
+    gc.collect()
+    assert len(context._stores) < 4
+    assert sum(store.weight for store in context._stores.values()) < 150_000
+    assert _store(max_pixels=9_999) is in_use
 
 
 def test_those_who_ask_at_the_same_time_share_one() -> None:

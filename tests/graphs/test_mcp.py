@@ -117,6 +117,8 @@ async def test_a_policy_that_is_not_there_stops_the_start() -> None:
         (["--threads", "db", "images.folder=/tmp/x", "policy.kind=agent.policy.scripted:ScriptedPolicy",
           "tools.text_search.use=agent.testing:FixedText", "tools.image_search.use=agent.testing:FixedImage"],
          "is no address of threads"),
+        (["--threads", "postgresql://me:hunter2@db/x"], "--threads postgresql://***@db/x: threads that outlive"),
+        (["--threads", "postgresql://db/x?user=me&password=hunter2"], "x?user=me&password=***: threads that outlive"),
     ],
 )  # fmt: skip
 def test_wrong_options_cost_one_line(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,6 +129,7 @@ def test_wrong_options_cost_one_line(arguments: list[str], told: str, capsys: py
     said = capsys.readouterr()
     assert (code, said.out) == (2, "")
     assert told in said.err and said.err.count("\n") == 1
+    assert "hunter2" not in said.err
 
 
 def test_without_the_extra_the_program_names_it(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ A red test here asks for a decision: what is trained is what is served, so a cha
 """
 
 import asyncio
+import io
 import itertools
 import warnings
 from typing import Any
@@ -19,6 +20,7 @@ from agent import testing
 from agent.dialects import Compact
 from agent.images import ImageStore
 from agent.policy import PolicyError
+from agent.question import BadInput
 from agent.state import EVERYTHING
 from graphs import direct, rag, search_agent
 from tools.results import Box, Hit
@@ -213,6 +215,38 @@ async def test_a_box_outside_the_picture_is_a_failed_location() -> None:
     assert state["stop_reason"] == "answered"
 
 
+async def test_a_question_about_a_sliver_is_refused_in_one_line() -> None:
+    with pytest.raises(BadInput, match="5000x2 pixels is a sliver"):
+        await search_agent.graph.ainvoke(
+            {"question": "?", "images": [Image.new("RGB", (5000, 2))]}, context=testing.context([ANSWER])
+        )
+
+
+async def test_a_thumbnail_that_is_a_sliver_costs_only_itself() -> None:
+    """Two results with thumbnails, one of them 900 x 3: the other is shown, and both keep their titles."""
+    hits = [
+        Hit(title=title, url=f"https://example.org/{title}", thumbnail=_png(size))
+        for title, size in (("Line", (900, 3)), ("Tower", (90, 60)))
+    ]
+    turns = ["<reason>r</reason><search><img></search>", ANSWER]
+    state = await ask(turns, "mmsearch_r1", image_search=testing.FixedImage(hits=hits))
+    shown = [block for block in state["dialogue"][2].content if isinstance(block, dict) and block["type"] == "image"]
+    assert [state["context"].store.picture(block["id"])["width"] for block in shown] == [90]
+    assert "Line" in str(state["dialogue"][2].content) and "Tower" in str(state["dialogue"][2].content)
+    assert state["stop_reason"] == "answered"
+
+
+@pytest.mark.parametrize("turn", [REGION, "<crop>the lamp</crop>"])
+async def test_a_crop_that_is_a_sliver_is_told_and_no_search_is_made(turn: str) -> None:
+    context = testing.context([turn, ANSWER], locate=testing.FixedLocator(box=Box(left=0, top=0, right=402, bottom=2)))
+    given = {"question": "?", "images": [Image.new("RGB", (500, 50), "navy")]}
+    state = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
+    assert "402x2 pixels is a sliver" in state["turns"][1]["error"]
+    assert "402x2 pixels is a sliver" in state["dialogue"][2].content
+    assert context.image_search.asked == []
+    assert state["stop_reason"] == "answered"
+
+
 async def test_a_tool_that_breaks_the_langchain_way_is_a_failed_tool() -> None:
     class Broken(testing.FixedText):
         async def ainvoke(self, *args: Any, **kwargs: Any) -> Any:
@@ -314,7 +348,6 @@ async def test_a_crop_is_searched_at_the_originals_resolution_and_viewed_under_t
     crop = state["turns"][1]["crop"]
     assert store.open(crop["id"]).tobytes() == big.crop((100, 50, 500, 350)).tobytes()
     import base64
-    import io
 
     view = Image.open(io.BytesIO(base64.b64decode(context.policy.seen[0][0].content[0]["base64"])))
     assert view.size == (200, 150)
@@ -441,9 +474,14 @@ async def test_many_runs_share_nothing_but_the_process() -> None:
     assert answers == [str(number) for number in range(24)]
 
 
+def _png(size: tuple[int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, "olive").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def _base64() -> str:
     import base64
-    import io
 
     buffer = io.BytesIO()
     PICTURE.save(buffer, "PNG")

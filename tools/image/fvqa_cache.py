@@ -26,7 +26,7 @@ from tools import guard, pickles
 from tools.base import ImageSearch
 from tools.image.thumbnails import KEPT_BYTES, LONGEST, with_thumbnails
 from tools.image.wire import jpeg
-from tools.local.home import home
+from tools.local.home import home, writing
 from tools.results import Hit, SearchResult, ToolFailure
 
 DATA_SET = "lmms-lab/FVQA"
@@ -182,10 +182,11 @@ def _index(tables: list[Path], known: Any) -> dict[str, str]:
                     index.setdefault(fingerprint(guard.open_image(data, name=data_id)), data_id)
                 except guard.Refused:  # a damaged picture costs only itself
                     continue
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        written = kept.with_suffix(f".{uuid.uuid4().hex}.tmp")
-        written.write_text(json.dumps(index), "utf-8")
-        os.replace(written, kept)  # whole or not at all, also with several processes
+        with writing(home()):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            written = kept.with_suffix(f".{uuid.uuid4().hex}.tmp")
+            written.write_text(json.dumps(index), "utf-8")
+            os.replace(written, kept)  # whole or not at all, also with several processes
     return {print_: data_id for print_, data_id in index.items() if data_id in known}
 
 

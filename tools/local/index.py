@@ -22,7 +22,7 @@ from PIL import Image
 
 from tools import guard
 from tools.local import embed, readers
-from tools.local.home import home
+from tools.local.home import VARIABLE, home
 from tools.local.store import FILE_NAME, FileRow, NoIndex, PageRow, PictureRow, Store
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
@@ -84,7 +84,12 @@ def index_folder(
     """
     if not source.is_dir():
         raise NoIndex(f"{str(source)!r} is not a folder; give the folder that holds your pictures and documents.")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NoIndex(
+            f"{str(out)!r} cannot be made ({error.strerror}); give --out a folder that you may write to, or set {VARIABLE}."
+        ) from error
     try:
         with FileLock(out / "writer.lock", timeout=0):
             store = Store.open(out, writable=True) if (out / FILE_NAME).exists() else Store.create(out)

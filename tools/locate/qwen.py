@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 
-STRETCH = 200
-"""Sides of a picture may differ by this factor."""
+from tools.guard import MAX_STRETCH
 
 
 def scaled(width: int, height: int, *, factor: int, least: int, most: int) -> tuple[int, int]:
@@ -19,8 +18,8 @@ def scaled(width: int, height: int, *, factor: int, least: int, most: int) -> tu
     Raises:
         ValueError: the picture is a sliver.
     """
-    if max(height, width) / min(height, width) > STRETCH:
-        raise ValueError(f"a picture of {width} x {height} is too long; its sides may differ {STRETCH}-fold")
+    if max(height, width) / min(height, width) > MAX_STRETCH:
+        raise ValueError(f"a picture of {width} x {height} is too long; its sides may differ {MAX_STRETCH}-fold")
     wide, high = round(width / factor) * factor, round(height / factor) * factor
     if high * wide > most:
         shrink = math.sqrt((height * width) / most)
@@ -34,7 +33,11 @@ def scaled(width: int, height: int, *, factor: int, least: int, most: int) -> tu
 
 def shrunk(width: int, height: int, most: int) -> tuple[int, int]:
     """The size of a picture after it was shrunk to at most `most` pixels."""
-    if width * height <= most:
-        return width, height
-    scale = math.sqrt(most / (width * height))
-    return max(1, int(width * scale)), max(1, int(height * scale))
+    return resized(width, height, math.sqrt(most / (width * height))) if width * height > most else (width, height)
+
+
+def resized(width: int, height: int, scale: float) -> tuple[int, int]:
+    """The size of a scaled picture. Fractions are cut off, as the published rollouts do, unless that made a sliver of it."""
+    width, height = int(width * scale), int(height * scale)
+    least = max(1, math.ceil(max(width, height) / MAX_STRETCH))
+    return max(least, width), max(least, height)

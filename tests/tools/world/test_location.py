@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tools.local.world import location
+from tools.local.world import location, tasks
 from tools.results import Box
 
 
@@ -30,3 +30,14 @@ def test_every_expression_of_every_item_is_asked_and_most_are_found() -> None:
     assert {one.items for one in made} <= {2, 3, 4, 5, 6}
     assert sum(one.found for one in made) / len(made) > 0.9
     assert all(one.seconds > 0 for one in made)
+
+
+@pytest.mark.parametrize("task_id", ["crop_text/00085", "crop_text/00112"])
+def test_an_expression_of_which_the_locator_finds_nothing_counts_as_not_found(
+    task_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two scenes on which it gives up: "the flag" in the one, "the second flag from the bottom" in the other."""
+    chosen = [task for task in tasks.load("test", "crop_text") if task.id.endswith(task_id)]
+    monkeypatch.setattr(tasks, "load", lambda *_, **__: chosen)
+    made = location.measure("test")
+    assert made and not all(one.found for one in made)

@@ -13,10 +13,19 @@ import argparse
 import sys
 from pathlib import Path
 
+from tools.results import ToolFailure
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return _run(sys.argv[1:] if arguments is None else arguments)
+    except ToolFailure as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["build"]:
         from tools.local.world import build  # needs packages of the `world` extra
 

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from tools.local import embed, store
 from tools.local.home import home as default_home
+from tools.local.home import writing
 from tools.local.store import PageRow, PictureRow, Store
 from tools.local.world import entities, pages, pictures
 from tools.local.world.entities import DATA, Entity
@@ -43,16 +44,22 @@ def ensure(home: Path | str | None = None, progress: bool = True) -> Path:
     """The folder of the world's index, built now if it is not there.
 
     `home` is where it is kept (default: `tools.local.home.home()`); `progress` shows a bar on stderr while it is built.
+
+    Raises:
+        ToolFailure: it is not there, and nothing can be written where it belongs.
     """
     root = Path(home) if home is not None else default_home()
     folder = root / f"world-{fingerprint()}"
     if (folder / store.FILE_NAME).is_file():
         return folder
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / "world.lock"):
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        locked = FileLock(root / "world.lock").acquire()
+    with locked:
         # Somebody else may have built it while this process waited.
         if not (folder / store.FILE_NAME).is_file():
-            scratch = Path(tempfile.mkdtemp(prefix="world-building-", dir=root))
+            with writing(root):
+                scratch = Path(tempfile.mkdtemp(prefix="world-building-", dir=root))
             try:
                 build(scratch / "index", progress=progress)
                 (scratch / "index").rename(folder)

@@ -1,7 +1,7 @@
 """How well the embedded locator finds the item that an expression means, on the scenes of the world's questions.
 
 A region counts as found if it overlaps the item's box by at least `OVERLAP` (intersection over union). Every expression
-that singles an item out is asked, not only the one that a question happened to use.
+that singles an item out is asked, not only the one that a question happened to use, and a locator that gives up has not found it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tools.local.locate import LocalLocator
 from tools.local.world import scenes, tasks
-from tools.results import Box
+from tools.results import Box, ToolFailure
 
 OVERLAP = 0.7
 """Intersection over union from which a region counts as the item."""
@@ -52,7 +52,10 @@ async def _measure(split: str, limit: int | None) -> list[Located]:
             box = Box(left=left, top=top, right=right, bottom=bottom)
             for expression in scenes.targets(task.picture, index):
                 started = time.perf_counter()
-                regions = (await locator.alocate(picture, expression)).regions
+                try:
+                    regions = (await locator.alocate(picture, expression)).regions
+                except ToolFailure:  # to find nothing is an answer, and a wrong one
+                    regions = []
                 seconds = time.perf_counter() - started
                 made.append(
                     Located(len(task.items), bool(regions) and overlap(regions[0].box, box) >= OVERLAP, seconds)
