@@ -446,6 +446,9 @@ def in_own_loop(coroutine: Any) -> Any:
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
         box["cancel"] = lambda: loop.call_soon_threadsafe(task.cancel)
+        if "interrupted" in box:  # before there was anything to cancel
+            coroutine.close()
+            raise asyncio.CancelledError
         return await coroutine
 
     def run() -> None:
@@ -455,13 +458,15 @@ def in_own_loop(coroutine: Any) -> Any:
             box["error"] = error
 
     thread = threading.Thread(target=run, name="rollouts", daemon=True)
-    thread.start()
     try:
+        thread.start()
         thread.join()
     except BaseException:
+        box["interrupted"] = True
         with contextlib.suppress(KeyError, RuntimeError):  # it has not begun, or has ended
             box["cancel"]()
-        thread.join(CANCELLED_SECONDS)
+        with contextlib.suppress(RuntimeError):
+            thread.join(CANCELLED_SECONDS)
         raise
     if "error" in box:
         raise box["error"]

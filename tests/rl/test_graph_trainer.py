@@ -476,7 +476,9 @@ def test_an_interrupt_ends_the_rollouts() -> None:
     ended: list[str] = []
 
     async def long() -> None:
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        asyncio.get_running_loop().call_later(
+            0.1, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        )
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
