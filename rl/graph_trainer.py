@@ -441,6 +441,7 @@ def in_own_loop(coroutine: Any) -> Any:
     What interrupts the caller (Ctrl-C) cancels the coroutine, and the program can end.
     """
     box: dict[str, Any] = {}
+    done = threading.Event()  # Thread.join, once interrupted, takes a running thread for an ended one
 
     async def cancellable() -> Any:
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
@@ -456,17 +457,18 @@ def in_own_loop(coroutine: Any) -> Any:
             box["value"] = asyncio.run(cancellable())
         except BaseException as error:
             box["error"] = error
+        finally:
+            done.set()
 
     thread = threading.Thread(target=run, name="rollouts", daemon=True)
     try:
         thread.start()
-        thread.join()
+        done.wait()
     except BaseException:
         box["interrupted"] = True
         with contextlib.suppress(KeyError, RuntimeError):  # it has not begun, or has ended
             box["cancel"]()
-        with contextlib.suppress(RuntimeError):
-            thread.join(CANCELLED_SECONDS)
+        done.wait(CANCELLED_SECONDS)
         raise
     if "error" in box:
         raise box["error"]

@@ -490,7 +490,6 @@ def test_an_interrupt_ends_the_rollouts() -> None:
         in_own_loop(long())
     assert ended == ["cancelled"]
     assert time.perf_counter() - started < 5
-    assert not [thread for thread in threading.enumerate() if thread.name == "rollouts"]
 
 
 def test_credit_by_decision_reaches_the_loss(
