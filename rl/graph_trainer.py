@@ -102,13 +102,11 @@ class GraphGRPOTrainer(GRPOTrainer):
     def __init__(self, *args: Any, rollouts: GraphRollouts, **kwargs: Any) -> None:
         super().__init__(*args, reward_funcs=[reward], **kwargs)
         sharded.refuse(self.accelerator)
-        each, processes = (
-            self.args.per_device_train_batch_size * self.args.steps_per_generation,
-            self.accelerator.num_processes,
-        )
+        # both `_level` and `_by_decision` compare the rows of one group, which must be here
+        each = self.args.per_device_train_batch_size * self.args.steps_per_generation
         if each % self.num_generations:
             raise ValueError(
-                f"a batch of rollouts is {each} on each of {processes} processes, which splits groups of num_generations="
+                f"a batch of rollouts is {each} rows a process, which splits groups of num_generations="
                 f"{self.num_generations}; change per_device_train_batch_size, steps_per_generation or the processes"
             )
         nodes = set(GRAPHS[rollouts.setting.graph].get_graph().nodes)
