@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from accelerate.utils import gather_object
 from transformers import BatchFeature
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOTrainer
@@ -45,13 +46,15 @@ from rl import resumed_batch, rollout_metrics, sharded
 from rl.collate import check_pictures
 from rl.credit import Credit, decision_advantages
 from rl.graphs import GRAPHS
-from rl.idle_rows import LOSSES, worth_a_pass
+from rl.idle_rows import LOSSES, needed, worth_a_pass
 from rl.rollout import Rollout, Setting, gathered
 from rl.rollout_metrics import Decision, decisions_of
 from rl.tasks import Task
 from rl.trajectory import TrajectoryStore
 
 T = TypeVar("T")
+CANCELLED_SECONDS = 5.0
+"""How long an interrupted program waits for its rollouts to end."""
 
 
 @dataclass
@@ -99,6 +102,13 @@ class GraphGRPOTrainer(GRPOTrainer):
     def __init__(self, *args: Any, rollouts: GraphRollouts, **kwargs: Any) -> None:
         super().__init__(*args, reward_funcs=[reward], **kwargs)
         sharded.refuse(self.accelerator)
+        # both `_level` and `_by_decision` compare the rows of one group, which must be here
+        each = self.args.per_device_train_batch_size * self.args.steps_per_generation
+        if each % self.num_generations:
+            raise ValueError(
+                f"a batch of rollouts is {each} rows a process, which splits groups of num_generations="
+                f"{self.num_generations}; change per_device_train_batch_size, steps_per_generation or the processes"
+            )
         nodes = set(GRAPHS[rollouts.setting.graph].get_graph().nodes)
         if unknown := sorted(set(rollouts.train_nodes) - nodes):
             raise ValueError(
@@ -237,8 +247,13 @@ class GraphGRPOTrainer(GRPOTrainer):
         return output
 
     def _level(self, advantages: torch.Tensor) -> None:
-        """Nothing where a whole group earned the same: rounding, divided by its own spread, leaves it up to 6e-4."""
+        """Nothing where a whole group earned the same: rounding, divided by its own spread, leaves it up to 6e-4.
+
+        In training this process holds whole groups (checked at the start); an evaluation that splits them is left alone.
+        """
         size = self.num_generations if self.model.training else self.num_generations_eval
+        if len(self.made) % size:
+            return
         earned = [rollout.trajectory.reward["total"] if rollout.trajectory.reward else None for rollout in self.made]
         for start in range(0, len(earned) - size + 1, size):
             if len(set(earned[start : start + size]) - {None}) < 2:
@@ -249,8 +264,6 @@ class GraphGRPOTrainer(GRPOTrainer):
         size = self.num_generations
         spread = output["advantages"][:, None].repeat(1, output["completion_ids"].shape[1]).clone()
         scale = self._scale(decisions)
-        if len(decisions) % size:
-            raise ValueError(f"credit=decision needs whole groups on each process, got {len(decisions)} rows of {size}")
         for start in range(0, len(decisions), size):
             group = range(start, start + size)
             for (row, number), advantage in decision_advantages(
@@ -266,13 +279,14 @@ class GraphGRPOTrainer(GRPOTrainer):
             return None
         if self.scale_rewards == "none":
             return 1.0
-        rewards = [row[0].reward for row in decisions if row and row[0].reward is not None]
+        own = [row[0].reward for row in decisions if row and row[0].reward is not None]
+        rewards = gather_object(own)  # of the whole step, as TRL does
         return float(torch.tensor(rewards).std()) if len(rewards) > 1 else 1.0
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
         plain = self.beta == 0 and self.top_entropy_quantile == 1.0 and not self.aux_loss_enabled
         if self.model.training and plain and not self._entropy_bonus_enabled and self.loss_type in LOSSES:
-            inputs = worth_a_pass(inputs)
+            inputs = worth_a_pass(inputs, max(gather_object([needed(inputs)])))
         return super()._compute_loss(model, inputs)
 
     def _get_per_token_logps_and_entropies(
@@ -325,20 +339,33 @@ class GraphGRPOTrainer(GRPOTrainer):
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         sampler = super()._get_train_sampler(dataset)
-        resumed_batch.wind(sampler, self._resumed, self._steps_per_batch)
+        resumed_batch.wind(sampler, self._resumed * self.args.gradient_accumulation_steps, self._passes_per_batch)
         return sampler
 
     @property
-    def _steps_per_batch(self) -> int:
-        """Optimiser steps on one batch of rollouts."""
-        return self.args.steps_per_generation * self.num_iterations // self.args.gradient_accumulation_steps
+    def _passes_per_batch(self) -> int:
+        """Forward passes on one batch of rollouts."""
+        return int(self.args.steps_per_generation * self.num_iterations)
+
+    @property
+    def _layout(self) -> dict[str, int]:
+        """What decides how a batch of rollouts is cut, by the names of TRL and accelerate."""
+        return {
+            "per_device_train_batch_size": self.args.per_device_train_batch_size,
+            "steps_per_generation": self.args.steps_per_generation,
+            "gradient_accumulation_steps": self.args.gradient_accumulation_steps,
+            "num_iterations": self.num_iterations,
+            "num_generations": self.num_generations,
+            "num_processes": self.accelerator.num_processes,
+        }
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         step = self.state.global_step
-        if step % self._steps_per_batch and self._buffered_inputs is not None:
+        passes = step * self.args.gradient_accumulation_steps
+        if passes % self._passes_per_batch and self._buffered_inputs is not None:
             folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{step}"
-            resumed_batch.keep(folder, self.accelerator.process_index, self._buffered_inputs)
+            resumed_batch.keep(folder, self.accelerator.process_index, self._buffered_inputs, self._layout)
         self.accelerator.wait_for_everyone()  # a checkpoint is whole once all have written their part
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -349,7 +376,9 @@ class GraphGRPOTrainer(GRPOTrainer):
             folder = Path(resume_from_checkpoint)
             self._resumed = int(folder.name.rpartition("-")[2])
             self._step = self._resumed * self.args.gradient_accumulation_steps
-            self._buffered_inputs = resumed_batch.kept(folder, self.accelerator.process_index, self.accelerator.device)
+            self._buffered_inputs = resumed_batch.kept(
+                folder, self.accelerator.process_index, self.accelerator.device, self._layout
+            )
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
 
@@ -405,18 +434,40 @@ class _Processed:
 
 
 def in_own_loop(coroutine: Any) -> Any:
-    """Run a coroutine to its end on a loop of its own thread: safe where the caller already runs a loop."""
+    """Run a coroutine to its end on a loop of its own thread: safe where the caller already runs a loop.
+
+    What interrupts the caller (Ctrl-C) cancels the coroutine, and the program can end.
+    """
     box: dict[str, Any] = {}
+    done = threading.Event()  # Thread.join, once interrupted, takes a running thread for an ended one
+
+    async def cancellable() -> Any:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        box["cancel"] = lambda: loop.call_soon_threadsafe(task.cancel)
+        if "interrupted" in box:  # before there was anything to cancel
+            coroutine.close()
+            raise asyncio.CancelledError
+        return await coroutine
 
     def run() -> None:
         try:
-            box["value"] = asyncio.run(coroutine)
+            box["value"] = asyncio.run(cancellable())
         except BaseException as error:
             box["error"] = error
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=run, name="rollouts")
-    thread.start()
-    thread.join()
+    thread = threading.Thread(target=run, name="rollouts", daemon=True)
+    try:
+        thread.start()
+        done.wait()
+    except BaseException:
+        box["interrupted"] = True
+        with contextlib.suppress(KeyError, RuntimeError):  # it has not begun, or has ended
+            box["cancel"]()
+        done.wait(CANCELLED_SECONDS)
+        raise
     if "error" in box:
         raise box["error"]
     return box["value"]

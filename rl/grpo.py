@@ -176,7 +176,9 @@ class RewardMemory(TrainerCallback):
         """Beside the checkpoint's weights, on the main process."""
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            (folder / REWARD_STATE).write_text(json.dumps(self.rule.state()), "utf-8")
+            partial = folder / f"{REWARD_STATE}.part"
+            partial.write_text(json.dumps(self.rule.state()), "utf-8")
+            partial.replace(folder / REWARD_STATE)  # it marks the checkpoint as whole, so it must be whole itself
 
 
 class GraphTrainer(GraphGRPOTrainer):
@@ -205,12 +207,17 @@ def train(
 
     Raises:
         FileNotFoundError: `start_from`, `balanced` or a task file is not there.
-        ValueError: the recipe contradicts itself.
+        ValueError: the recipe contradicts itself, or there are fewer tasks than it rolls out together.
     """
     console = Console(stderr=True)
     sharded.refuse_environment(os.environ)
     config = load_config(recipe.config, recipe.settings)
     tasks = chosen_tasks(recipe)
+    if len(tasks) < recipe.prompts:
+        raise ValueError(
+            f"prompts={recipe.prompts} tasks are rolled out together, and there are {len(tasks)} in all; "
+            "lower prompts or give more tasks"
+        )
     folder = Path(checkpoint(recipe.start_from))  # a model name stays as it is
     if not folder.exists() and len(folder.parts) > 2:
         raise FileNotFoundError(f"start_from={recipe.start_from}: no checkpoint there; give a folder or a model name")
@@ -297,8 +304,8 @@ def arguments(recipe: GRPORecipe, unsayable: Sequence[int] = ()) -> GRPOConfig:
     """TRL's own configuration for a recipe; `unsayable` are tokens that the policy must not sample.
 
     Raises:
-        ValueError: a step's rollouts do not divide into whole batches on every process, or several processes would wait for
-            each other at a vLLM server.
+        ValueError: a step's rollouts do not divide into whole batches and groups on every process, or several processes
+            would wait for each other at a vLLM server.
     """
     gpu, processes = torch.cuda.is_available(), int(os.environ.get("WORLD_SIZE", "1"))
     if recipe.vllm == "server" and processes > 1:
@@ -311,6 +318,12 @@ def arguments(recipe: GRPORecipe, unsayable: Sequence[int] = ()) -> GRPOConfig:
         raise ValueError(
             f"prompts={recipe.prompts} x generations={recipe.generations} = {rollouts} rollouts do not divide into "
             f"updates={recipe.updates} of batches of {recipe.batch} on {processes} processes; change one of them"
+        )
+    if rollouts // processes % recipe.generations:
+        raise ValueError(
+            f"prompts={recipe.prompts} x generations={recipe.generations} = {rollouts} rollouts on {processes} processes "
+            f"are {rollouts // processes} each, which splits a group of {recipe.generations}; "
+            f"make prompts a multiple of {processes}"
         )
     return GRPOConfig(
         output_dir=str(recipe.output / "checkpoints"),

@@ -29,14 +29,23 @@ _BOTH = ("mm_token_type_ids", "token_type_ids")
 _PIXELS = ("pixel_values", "image_grid_thw")
 
 
-def worth_a_pass(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The rows with an advantage, at least one, cut to their longest; every key keeps its meaning."""
+def needed(inputs: Mapping[str, Any]) -> int:
+    """How many rows have an advantage; at least one, because a pass has to be made: other processes wait for it."""
+    return max(1, len(_with_advantage(inputs["advantages"])))
+
+
+def worth_a_pass(inputs: Mapping[str, Any], least: int = 1) -> dict[str, Any]:
+    """The rows with an advantage, cut to their longest; every key keeps its meaning.
+
+    Where they are fewer than `least`, rows without one fill up: TRL gathers one value a row, so that all processes must keep
+    the same number.
+    """
     advantages = inputs["advantages"]
     count = len(advantages)
-    chosen = advantages.reshape(count, -1).any(1).nonzero()[:, 0]
-    if not len(chosen):
-        chosen = advantages.new_zeros(1, dtype=torch.long)  # a pass has to be made: other processes wait for it
-    rows = chosen.tolist()
+    rows = _with_advantage(advantages)
+    idle = sorted(set(range(count)) - set(rows))
+    rows = sorted([*rows, *idle[: max(0, least - len(rows))]])
+    chosen = torch.tensor(rows, device=advantages.device)
     out = dict(inputs)
     for key, value in inputs.items():
         if isinstance(value, torch.Tensor) and value.dim() and len(value) == count and key not in _PIXELS:
@@ -44,6 +53,10 @@ def worth_a_pass(inputs: Mapping[str, Any]) -> dict[str, Any]:
     if inputs.get("num_images") is not None:
         out |= _pictures(inputs, rows)
     return _cut(out, inputs["prompt_ids"].shape[1], inputs["completion_ids"].shape[1])
+
+
+def _with_advantage(advantages: torch.Tensor) -> list[int]:
+    return [int(row) for row in advantages.reshape(len(advantages), -1).any(1).nonzero()[:, 0]]
 
 
 def _pictures(inputs: Mapping[str, Any], rows: list[int]) -> dict[str, Any]:

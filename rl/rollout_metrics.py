@@ -7,7 +7,7 @@ those of the slowest process, which the others wait for.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,8 @@ from accelerate.utils import gather_object
 
 from rl.rollout import Rollout
 
+LAST_TURN = 16
+"""Decisions are told apart by turn up to this one; later turns count with it, so that a tracker's keys stay bounded."""
 SEARCHES = ("image_search", "text_search")
 Sums = Mapping[str, float]
 """What adds up over processes, by name."""
@@ -27,6 +29,8 @@ class Decision:
 
     node: str
     """The node that let the policy decide."""
+    turn: int
+    """The policy's turn, from 1."""
     kind: str
     """What was chosen."""
     start: int
@@ -45,7 +49,7 @@ def decisions_of(rollout: Rollout) -> list[Decision]:
     border = rollout.rendered.mask.index(1)
     total = trajectory.reward["total"] if trajectory.reward else None
     return [
-        Decision(step.node, step.kind, step.tokens[0] - border, step.tokens[1] - border, total)
+        Decision(step.node, step.turn, step.kind, step.tokens[0] - border, step.tokens[1] - border, total)
         for step in trajectory.decisions
         if step.tokens is not None
     ]
@@ -73,15 +77,16 @@ def episodes(made: Sequence[Rollout]) -> dict[str, float]:
 
 
 def decisions(found: Sequence[Sequence[Decision]], output: Mapping[str, Any]) -> dict[str, float]:
-    """The sums of this process's decisions: how often each kind, its advantages, its tokens in the loss."""
+    """The sums of this process's decisions by node, turn and kind: how often, its advantages, its tokens in the loss."""
     sums: dict[str, float] = {}
     mask, advantages = output["completion_mask"] * output["tool_mask"], output["advantages"]
     for row, made in enumerate(found):
         for one in made:
             advantage = float(advantages[row] if advantages.dim() == 1 else advantages[row, one.start])
             tokens = float(mask[row, one.start : one.end].sum())
+            choice = f"{one.node}/turn_{min(one.turn, LAST_TURN)}/{one.kind}"
             for part, value in (("count", 1.0), ("advantage", advantage), ("tokens", tokens)):
-                sums[f"{one.kind}/{part}"] = sums.get(f"{one.kind}/{part}", 0.0) + value
+                sums[f"{choice}/{part}"] = sums.get(f"{choice}/{part}", 0.0) + value
     return sums
 
 
@@ -116,15 +121,27 @@ def of_episodes(sums: Sums) -> dict[str, float]:
 
 
 def of_decisions(sums: Sums) -> dict[str, float]:
-    """Metrics of a step from the sums of `decisions`: for every kind how often it was chosen, its mean advantage, and its
-    share of the loss's tokens."""
-    kinds = [name.removesuffix("/count") for name in sums if name.endswith("/count")]
-    chosen = sum(sums[f"{kind}/count"] for kind in kinds)
-    tokens = max(1.0, sum(sums[f"{kind}/tokens"] for kind in kinds))
+    """Metrics of a step from the sums of `decisions`: what was chosen at every decision point.
+
+    `decisions/NODE/KIND/...` is over all turns of a node, `decisions/NODE/turn_N/KIND/...` of one: how often the kind was
+    chosen there (`share`, 1 over the kinds), its mean advantage, and its share of all tokens of the step's loss.
+    """
+    counts: Counter[str] = Counter()
+    there: Counter[str] = Counter()
+    advantages: defaultdict[str, float] = defaultdict(float)
+    tokens: defaultdict[str, float] = defaultdict(float)
+    in_loss = 0.0
+    for choice in (name.removesuffix("/count") for name in sums if name.endswith("/count")):
+        node, turn, kind = choice.split("/")
+        in_loss += sums[f"{choice}/tokens"]
+        for point in (node, f"{node}/{turn}"):
+            counts[f"{point}/{kind}"] += int(sums[f"{choice}/count"])
+            there[point] += int(sums[f"{choice}/count"])
+            advantages[f"{point}/{kind}"] += sums[f"{choice}/advantage"]
+            tokens[f"{point}/{kind}"] += sums[f"{choice}/tokens"]
     made = {}
-    for kind in kinds:
-        count = sums[f"{kind}/count"]
-        made[f"decisions/{kind}/share"] = count / chosen
-        made[f"decisions/{kind}/advantage"] = sums[f"{kind}/advantage"] / count
-        made[f"decisions/{kind}/loss_share"] = sums[f"{kind}/tokens"] / tokens
+    for name, count in counts.items():
+        made[f"decisions/{name}/share"] = count / there[name.rpartition("/")[0]]
+        made[f"decisions/{name}/advantage"] = advantages[name] / count
+        made[f"decisions/{name}/loss_share"] = tokens[name] / max(1.0, in_loss)
     return made

@@ -75,7 +75,7 @@ def _line(step: Step) -> str:
 
 
 def stats(trajectories: Iterable[Trajectory]) -> dict[str, Any]:
-    """Figures of a run: of all episodes, by node, and by decision.
+    """Figures of a run: of all episodes, by node, and of decisions by node and action.
 
     Raises:
         ValueError: there are no trajectories.
@@ -84,7 +84,9 @@ def stats(trajectories: Iterable[Trajectory]) -> dict[str, Any]:
     rewards: list[float] = []
     stops: Counter[str] = Counter()
     nodes: defaultdict[str, list[Step]] = defaultdict(list)
-    decisions: defaultdict[str, list[tuple[bool, float | None]]] = defaultdict(list)
+    decisions: defaultdict[str, defaultdict[str, list[tuple[bool, float | None]]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
     edges: Counter[tuple[str, str]] = Counter()
     for trajectory in trajectories:
         count += 1
@@ -99,7 +101,7 @@ def stats(trajectories: Iterable[Trajectory]) -> dict[str, Any]:
             nodes[step.node].append(step)
             edges[step.node, step.edge or "end"] += 1
             if step.action is not None:
-                decisions[step.kind].append((trajectory.correct, total))
+                decisions[step.node][step.kind].append((trajectory.correct, total))
     if not count:
         raise ValueError("no trajectories to count")
     return {
@@ -110,7 +112,10 @@ def stats(trajectories: Iterable[Trajectory]) -> dict[str, Any]:
         "searching_share": searching / count,
         "stop_reasons": dict(stops.most_common()),
         "nodes": {node: _node(steps, count) for node, steps in sorted(nodes.items())},
-        "decisions": {kind: _decision(found) for kind, found in sorted(decisions.items())},
+        "decisions": {
+            node: {kind: _decision(found) for kind, found in sorted(kinds.items())}
+            for node, kinds in sorted(decisions.items())
+        },
         "edges": {f"{a} -> {b}": n for (a, b), n in edges.most_common()},
     }
 
@@ -151,11 +156,12 @@ def tables(figures: dict[str, Any]) -> list[Table]:
             f"{row['failed_share']:.3f}",
         )
     chosen = Table(title="decisions")
-    for column in ("action", "times", "accuracy of its episodes", "their reward"):
-        chosen.add_column(column, justify="left" if column == "action" else "right")
-    for kind, row in figures["decisions"].items():
-        earned = "-" if row["reward"] is None else f"{row['reward']:.3f}"
-        chosen.add_row(kind, str(row["count"]), f"{row['accuracy']:.3f}", earned)
+    for column in ("node", "action", "times", "accuracy of its episodes", "their reward"):
+        chosen.add_column(column, justify="left" if column in ("node", "action") else "right")
+    for node, kinds in figures["decisions"].items():
+        for kind, row in kinds.items():
+            earned = "-" if row["reward"] is None else f"{row['reward']:.3f}"
+            chosen.add_row(node, kind, str(row["count"]), f"{row['accuracy']:.3f}", earned)
     return [nodes, chosen]
 
 

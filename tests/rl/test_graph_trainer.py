@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import random
+import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,13 +32,14 @@ from agent.policy.render import Pixels, Rendered, Renderer
 from agent.policy.sampled import Sampled
 from agent.policy.transformers import TransformersPolicy
 from agent.testing import FixedImage, FixedLocator, FixedText
-from rl import pocket, sharded
+from rl import graph_trainer, pocket, resumed_batch, rollout_metrics, sharded
 from rl.collate import check_pictures
 from rl.credit import decision_advantages
-from rl.graph_trainer import EnginePolicy, GraphGRPOTrainer, GraphRollouts, pixels_as_pictures
+from rl.graph_trainer import EnginePolicy, GraphGRPOTrainer, GraphRollouts, in_own_loop, pixels_as_pictures
 from rl.idle_rows import worth_a_pass
 from rl.pocket import PocketSize
 from rl.rollout import Setting
+from rl.rollout_metrics import Decision
 from rl.tasks import Task
 from rl.trajectory import Trajectory, TrajectoryStore
 
@@ -245,15 +250,20 @@ def test_it_trains(
     assert any("language_model" in name for name in moved)
     logged = [row for row in trainer.state.log_history if "reward" in row]
     assert {"accuracy", "searches", "malformed_turns", "seconds/rollout"} <= set(logged[0])
-    shares = [row[key] for row in logged for key in row if key.startswith("decisions/") and key.endswith("/loss_share")]
-    assert sum(shares) == pytest.approx(len(logged))
+    for row in logged:
+        keys = [key for key in row if key.startswith("decisions/") and key.endswith("/loss_share")]
+        by_turn = [key for key in keys if "/turn_" in key]
+        assert any(key.startswith("decisions/reason/turn_2/") for key in by_turn)
+        for named in (by_turn, sorted(set(keys) - set(by_turn))):
+            assert sum(row[key] for key in named) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("credit", ["trajectory", "decision"])
 @pytest.mark.parametrize("idle", [0, 5, 11, 16])
 def test_rows_without_an_advantage_are_left_out_and_change_nothing(
-    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor, idle: int, credit: str
-) -> None:
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor, idle: int, credit: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     tasks = _tasks(4, blind=True)
     trainer = _trainer(processor, size, tmp_path, tasks, options={"credit": credit})
     batch = _batch(trainer, tasks)
@@ -275,6 +285,20 @@ def test_rows_without_an_advantage_are_left_out_and_change_nothing(
     found = trainer._compute_loss(trainer.model, batch)
     assert found.item() == pytest.approx(whole.item(), abs=1e-6)
     assert torch.allclose(gradient(found), expected, atol=1e-6)
+    # another process has 8 rows with an advantage: this one keeps as many, because TRL gathers a value a row
+    kept: list[int] = []
+    stock = GRPOTrainer._compute_loss
+
+    def noted(self: GRPOTrainer, model: Any, inputs: dict[str, Any]) -> Any:
+        kept.append(len(inputs["prompt_ids"]))
+        return stock(self, model, inputs)
+
+    monkeypatch.setattr(GRPOTrainer, "_compute_loss", noted)
+    monkeypatch.setattr(graph_trainer, "gather_object", lambda own: [*own, 8])
+    padded = trainer._compute_loss(trainer.model, batch)
+    assert kept == [max(8, 16 - idle)]
+    assert padded.item() == pytest.approx(whole.item(), abs=1e-6)
+    assert torch.allclose(gradient(padded), expected, atol=1e-6)
 
 
 def test_small_advantages_count_and_rounding_does_not(
@@ -379,6 +403,93 @@ def test_credit_by_decision_is_scaled_as_the_rewards_are(
 ) -> None:
     trainer = _trainer(processor, size, tmp_path, _tasks(2), config={"scale_rewards": scale})
     assert trainer._scale([]) == expected
+
+
+def test_the_scale_of_a_batch_is_that_of_all_processes(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = _trainer(processor, size, tmp_path, _tasks(2), config={"scale_rewards": "batch"})
+    here = [[Decision("reason", 1, "answer", 0, 2, reward)] for reward in (0.5, 0.5, None)]
+    monkeypatch.setattr(graph_trainer, "gather_object", lambda own: [*own, 0.0, 1.0])
+    assert trainer._scale(here) == pytest.approx(float(torch.tensor([0.5, 0.5, 0.0, 1.0]).std()))
+
+
+def test_decisions_are_counted_by_node_and_turn() -> None:
+    found = [
+        [Decision("reason", 1, "image_search", 0, 2, 1.0), Decision("reason", 2, "answer", 3, 4, 1.0)],
+        [Decision("reason", 1, "answer", 0, 1, 0.0)],
+        [Decision("judge", 40, "answer", 0, 0, 0.0)],
+    ]
+    output = {
+        "completion_mask": torch.ones(3, 4), "tool_mask": torch.tensor([[1, 1, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0]]),
+        "advantages": torch.tensor([1.0, -0.5, 0.25]),
+    }  # fmt: skip
+    made = rollout_metrics.of_decisions(rollout_metrics.decisions(found, output))
+    assert made["decisions/reason/turn_1/answer/share"] == made["decisions/reason/turn_1/image_search/share"] == 0.5
+    assert made["decisions/reason/turn_1/answer/advantage"] == -0.5
+    assert made["decisions/reason/turn_2/answer/share"] == 1
+    assert made["decisions/reason/answer/share"] == pytest.approx(2 / 3)
+    assert made["decisions/reason/answer/advantage"] == 0.25
+    assert made["decisions/reason/turn_1/image_search/loss_share"] == 0.5
+    assert made["decisions/reason/answer/loss_share"] == 0.5
+    assert made["decisions/judge/answer/share"] == 1  # another decision point
+    assert "decisions/judge/turn_16/answer/share" in made  # late turns share a key
+
+
+def test_a_process_with_part_of_a_group_is_refused(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes of 6 rows are 12 rows, 3 groups of 4: the second group would lie across them."""
+    monkeypatch.setattr(GRPOConfig, "world_size", 2)
+    with pytest.raises(ValueError, match="splits groups of num_generations=4"):
+        _trainer(processor, size, tmp_path, _tasks(3), config={"per_device_train_batch_size": 6})
+
+
+def test_several_batches_of_rollouts_may_serve_one_step(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
+) -> None:
+    config = {"gradient_accumulation_steps": 2, "steps_per_generation": 1, "max_steps": 1}
+    trainer = _trainer(processor, size, tmp_path, _tasks(2), config=config)
+    trainer.train()
+    trainer._save_checkpoint(trainer.model, None)
+    assert not list((tmp_path / "checkpoint-1").glob("rollouts-*"))  # it stands between two batches
+    sampler = RepeatSampler(range(6), 1, batch_size=2, seed=0)
+    assert resumed_batch.wind(sampler, 2 * 3, 1) == 2  # 3 steps of 2 batches, 3 batches an epoch
+
+
+def test_a_batch_is_not_resumed_where_a_process_lacks_its_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, layout = torch.device("cpu", 0), {"steps_per_generation": 2, "num_processes": 1}
+    assert resumed_batch.kept(tmp_path, 0, cpu, layout) is None
+    resumed_batch.keep(tmp_path, 0, [{"advantages": torch.ones(2), "num_images": [1, 0]}], layout)
+    (kept,) = resumed_batch.kept(tmp_path, 0, cpu, layout) or []
+    assert kept["advantages"].tolist() == [1, 1]
+    assert kept["num_images"] == [1, 0]
+    with pytest.raises(ValueError, match="num_processes=1, not 2"):
+        resumed_batch.kept(tmp_path, 0, cpu, {**layout, "num_processes": 2})
+    # the process without a file refuses as well, and does not wait for the others
+    monkeypatch.setattr(resumed_batch, "gather_object", lambda own: [(True, ""), *own])
+    with pytest.raises(ValueError, match="no rollouts-1.pt"):
+        resumed_batch.kept(tmp_path, 1, cpu, layout)
+
+
+def test_an_interrupt_ends_the_rollouts() -> None:
+    ended: list[str] = []
+
+    async def long() -> None:
+        asyncio.get_running_loop().call_later(
+            0.1, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        )
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    started = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        in_own_loop(long())
+    assert ended == ["cancelled"]
+    assert time.perf_counter() - started < 5
 
 
 def test_credit_by_decision_reaches_the_loss(

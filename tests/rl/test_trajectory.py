@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -168,13 +169,14 @@ def test_the_statistics_add_up(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (figures["episodes"], figures["accuracy"]) == (2, 0.5)
     assert figures["reward"] == pytest.approx(0.505)
     assert figures["nodes"]["image_search"]["price"] == 0.01
-    assert figures["decisions"]["answer"] == {"count": 2, "accuracy": 0.5, "reward": pytest.approx(0.505)}
+    assert figures["decisions"]["reason"]["answer"] == {"count": 2, "accuracy": 0.5, "reward": pytest.approx(0.505)}
     assert figures["edges"]["reason -> image_search"] == 2
     assert trajectories.main(["stats", str(tmp_path)]) == 0
     assert trajectories.main(["show", str(tmp_path), "t0#0"]) == 0
     shown = capsys.readouterr().out
     assert "image_search" in shown
     assert "box (1, 2, 3, 4)" in shown
+    assert re.search(r"reason\s*│\s*answer\s*│\s*2", shown)
     assert trajectories.main(["stats", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["episodes"] == 2
 
