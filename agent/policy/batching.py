@@ -18,6 +18,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from agent.policy.decode import Running, Turn
 from agent.policy.render import Rendered
 from agent.policy.sampled import Sampled
@@ -108,13 +110,22 @@ class Joining(Worker):
 
     def _work(self) -> None:
         self._gather()
+        before = torch.get_num_threads()
+        try:
+            self._sample_all()
+        finally:
+            torch.set_num_threads(before)
+
+    def _sample_all(self) -> None:
         live: dict[int, Waiting] = {}
         running: Running | None = None
         since = ADMIT_EVERY
         while live or self._inbox:
             try:
                 with self._lock:
-                    running = running or self._start()
+                    if running is None:
+                        running = self._start()
+                        running.few_threads()
                     if since >= ADMIT_EVERY and len(live) < self._most:
                         since = 0
                         self._admit(running, live)

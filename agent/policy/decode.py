@@ -27,6 +27,8 @@ from agent.policy.slots import Slots, empty
 
 CAPACITY = 1 << 30
 """Bytes of keys and values that are kept between turns."""
+SMALL = 1024
+"""Up to this width a network on a CPU computes on one thread."""
 PADDING = 1.25
 """Dialogues are read together if the longest has at most this many times the new tokens of the shortest."""
 
@@ -161,6 +163,13 @@ class Running:
         self._slots = Slots(decoder.network)
         self._logits: list[torch.Tensor] = []
         self._suppressed = decoder.renderer.picture_tokens()
+
+    def few_threads(self) -> None:
+        """Let a small network on a CPU compute on the calling thread alone. Graphs and tools want the other cores, and a thread
+        that waits for one of them costs many times the work (measured on two cores: 4 s of rollouts became up to 80)."""
+        network = self.decoder.network
+        if network.device.type == "cpu" and network.config.text_config.hidden_size <= SMALL:
+            torch.set_num_threads(1)
 
     @torch.inference_mode()
     def admit(self, turns: Sequence[Turn]) -> None:

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import Future
 
 import pytest
+import torch
 from langchain_core.messages import HumanMessage
 from PIL import Image
 
@@ -238,6 +239,19 @@ def test_python_waits_for_the_sampling_before_it_ends(policy: TransformersPolicy
     policy.submit(rows[0], (), lambda turn: daemons.append(threading.current_thread().daemon)).result(timeout=30)
     assert daemons
     assert not any(daemons)
+
+
+def test_a_small_network_computes_on_one_thread_and_leaves_the_others_as_they_were(
+    policy: TransformersPolicy, rows: list[Rendered]
+) -> None:
+    before, seen = torch.get_num_threads(), list[int]()
+    torch.set_num_threads(2)
+    try:
+        policy.submit(rows[0], (), lambda turn: seen.append(torch.get_num_threads())).result(timeout=30)
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_whole_batches_keep_what_belongs_to_whom(rows: list[Rendered]) -> None:
