@@ -199,6 +199,8 @@ class GraphGRPOTrainer(GRPOTrainer):
                 network.train(training)
 
     def _engine(self, ids: list[list[int]], pixels: list[list[Pixels]]) -> tuple[Any, Any]:
+        if self.accelerator.device.type == "cuda":  # a device is chosen thread by thread, and this one is the sampler's
+            torch.cuda.set_device(self.accelerator.device)
         pictures = [[picture.picture for picture in row] or None for row in pixels]
         some = any(pictures)
         return self._generate_single_turn(ids, pictures if some else None, {}, 1, has_tool_images=some)
