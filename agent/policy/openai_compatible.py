@@ -334,7 +334,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
                 continue
             if wire.is_loading(status, refusal):
                 raise PolicyError(
-                    f"{url}: the server is still loading its model after {self.start_wait:g} s (policy.start_wait); wait"
+                    f"{url}: the server is still loading its model after {self.start_wait:g} s (policy.options.start_wait); wait"
                 )
             if wire.does_not_fit(status, refusal):
                 raise DoesNotFit(f"{url}: {status} {wire.server_message(refusal, self._key())}")
@@ -351,7 +351,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
         if waited >= self.start_wait:
             return False
         if waited < LOOK_AGAIN:
-            logger.warning("%s is not there yet; waiting up to %g s (policy.start_wait)", without_logins(url),
+            logger.warning("%s is not there yet; waiting up to %g s (policy.options.start_wait)", without_logins(url),
                            self.start_wait)  # fmt: skip
         await asyncio.sleep(min(LOOK_AGAIN, self.start_wait - waited))
         return True

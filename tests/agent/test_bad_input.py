@@ -508,7 +508,7 @@ def test_a_server_that_is_down_is_exit_code_1_and_one_line(capsys: Any, png: Pat
         "policy.kind=openai_compatible",
         "policy.base_url=http://127.0.0.1:9",
         "policy.retries=0",
-        "policy.options={}",
+        "policy.options={start_wait: 0}",
     ]
     assert main(["ask", str(png), "What?", "--json", "--config", str(settings), *down]) == 1
     said = capsys.readouterr()

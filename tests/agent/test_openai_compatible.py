@@ -241,7 +241,7 @@ async def test_a_key_that_the_server_repeats_is_not_given_out(
 async def test_a_server_that_is_not_there_ends_the_episode_and_not_the_program(server: Server) -> None:
     server.http.shutdown()
     server.http.server_close()
-    context = testing.context([], policy=policy(server, retries=0))
+    context = testing.context([], policy=policy(server, retries=0, options={"start_wait": 0}))
     given = {"question": "When?", "images": [Image.new("RGB", (30, 30))]}
     result = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
     assert (result["stop_reason"], result["answer"]) == ("policy_failed", None)

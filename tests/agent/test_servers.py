@@ -261,7 +261,7 @@ async def test_a_server_that_is_loading_is_waited_for(chat_server: Start, kind: 
 async def test_a_server_that_loads_for_too_long_is_said_to_be_loading(chat_server: Start) -> None:
     server = chat_server("llama_cpp")
     server.loading = 1000
-    with pytest.raises(PolicyError, match=r"still loading its model after 0.2 s \(policy.start_wait\)"):
+    with pytest.raises(PolicyError, match=r"still loading its model after 0.2 s \(policy.options.start_wait\)"):
         await policy(server, start_wait=0.2).ainvoke("hi")
 
 
