@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,13 @@ def test_every_command_names_a_program_that_explains_itself(readme: str) -> None
             continue
         shown.setdefault(program, set()).update(part for part in command if part.startswith("--"))
     assert len(shown) >= 5
-    for program, options in shown.items():
-        done = subprocess.run([*program, "--help"], capture_output=True, text=True, timeout=120)
+
+    def explained(program: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*program, "--help"], capture_output=True, text=True, timeout=120)
+
+    with ThreadPoolExecutor(2) as pool:  # most of it is starting processes
+        said = list(pool.map(explained, shown))
+    for (program, options), done in zip(shown.items(), said, strict=True):
         assert done.returncode == 0, (program, done.stderr)
         missing = {option for option in options if option not in done.stdout}
         assert missing == set(), program

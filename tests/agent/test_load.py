@@ -28,7 +28,7 @@ def test_without_faults_every_question_is_answered() -> None:
 
 
 def test_a_bad_day_ends_every_question_with_a_reason() -> None:
-    done, met = load.run(12, 2, Faults(errors=0.4, timeouts=0.1, garbage=0.3), timeout=3)
+    done, met = load.run(12, 2, Faults(errors=0.4, timeouts=0.1, garbage=0.3), timeout=1.5)
     endings = sum((one.endings for one in done), Counter())
     assert sum(endings.values()) == 24
     assert set(endings) <= {"answered", "policy_failed"}
