@@ -90,5 +90,5 @@ async def test_a_database_that_is_down_is_one_line_without_the_password() -> Non
     with pytest.raises(UserError) as caught:
         async with saver("postgresql://me:hunter2@127.0.0.1:9/threads"):
             pass
-    assert "no PostgreSQL at 127.0.0.1:9/threads" in str(caught.value)
+    assert "no PostgreSQL at postgresql://***@127.0.0.1:9/threads" in str(caught.value)
     assert "hunter2" not in str(caught.value) and "\n" not in str(caught.value)
