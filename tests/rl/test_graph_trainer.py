@@ -474,6 +474,7 @@ def test_a_batch_is_not_resumed_where_a_process_lacks_its_part(tmp_path: Path, m
 
 def test_an_interrupt_ends_the_rollouts() -> None:
     ended: list[str] = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job begins with interrupts ignored
 
     async def long() -> None:
         asyncio.get_running_loop().call_later(
@@ -486,8 +487,11 @@ def test_an_interrupt_ends_the_rollouts() -> None:
             raise
 
     started = time.perf_counter()
-    with pytest.raises(KeyboardInterrupt):
-        in_own_loop(long())
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            in_own_loop(long())
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ended == ["cancelled"]
     assert time.perf_counter() - started < 5
 
