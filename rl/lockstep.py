@@ -10,13 +10,10 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
-from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatResult
 from pydantic import PrivateAttr
 
 from agent.policy.render import Rendered
-from agent.policy.sampled import Sampled, as_result
+from agent.policy.sampled import Sampled
 from agent.policy.transformers import TransformersPolicy
 from rl.rollout import Rollout, Setting, roll
 from rl.tasks import Task
@@ -31,19 +28,12 @@ class LockstepPolicy(TransformersPolicy):
     _held: list[Held] = PrivateAttr(default_factory=list)
     _task: Any = PrivateAttr(default=None)
 
-    async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        rendered = await asyncio.to_thread(lambda: self.renderer.render(messages))
+    async def aturn(self, rendered: Rendered, stops: Sequence[str]) -> Sampled:
+        """A turn, sampled with those of all live episodes."""
         future: asyncio.Future[Sampled] = asyncio.get_running_loop().create_future()
-        stops = [*self.stop, *(stop or [])]
-        self._held.append((rendered, stops, future))
+        self._held.append((rendered, list(stops), future))
         self._fire()
-        return as_result(self.model, self.renderer, rendered, await future, stops)
+        return await future
 
     async def run(
         self, tasks: Sequence[Task], setting: Setting, numbers: Sequence[int], concurrent: int
