@@ -166,7 +166,8 @@ class Running:
 
     def few_threads(self) -> None:
         """Let a small network on a CPU compute on the calling thread alone. Graphs and tools want the other cores, and a thread
-        that waits for one of them costs many times the work (two cores, another program beside it: 4 s of rollouts became up to 80)."""
+        that waits for one of them costs many times the work: on two cores with another program beside it, 4 s of rollouts
+        became up to 80."""
         network = self.decoder.network
         if network.device.type == "cpu" and network.config.text_config.hidden_size <= SMALL:
             torch.set_num_threads(1)
