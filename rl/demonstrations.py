@@ -30,7 +30,7 @@ from agent.images import ImageStore
 from rl import jsonl
 from rl.graphs import GRAPHS
 from rl.oracle import OraclePolicy, right
-from rl.rewrite import Demonstration, Lexicon, Message
+from rl.rewrite import Demonstration, Lexicon, Manner, Message
 from tools.local.world import entities, pages
 from tools.local.world import tasks as world
 from tools.local.world.index import subject
@@ -43,11 +43,14 @@ COUNTS: dict[str, dict[str, int]] = {
         "visible": 24000, "known": 5000, "image": 600, "image_text": 1900, "crop_text": 1300, "correction": 1400,
     },
     "eager": {"visible": 1500, "known": 1500},
+    "frugal": {"correction": 1400},
     "rag": {"image": 200, "image_text": 600, "correction": 150},
     "direct": {"visible": 200, "known": 150, "image": 150, "image_text": 300},
 }  # fmt: skip
-"""Tasks per graph and family; `eager` is the search agent that searches where it need not. Runs without a tool are cheap,
-and they are the ones that need many pictures."""
+"""Tasks per graph and family, or per manner of the search agent and family (`rl.rewrite.Manner`). Runs without a tool are
+cheap, and they are the ones that need many pictures."""
+MANNERS: tuple[Manner, ...] = ("eager", "frugal")
+"""Keys of `COUNTS` that are no graphs."""
 
 
 def lexicon() -> Lexicon:
@@ -65,12 +68,18 @@ def lexicon() -> Lexicon:
 
 
 async def demonstrate(
-    task: WorldTask, workflow: str, config: Config, *, oracle: OraclePolicy | None = None, eager: bool = False
+    task: WorldTask, workflow: str, config: Config, *, oracle: OraclePolicy | None = None, manner: Manner = "plain"
 ) -> tuple[Demonstration, bool]:
     """Run one graph under the oracle (or one made elsewhere); the run, and whether its answer is right."""
     dialect = build_dialect(config.dialect.name)
     store = ImageStore()
-    policy = oracle or OraclePolicy(task=task, dialect=dialect, workflow=workflow, eager=eager)  # type: ignore[arg-type]
+    policy = oracle or OraclePolicy(
+        task=task,
+        dialect=dialect,
+        workflow=workflow,
+        eager=manner == "eager",
+        frugal=manner == "frugal",  # type: ignore[arg-type]
+    )
     context = Context(policy=policy, dialect=dialect, store=store, config=config)
     state = {"question": task.question, "images": [task.render()]}
     final: dict[str, Any] = {}
@@ -87,7 +96,7 @@ async def demonstrate(
         crops=tuple(tuple(crop["box"]) for crop in crops),
         name=_name(final["turns"]),
         answer=final["answer"] or "",
-        eager=eager,
+        manner=manner,
     )
     return demo, right(final["answer"], task)
 
@@ -126,9 +135,10 @@ async def _make(path: Path, todo: Sequence[tuple[WorldTask, str]], concurrent: i
         bar = progress.add_task("demonstrations", total=len(todo))
 
         async def worker() -> None:
-            for task, workflow in queue:
-                eager = workflow == "eager"
-                demo, is_right = await demonstrate(task, "search_agent" if eager else workflow, config, eager=eager)
+            for task, kind in queue:
+                manner = next((one for one in MANNERS if one == kind), "plain")
+                workflow = kind if manner == "plain" else "search_agent"
+                demo, is_right = await demonstrate(task, workflow, config, manner=manner)
                 jsonl.append(path, {**asdict(demo), "right": is_right})
                 progress.advance(bar)
 
@@ -150,14 +160,14 @@ def summary(path: Path) -> dict[str, tuple[int, int]]:
 
 def _counted_as(row: dict[str, Any]) -> str:
     """The key of `COUNTS` that a row belongs to."""
-    return "eager" if row.get("eager") else str(row["workflow"])
+    return str(row["workflow"] if row["manner"] == "plain" else row["manner"])
 
 
 def _demonstration(row: dict[str, Any]) -> Demonstration:
     messages = tuple(Message(m["role"], m["text"], tuple(m["pictures"])) for m in row["messages"])
     crops = tuple(tuple(box) for box in row["crops"])
-    fields = {key: row[key] for key in ("task", "workflow", "family", "scene", "name", "answer")}
-    return Demonstration(messages=messages, crops=crops, eager=bool(row.get("eager")), **fields)
+    fields = {key: row[key] for key in ("task", "workflow", "family", "scene", "name", "answer", "manner")}
+    return Demonstration(messages=messages, crops=crops, **fields)
 
 
 def _message(message: BaseMessage, known: dict[str, int]) -> Message:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from tools.local.world.index import FLAG_OF
 
@@ -33,6 +33,11 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _ONSETS = "b br c ch d dr f g gr h j k kh kl l m n p pr qu r s sh st t th tr v w y z".split() + [""] * 4
 _VOWELS = "a e i o u a e i o ai au ea ei ia io oa ou ue aa".split()
 _CODAS = "b d g k l ld m n nd ng nt r rd rk rn s sh sk st t th x".split() + [""] * 14
+
+Manner = Literal["plain", "eager", "frugal"]
+"""How a searching demonstration was acted: `plain`; `eager`, searching although it need not have; `frugal`, asking a lay question
+in the page's own words at once. The cold start shows a lay question and what is known or in sight both ways, and which is
+better is left to online training."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,8 @@ class Demonstration:
     """The entity as the search named it; None: nothing was searched."""
     answer: str = ""
     """The answer, as the policy wrote it."""
-    eager: bool = False
-    """Whether the run searched although it need not have."""
+    manner: Manner = "plain"
+    """How the oracle acted."""
 
 
 @dataclass(frozen=True)

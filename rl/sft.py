@@ -38,7 +38,7 @@ from rl.demonstrations import lexicon as world_lexicon
 from rl.demonstrations import load as load_demonstrations
 from rl.demonstrations import make as demonstrations_of_world
 from rl.rephrase import Rephrasing
-from rl.rewrite import Demonstration, Lexicon, rewrite, worn
+from rl.rewrite import Demonstration, Lexicon, Manner, rewrite, worn
 from rl.trajectory import Trajectory, TrajectoryStore
 from rl.vision_attention import batch_pictures
 from tools.local.world import entities, pictures, scenes
@@ -76,6 +76,9 @@ class SFTRecipe(BaseModel):
     eager_share: float = Field(default=0.65, ge=0, le=1)
     """Share of the rows about what is known or in sight in which the policy searches all the same. The cold start shows both
     ways and which is better is left to online training; with more than half, a greedy policy searches too often."""
+    frugal_share: float = Field(default=0.3, ge=0, le=1)
+    """Share of the rows about a lay question (`correction`) that ask in the page's own words at once. The others first try the
+    question's, fail and correct themselves; online training finds out which is cheaper."""
     rephrase_share: float = Field(default=0.75, ge=0, le=1)
     """Share of rows whose question is put in other words (`rl.rephrase`)."""
     worn_share: float = Field(default=0.3, ge=0, le=1)
@@ -131,19 +134,20 @@ class Rows:
             kind: [entity for entity in entities.select(split="train", kind=kind) if not entity.known]
             for kind in ("flag", "thing")
         }
-        self.shelves: dict[tuple[str, str, str, bool], list[Demonstration]] = {}
+        self.shelves: dict[tuple[str, str, str, Manner], list[Demonstration]] = {}
         for demo in demonstrations:
-            self.shelves.setdefault((demo.workflow, demo.family, _kind(demo), demo.eager), []).append(demo)
+            self.shelves.setdefault((demo.workflow, demo.family, _kind(demo), demo.manner), []).append(demo)
         self.odds = [self._odds(*shelf) for shelf in self.shelves]
 
-    def _odds(self, workflow: str, family: str, kind: str, eager: bool) -> float:
+    def _odds(self, workflow: str, family: str, kind: str, manner: Manner) -> float:
         """How often a shelf is drawn from: its family's weight, by the shelf's share of the family."""
         weights = self.recipe.weights
         like = {key: len(demos) for key, demos in self.shelves.items() if key[:2] == (workflow, family)}
-        whole = sum(count for key, count in like.items() if key[3] == eager)
-        share = like[workflow, family, kind, eager] / whole * weights.get(f"{family}/{kind}", 1.0)
-        if {key[3] for key in like} == {True, False}:
-            share *= self.recipe.eager_share if eager else 1 - self.recipe.eager_share
+        whole = sum(count for key, count in like.items() if key[3] == manner)
+        share = like[workflow, family, kind, manner] / whole * weights.get(f"{family}/{kind}", 1.0)
+        if len({key[3] for key in like}) > 1:
+            other = self.recipe.frugal_share if family == "correction" else self.recipe.eager_share
+            share *= 1 - other if manner == "plain" else other
         return self.recipe.workflows.get(workflow, 0.0) * weights.get(family, 1.0) * share
 
     def row(self, number: int) -> Rendered:
@@ -155,7 +159,7 @@ class Rows:
         if rng.random() < self.recipe.rephrase_share:
             demo = self.rephrasing(demo, rng)
         # what is known stays what it is: an invented entity would be an unknown one
-        told = rewrite(demo, rng, self.lexicon, share=0.0 if demo.eager else self.recipe.rewrite_share)
+        told = rewrite(demo, rng, self.lexicon, share=0.0 if demo.manner == "eager" else self.recipe.rewrite_share)
         if redrawn(demo) and demo.workflow == "search_agent" and rng.random() < self.recipe.worn_share:
             asked, *rest = told.messages
             told = replace(told, messages=(replace(asked, text=worn(asked.text, rng)), *rest))

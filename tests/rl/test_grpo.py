@@ -222,10 +222,11 @@ def test_a_second_run_does_not_mix_with_the_first(recipe: GRPORecipe, capsys: py
 def test_lora_with_a_reference_and_two_passes(recipe: GRPORecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Adapters are trained, the reference is the policy without them, and the finished policy holds them merged in."""
 
-    async def chance(self: EpisodeReward, trajectory: Trajectory, task: Task) -> dict[str, float]:
-        return {"total": float(trajectory.ids[-1] % 2)}
+    async def every_other(self: EpisodeReward, trajectory: Trajectory, task: Task) -> dict[str, float]:
+        number = trajectory.id.partition("#")[2].partition("@")[0]
+        return {"total": float(int(number) % 2)}  # every group has both rewards, whatever was sampled
 
-    monkeypatch.setattr(EpisodeReward, "__call__", chance)
+    monkeypatch.setattr(EpisodeReward, "__call__", every_other)
     changes = {"lora": {"r": 4}, "beta": 0.05, "num_iterations": 2, "held_out_limit": 0, "learning_rate": 1e-2}
     recipe = recipe.model_copy(update={**changes, "warmup_steps": 0, "schedule": "constant"})
     policy = grpo.train(recipe)

@@ -10,7 +10,7 @@ import pytest
 from agent.actions import Answer, GiveUp, ImageSearch, TextSearch
 from agent.config import load as load_config
 from agent.dialects import build
-from rl import ceiling, compare
+from rl import ceiling, compare, demonstrations, jsonl
 from rl.evaluate import Record, batched
 from rl.oracle import OraclePolicy, quote
 from tools.local.world import entities
@@ -106,6 +106,31 @@ def test_a_frugal_oracle_asks_in_the_pages_words_at_once() -> None:
     assert isinstance(query, TextSearch)
     assert query != oracle.decide([ImageSearch()], HITS)[1]
     assert query.query.removeprefix("Elbonia") in oracle.task.query_formal
+
+
+def test_demonstrations_are_made_in_every_manner_and_counted_by_it(tmp_path: Path) -> None:
+    """The same lay question plainly and frugally: the frugal run needs one search less. A second call adds nothing."""
+    path, counts = (
+        tmp_path / "demos.jsonl",
+        {"search_agent": {"correction": 2}, "frugal": {"correction": 2}, "eager": {"known": 1}},
+    )
+    demonstrations.make(path, counts)
+    kinds = [(row["workflow"], row["manner"]) for row in jsonl.rows(path)]
+    assert sorted(kinds) == [
+        ("search_agent", "eager"),
+        *[("search_agent", "frugal")] * 2,
+        *[("search_agent", "plain")] * 2,
+    ]
+    assert {kind: total for kind, (_, total) in demonstrations.summary(path).items()} == {
+        "eager/known": 1, "frugal/correction": 2, "search_agent/correction": 2,
+    }  # fmt: skip
+    turns = {
+        (one.task, one.manner): sum(m.role == "assistant" for m in one.messages) for one in demonstrations.load(path)
+    }
+    for task in {task for task, manner in turns if manner == "frugal"}:
+        assert turns[task, "frugal"] == 3 < turns[task, "plain"]
+    demonstrations.make(path, counts)
+    assert len(list(jsonl.rows(path))) == 5
 
 
 def test_the_search_floor_is_told_by_family_and_knowledge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

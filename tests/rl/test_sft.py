@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,25 @@ def test_rows_depend_on_their_number_only(recipe: SFTRecipe, demonstrations: lis
     rows = [sft.Rows(demonstrations, renderer, recipe, Lexicon(names=("Peru",))) for _ in range(2)]
     forward = [rows[0].row(n).ids for n in range(6)]
     assert [rows[1].row(n).ids for n in reversed(range(6))] == forward[::-1]
+
+
+def test_a_lay_question_is_shown_both_ways_by_its_share(recipe: SFTRecipe, demonstrations: list, renderer) -> None:
+    """However many demonstrations there are of each; what is known or in sight goes by another share."""
+    first, *rest = demonstrations
+    several = [
+        *[replace(first, family="correction", manner="plain")] * 5,
+        replace(first, family="correction", manner="frugal"),
+        *rest,
+        *[replace(one, manner="eager") for one in rest],
+    ]
+    chosen = recipe.model_copy(update={"frugal_share": 0.3, "eager_share": 0.9})
+    rows = sft.Rows(several, renderer, chosen, Lexicon())
+    odds = Counter[tuple[str, str]]()
+    for (_, family, _, manner), share in zip(rows.shelves, rows.odds, strict=True):
+        odds[family, manner] += share
+    for family, manner, share in (("correction", "frugal", 0.3), ("visible", "eager", 0.9), ("known", "eager", 0.9)):
+        whole = odds[family, manner] + odds[family, "plain"]
+        assert odds[family, manner] / whole == pytest.approx(share)
 
 
 @pytest.mark.parametrize(

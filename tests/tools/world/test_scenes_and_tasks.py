@@ -27,8 +27,15 @@ def test_each_split_has_its_size_and_every_prefix_keeps_the_families_shares() ->
         loaded = tasks.load(split)
         assert len(loaded) == tasks.SIZES[split]
         counts = Counter(task.family for task in loaded[:200])
-        for family, share in tasks.SHARES.items():
+        for family, share in tasks.SHARES[split].items():
             assert counts[family] == pytest.approx(200 * share, abs=2)
+
+
+def test_what_is_measured_is_search_balanced() -> None:
+    """Half of the questions need no search, so neither always searching nor never searching looks good."""
+    for split in ("validation", "test"):
+        free = [task.knowledge != "unknown" for task in tasks.load(split)]
+        assert sum(free) == len(free) / 2
 
 
 def test_no_entity_of_one_split_is_asked_about_or_shown_in_another_except_the_known_ones() -> None:

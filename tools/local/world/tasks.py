@@ -36,15 +36,19 @@ T = TypeVar("T")
 Family = Literal["visible", "known", "image", "image_text", "crop_text", "correction"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 
-SHARES: dict[Family, float] = {
-    "visible": 0.15,
-    "known": 0.12,
-    "image": 0.20,
-    "image_text": 0.23,
-    "crop_text": 0.15,
-    "correction": 0.15,
-}
-"""Share of each family in every split."""
+_BALANCED: dict[Family, float] = {
+    "visible": 0.28, "known": 0.22, "image": 0.14, "image_text": 0.16, "crop_text": 0.10, "correction": 0.10,
+}  # fmt: skip
+SHARES: dict[Split, dict[Family, float]] = {
+    "train": {
+        "visible": 0.15, "known": 0.12, "image": 0.20, "image_text": 0.23, "crop_text": 0.15, "correction": 0.15,
+    },
+    "validation": _BALANCED,
+    "test": _BALANCED,
+}  # fmt: skip
+"""Share of each family in a split. Training draws more of what takes longer to learn. What is measured is search-balanced:
+half of the questions need no search and half do (50:50, as DeepMMSearchVQA, arXiv 2510.12801, section 2), so that
+searching too much costs as much as searching too little."""
 
 SIZES: dict[Split, int] = {"train": 16000, "validation": 400, "test": 1200}
 """Tasks in each split."""
@@ -123,7 +127,7 @@ def load(split: str, family: str | None = None, limit: int | None = None, seed: 
 def _split(split: Split, seed: int) -> tuple[WorldTask, ...]:
     rows: list[tuple[float, WorldTask]] = []
     for family in FAMILIES:
-        count = round(SHARES[family] * SIZES[split])
+        count = round(SHARES[split][family] * SIZES[split])
         made = _Maker(split, family, seed).make(count)
         rows += [((k + 0.5) / len(made), task) for k, task in enumerate(made)]
     # Evenly interleaved: the first 100 tasks have the same mix as all of them.
