@@ -14,7 +14,55 @@ import torch
 from torch import nn
 from torch.optim import AdamW, Muon, Optimizer
 
+from rl.precision import autocasts
+
 Name = Literal["adamw", "muon"]
+
+
+class Float32Muon(Muon):
+    """Muon whose orthogonalisation stays in float32: torch's computes in bfloat16, which a CPU without instructions for it
+    emulates so slowly that the optimizer takes most of a step."""
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One step: Nesterov momentum, orthogonalised, at the scale of an AdamW step.
+
+        Raises:
+            ValueError: there is a closure.
+        """
+        if closure is not None:
+            raise ValueError("this optimizer takes no closure")
+        for group in self.param_groups:
+            parameters: list[torch.Tensor] = []
+            gradients: list[torch.Tensor] = []
+            buffers: list[torch.Tensor] = []
+            self._init_group(group, parameters, gradients, buffers)
+            for parameter, gradient, buffer in zip(parameters, gradients, buffers, strict=True):
+                buffer.lerp_(gradient, 1 - group["momentum"])
+                update = gradient.lerp(buffer, group["momentum"]) if group["nesterov"] else buffer
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                scale = 0.2 * max(parameter.shape) ** 0.5  # `match_rms_adamw`
+                parameter.add_(
+                    orthogonal(update, group["ns_coefficients"], group["ns_steps"], group["eps"]),
+                    alpha=-group["lr"] * scale,
+                )
+        return None
+
+
+def orthogonal(matrix: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> torch.Tensor:
+    """About the nearest orthogonal matrix (rows, columns), by a quintic Newton-Schulz iteration (Jordan et al. 2024)."""
+    a, b, c = coefficients
+    tall = matrix.shape[0] > matrix.shape[1]
+    found = matrix.T if tall else matrix
+    found = found / found.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = found @ found.T
+        found = torch.addmm(found, torch.addmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
+    return found.T if tall else found
 
 
 class Chained(Optimizer):
@@ -88,7 +136,8 @@ def build(
     groups = [group for group in groups if group["params"]]
     parts: list[Optimizer] = []
     if matrices:
-        parts.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+        kind = Muon if autocasts() else Float32Muon
+        parts.append(kind(matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
     if groups:
         parts.append(AdamW(groups, lr=learning_rate, betas=(0.9, 0.95)))
     if not parts:

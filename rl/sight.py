@@ -29,8 +29,10 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTra
 
 from agent.policy.processor import patches_of
 from rl import optimizers, pocket
-from rl.callbacks import StopAt, SummaryLog, fresh_output
+from rl.callbacks import StopAt, SummaryLog
 from rl.collate import IGNORE, vision_layout
+from rl.precision import autocasts
+from rl.run_folder import fresh_output, keep_recipe, last_step, whole_checkpoint
 from rl.vision_attention import batch_pictures
 from tools.local.world import entities, pictures, scenes
 from tools.local.world.entities import Entity
@@ -44,6 +46,8 @@ SHARES: dict[str, float] = {
     "entity": 1.0, "sort": 0.5, "colour": 0.3, "background": 0.5, "items": 0.5, "flags": 0.5, "things": 0.5,
 }  # fmt: skip
 """Weight of each read-out in the loss. The first three are asked of every token, the others of their mean."""
+ORDER = ("seed", "batch", "size")
+"""Recipe fields that decide which picture comes when."""
 
 
 class SightRecipe(BaseModel):
@@ -248,8 +252,16 @@ def new_tower(size: pocket.PocketSize) -> Qwen2_5_VisionTransformerPretrainedMod
 
 
 def train(recipe: SightRecipe, *, resume: bool = False, max_steps: int | None = None) -> Path:
-    """Run the recipe; returns the folder of the finished tower."""
+    """Run the recipe; returns the folder of the finished tower.
+
+    Raises:
+        FileExistsError: `output` holds another run.
+        ValueError: `max_steps` is below 1, or a resumed run would see other pictures.
+    """
+    end = last_step(recipe.steps, max_steps)
     fresh_output(recipe.output, resume=resume)
+    last = whole_checkpoint(recipe.output) if resume else None
+    keep_recipe(recipe.output, recipe, ORDER, resume=last is not None)
     torch.manual_seed(recipe.seed)
     views = Views(recipe.size, recipe.seed)
     tower = new_tower(recipe.size)
@@ -268,11 +280,11 @@ def train(recipe: SightRecipe, *, resume: bool = False, max_steps: int | None = 
         lr_scheduler_type="warmup_stable_decay",
         lr_scheduler_kwargs={"num_decay_steps": min(recipe.decay_steps, recipe.steps - 1)},
         seed=recipe.seed,
-        bf16=True,
+        bf16=autocasts(),
         use_cpu=not gpu,
         ddp_backend="gloo" if not gpu and processes > 1 else None,
         save_steps=recipe.save_every,
-        save_total_limit=1,
+        save_total_limit=2,
         logging_steps=recipe.log_every,
         report_to=[],
         remove_unused_columns=False,
@@ -292,9 +304,9 @@ def train(recipe: SightRecipe, *, resume: bool = False, max_steps: int | None = 
             ),
             None,
         ),
-        callbacks=[SummaryLog(recipe.output / "log.jsonl"), StopAt(max_steps or recipe.steps)],
+        callbacks=[SummaryLog(recipe.output / "log.jsonl"), StopAt(end)],
     )
-    trainer.train(resume_from_checkpoint=resume or None)
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
     if trainer.is_world_process_zero():
         tower.save_pretrained(recipe.output / "tower")
     return recipe.output / "tower"

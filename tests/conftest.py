@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes share the cores
 os.environ["LANGSMITH_TRACING"] = "false"
 # Keys of the person who runs the tests never reach a test: a live search would be paid for.
 for name in (

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Muon
 
 from rl import optimizers
 
@@ -79,6 +79,23 @@ def test_its_state_survives_a_checkpoint() -> None:
         net.step(optimizer)
         twin.step(other)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), twin.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("shape", [(8, 4), (4, 8), (16, 16)])
+def test_in_float32_it_steps_as_torch_s_does_in_bfloat16(shape: tuple[int, int]) -> None:
+    """Several steps, so that momentum and decay count too; what differs is the rounding."""
+    torch.manual_seed(0)
+    start, gradients = torch.randn(shape), [torch.randn(shape) for _ in range(4)]
+    ended = []
+    for kind in (Muon, optimizers.Float32Muon):
+        weight = nn.Parameter(start.clone())
+        optimizer = kind([weight], lr=0.05, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+        for gradient in gradients:
+            weight.grad = gradient
+            optimizer.step()
+        ended.append(weight.detach())
+    assert (ended[0] - ended[1]).norm() < 0.05 * (ended[0] - start).norm()
+    assert ended[1].dtype == torch.float32
 
 
 def test_a_closure_is_refused() -> None:

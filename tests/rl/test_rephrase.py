@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import replace
+from difflib import SequenceMatcher
 
 import pytest
 
@@ -23,6 +24,16 @@ def test_no_paraphrase_is_a_reserved_wording() -> None:
     written = {_plain(p.text) for w in paraphrases().values() for p in (*w.formal, *w.lay)}
     assert len(written) > 1000
     assert not written & reserved
+
+
+def test_no_paraphrase_is_a_near_twin_of_a_reserved_wording_of_its_relation() -> None:
+    """One word more or less would make an unseen wording a seen one."""
+    for relation, wordings in phrasings.wordings().items():
+        reserved = [p.text.lower() for p in (*wordings.formal, *wordings.lay) if p.reserved]
+        more = paraphrases()[relation]
+        for text in (p.text.lower() for p in (*more.formal, *more.lay)):
+            for other in reserved:
+                assert SequenceMatcher(None, text, other).ratio() <= 0.92, (relation, text, other)
 
 
 def test_every_relation_and_frame_has_paraphrases_with_its_placeholder() -> None:

@@ -143,8 +143,16 @@ def _deck(cards: Sequence[T], rng: random.Random) -> Iterator[T]:
 
 
 @cache
+def held_out_names() -> frozenset[str]:
+    """Names of validation and test entities, in lower case: in training none of them is the answer of a fact."""
+    held = (e for e in world_entities.load() if e.split != "train")
+    return frozenset(name.lower() for entity in held for name in names_of(entity))
+
+
+@cache
 def capped(split: Split, relation: str) -> tuple[Fact, ...]:
-    """Facts of a relation for the searching families: unknown entities, no answer above `MODE_CAP`."""
+    """Facts of a relation for the searching families: unknown entities, no answer above `MODE_CAP`; in training none whose
+    answer names an entity of another split (a partner in trade, a kind of animal)."""
     found = [
         fact
         for fact in world_facts.facts()
@@ -152,6 +160,7 @@ def capped(split: Split, relation: str) -> tuple[Fact, ...]:
         and (entity := world_entities.get(fact.entity_id)).split == split
         and not entity.known
         and _query_renditions(split, entity)
+        and not (split == "train" and held_out_names() & {name.lower() for name in (fact.gold, *fact.aliases)})
     ]
     random.Random(f"cap/{split}/{relation}").shuffle(found)
     room = max(1, int(MODE_CAP * len(found)))

@@ -1,0 +1,11 @@
+"""In which precision supervised training computes."""
+
+from __future__ import annotations
+
+import torch
+
+
+def autocasts() -> bool:
+    """Whether products in bfloat16 are faster than in float32: on a GPU, and on a CPU with instructions for them, where they
+    take half the time. Without those a CPU emulates them at a thirtieth of its speed."""
+    return torch.cuda.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
