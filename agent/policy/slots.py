@@ -25,6 +25,7 @@ class Slots:
         self._network = network
         self._states = empty(network, 0, 0)
         self._lengths: list[int] = []
+        self._ends: list[int] = []
         self._following: list[int] = []
 
     def __len__(self) -> int:
@@ -33,7 +34,7 @@ class Slots:
     def reserve(self, rows: int, tokens: int) -> None:
         """Make room for this many rows of so many tokens, so that adding them copies nothing. A buffer that one long dialogue
         has left far too large is exchanged for one that fits."""
-        tokens = max([tokens, *self._lengths])
+        tokens = max([tokens, *self._ends])  # those that are being decoded keep the room that they were promised
         if self._states.shape[2] * self._states.shape[4] > SPARE * rows * (tokens + BLOCK):
             self._move(rows, tokens)
         else:
@@ -49,6 +50,7 @@ class Slots:
             self._states[:, :, row, :, start : start + part.shape[3]] = part
             start += part.shape[3]
         self._lengths.append(length)
+        self._ends.append(length + room)
         self._following.append(following)
 
     def of(self, row: int) -> torch.Tensor:
@@ -62,7 +64,9 @@ class Slots:
             length = self._lengths[last]
             self._states[:, :, row, :, :length] = self._states[:, :, last, :, :length]
             self._lengths[row], self._following[row] = length, self._following[last]
+            self._ends[row] = self._ends[last]
         self._lengths.pop()
+        self._ends.pop()
         self._following.pop()
 
     def step(self, tokens: list[int]) -> torch.Tensor:

@@ -17,6 +17,7 @@ from agent.policy.decode import Decoder, Running, Turn
 from agent.policy.errors import ContextFull
 from agent.policy.render import Rendered, Renderer
 from agent.policy.sampled import Sampled
+from agent.policy.slots import Slots, empty
 from agent.policy.transformers import TransformersPolicy
 
 
@@ -231,6 +232,25 @@ def test_a_buffer_does_not_stay_as_large_as_one_long_dialogue_made_it(
     while running.turns:
         running.step()
     assert [turn.said.ids for turn in short] == alone
+
+
+def test_a_smaller_buffer_holds_all_that_was_promised(policy: TransformersPolicy) -> None:
+    """A row that still has to grow, when the buffer is exchanged for one that just holds the shorter newcomer."""
+    network = policy.network
+    states = torch.randn_like(empty(network, 1, 1000)[:, :, 0])
+    small, never_moved = Slots(network), Slots(network)
+    for slots in (small, never_moved):
+        slots.add([states[..., :120, :]], 120, 64)
+    for _ in range(20):
+        small.add([states], 1000, 64)
+    for _ in range(20):
+        small.remove(len(small) - 1)
+    wide = small._states.numel()
+    small.reserve(2, 10)
+    assert small._states.numel() < wide
+    with torch.inference_mode():
+        for token in range(64):
+            assert torch.equal(small.step([token]), never_moved.step([token]))
 
 
 def test_python_waits_for_the_sampling_before_it_ends(policy: TransformersPolicy, rows: list[Rendered]) -> None:
