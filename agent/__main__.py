@@ -2,7 +2,7 @@
 
 Invariant: what the user typed is checked before anything heavy is imported; bad input costs one line on stderr and
 exit code 2, never a traceback, and the line repeats nothing that looks like a key. Exit code 0: answered. 1: no answer. 2:
-bad input or settings.
+bad input or settings, or an output that cannot be written.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from agent.errors import UserError
+from tools import output
 from tools.blot import shown, without_keys
 
 ANSWERED, GAVE_UP, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -97,8 +98,11 @@ def config(argv: Sequence[str]) -> int:
     given = parser.parse_intermixed_args(argv)
 
     from agent import config as configuration
+    from agent import providers
 
-    print(configuration.render(configuration.load(given.config, given.settings)), end="")
+    found = configuration.load(given.config, given.settings)
+    providers.check(found)
+    print(configuration.render(found), end="")
     return ANSWERED
 
 
@@ -251,11 +255,15 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 def _check_file(parser: argparse.ArgumentParser, name: str) -> None:
     """What can be said about a picture without reading it."""
     try:
+        if not name.strip():
+            parser.error(f"{name!r}: no name of a picture; give the path of one")
         path = Path(name).expanduser()
         if path.is_dir():
             parser.error(f"{name}: a folder; give the path of one picture")
         if not path.exists():
             parser.error(f"{name}: no such file; check the path")
+        if not path.is_file():
+            parser.error(f"{name}: a pipe or a device, not a file; save the picture and give its path")
         if path.stat().st_size == 0:
             parser.error(f"{name}: zero bytes; give a picture file")
     except (OSError, RuntimeError, ValueError) as error:  # too long, unknown ~user, or a NUL in it
@@ -279,7 +287,11 @@ Ask a question about a picture. `lensgraph COMMAND --help` says more."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the return value is the exit code."""
-    argv = sys.argv[1:] if argv is None else argv
+    given = sys.argv[1:] if argv is None else argv
+    return output.guarded("lensgraph", lambda: _run(given))
+
+
+def _run(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(HELP)
         return ANSWERED if argv else BAD_INPUT

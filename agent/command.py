@@ -7,10 +7,8 @@ this package does not depend on `graphs`.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import importlib
-import json
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,9 +16,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from agent import config as configuration
+from agent import providers
 from agent.config import Config
 from agent.errors import UserError
-from tools import guard
+from tools import guard, loops, output
 from tools.results import ToolFailure
 
 if TYPE_CHECKING:
@@ -53,11 +52,11 @@ def ask(pictures: Sequence[str], question: str, config_file: str | None, setting
             show.warn(warning)
         else:
             print(f"lensgraph ask: {warning}", file=sys.stderr)
-    result = asyncio.run(_run(graph, context, {"question": question, "images": data}, show))
+    result = loops.run(_run(graph, context, {"question": question, "images": data}, show))
     if show is not None:
         show.end(result)
     else:
-        print(json.dumps(as_object(result), ensure_ascii=False))
+        print(output.as_json(as_object(result)))
     if result["error"]:
         print(f"lensgraph ask: {result['error']}", file=sys.stderr)
     return ANSWERED if result["stop_reason"] == "answered" else GAVE_UP
@@ -68,6 +67,7 @@ def mcp(
 ) -> int:
     """Serve the configured graph to MCP clients until stopped."""
     config = configuration.load(config_file, settings)
+    providers.check(config)
     importlib.import_module("graphs.mcp_server").run(config, port=port, files=files, threads=threads)
     return ANSWERED
 
@@ -89,7 +89,7 @@ def _read(pictures: Sequence[str], question: str, config: Config) -> tuple[list[
     for picture in pictures:
         try:
             if picture.lower().startswith(("http://", "https://")):
-                data, name = asyncio.run(guard.fetch(picture)), picture[:120]
+                data, name = loops.run(guard.fetch(picture)), picture[:120]
             else:
                 data, name = guard.image_bytes(picture)
             image = guard.open_image(data, name=name, max_pixels=config.images.max_pixels)
@@ -116,10 +116,10 @@ def _load(config: Config, pool: ThreadPoolExecutor) -> tuple[Context, Any]:
         future.result()
     policy = pool.submit(backends.build_policy)
     graph = importlib.import_module(f"graphs.{config.graph}").graph
+    providers.check(config)
     policy.result()  # a wrong setting is said before an index is built
-    if config.graph != "direct":
-        backends.build_tool("text_search")
-        backends.build_tool("image_search")
+    for kind in providers.USED[config.graph]:
+        backends.build_tool(kind)
     return context, graph
 
 

@@ -2,7 +2,8 @@
 
 Invariant: what `load` returns is complete and checked; whatever is wrong with a setting becomes one `ConfigError`, one
 line that names the setting, its value and the valid ones. No secret is ever a setting: keys are named by the
-environment variable that holds them, so the effective configuration can be printed.
+environment variable that holds them, so the effective configuration can be printed. A setting that is named like a secret or
+begins like the key of a known service is an error; what only looks like a key, and a login in an address, is printed as `***`.
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ import textwrap
 import urllib.parse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from agent.errors import UserError
 from tools import guard
-from tools.blot import HIDDEN, is_secret, looks_like_key, shown, without_keys
+from tools.blot import HIDDEN, begins_like_key, is_secret, looks_like_key, shown, without_keys
 from tools.cache import CacheSettings
 
 PREFIX = "LENSGRAPH_"
 CONFIG_VARIABLE = "LENSGRAPH_CONFIG"
 """Names the YAML file to read if the program names none; the way to configure `langgraph dev`."""
+OTHER_VARIABLES = ("config", "home", "locate_api_key")
+"""Variables with the prefix that are no settings."""
 READY = Path(__file__).parent / "configs"
 """Configurations that ship with the package; each is selected by its bare name."""
 
@@ -38,7 +41,17 @@ class ConfigError(UserError):
 class Section(BaseModel):
     """A part of the tree: unknown keys are errors, attribute docstrings are descriptions."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic takes true for 1."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        kinds = get_args(annotation) or (annotation,)
+        if isinstance(value, bool) and bool not in kinds and (int in kinds or float in kinds):
+            raise ValueError("must be a number")
+        return value
 
 
 class PolicyConfig(Section):
@@ -167,6 +180,13 @@ class ImagesConfig(Section):
     """Whether a question may name files of this machine: all (true), none (false), or those below one folder. Limit it
     when strangers, or a model, can ask."""
 
+    @field_validator("local_files", mode="before")
+    @classmethod
+    def _files(cls, value: Any) -> Any:
+        if not isinstance(value, bool | str):  # pydantic would name the two types, and neither of them is a fix
+            raise ValueError("must be true, false or the path of a folder")
+        return value
+
 
 class Config(Section):
     """Everything that can be set."""
@@ -201,6 +221,8 @@ def load(
         if name.startswith(PREFIX) and (len(keys) > 1 or keys[0] in Config.model_fields):
             _set(tree, keys, _value(value), name)
             _refuse_secrets(tree, tree)
+        elif name.startswith(PREFIX) and (meant := _meant(keys[0])):
+            raise ConfigError(f"{name}: no variable of this program; did you mean {meant}? Rename or unset it.")
     for override in overrides:
         dotted, equals, value = override.partition("=")
         if not equals or not dotted:
@@ -211,6 +233,20 @@ def load(
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(without_keys(_explain(error))) from None  # its own text repeats every value
+
+
+def _meant(word: str) -> str:
+    """The variable that a single word behind the prefix is a slip of; empty if it looks like none. Other words are let be:
+    a platform sets some of its own, such as LENSGRAPH_PORT for a service of that name."""
+    for section in Config.model_fields:
+        if word.startswith(f"{section}_") and word.removeprefix(f"{section}_") in _section([section]).model_fields:
+            return f"{PREFIX}{section}__{word.removeprefix(f'{section}_')}".upper()
+    known = [*Config.model_fields, *OTHER_VARIABLES]
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.75)
+    if not close or close[0] == word:
+        return ""
+    below = "__..." if close[0] in Config.model_fields and close[0] != "graph" else ""
+    return f"{PREFIX}{close[0].upper()}{below}"
 
 
 def ready() -> list[str]:
@@ -272,12 +308,18 @@ def _refuse_secrets(tree: dict[str, Any], value: Any, path: tuple[str, ...] = ()
         return
     for name, below in value.items():
         where = (*path, str(name))
+        named = ".".join(HIDDEN if looks_like_key(part) else part for part in where)
         if is_secret(str(name)) and below is not None:
-            raise ConfigError(f"{'.'.join(where)}: a key is no setting; {_how_to_give(tree, where)}.")
+            raise ConfigError(f"{named}: a key is no setting; {_how_to_give(tree, where)}.")
         if str(name).endswith("_env") and isinstance(below, str) and below and not _names_variable(below):
             raise ConfigError(
-                f"{'.'.join(where)}: takes the name of an environment variable, such as MY_KEY, and what is given (not "
+                f"{named}: takes the name of an environment variable, such as MY_KEY, and what is given (not "
                 "shown) is none. If it is the key itself: export MY_KEY=..., and give MY_KEY here."
+            )
+        if isinstance(below, str) and begins_like_key(below):
+            raise ConfigError(
+                f"{named}: what is given (not shown) looks like a key, and a key is no setting; "
+                f"{_how_to_give(tree, where)}. If it is the name of a file: begin it with ./"
             )
         _refuse_secrets(tree, below, where)
 
@@ -355,15 +397,27 @@ def render(config: BaseModel, indent: int = 0) -> str:
         if isinstance(value, BaseModel):
             lines.append(f"{pad}{name}:")
             lines.append(render(value, indent + 1).rstrip("\n"))
-            for key, extra in (value.model_extra or {}).items():
-                lines.append(f"{pad}  {_plain({key: extra})}")
+            lines += [_plain({key: extra}, pad + "  ") for key, extra in (value.model_extra or {}).items()]
         else:
-            lines.append(f"{pad}{_plain({name: value})}")
+            lines.append(_plain({name: value}, pad))
     return "\n".join(lines) + "\n"
 
 
-def _plain(value: dict[str, Any]) -> str:
-    return yaml.safe_dump(value, default_flow_style=False, sort_keys=False, allow_unicode=True, width=1000).rstrip("\n")
+def _plain(value: dict[str, Any], pad: str) -> str:
+    """A setting as YAML, every line of it behind `pad`."""
+    text = yaml.safe_dump(_printable(value), default_flow_style=False, sort_keys=False, allow_unicode=True, width=1000)
+    return textwrap.indent(text.rstrip("\n"), pad)
+
+
+def _printable(value: Any) -> Any:
+    """The value without what looks like a key; a program may also have put in objects, which YAML cannot hold."""
+    if isinstance(value, Mapping):
+        return {key: _printable(below) for key, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(below) for below in value]
+    if isinstance(value, int | float) or value is None:
+        return value
+    return without_keys(str(value))
 
 
 def _wrapped(text: str, width: int) -> list[str]:

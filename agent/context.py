@@ -84,6 +84,8 @@ class Backends:
         self.store = context.store or _shared_store(config)
         self.view_pixels = config.images.view_pixels
         self._policy = context.policy if isinstance(context.policy, BaseChatModel) else None
+        # Of a class that a configuration names by its import path nobody knows what it raises when its service is down.
+        self.foreign_policy = self._policy is None and config.policy.kind not in policies.KINDS
         live: dict[registry.Kind, BaseTool | None] = {
             "text_search": context.text_search, "image_search": context.image_search, "locate": context.locate,
         }  # fmt: skip

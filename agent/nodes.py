@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
+from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
@@ -26,6 +27,7 @@ from agent.limits import StopReason
 from agent.policy.errors import ContextFull, PolicyError
 from agent.state import AgentState, Hit, Turn, this_dialogue, this_question
 from tools.base import LensTool
+from tools.blot import without_keys
 from tools.guard import Refused
 from tools.pages.summarise import asking
 from tools.results import LocateResult, SearchResult, ToolError
@@ -120,7 +122,10 @@ async def think(state: AgentState, backends: Backends) -> Update:
     started = time.perf_counter()
     try:
         reply = await policy.ainvoke(messages, stop=backends.dialect.stop or None)
-    except PolicyError as error:
+    except Exception as problem:
+        error = _failure(problem, backends)
+        if error is None:
+            raise
         failed = actions.dump(Malformed("the policy failed"))
         record = Turn(
             node="reason", turn=number, seconds=time.perf_counter() - started, price=0.0, text="", thought="",
@@ -148,6 +153,16 @@ async def think(state: AgentState, backends: Backends) -> Update:
     if left_out := reply.response_metadata.get("left_out"):
         record["left_out"] = list(left_out)
     return {"dialogue": [reply], "turns": [record], "action": record["action"]}
+
+
+def _failure(problem: Exception, backends: Backends) -> PolicyError | None:
+    """What ends the episode when the policy raises this; None: it is a bug, or LangGraph's own signal, and goes on up."""
+    if isinstance(problem, PolicyError):
+        return problem
+    if isinstance(problem, GraphBubbleUp) or not backends.foreign_policy:
+        return None
+    first = (without_keys(str(problem)).splitlines() or [""])[0][:200]
+    return PolicyError(f"{backends.config.policy.kind}: {type(problem).__name__}: {first}")
 
 
 def text_of(message: BaseMessage) -> str:
@@ -405,7 +420,7 @@ async def call(tool: LensTool, arguments: dict[str, Any], failed: R) -> R:
             return artifact
         error = ToolError(reason="malformed", message=f"{tool.name} returned no {type(failed).__name__}")
     except Exception as problem:  # the boundary to foreign code: recorded in the turn, told to the policy
-        message_line = (str(problem).splitlines() or [""])[0][:200]
+        message_line = (without_keys(str(problem)).splitlines() or [""])[0][:200]
         error = ToolError(reason="unavailable", message=f"{tool.name}: {type(problem).__name__}: {message_line}")
     return failed.model_copy(update={"error": error, "seconds": time.perf_counter() - started})
 

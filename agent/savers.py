@@ -6,9 +6,10 @@ thread as much as its checkpoints do.
 
 from __future__ import annotations
 
+import sqlite3
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,14 @@ async def _sqlite(name: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
     path = Path(name).expanduser()
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}; make it first")
-    async with AsyncSqliteSaver.from_conn_string(str(path)) as made:
-        await made.setup()
+    async with AsyncExitStack() as open_now:
+        try:
+            made = await open_now.enter_async_context(AsyncSqliteSaver.from_conn_string(str(path)))
+            await made.setup()
+        except sqlite3.Error as error:
+            raise UserError(
+                f"{path}: no database of threads ({error}); give another file, or remove this one"
+            ) from error
         yield made
 
 
@@ -85,7 +92,7 @@ async def _sqlite(name: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
 async def _postgres(address: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
     try:
         from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-        from psycopg import OperationalError
+        from psycopg import AsyncConnection, OperationalError
         from psycopg.rows import dict_row
         from psycopg_pool import AsyncConnectionPool, PoolTimeout
     except ImportError as error:
@@ -96,6 +103,8 @@ async def _postgres(address: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
     # A pool, because one connection would serve the threads one after the other.
     pool: Any = AsyncConnectionPool(address, kwargs=options, open=False, min_size=1, max_size=10)
     try:
+        # Alone first: a pool would try again and again, and log each time, before it says that nobody is there.
+        await (await AsyncConnection.connect(address, connect_timeout=10)).close()
         await pool.open(wait=True, timeout=10)
     except (PoolTimeout, OperationalError) as error:
         await pool.close()

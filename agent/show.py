@@ -5,6 +5,8 @@ Invariant: text that came from a model or a page is printed as text; it can neit
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,20 +22,33 @@ ACTIONS = {
     "crop": "look closer",
     "answer": "answer",
     "give_up": "give up",
-    "over_limit": "one search too many",
     "malformed": "unreadable turn",
 }
 """What the policy's actions are called here."""
+OVER = {
+    "search_limit": "no search left",
+    "turn_limit": "no turn left",
+    "token_limit": "no tokens left",
+    "time_limit": "no time left",
+}
+"""Why an action was not carried out, by the limit that it is over."""
 LABEL = 17
-"""Columns of the labels in front of what they label."""
+"""Columns of the labels in front of what they label; one more than the longest."""
 SECONDS = "  {:.2f} s"
+
+
+class _Terminal(Console):
+    """A console that leaves it to the program what a reader that went away means; rich would exit with 1, for no answer."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 class Show:
     """Prints one run."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or _Terminal(highlight=False)
 
     def turn(self, turn: Turn) -> None:
         """One node's record."""
@@ -67,7 +82,8 @@ class Show:
             return  # it is printed at the end
         wanted = action.get("wanted", action)
         detail = wanted.get("query") or wanted.get("region") or wanted.get("reason") or "the whole picture"
-        self._row(ACTIONS[action["kind"]], detail, "bold yellow")
+        label = OVER[action["stop"]] if action["kind"] == "over_limit" else ACTIONS[action["kind"]]
+        self._row(label, detail, "bold yellow")
 
     def _found(self, hits: list[Hit], seconds: str) -> None:
         for rank, hit in enumerate(hits, 1):

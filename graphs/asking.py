@@ -7,7 +7,6 @@ it was.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import contextvars
 import queue
@@ -24,6 +23,7 @@ from langgraph.types import Checkpointer
 from agent import question
 from agent.context import Context, backends_of
 from agent.state import AgentState, AskInput, AskOutput
+from tools import loops
 
 
 class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
@@ -47,7 +47,7 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
     ) -> Iterator[Any]:
         """As LangGraph's `stream`, for callers without an event loop: the nodes run in a thread with a loop of its own."""
         parts: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        loop = asyncio.new_event_loop()
+        loop = loops.new()
 
         async def pump() -> None:
             async for part in self.astream(input, config, **options):

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from agent import providers
 from agent.config import Config
 from agent.context import Backends, Context, backends_of
 from agent.errors import UserError
@@ -135,6 +136,5 @@ async def serve(config: Config, *, port: int | None, files: str | None, threads:
 async def _load(backends: Backends, config: Config) -> None:
     """Policy and tools now: a server that cannot answer should not start."""
     await backends.policy()
-    if config.graph != "direct":
-        await backends.tool("text_search")
-        await backends.tool("image_search")
+    for kind in providers.USED[config.graph]:
+        await backends.tool(kind)

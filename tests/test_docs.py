@@ -22,7 +22,7 @@ def test_the_python_blocks_run(guide: str, repository: Path) -> None:
     pytest.importorskip("mcp", reason="needs lensgraph[mcp]")
     pytest.importorskip("langgraph.checkpoint.sqlite", reason="needs lensgraph[threads]")
     found = python_blocks((repository / guide).read_text(encoding="utf-8"))
-    assert len(found) >= 5
+    assert len(found) >= 6
     code = "\n".join(
         f"exec(compile({block!r}, '{guide} block {n}', 'exec'), {{'__name__': '__main__'}}); print('--- done', {n})"
         for n, block in enumerate(found)
@@ -37,6 +37,7 @@ def test_the_python_blocks_run(guide: str, repository: Path) -> None:
     assert "| accepted" in said[2]
     assert "Nairobi | 4 messages" in said[3]
     assert "| answered" in said[4]
+    assert "Uzbekistan over HTTP: answered" in said[5]
 
 
 @pytest.mark.parametrize("guide", GUIDES)

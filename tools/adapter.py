@@ -16,6 +16,7 @@ from langchain_core.tools import BaseTool
 from PIL import Image
 
 from tools.base import ImageSearch, LensTool, TextSearch
+from tools.blot import without_keys
 from tools.results import Hit, SearchResult, ToolFailure
 
 _TITLES = ("title", "name", "source")
@@ -89,7 +90,7 @@ async def _call(tool: BaseTool, arguments: dict[str, Any]) -> list[Hit]:
     message = await tool.ainvoke({"type": "tool_call", "id": "foreign", "name": tool.name, "args": arguments})
     assert isinstance(message, ToolMessage)
     if message.status == "error":
-        raise ToolFailure("unavailable", f"{tool.name}: {str(message.content)[:200]}")
+        raise ToolFailure("unavailable", f"{tool.name}: {without_keys(str(message.content))[:200]}")
     artifact = message.artifact
     if isinstance(artifact, SearchResult):
         return list(artifact.hits)
@@ -112,7 +113,7 @@ def read_hits(found: Any, source: str) -> list[Hit]:
         return [Hit(title=source, url="", snippet=text)] if text else []
     if isinstance(found, dict):
         if found.get("error"):
-            raise ToolFailure("unavailable", f"{source}: {str(found['error'])[:200]}")
+            raise ToolFailure("unavailable", f"{source}: {without_keys(str(found['error']))[:200]}")
         for key in _LISTS:
             if isinstance(found.get(key), list):
                 return read_hits(found[key], source)

@@ -1,8 +1,8 @@
 """Which hosts may be connected to: decided on the name before it is looked up, and on every address that it stands for.
 
-Covered: private, loopback, link-local, shared, reserved and multicast addresses; IPv6 that carries an IPv4 address inside
-(mapped, compatible, NAT64, 6to4, Teredo, ISATAP); cloud metadata; decimal, octal, hexadecimal and shortened spellings; names
-of an inner network. Not covered: a public address that its owner forwards to a private one.
+Covered: private, loopback, link-local, shared, reserved, unallocated and multicast addresses; IPv6 that carries an IPv4
+address inside (mapped, translated, compatible, NAT64, 6to4, Teredo, ISATAP); cloud metadata; decimal, octal, hexadecimal and
+shortened spellings; names of an inner network. Not covered: a public address that its owner forwards to a private one.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class FetchPolicy:
 
 PUBLIC_WEB = FetchPolicy()
 _NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"),)
+_ALLOCATED = ipaddress.IPv6Network("2000::/3")
+"""Where all public IPv6 addresses lie; Python calls global whatever is not known to be something else."""
 _NEVER = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -75,7 +77,7 @@ def address_allowed(address: str, policy: FetchPolicy = PUBLIC_WEB) -> bool:
         return True
     if any(ip.version == network.version and ip in network for network in _NEVER):
         return False
-    if ip.version == 6 and int(ip) >> 32 & 0xFFFFFFFF in _ISATAP:
+    if ip.version == 6 and (ip not in _ALLOCATED or int(ip) >> 32 & 0xFFFFFFFF in _ISATAP):
         return False
     return ip.is_global and not ip.is_multicast
 

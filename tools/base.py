@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeV
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
 from langchain_core.tools import BaseTool
 from PIL import Image
-from pydantic import BaseModel, Field, PrivateAttr, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, WithJsonSchema
 
-from tools import cache_key, guard
-from tools.blot import without_logins
+from tools import cache_identity, cache_key, guard, loops
+from tools.blot import without_keys
 from tools.outside import entry, line
 from tools.results import LocateResult, Page, SearchResult, ToolError, ToolFailure
+from tools.surrogates import whole
 
 if TYPE_CHECKING:
     from tools.cache import Cache
@@ -78,6 +79,8 @@ class LensTool(BaseTool):
     """What the three kinds share: the clock, the price and the boundary that turns exceptions into
     results."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)  # pydantic would show a key that stands beside what is wrong
+
     repeatable: ClassVar[bool] = False
     """Whether a call may be made again when nobody knows what became of it: only where a call costs nothing."""
 
@@ -100,10 +103,12 @@ class LensTool(BaseTool):
     async def _once(
         self, ask: Callable[[], cache_key.Question], call: Callable[[], Awaitable[_Result]], read: type[_Result]
     ) -> _Result:
-        """`call()`, or what the cache has for this question. `ask` runs in a thread, and only if there is a cache."""
+        """`call()`, or what the cache has for this question. `ask` runs in a thread, and only if there is a cache.
+
+        A tool whose settings cannot be told (`cache_identity`) is not cached."""
         if self._cache is None:
             return await call()
-        identity = cache_key.identity(self, NOT_IN_AN_ANSWER)
+        identity = cache_identity.identity(self, NOT_IN_AN_ANSWER)
         return await self._cache.answer(
             identity, type(self).__name__, ask, call, read, seconds=self.timeout, price=self.price_per_call
         )
@@ -128,7 +133,7 @@ class LensTool(BaseTool):
             return ToolError(reason=error.reason, message=str(error))
         if isinstance(error, TimeoutError):
             return ToolError(reason="timeout", message=f"{self.name}: no answer in {self.timeout:g} s.")
-        what = " ".join(without_logins(str(error)).split())[:200]
+        what = " ".join(without_keys(str(error)).split())[:200]
         return ToolError(reason="unavailable", message=f"{self.name}: {type(error).__name__}: {what}")
 
 
@@ -150,7 +155,7 @@ class TextSearch(LensTool):
         return await self._measure(self._checked(query), SearchResult(kind="text", query=query[:MAX_QUERY_CHARS]))
 
     async def _checked(self, query: str) -> SearchResult:
-        query = query.strip()
+        query = whole(query.strip())
         if not query:
             raise ToolFailure("bad_input", "The text query is empty; write what to look for.")
         if len(query) > MAX_QUERY_CHARS:
@@ -230,7 +235,7 @@ class Locator(LensTool):
         )
 
     async def _checked(self, image: Any, expression: str) -> LocateResult:
-        expression = expression.strip()
+        expression = whole(expression.strip())
         if not expression:
             raise ToolFailure("bad_input", "The expression is empty; say which part of the picture to find.")
         if len(expression) > MAX_QUERY_CHARS:
@@ -289,17 +294,18 @@ def render_error(error: ToolError) -> str:
 
 
 def wait_for(call: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine from synchronous code, also when the calling thread already runs an event loop."""
+    """Run a coroutine from synchronous code, also when the calling thread already runs an event loop. Threads in which
+    something is late are not waited for."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(call)
+        return loops.run(call)
     outcome: list[T] = []
     failure: list[BaseException] = []
 
     def target() -> None:
         try:
-            outcome.append(asyncio.run(call))
+            outcome.append(loops.run(call))
         except BaseException as error:  # carried to the calling thread
             failure.append(error)
 

@@ -13,10 +13,18 @@ from typing import Any
 
 HIDDEN = "***"
 """What stands where a key was."""
-_SECRET = re.compile(
-    r"(?:^|_)(?:(?:api|access|subscription|private|secret)_?key(?:_id)?|secret|password|credentials?|authorization"
-    r"|(?:access|auth|api|bearer|hf|session)_token)$|^token$"
+_CREDENTIAL = re.compile(
+    r"(?:^|_)(?:(?:api|access|subscription|private|secret)_?keys?(?:_id)?|secrets?|passwords?|credentials?|authorization"
+    r"|(?:access|auth|api|bearer|hf|session|subscription)_token)$|^token$"
 )
+_PERHAPS = re.compile(r"(?:^|_)(?:keys?|token)$")
+"""Further names that hold a key more often than not."""
+_OF_A_VOCABULARY = re.compile(
+    r"(?:^|_)(?:bos|eos|pad|unk|sep|cls|mask|start|stop|end|first|last|image|video|vision)_token$"
+)
+"""Names that end like those of secrets and hold a token that a model reads."""
+_SIGNED = frozenset({"appid", "app_id", "sig", "signature", "x_amz_signature", "x_amz_credential", "x_goog_signature"})
+"""Further parameters of addresses whose values open something."""
 _KEY = re.compile(
     r"(?:sk[-_][\w-]{8}|tvly-|(?:hf|gsk|nvapi|jina|[pr]k_(?:live|test))[-_][A-Za-z0-9]{12}|AIza|gh[pousr]_[A-Za-z0-9]{12}"
     r"|github_pat_|glpat-|xox[abprs]-|A[KS]IA[A-Z0-9]{12}|BSA[\w-]{20}|lsv2_|eyJ[\w-]{16}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
@@ -25,6 +33,8 @@ _KEY = re.compile(
 _LOGIN = re.compile(r"(?<=//)(?:[^\s/?#]*|(?!\[)[^\s/@:]*:(?!\d+[/?#])\S*)@")
 """User and password in an address; a password may hold characters that should have been escaped."""
 _PARAMETER = re.compile(r"(?<=[?&])([\w-]+)=[^\s&#'\"]*[^\s&#'\":;,.)]")
+_PARTS = re.compile(r"([=:&?]+)")
+"""What stands between the parts of a setting or an address."""
 _WORD = re.compile(r"[^\s'\",;()<>\[\]{}]+")
 
 
@@ -40,10 +50,12 @@ def looks_like_key(text: str) -> bool:
 
 
 def without_logins(text: str) -> str:
-    """A message whose addresses show neither user nor password: `postgresql://***@host/name`."""
+    """A message whose addresses show neither user nor password (`postgresql://***@host/name`), nor the value of a parameter
+    that holds a key or a signature."""
 
     def hide(parameter: re.Match[str]) -> str:
-        return f"{parameter[1]}={HIDDEN}" if is_secret(parameter[1]) else parameter[0]
+        secret = is_secret(parameter[1]) or parameter[1].lower().replace("-", "_") in _SIGNED
+        return f"{parameter[1]}={HIDDEN}" if secret else parameter[0]
 
     return _PARAMETER.sub(hide, _LOGIN.sub(f"{HIDDEN}@", text))
 
@@ -52,7 +64,7 @@ def without_keys(text: str) -> str:
     """A message in which whatever looks like a key is hidden, also behind the `=` of a setting, and logins in addresses."""
 
     def hide(word: re.Match[str]) -> str:
-        parts = re.split(r"([=:]+)", word[0])
+        parts = _PARTS.split(word[0])
         return (
             HIDDEN if looks_like_key(word[0]) else "".join(HIDDEN if looks_like_key(part) else part for part in parts)
         )
@@ -61,8 +73,21 @@ def without_keys(text: str) -> str:
 
 
 def is_secret(name: str) -> bool:
-    """Whether a setting of this name holds a secret: `api_key`, but neither `api_key_env` nor `max_new_tokens`."""
-    return bool(_SECRET.search(name.lower().replace("-", "_")))
+    """Whether a setting of this name holds a secret: `api_key`, `X-Subscription-Token`, but neither `api_key_env` nor
+    `max_new_tokens` nor `eos_token`."""
+    name = name.lower().replace("-", "_")
+    return is_credential(name) or (bool(_PERHAPS.search(name)) and not _OF_A_VOCABULARY.search(name))
+
+
+def is_credential(name: str) -> bool:
+    """Whether a setting of this name can hold nothing but a secret: `api_key`, but not `key`."""
+    return bool(_CREDENTIAL.search(name.lower().replace("-", "_")))
+
+
+def begins_like_key(text: str) -> bool:
+    """Whether a text begins like the keys of a known service. Narrower than `looks_like_key`: no name of a file or a model
+    is taken for one because of its digits."""
+    return bool(_KEY.match(text.strip()))
 
 
 def shown(path: Iterable[Any], value: Any) -> str:

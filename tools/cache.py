@@ -6,12 +6,15 @@ across processes that share the folder. What counts as the same question stands 
 Invariants: only answers are kept, an answer of "nothing found" for `EMPTY_SECONDS`; any other failure is told to those who
 waited for it and forgotten. What was not asked anew costs nothing and says so (`cached`, price 0). A cache that cannot be
 read or written costs its benefit and no search. `replay` answers from what was kept, whatever its age, and calls nobody.
+What a tool whose settings cannot be told (`cache_identity`) answers is not kept.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
+import logging
 import math
 import os
 import sqlite3
@@ -46,6 +49,7 @@ LATE = 0.95
 
 
 R = TypeVar("R", bound=BaseModel)
+logger = logging.getLogger(__name__)
 
 
 class CacheSettings(BaseModel):
@@ -96,7 +100,9 @@ class Cache:
         self.folder = Path(self.settings.folder).expanduser() if self.settings.folder else home() / "cache"
         self.counts = Counts()
         replaying = self.settings.mode == "replay"
-        self.store = Store(self.folder, max_bytes=self.settings.max_bytes, readonly=replaying, clock=clock)
+        self.store = Store(
+            self.folder, max_bytes=self.settings.max_bytes, max_age=self.settings.ttl, readonly=replaying, clock=clock
+        )
         self._after_fork()
         _caches.add(self)
 
@@ -107,7 +113,7 @@ class Cache:
 
     async def answer(
         self,
-        identity: str,
+        identity: str | None,
         tool: str,
         ask: Callable[[], Question],
         call: Callable[[], Awaitable[R]],
@@ -118,25 +124,35 @@ class Cache:
     ) -> R:
         """The answer to a question, kept or from `call`.
 
-        `identity` is what of the tool decides its answers; `ask` makes the question, in a thread; `seconds` is the clock
-        that `call` runs under and `price` what it costs unless its result says so.
+        `identity` is what of the tool decides its answers, None if that cannot be told; `ask` makes the question, in a
+        thread; `seconds` is the clock that `call` runs under and `price` what it costs unless its result says so.
 
         Raises:
             ToolFailure: what `call` raised, or that a replay has no answer.
         """
+        if identity is None:
+            return await self._uncached(tool, call)
         question = await asyncio.to_thread(ask)
         space = hashlib.sha256(identity.encode()).hexdigest()
-        key = hashlib.sha256(f"{space} {question.key}".encode()).hexdigest()
+        key = hashlib.sha256(f"{space} {question.key}".encode("utf-8", "surrogatepass")).hexdigest()
+        until = time.monotonic() + seconds
         while True:
             with self._guard:
                 flight = self._flights.get(key)
                 leads = flight is None
                 if flight is None:
-                    flight = self._flights[key] = _Flight()
+                    flight = self._flights[key] = _Flight(seconds)
             if not leads:
                 landed = await flight.wait()
                 if landed is None:  # whoever asked was cut off: the next one asks
                     continue
+                if _is_timeout(landed) and flight.seconds < seconds:
+                    if flight.seconds < until - time.monotonic():  # more time is left here than was given there
+                        continue
+                    landed = ToolFailure(
+                        "timeout",
+                        f"{tool}: no answer in the {flight.seconds:g} s of another caller who asked the same.",
+                    )
                 self._count(joined=1)
                 return _shared(landed)
             began, outcome = time.monotonic(), None
@@ -154,6 +170,18 @@ class Cache:
                 with self._guard:
                     self._flights.pop(key, None)
                 flight.land(outcome)
+
+    async def _uncached(self, tool: str, call: Callable[[], Awaitable[R]]) -> R:
+        """The answer of a tool that cannot be told from another one with other settings."""
+        if self.settings.mode == "replay":
+            self._count(missing=1)
+            raise ToolFailure(
+                "unavailable",
+                f"{tool}: its settings cannot be told, so nothing of it was kept, and a replay asks nobody.",
+            )
+        _say_uncached(tool)
+        self._count(calls=1)
+        return await call()
 
     async def _lead(
         self,
@@ -253,10 +281,20 @@ class Cache:
         return self.store.clear()
 
 
+@functools.cache
+def _say_uncached(tool: str) -> None:
+    logger.warning(
+        "%s is not cached: a setting of it, such as a lambda or a connection, cannot be told from another; declare the field "
+        "with exclude=True if it decides no answer", tool,
+    )  # fmt: skip
+
+
 class _Flight(Generic[R]):
     """A call that is being made, and those who wait for it, each in an event loop of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        """The clock that the call runs under."""
         self._guard = threading.Lock()
         self._landed = False
         self._outcome: R | Exception | None = None
@@ -295,6 +333,10 @@ async def _outcome(call: Callable[[], Awaitable[R]]) -> R | Exception:
         if failure.reason != "empty":
             raise
         return failure
+
+
+def _is_timeout(outcome: object) -> bool:
+    return isinstance(outcome, TimeoutError) or (isinstance(outcome, ToolFailure) and outcome.reason == "timeout")
 
 
 def _unpack(outcome: R | Exception) -> R:

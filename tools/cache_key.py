@@ -9,25 +9,18 @@
   drawings, scenes or crops of the embedded world, and how small print may be before two pages become one. Pictures with a
   side above `SKETCHED` pixels, whose cells would be larger, match by their pixels only.
 - Pictures in which something is located: equal pixels only, for the answer holds coordinates.
-- The tool: its class and every setting that can change an answer. Keys, clocks, prices and tries cannot, nor can a field that
-  is declared with `exclude=True`.
+- The tool: see `cache_identity`.
 """
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import json
 import math
 import unicodedata
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
-from typing import Any
 
 from PIL import Image
-from pydantic import BaseModel
-from pydantic.types import SecretBytes, SecretStr
 
 NEAR = 8
 """Largest difference, of 255, between the sketches of nearly equal pictures. Measured on the embedded world: the closest two
@@ -41,8 +34,6 @@ SKETCHED = 1448
 """Longest side of a picture with a sketch, in pixels: beyond it, 256 cells are too few."""
 SCALED = 0.05
 """How much larger a nearly equal picture may be."""
-SECRET_NAMES = ("api_key", "apikey", "token", "secret", "password", "credential", "authorization")
-"""Settings whose name holds one of these are not part of a key, whatever their type."""
 
 
 @dataclass(frozen=True)
@@ -111,47 +102,3 @@ def difference(one: bytes, other: bytes) -> int:
 
     a, b = np.frombuffer(one, np.uint8).astype(np.int16), np.frombuffer(other, np.uint8).astype(np.int16)
     return int(np.abs(a - b).max(initial=0))
-
-
-def identity(tool: BaseModel, ignored: frozenset[str]) -> str:
-    """What of a tool decides its answers, as text that is the same in every process."""
-    return json.dumps(_plain(tool, ignored), sort_keys=True, ensure_ascii=True)
-
-
-def _plain(value: Any, ignored: frozenset[str] = frozenset(), depth: int = 0) -> Any:
-    if isinstance(value, str | int | float | bool) or value is None:
-        return value
-    if depth > 12:  # settings that hold themselves
-        return "..."
-    if isinstance(value, SecretStr | SecretBytes):
-        return None
-    if isinstance(value, BaseModel):
-        declared = type(value).model_fields
-        fields = {n: getattr(value, n, None) for n, field in declared.items() if n not in ignored and not field.exclude}
-        return {"class": _name(type(value)), "fields": _plain(fields, depth=depth + 1)}
-    if isinstance(value, Mapping):
-        named = {str(name): item for name, item in value.items()}
-        return {k: _plain(v, depth=depth + 1) for k, v in named.items() if not _is_secret(k)}
-    if isinstance(value, list | tuple):
-        return [_plain(item, depth=depth + 1) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted((_plain(item, depth=depth + 1) for item in value), key=repr)
-    if isinstance(value, bytes | bytearray):
-        return hashlib.sha256(value).hexdigest()
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, enum.Enum):
-        return f"{_name(type(value))}.{value.name}"
-    if isinstance(value, type) or callable(value):
-        return _name(value)
-    return _name(type(value))  # an address in memory, as in most reprs, would differ from process to process
-
-
-def _is_secret(name: str) -> bool:
-    return any(word in name.lower() for word in SECRET_NAMES)
-
-
-def _name(thing: Any) -> str:
-    kind = type(thing)
-    name = getattr(thing, "__qualname__", kind.__qualname__)
-    return f"{getattr(thing, '__module__', kind.__module__)}:{name}"

@@ -66,13 +66,20 @@ class ToolStats:
 
 
 class Store:
-    """One file. `readonly` never writes, not even who used what, and takes no notice of age."""
+    """One file. `readonly` never writes, not even who used what, and takes no notice of age. `max_age`: seconds after which a
+    value is not given out, whatever age it was kept for. None: it is used for as long as it was kept for."""
 
     def __init__(
-        self, folder: Path, *, max_bytes: int, readonly: bool = False, clock: Callable[[], float] = time.time
+        self,
+        folder: Path,
+        *,
+        max_bytes: int,
+        max_age: float | None = None,
+        readonly: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.path = folder / FILE
-        self._max_bytes, self._readonly, self._clock = max_bytes, readonly, clock
+        self._max_bytes, self._max_age, self._readonly, self._clock = max_bytes, max_age, readonly, clock
         self._after_fork()
         _stores.add(self)
 
@@ -163,11 +170,17 @@ class Store:
             self._connection = None
 
     def _look(self, db: sqlite3.Connection, key: str, space: str, question: Question) -> Found | None:
-        oldest = -1.0 if self._readonly else self._clock()
-        row = db.execute("SELECT key, value FROM entries WHERE key = ? AND expires > ?", (key, oldest)).fetchone()
+        now = self._clock()
+        # When it must expire at the earliest and have been made at the earliest. What is recorded for ever may be used shorter.
+        fresh = (now, now - self._max_age if self._max_age is not None else -1.0)
+        if self._readonly:
+            fresh = (-1.0, -1.0)
+        row = db.execute(
+            "SELECT key, value FROM entries WHERE key = ? AND expires > ? AND made > ?", (key, *fresh)
+        ).fetchone()
         near = False
         if row is None and question.sketch is not None and question.size is not None:
-            near, row = True, self._nearest(db, space, question, oldest)
+            near, row = True, self._nearest(db, space, question, fresh)
         if row is None:
             return None
         if not self._readonly:
@@ -175,16 +188,19 @@ class Store:
         return Found(row[1], near)
 
     @staticmethod
-    def _nearest(db: sqlite3.Connection, space: str, question: Question, oldest: float) -> tuple[str, bytes] | None:
+    def _nearest(
+        db: sqlite3.Connection, space: str, question: Question, fresh: tuple[float, float]
+    ) -> tuple[str, bytes] | None:
         assert question.size is not None and question.sketch is not None
         light = _light(question.sketch)
         (width, height), more = question.size, SCALED * 1.1
         rows = db.execute(
             "SELECT key, value, sketch, width, height FROM entries WHERE sketch IS NOT NULL AND space = ? "
-            "AND width BETWEEN ? AND ? AND height BETWEEN ? AND ? AND light BETWEEN ? AND ? AND expires > ?",
+            "AND width BETWEEN ? AND ? AND height BETWEEN ? AND ? AND light BETWEEN ? AND ? "
+            "AND expires > ? AND made > ?",
             (
                 space, width * (1 - more) - 2, width * (1 + more) + 2, height * (1 - more) - 2, height * (1 + more) + 2,
-                light - NEAR, light + NEAR, oldest,
+                light - NEAR, light + NEAR, *fresh,
             ),
         )  # fmt: skip
         best: tuple[int, str, bytes] | None = None

@@ -17,6 +17,7 @@ import asyncio
 import base64
 import binascii
 import io
+import re
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Collection
@@ -54,6 +55,7 @@ USER_AGENT = "lensgraph"
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
 """Decoders offered to outside bytes; the many exotic ones of Pillow are attack surface nobody asked for."""
 
+_NO_SERVER = re.compile(r"https?://([^/?#]*@)?(:\d*)?([/?#]|$)", re.IGNORECASE)
 _warnings_lock = threading.Lock()
 """The warnings filter is global state of the process, so only one thread at a time may change it."""
 
@@ -169,6 +171,11 @@ def _open_header(data: bytes, name: str, max_pixels: int) -> Image.Image:
             return Image.open(io.BytesIO(data), formats=FORMATS)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise Refused(f"{name}: too many pixels to decode safely; give a smaller picture.") from error
+        except ValueError as error:  # what Pillow raises on a text chunk or a colour profile that unpacks to too much
+            raise Refused(
+                f"{name}: damaged, or more text beside the pixels than is read ({_one_line(error)}); save the picture again "
+                "without it."
+            ) from error
         except Exception as error:  # as above: whatever a decoder raises on a header means "not a picture"
             start = bytes(data[:12])
             raise Refused(
@@ -247,6 +254,10 @@ async def get(
         Refused: the address is not allowed (no connection was made to it), or the body is too large or of another kind.
         ToolFailure: any other reason, with the server's status where it answered.
     """
+    if isinstance(url, str) and _NO_SERVER.match(url):
+        raise Refused(f"{url[:200]}: names no server; give an address such as https://example.org/a.png.", "refused")
+    if not isinstance(url, str):
+        raise Refused(f"an address cannot be a {type(url).__name__}; give http://host/...")
     import httpx  # 0.15 s to import: only programs that fetch pay for it
 
     from tools.transport import CheckedTransport

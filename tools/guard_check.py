@@ -53,7 +53,8 @@ ADDRESSES: tuple[str, ...] = (
     "http://192.88.99.1/", "http://[2001:0:4136:e378:8000:63bf:3fff:fdd2]/", "http://[2600:1f00::5efe:7f00:1]/",
     "http://[2600:1f00::200:5efe:a00:1]/", "http://[fe80::1]/", "http://[fe80::1%25eth0]/", "http://[fc00::1]/",
     "http://[fec0::1]/", "http://[ff02::1]/", "http://[2001:db8::1]/", "http://[100::1]/", "http://[3fff::1]/",
-    "http://[2001:10::1]/", "http://[5f00::1]/",
+    "http://[2001:10::1]/", "http://[5f00::1]/", "http://[::ffff:0:127.0.0.1]/", "http://[::ffff:0:a9fe:a9fe]/",
+    "http://[64:ff9b:2::7f00:1]/", "http://[4000::1]/", "http://[e000::1]/", "http://[::2:7f00:1]/",
     # names of an inner network, and public names that stand for inner addresses
     "http://printer.local/", "http://wiki.corp/", "http://router.lan/", "http://db.home.arpa/", "http://intranet/",
     "http://private.example.com/", "http://mapped.example.com/", "http://six.example.com/", "http://mixed.example.com/",
@@ -197,6 +198,7 @@ TRICKS: tuple[Trick, ...] = (
     Trick("PDF with a page of three million steps", lambda _: answer(guard_pdfs.endless_program()), read=True),
     Trick("PDF that draws a form in a form, a trillion times", lambda _: answer(guard_pdfs.forms_in_forms()), read=True),
     Trick("PDF that lists one page 100,000 times", lambda _: answer(guard_pdfs.one_page_again()), read=True),
+    Trick("page of 200,000 empty lines", lambda _: answer(b"<html>" + b"<br>" * 200_000), read=True, reasons=("empty",)),
     Trick("page called a picture", lambda _: answer(b"<html><script>", "Content-Type: image/png"), look=True),
     Trick("SVG, which is a program, as a picture", lambda _: answer(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), look=True),
 )  # fmt: skip
@@ -339,7 +341,8 @@ async def try_address(wire: Wire, url: str) -> Outcome:
 
 async def try_trick(wire: Wire, trick: Trick) -> Outcome:
     """A hostile host that must end with its reason, and with connections to the public address only."""
-    wire.play(trick.host)
+    made = trick.host("/") if trick.read else b""  # writing such a file takes seconds, and the guard's clock is short
+    wire.play((lambda _: made) if trick.read else trick.host)
     try:
         await _ask(trick.url, trick.look, trick.read)
     except ToolFailure as failure:

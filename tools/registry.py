@@ -68,6 +68,9 @@ PROVIDERS: dict[Kind, dict[str, str]] = {
 """Short names, kind by kind. The first is the default."""
 
 
+READING = "tools.text_search.read"
+"""Where the settings of reading stand."""
+
 UNUSED_KEY = "a replay calls nobody"
 """What stands for a key in a replay, so that a recorded run can be run again without one."""
 
@@ -87,6 +90,43 @@ def build(kind: Kind, spec: Mapping[str, Any] | None = None, cache: Cache | None
     return tool if tool.on_this_machine else tool.use_cache(cache)
 
 
+def check(kind: Kind, spec: Mapping[str, Any] | None = None) -> None:
+    """Refuse a provider that there is none of and a key that it does not take. Builds nothing: no service's key has to be
+    there, and neither an index nor a model is loaded.
+
+    Raises:
+        ToolConfigError: what is wrong, in one line.
+    """
+    options = dict(spec or {})
+    if kind == "text_search" and (reading := options.pop("read", None)) is not None:
+        check("read_page", _reading_options(reading)[0])
+    _found(kind, options)
+
+
+def _found(kind: Kind, options: dict[str, Any]) -> tuple[str, Any]:
+    """The name and the class (or ready tool) that these options of a tool ask for; `use` is taken out of them."""
+    use = options.pop("use", next(iter(PROVIDERS[kind])))
+    provider = load(kind, use)
+    if isinstance(provider, type) and issubclass(provider, BASES[kind]):
+        if inspect.isabstract(provider):
+            raise ToolConfigError(f"tools.{kind}.use: {use!r} is abstract; give a class that implements it.")
+        valid = sorted(_own_fields(provider) | ({"read"} if kind == "text_search" else set()))
+        unknown = sorted(set(options) - set(valid))
+        if unknown:
+            raise ToolConfigError(
+                f"tools.{kind}: unknown {_keys(unknown)} for {use!r}; valid keys: {', '.join(valid)}."
+            )
+    elif not (isinstance(provider, BaseTool) or _is_tool_class(provider)):
+        raise ToolConfigError(
+            f"tools.{kind}.use: {use!r} is no LangChain tool; subclass {BASES[kind].__name__} or BaseTool."
+        )
+    return use, provider
+
+
+def _is_tool_class(provider: Any) -> bool:
+    return isinstance(provider, type) and issubclass(provider, BaseTool) and not inspect.isabstract(provider)
+
+
 def _build(kind: Kind, spec: Mapping[str, Any] | None, *, replays: bool) -> LensTool:
     if kind not in get_args(Kind):
         raise ToolConfigError(f"Unknown kind of tool {kind!r}; valid kinds: {', '.join(get_args(Kind))}.")
@@ -94,17 +134,10 @@ def _build(kind: Kind, spec: Mapping[str, Any] | None, *, replays: bool) -> Lens
     reading = options.pop("read", None) if kind == "text_search" else None
     if reading is not None:
         return _reading(_build(kind, options, replays=replays), reading, replays=replays)
-    use = options.pop("use", next(iter(PROVIDERS[kind])))
-    provider = load(kind, use)
+    use, provider = _found(kind, options)
     if not (isinstance(provider, type) and issubclass(provider, BASES[kind])):
         return _adapt(kind, use, provider, options)
     tool_class: type[LensTool] = provider
-    if inspect.isabstract(tool_class):
-        raise ToolConfigError(f"tools.{kind}.use: {use!r} is abstract; give a class that implements it.")
-    valid = sorted(_own_fields(tool_class) | ({"read"} if kind == "text_search" else set()))
-    unknown = sorted(set(options) - set(valid))
-    if unknown:
-        raise ToolConfigError(f"tools.{kind}: unknown {_keys(unknown)} for {use!r}; valid keys: {', '.join(valid)}.")
     if replays and "api_key" in tool_class.model_fields:
         options["api_key"] = UNUSED_KEY
     try:
@@ -115,22 +148,28 @@ def _build(kind: Kind, spec: Mapping[str, Any] | None, *, replays: bool) -> Lens
 
 def _reading(search: LensTool, reading: Any, *, replays: bool) -> LensTool:
     """A text search whose results are read, from the settings under its `read`."""
-    where = "tools.text_search.read"
-    if not isinstance(reading, Mapping):
-        raise ToolConfigError(f"{where}={shown((), reading)}: must hold keys such as `pages: 3`.")
-    options = dict(reading)
-    reader = options.pop("reader", None) or {}
-    summarise = options.pop("summarise", None)
-    valid = sorted({*_own_fields(ReadingTextSearch), "reader", "summarise"} - {"search_tool", "summariser", "k"})
-    _refuse_unknown(options, valid, where)
-    if summarise is not None:
-        options["summariser"] = _summariser(summarise, f"{where}.summarise")
-    reader = _build("read_page", {"use": reader} if isinstance(reader, str) else reader, replays=replays)
+    spec, options = _reading_options(reading)
+    if (summarise := options.pop("summarise", None)) is not None:
+        options["summariser"] = _summariser(summarise, f"{READING}.summarise")
+    reader = _build("read_page", spec, replays=replays)
     assert isinstance(search, TextSearch) and isinstance(reader, PageReader)  # `_build` gives what the kind says
     try:
         return ReadingTextSearch(search_tool=search, reader=reader, description=search.description, **options)
     except ValidationError as error:
-        raise ToolConfigError(f"{where}: {first_problem(error)}") from None
+        raise ToolConfigError(f"{READING}: {first_problem(error)}") from None
+
+
+def _reading_options(reading: Any) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """The settings of the page reader, and the other ones under `read`."""
+    if not isinstance(reading, Mapping):
+        raise ToolConfigError(f"{READING}={shown((), reading)}: must hold keys such as `pages: 3`.")
+    options = dict(reading)
+    reader = options.pop("reader", None) or {}
+    if not isinstance(reader, str | Mapping):
+        raise ToolConfigError(f"{READING}.reader={shown((), reader)}: must be a name, or hold keys such as `use: fetch`.")
+    valid = sorted({*_own_fields(ReadingTextSearch), "reader", "summarise"} - {"search_tool", "summariser", "k"})
+    _refuse_unknown(options, valid, READING)
+    return ({"use": reader} if isinstance(reader, str) else reader), options
 
 
 def _summariser(summarise: Any, where: str) -> Summariser:
@@ -190,7 +229,7 @@ def first_problem(error: ValidationError) -> str:
 def _adapt(kind: Kind, use: str, provider: Any, options: dict[str, Any]) -> LensTool:
     from tools.adapter import adapt  # only foreign tools need it
 
-    if isinstance(provider, type) and issubclass(provider, BaseTool) and not inspect.isabstract(provider):
+    if _is_tool_class(provider):
         try:
             provider = provider(**options)
         except ValidationError as error:
@@ -198,10 +237,6 @@ def _adapt(kind: Kind, use: str, provider: Any, options: dict[str, Any]) -> Lens
     elif options:
         raise ToolConfigError(
             f"tools.{kind}: {use!r} is a ready tool and takes no {_keys(sorted(options))}; remove it."
-        )
-    if not isinstance(provider, BaseTool):
-        raise ToolConfigError(
-            f"tools.{kind}.use: {use!r} is no LangChain tool; subclass {BASES[kind].__name__} or BaseTool."
         )
     try:
         return adapt(kind, provider)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import json as json_
 import math
 import os
@@ -36,6 +37,8 @@ __all__ = ["TRIED_AGAIN", "Client", "Pace", "Remote", "retry_after"]
 SHORTEST_KEY = 8
 """Keys of this length and more are also blotted out of what a service answers; a shorter one may be any word."""
 
+LONGEST_HOLD = 60.0
+"""Most seconds for which one answer keeps all callers of a service quiet: one that asks for an hour is asked every minute."""
 KEPT_PACES = 2_000
 """Most services and hosts whose pace is remembered, beyond those that are being waited for."""
 
@@ -68,6 +71,16 @@ class Pace:
         idle = [name for name, pace in cls._all.items() if pace._free_at <= now]
         for name in idle[: KEPT_PACES // 2]:
             del cls._all[name]
+
+    def hold(self, seconds: float) -> None:
+        """Nobody's turn comes before so many seconds have passed, `LONGEST_HOLD` at most: a service asked for it."""
+        with self._guard:
+            self._free_at = max(self._free_at, time.monotonic() + min(seconds, LONGEST_HOLD))
+
+    def held(self) -> float:
+        """Seconds until the next turn; 0: it may begin now."""
+        with self._guard:
+            return max(0.0, self._free_at - time.monotonic())
 
     async def turn(self, per_second: float, patience: float = math.inf) -> None:
         """Wait for the next free slot at `per_second` requests a second. A caller that would have to wait longer than
@@ -259,7 +272,9 @@ class Client(httpx.AsyncClient):
         """Send until there is an answer worth reading, the tries are used up, or the next one would come too late."""
         _put_key(request, self._tool)
         attempt = 0
+        quiet = self._quiet(request.url)
         while True:
+            await self._leave_alone(quiet)
             await self._take_turn()
             try:
                 answer = await super().send(request, stream=True, auth=auth, follow_redirects=False)
@@ -267,6 +282,8 @@ class Client(httpx.AsyncClient):
                     whole = await self._whole(answer)
                 finally:
                     await answer.aclose()
+                if whole.status_code in TRIED_AGAIN and (asked := self._tool.asked_to_wait(whole)):
+                    quiet.hold(asked)
                 wait = self._before_next(whole, attempt)
                 if wait is None:
                     return whole
@@ -281,6 +298,18 @@ class Client(httpx.AsyncClient):
 
     def _left(self) -> float:
         return self._deadline - time.monotonic()
+
+    def _quiet(self, url: httpx.URL) -> Pace:
+        """Until when the service asked to be left alone by those who have this key; shared by all tools of the process."""
+        key = hashlib.sha256(self._tool.key.encode()).hexdigest()[:16]
+        return Pace.of(f"{self._tool.service} at {url.host}:{url.port} with {key}")
+
+    async def _leave_alone(self, quiet: Pace) -> None:
+        while (wait := quiet.held()) > 0:
+            if wait > self._left():
+                said = f"{self._tool.service} asked another caller to wait, {wait:.0f} s more from now."
+                raise ToolFailure("rate_limited", said, wait=wait)
+            await asyncio.sleep(wait)
 
     async def _take_turn(self) -> None:
         tool = self._tool

@@ -2,7 +2,7 @@
 
 Invariant: a result either carries something to use (`hits`, `regions`) or an `error` that says why not;
 never both empty. A failed tool is data for the policy and for the trajectory, so these records always
-serialise to JSON."""
+serialise to JSON, also where a service sent half a character."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tools.blot import without_logins
+from tools.surrogates import Text
 
 Reason = Literal["timeout", "rate_limited", "unavailable", "bad_input", "malformed", "empty", "refused"]
 """Why a call gave nothing.
@@ -42,18 +43,18 @@ class ToolError(_Record):
 
     reason: Reason
     """Which of the fixed reasons; what code branches on."""
-    message: str
+    message: Text
     """One line that names the value and, where there is one, the fix."""
 
 
 class Hit(_Record):
     """One search result."""
 
-    title: str
+    title: Text
     """Title of the page."""
-    url: str
+    url: Text
     """Where the page is; a `file:` or `world:` address for local indexes."""
-    snippet: str = ""
+    snippet: Text = ""
     """The part of the page that answers the query. Empty for providers that give none."""
     score: float | None = None
     """Higher is better; comparable within one result only. None: the provider gives no score."""
@@ -66,7 +67,7 @@ class SearchResult(_Record):
 
     kind: Literal["text", "image"]
     """Which tool ran."""
-    query: str
+    query: Text
     """The words searched for; for an image search a short description such as `image 640x480`."""
     hits: list[Hit] = []
     """Best first. Empty exactly when `error` is set."""
@@ -83,11 +84,11 @@ class SearchResult(_Record):
 class Page(_Record):
     """One page as text: what a page reader gives."""
 
-    url: str
+    url: Text
     """The address that was asked for."""
-    title: str = ""
+    title: Text = ""
     """Title of the page. Empty: it has none."""
-    text: str = ""
+    text: Text = ""
     """The words of the page without menus and markup; from outside, so never to be trusted. Empty exactly when `error`
     is set."""
     error: ToolError | None = None
@@ -177,14 +178,14 @@ class Region(_Record):
     """Where, in pixels of the picture given (after its EXIF rotation)."""
     score: float
     """How sure the locator is, 0 to 1."""
-    label: str = ""
+    label: Text = ""
     """What the locator takes it for, for example `flag`. Empty: it does not say."""
 
 
 class LocateResult(_Record):
     """The outcome of one call of a locator."""
 
-    expression: str
+    expression: Text
     """What was looked for, verbatim."""
     regions: list[Region] = []
     """Best first. Empty exactly when `error` is set."""

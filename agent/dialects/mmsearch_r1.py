@@ -78,8 +78,13 @@ class MMSearchR1(Dialect):
 
     def load_prompts(self, path: Path) -> dict[str, str]:
         """The checkpoint's own prompt files from a clone (a folder), checked by hash; or a YAML file."""
-        if not path.is_dir():
+        if path.suffix in (".yaml", ".yml") and not path.is_dir():
             return super().load_prompts(path)
+        if not path.is_dir():
+            what = "neither a folder nor a .yaml file" if path.exists() else "no such folder"
+            raise prompt_files.PromptError(
+                f"dialect.prompts: {path}: {what}; give the `prompts` folder of the checkpoint's clone, or a .yaml file."
+            )
         found = prompt_files.published(path, PUBLISHED)
         found["first"] += "{question}"  # upstream appends the question directly
         return {**prompt_files.packaged(self.name), **found}

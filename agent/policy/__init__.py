@@ -13,7 +13,9 @@ from pydantic.fields import FieldInfo
 
 from agent.config import ConfigError, PolicyConfig
 from agent.pocket import checkpoint
+from agent.policy import device
 from agent.policy.errors import PolicyError
+from tools.blot import shown
 
 KINDS = {
     "pocket": "agent.policy.light:LightPolicy",
@@ -24,6 +26,9 @@ KINDS = {
 _HUB = "agent.policy.hub:HubPolicy"
 OURS = {*KINDS, _HUB}
 """The kinds whose options are known."""
+_UNREACHED = "We couldn't connect to"
+"""How transformers says that a model is neither here nor to be had."""
+_ON_A_DEVICE = ("transformers", _HUB)
 _LOADED = ("pocket", "transformers")
 _SERVER_FIELDS = ("base_url", "api_key_env", "timeout", "retries")
 
@@ -45,15 +50,31 @@ def build(config: PolicyConfig) -> BaseChatModel:
         fields |= {key: getattr(config, key) for key in _SERVER_FIELDS}
     try:
         policy = cls(**fields)
+        if kind in _ON_A_DEVICE:
+            device.require(policy.device)
         # Missing weights are found out here, as a setting that is wrong, and not in the middle of a question.
         return policy.load() if config.kind in _LOADED else policy
+    except ConfigError:
+        raise
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        where = ".".join(["policy", *(str(part) for part in problem["loc"])])
+        place = [str(part) for part in problem["loc"]]
+        where = ".".join(["policy", *(["options"] if place and place[0] in config.options else []), *place])
         message = problem["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{where}: {message} (kind {config.kind!r}).") from error
+        given = f"={shown(place, problem['input'])}" if place and problem["type"] != "missing" else ""
+        raise ConfigError(f"{where}{given}: {message} (kind {config.kind!r}).") from None
     except (OSError, ImportError, ValueError) as error:
         raise ConfigError(_no_model(config.model, error)) from error
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a kind of policy that there is none of; nothing is loaded, and of the kinds with a short name nothing imported.
+
+    Raises:
+        ConfigError: what is wrong, in one line.
+    """
+    if kind not in KINDS:
+        _class_of(kind)
 
 
 def _refuse_unknown(cls: type[BaseModel], options: Mapping[str, Any]) -> None:
@@ -73,7 +94,15 @@ def _no_model(model: str, error: Exception) -> str:
     """Why a model cannot be had; transformers takes a path that is not there for a badly written hub name."""
     if model.startswith(("/", "~", ".")) and not Path(model).expanduser().exists():
         return f"policy.model={model!r}: no such folder; give the folder of a checkpoint, or a hub name"
-    return f"policy.model={model!r}: {_line(error)}"
+    if not model.strip():
+        return f"policy.model={model!r}: empty; give pocket, the folder of a checkpoint, or a hub name"
+    problem = _line(error).removeprefix(f"policy.model={model}: ")
+    if _UNREACHED in problem:
+        problem = (
+            "not among the downloaded models, and the hub cannot be reached; connect and unset HF_HUB_OFFLINE, or give "
+            "the folder of a checkpoint"
+        )
+    return f"policy.model={model!r}: {problem}"
 
 
 def _kind(config: PolicyConfig) -> str:

@@ -10,7 +10,8 @@ from tools.blot import without_logins
 class PolicyError(Exception):
     """The policy could not be reached or refused the request. The episode ends with `policy_failed`.
 
-    Raise it for what happens outside this process. A bug in a policy stays an ordinary exception and stops the run.
+    Raise it for what happens outside this process. A bug in a policy stays an ordinary exception and stops the run; but of a
+    policy that is configured by its import path every exception counts as such a failure.
     The message shows neither user nor password of an address.
     """
 

@@ -11,13 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2.ext import loopcontrols
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from PIL import Image
 from tokenizers import Tokenizer
 
 from agent.policy.patches import Patches
 from agent.policy.render import IMAGE_PAD
+
+
+class Generation(Extension):
+    """The block `generation` of chat templates, which tells a trainer what the policy wrote: here it is its content."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """What stands between the two tags."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 class LightTokenizer:
@@ -62,7 +75,9 @@ class LightProcessor:
         self._patches = Patches.read(folder)
         self.merge_size = self._patches.merge
         # As transformers compiles chat templates; the sandbox, because a checkpoint may come from anywhere.
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
+        )
         self._template = environment.from_string(_template(folder, settings))
         self._tokens = {key: _text(value) for key, value in settings.items() if key.endswith("_token") and value}
 

@@ -32,9 +32,9 @@ from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr, SecretStr, mo
 from agent.policy import pieces, wire
 from agent.policy.errors import ContextFull, PolicyError
 from agent.policy.wire import DoesNotFit, Passing, Server, Turn
-from tools import retry
+from tools import loops, retry
 from tools.base import wait_for
-from tools.blot import blot, shown, without_logins
+from tools.blot import blot, shown, without_keys, without_logins
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,8 @@ class _OnLoop:
 class OpenAICompatiblePolicy(BaseChatModel):
     """Chat completions over HTTP."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
+    # Pydantic would show a key that stands beside what is wrong.
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", hide_input_in_errors=True)
 
     model: str
     """The model's name on the server."""
@@ -99,7 +100,8 @@ class OpenAICompatiblePolicy(BaseChatModel):
     concurrency: int = Field(default=64, ge=1)
     """Requests on their way at once, per event loop; further ones wait for a place."""
     token_ids: bool = True
-    """Ask for the ids and log-probabilities of the sampled tokens where the server has them (vLLM, llama.cpp)."""
+    """Ask for the ids and log-probabilities of the sampled tokens where the server tells them in a standard answer (vLLM,
+    llama.cpp). SGLang and the server of transformers are not asked: a rollout that learns needs vLLM or llama.cpp."""
     streaming: bool = False
     """Stream in `invoke` as well, for callbacks that want pieces."""
     extra_body: dict[str, Any] = {}
@@ -126,6 +128,11 @@ class OpenAICompatiblePolicy(BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         return {"model": self.model, "base_url": without_logins(self.base_url), "temperature": self.temperature}
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What LangChain tells every tracer about the model: without a login in its address."""
+        for name, value in super().__repr_args__():
+            yield name, without_keys(value) if isinstance(value, str) else value
 
     # --- LangChain's four ways to ask
 
@@ -188,7 +195,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
                 finally:
                     await self.aclose()
 
-            asyncio.run(all_of_it())
+            loops.run(all_of_it())
 
         for chunk in pieces.stream(work):
             if run_manager:
@@ -283,7 +290,9 @@ class OpenAICompatiblePolicy(BaseChatModel):
                 async with self._open("models", None, tries) as response:
                     known, names = wire.served(await self._read(response))
                 break
-            except _Refused:  # no list of models, or not for us: the request itself will say what is wrong
+            except _Refused as error:  # no list of models, or not for us: the request itself will say what is wrong
+                if error.passing:  # a proxy before a server that is starting: the next turn asks again
+                    return "other"
                 known, names = "other", list[str]()
                 break
             except Passing as error:
@@ -339,7 +348,8 @@ class OpenAICompatiblePolicy(BaseChatModel):
             if wire.does_not_fit(status, refusal):
                 raise DoesNotFit(f"{url}: {status} {wire.server_message(refusal, self._key())}")
             hints = {401: "; set policy.api_key_env", 403: "; set policy.api_key_env", 404: "; check policy.model"}
-            refused = _Refused(f"{url}: {status} {wire.server_message(refusal, self._key())}{hints.get(status, '')}")
+            said = f"{url}: {status} {wire.server_message(refusal, self._key())}{hints.get(status, '')}"
+            refused = _Refused(said, passing=status in RETRIED)
             wait = wire.retry_after(response.headers)
             if status not in RETRIED or (wait or 0.0) > LONGEST_WAIT:
                 raise refused
@@ -422,6 +432,11 @@ class OpenAICompatiblePolicy(BaseChatModel):
 class _Refused(PolicyError):
     """The server answered with a status that is no success."""
 
+    def __init__(self, message: str, *, passing: bool) -> None:
+        """`passing`: whether it may answer otherwise a moment later."""
+        super().__init__(message)
+        self.passing = passing
+
 
 class _Tries:
     """How often one turn may still be asked for; shared by everything that can go wrong with it."""
@@ -432,8 +447,10 @@ class _Tries:
     async def after(self, error: PolicyError, cause: BaseException | None = None, wait: float | None = None) -> None:
         """Wait before the next try: as long as the server asked, else longer every time. No try is left: raise for good."""
         if self.made >= self.retries:
-            final = _Refused if isinstance(error, _Refused) else PolicyError
-            raise final(f"{error} (tried {self.made + 1} times)" if self.made else str(error)) from cause
+            said = f"{error} (tried {self.made + 1} times)" if self.made else str(error)
+            raise (
+                _Refused(said, passing=error.passing) if isinstance(error, _Refused) else PolicyError(said)
+            ) from cause
         await asyncio.sleep(retry.pause(self.made, FIRST_WAIT) if wait is None else wait)
         self.made += 1
 

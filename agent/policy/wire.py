@@ -20,6 +20,7 @@ from langchain_core.messages.ai import UsageMetadata
 from agent.policy.errors import PolicyError
 from tools import retry
 from tools.blot import blot
+from tools.surrogates import whole
 
 ROLES = {"human": "user", "ai": "assistant", "system": "system"}
 LEFT_OUT = "(picture left out)"
@@ -210,8 +211,8 @@ def _text(content: Any) -> str:
     if content is None:
         return ""
     if isinstance(content, str):
-        return content
-    return "".join(str(part["text"]) for part in content if part.get("type") == "text")
+        return whole(content)
+    return whole("".join(str(part["text"]) for part in content if part.get("type") == "text"))
 
 
 def are_tags(stops: Sequence[str]) -> bool:

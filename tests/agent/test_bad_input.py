@@ -6,11 +6,18 @@ Through the command line where a person meets it, through the graph where a prog
 import base64
 import io
 import json
+import os
+import shutil
+import struct
 import subprocess
 import sys
+import types
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
@@ -24,7 +31,19 @@ from agent.question import BadInput
 from agent.state import EVERYTHING
 from graphs import search_agent
 from tools.local import __main__ as local
+from tools.local.embed import ImageEmbedder
+from tools.local.index import index_folder
 from tools.local.world import __main__ as world
+
+class OneNumber(ImageEmbedder):
+    """The shortest vectors there are."""
+
+    dimension = 1
+    fingerprint = "one number"
+
+    def embed(self, pictures: Sequence[Image.Image]) -> np.ndarray:
+        return np.ones((len(pictures), 1), np.float32)
+
 
 PLAYED = ChatResult(generations=[ChatGeneration(message=AIMessage("<answer>1987</answer>"))])
 
@@ -142,6 +161,28 @@ def test_a_data_uri_with_broken_base64(capsys: Any) -> None:
     assert "broken base64" in refused(capsys, "data:image/png;base64,@@@", "?")
 
 
+def test_what_is_no_file(capsys: Any, tmp_path: Path) -> None:
+    """A pipe has no size, which says nothing of what comes out of it."""
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in (str(tmp_path / "pipe.png"), "/dev/zero"):
+        assert f"{name}: a pipe or a device, not a file; save the picture" in refused(capsys, name, "?")
+    assert "'': no name of a picture" in refused(capsys, "", "?")
+
+
+@pytest.mark.parametrize("address", ["http://", "https:///flag.png", "http://:80/flag.png"])
+def test_an_address_without_a_server(capsys: Any, address: str) -> None:
+    assert f"{address}: names no server; give an address such as https://" in refused(capsys, address, "?")
+
+
+def test_a_picture_with_a_text_that_unpacks_to_too_much(capsys: Any, tmp_path: Path, encoded: Any) -> None:
+    data = encoded(Image.new("RGB", (40, 30)), "PNG")
+    text = b"zTXtComment\0\0" + zlib.compress(b"a" * 60_000_000, 9)
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    (tmp_path / "text.png").write_bytes(data[:33] + chunk + data[33:])
+    line = refused(capsys, str(tmp_path / "text.png"), "?")
+    assert "text.png: damaged, or more text beside the pixels than is read" in line
+
+
 # --- questions that cannot be used
 
 
@@ -202,11 +243,98 @@ def test_a_question_of_100_000_characters(capsys: Any, png: Path) -> None:
         ),
         ("limits=3", "limits=3: has settings below it; set one of them: limits.image_searches, limits.text_searches"),
         ("dialect.prompts=/nowhere.yaml", "cannot be read as YAML"),
+        ("tools.locate=nothing", "tools.locate.use: unknown provider 'nothing'; valid names: local, grounding_dino,"),
+        ("tools.locate.foo=3", "tools.locate: unknown key 'foo' for 'agent.testing:FixedLocator'; valid keys:"),
+        ("tools.locate=agent.errors:UserError", "is no LangChain tool; subclass Locator or BaseTool"),
+        ("tools.text_search={use: wikipedia, read: {reader: 3}}", "tools.text_search.read.reader=3: must be a name, or"),
+        ("policy.model=", "policy.model='': empty; give pocket, the folder of a checkpoint, or a hub name"),
+        ("policy.model=no-author/no-model", "'no-author/no-model': not among the downloaded models, and the hub cannot be"),
+        ("policy={model: pocket, options: {stop: 3}}", "policy.options.stop=3: Input should be a valid list"),
+        ("images.local_files=5", "images.local_files=5: must be true, false or the path of a folder"),
+        ("limits.turns=true", "limits.turns=True: must be a number"),
+        ("limits.seconds=.inf", "limits.seconds=inf: Input should be a finite number"),
+        ("policy.temperature=.inf", "policy.temperature=inf: Input should be a finite number"),
     ],
 )
 def test_a_setting_that_is_wrong(capsys: Any, png: Path, settings: Path, setting: str, message: str) -> None:
-    fixed = [] if setting.startswith(("policy.model=", "policy.kind")) else ["--config", str(settings)]
+    fixed = [] if setting.startswith(("policy.model=", "policy.kind", "policy={")) else ["--config", str(settings)]
     assert message in refused(capsys, str(png), "?", setting, *fixed)
+
+
+@pytest.mark.parametrize(
+    ("embedder", "message"),
+    [
+        ("nonsense", "Unknown embedder 'nonsense'; valid: 'embedded', 'transformers:NAME', or an import path"),
+        ("os.path:join", "Embedder 'os.path:join' cannot be loaded: join() missing 1 required positional argument"),
+        ("no.such:Thing", "Embedder 'no.such:Thing' cannot be loaded: No module named 'no'"),
+        ("package.embedders:OneNumber", "was built with embedder 'embedded' of dimension"),
+    ],
+)
+def test_an_embedder_that_cannot_be_used(
+    capsys: Any,
+    png: Path,
+    settings: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    embedder: str,
+    message: str,
+) -> None:
+    """Before the first turn, and not as a failed search that the policy makes up an answer for."""
+    (tmp_path / "pictures").mkdir()
+    shutil.copy(png, tmp_path / "pictures" / "a.png")
+    index_folder(tmp_path / "pictures", tmp_path / "index")
+    monkeypatch.setitem(sys.modules, "package.embedders", types.SimpleNamespace(OneNumber=OneNumber))  # type: ignore[arg-type]
+    spec = f"tools.image_search={{use: local, index: {tmp_path / 'index'}, embedder: '{embedder}'}}"
+    assert message in refused(capsys, str(png), "?", "--config", str(settings), spec)
+
+
+@pytest.mark.parametrize("graph", ["direct", "rag"])
+def test_a_provider_that_there_is_none_of_is_refused_also_where_the_graph_asks_nobody(
+    capsys: Any, png: Path, settings: Path, graph: str
+) -> None:
+    for setting in ("tools.locate=nothing", "tools.text_search={use: wikipedia, read: {reader: foo}}"):
+        line = refused(capsys, str(png), "?", "--config", str(settings), f"graph={graph}", setting)
+        assert "unknown provider" in line
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("tools.text_search=bing", "unknown provider 'bing'"),
+        ("tools.image_search=bing", "unknown provider 'bing'"),
+        ("tools.locate=nothing", "unknown provider 'nothing'"),
+        ("tools.text_search.kk=3", "unknown key 'kk' for 'local'"),
+        ("policy.kind=gpt", "unknown kind 'gpt'"),
+        ("policy.kind=agent.errors:UserError", "is no LangChain chat model"),
+    ],
+)
+def test_the_configuration_is_not_printed_with_what_there_is_none_of(capsys: Any, setting: str, message: str) -> None:
+    assert main(["config", setting]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert message in said.err and said.err.count("\n") == 1
+
+
+def test_a_configuration_is_printed_without_the_keys_of_its_services(capsys: Any) -> None:
+    assert main(["config", "tools.text_search=tavily", "tools.image_search=google_vision", "policy.kind=transformers"]) == 0
+    assert "use: google_vision" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("device", ["mars", "meta", "cuda:x", "cuda:99"])
+def test_a_device_that_is_not_there(capsys: Any, png: Path, device: str) -> None:
+    pytest.importorskip("torch")
+    given = ["policy.kind=transformers", "policy.model=pocket", f"policy.options.device={device}"]
+    line = refused(capsys, str(png), "?", *given)
+    assert f"policy.options.device='{device}': cannot be used here (" in line
+    assert line.endswith("give cpu, cuda, cuda:1 or mps, or leave it out.")
+
+
+def test_the_published_prompts_are_looked_for_in_a_folder(capsys: Any, png: Path, settings: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    given = [str(png), "?", "--config", str(settings), "dialect.name=mmsearch_r1"]
+    for name, problem in (("none", "no such folder"), ("notes.txt", "neither a folder nor a .yaml file")):
+        line = refused(capsys, *given, f"dialect.prompts={tmp_path / name}")
+        assert f"{name}: {problem}; give the `prompts` folder of the checkpoint's clone, or a .yaml file" in line
 
 
 @pytest.mark.parametrize("kind", ["pocket", "transformers", "openai_compatible"])
@@ -287,6 +415,32 @@ def test_a_home_that_cannot_be_written(
 def test_an_environment_variable_that_is_wrong(capsys: Any, png: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LENSGRAPH_POLICY__MODLE", "x")
     assert "policy.modle: unknown key" in refused(capsys, str(png), "?")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("LENSGRAPH_GRPAH", "LENSGRAPH_GRAPH"),
+        ("LENSGRAPH_POLCY", "LENSGRAPH_POLICY__..."),
+        ("LENSGRAPH_LIMITS_TURNS", "LENSGRAPH_LIMITS__TURNS"),
+        ("LENSGRAPH_CONFG", "LENSGRAPH_CONFIG"),
+    ],
+)
+def test_a_variable_that_is_nearly_a_setting(
+    capsys: Any, png: Path, monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.setenv(name, "2")
+    assert f"{name}: no variable of this program; did you mean {meant}? Rename or unset it." in refused(
+        capsys, str(png), "?"
+    )
+
+
+def test_variables_that_a_platform_sets_for_a_service_of_this_name_are_let_be(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LENSGRAPH_PORT", "LENSGRAPH_SERVICE_HOST", "LENSGRAPH_TOOLS_PORT", "LENSGRAPH_PORT_80_TCP"):
+        monkeypatch.setenv(name, "80")
+    assert main(["config"]) == 0
 
 
 def test_an_unknown_option_and_an_unknown_command(capsys: Any, png: Path) -> None:
@@ -501,6 +655,23 @@ def test_giving_up_is_exit_code_1(capsys: Any, png: Path, settings: Path) -> Non
     turns = 'policy.options={"turns": ["<answer>Unable to answer due to lack of relevant information</answer>"]}'
     assert main(["ask", str(png), "What?", "--config", str(settings), turns]) == 1
     assert "no answer  gave_up" in capsys.readouterr().out
+
+
+def test_a_policy_by_import_path_that_raises_is_exit_code_1_and_one_line(capsys: Any, png: Path, settings: Path) -> None:
+    """Here a script that ends too early: nobody knows what a foreign class raises."""
+    given = ["--json", "--config", str(settings), 'policy.options={"turns": ["<img_search><img></img_search>"]}']
+    assert main(["ask", str(png), "What?", *given]) == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out)["stop_reason"] == "policy_failed"
+    assert said.err.count("\n") == 1
+    assert "agent.policy.scripted:ScriptedPolicy: IndexError: the script has 1 turns" in said.err
+
+
+async def test_a_bug_in_a_live_policy_stops_the_run(encoded: Any) -> None:
+    context = testing.context(["<img_search><img></img_search>"])
+    given = {"question": "?", "images": [encoded(Image.new("RGB", (40, 30)), "PNG")]}
+    with pytest.raises(IndexError, match="the script has 1 turns"):
+        await search_agent.graph.ainvoke(given, context=context)
 
 
 def test_a_server_that_is_down_is_exit_code_1_and_one_line(capsys: Any, png: Path, settings: Path) -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, SecretStr
 
 from agent.__main__ import main
 from agent.config import Config, ConfigError, ToolsConfig, ToolSpec, load, render
+from agent.config import ready as config_names
 from agent.context import Backends, Context
 from tools.blot import without_keys
 
@@ -77,6 +78,20 @@ def test_what_config_prints_is_what_it_reads(tmp_path: Path, capsys: pytest.Capt
     assert yaml.safe_load(render(Config())) == Config().model_dump()
 
 
+@pytest.mark.parametrize("name", config_names())
+def test_every_ready_configuration_is_printed_as_it_is_read(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also what lies deeper than one setting: options of the policy, the reader of pages."""
+    deep = "tools.locate={use: policy_boxes, words: {use: owlv2, sizes: [1, {of: a}]}}"
+    assert main(["config", "--config", name, deep]) == 0
+    path = tmp_path / "printed.yaml"
+    path.write_text(capsys.readouterr().out)
+    given = load(name, [deep], environ={})
+    assert load(path, environ={}) == given
+    assert render(load(path, environ={})) == path.read_text()
+
+
 def test_every_setting_says_what_it_means() -> None:
     def walk(section: type[BaseModel], path: str) -> None:
         for name, field in section.model_fields.items():
@@ -101,6 +116,13 @@ def test_every_setting_says_what_it_means() -> None:
         ("tools.image_search.publisher={secret_access_key: X}", "export AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"),
         ("policy.options.api_key=X", "export it and name its variable: policy.api_key_env"),
         ("policy.options.default_headers.Authorization=X", "policy.api_key_env"),
+        ("policy.options.default_headers.x-subscription-token=X", "policy.api_key_env"),
+        ("policy.options.extra_body.key=X", "policy.api_key_env"),
+        ("policy.options.extra_body.session=sk-X", "policy.api_key_env"),
+        ("tools.text_search.key=X", "export it in the environment variable that the provider reads"),
+        ("tools.text_search={use: brave, subscription_token: X}", "export it as BRAVE_SEARCH_API_KEY"),
+        ("tools.text_search={use: tavily, more: [tvly-X]}", "begin it with ./"),
+        ("tools.image_search.api_keys=[X]", "a key is no setting"),
     ],
 )
 def test_a_key_is_refused_wherever_it_is_written_and_not_shown(
@@ -184,10 +206,28 @@ def test_a_name_in_the_wrong_place_is_shown() -> None:
         assert load(overrides=[f"policy.api_key_env={variable}"], environ={}).policy.api_key_env == variable
 
 
+def test_the_printed_configuration_shows_no_login_and_nothing_that_looks_like_a_key() -> None:
+    settings = [
+        "policy.base_url=http://me:hunter2@host:8000/v1", f"policy.options.extra_body.session={BODY}",
+        "tools.text_search.base_url=https://host/x?key=hunter2&q=1",
+        f"tools.image_search.headers={{X-Session: 'Bearer {BODY}', n: 3, near: true}}",
+    ]  # fmt: skip
+    printed = render(load(overrides=settings, environ={}))
+    assert "hunter2" not in printed
+    assert BODY not in printed
+    assert "base_url: http://***@host:8000/v1" in printed
+    assert yaml.safe_load(printed)["tools"]["image_search"]["headers"] == {
+        "X-Session": "Bearer ***",
+        "n": 3,
+        "near": True,
+    }
+
+
 def test_a_program_may_still_give_a_key() -> None:
     given = Config(tools=ToolsConfig(text_search=ToolSpec(use="brave", api_key=SecretStr("s3cret"))))  # type: ignore[call-arg]
     tool: Any = Backends(Context(config=given)).build_tool("text_search")
     assert tool.key == "s3cret"
+    assert "s3cret" not in render(given)
 
 
 def test_names_that_only_sound_like_a_key_are_settings() -> None:
@@ -196,6 +236,8 @@ def test_names_that_only_sound_like_a_key_are_settings() -> None:
         "policy.api_key_env=THE_KEY",
         "limits.tokens=9",
         "policy.options.token_ids=true",
+        "policy.options.extra_body.stop_token=x",
+        "tools.text_search.index=./sk-of-letters-only",
     ]
     assert load(overrides=settings, environ={}).policy.api_key_env == "THE_KEY"
 

@@ -120,11 +120,17 @@ def test_a_missing_key_is_a_setting_that_is_wrong(monkeypatch: pytest.MonkeyPatc
         build(PolicyConfig(kind="openai_compatible", model="m", api_key_env="SOME_KEY"))
 
 
-async def test_a_busy_server_is_asked_again_after_the_time_it_names(server: Server) -> None:
-    server.answers.append((429, {"retry-after": "0"}, {"error": {"message": "slow down"}}))
-    server.answers.append((503, {"retry-after": "0"}, {}))
+async def test_a_busy_server_is_asked_again_after_the_time_it_names(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_compatible, "FIRST_WAIT", 60.0)  # what it would wait if it did not read the header
+    server.answers.append((429, {"retry-after": "0.5"}, {"error": {"message": "slow down"}}))
+    server.answers.append((503, {"retry-after": "0.5"}, {}))
     server.says("x")
-    assert (await policy(server).ainvoke("hi")).content == "x"
+    one = policy(server, options={"server": "other"})
+    began = time.monotonic()
+    assert (await one.ainvoke("hi")).content == "x"
+    assert 1.0 <= time.monotonic() - began < 30
     assert len(server.requests) == 3
 
 

@@ -37,11 +37,20 @@ TURNS = {
 }
 
 
+PAGE = (
+    "<html><head><title>Kestrel Point</title></head><body><article><p>The lighthouse at Kestrel Point was built of "
+    "granite in 1841. Its lamp was automated in the spring of 1987, and the last keeper left a month later.</p>"
+    "<p>Ships of the whole coast steer by its light, which is seen for twenty miles.</p></article></body></html>"
+)
+SUMMARY = "The page says that the lamp was automated in the spring."
+
+
 class Search:
     """Tavily and Google Vision on one port; remembers (path, key, body)."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str | None, Any]] = []
+        self.read: list[str] = []  # pages
         outer = self
         buffer = io.BytesIO()
         Image.new("RGB", (64, 48), "red").save(buffer, "JPEG")
@@ -62,11 +71,23 @@ class Search:
         }  # fmt: skip
 
         class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:  # the page that was found; there is no robots.txt
+                found = self.path == "/kestrel"
+                outer.read += [self.path] if found else []
+                data = PAGE.encode() if found else b""
+                self.send_response(200 if found else 404)
+                self.send_header("content-type", "text/html; charset=utf-8")
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 key = self.headers.get("authorization") or self.headers.get("x-goog-api-key")
                 outer.requests.append((self.path, key, body))
-                data = json.dumps(answers[self.path]).encode()
+                data = (
+                    json.dumps(answers[self.path]).replace('https://example.org/k"', f'{outer.url}/kestrel"').encode()
+                )
                 self.send_response(200)
                 self.send_header("content-length", str(len(data)))
                 self.end_headers()
@@ -109,13 +130,25 @@ async def test_the_live_configurations_search_and_answer(
 ) -> None:
     server = chat_server("vllm")
     turns = TURNS[dialect]
-    server.says = lambda body: turns[sum(m["role"] == "assistant" for m in body["messages"])]
+    asked_to_sum_up: list[str] = []
+
+    def says(body: dict[str, Any]) -> str:
+        if body["messages"][0]["role"] == "system" and "You summarise one page" in str(body["messages"][0]["content"]):
+            asked_to_sum_up.append(str(body["messages"][1]["content"]))
+            return SUMMARY
+        return turns[sum(m["role"] == "assistant" for m in body["messages"])]
+
+    server.says = says
     if name == "mmsearch_r1":  # this one was trained to end its turns there
         turns = [turn.split(" I think")[0] for turn in turns]
     addresses = [
         f"policy.base_url={server.url}", f"tools.text_search.api_base_url={search.url}",
         f"tools.image_search.base_url={search.url}",
     ]  # fmt: skip
+    port = search.http.server_port
+    addresses.append(
+        f"tools.text_search.read.reader={{use: fetch, allow_networks: [127.0.0.0/8], allow_ports: [{port}]}}"
+    )
     if name == "deepmmsearch_prompted":  # its locator is a checkpoint of the hub
         addresses.append("tools.locate.use=agent.testing:FixedLocator")
     result = await ask(config.load(name, addresses, environ={}))
@@ -126,7 +159,12 @@ async def test_the_live_configurations_search_and_answer(
     ]  # fmt: skip
     assert search.requests[1][2]["query"] == "kestrel point automated"
     assert search.requests[1][2]["max_results"] == 5
+    # the page was read, summed up by the policy itself, and the summary is what the policy was shown
+    assert search.read == ["/kestrel"]
+    assert len(asked_to_sum_up) == 1
+    assert "built of granite in 1841" in asked_to_sum_up[0] and "When was it automated?" in asked_to_sum_up[0]
     last = server.requests[-1]
+    assert SUMMARY in json.dumps(last["messages"]) and "granite" not in json.dumps(last["messages"])
     assert (last["temperature"], last["max_tokens"], last["return_token_ids"]) == (0.0, 2048, True)
     pictures = [
         part

@@ -69,6 +69,21 @@ async def test_a_wrong_address_is_one_line(address: str, told: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [b"This is a letter and no database.\n" * 100, None])
+async def test_a_file_that_is_no_database_is_one_line(tmp_path: Path, content: bytes | None) -> None:
+    pytest.importorskip("langgraph.checkpoint.sqlite", reason="needs lensgraph[threads]")
+    path = tmp_path / "letter.txt"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        async with saver(f"sqlite:///{path}"):
+            pass
+    assert str(caught.value).startswith(f"{path}: no database of threads (")
+    assert str(caught.value).endswith("; give another file, or remove this one") and "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("address", ["sqlite:///threads.db", "postgresql://127.0.0.1/x"])
 async def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     real = builtins.__import__
@@ -84,11 +99,11 @@ async def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, addre
             pass
 
 
-@pytest.mark.slow
-async def test_a_database_that_is_down_is_one_line_without_the_password() -> None:
+async def test_a_database_that_is_down_is_one_line_without_the_password(caplog: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("langgraph.checkpoint.postgres", reason="needs lensgraph[threads]")
     with pytest.raises(UserError) as caught:
         async with saver("postgresql://me:hunter2@127.0.0.1:9/threads"):
             pass
+    assert caplog.text == ""  # a pool would log every try
     assert "no PostgreSQL at postgresql://***@127.0.0.1:9/threads" in str(caught.value)
     assert "hunter2" not in str(caught.value) and "\n" not in str(caught.value)

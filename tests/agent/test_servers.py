@@ -104,6 +104,35 @@ async def test_sampled_ids_come_with_their_log_probabilities(chat_server: Start,
     assert chunks[-1].chunk_position == "last"
 
 
+async def test_what_the_server_is_is_asked_again_when_its_first_answer_was_a_passing_failure(
+    chat_server: Start,
+) -> None:
+    """A proxy before a server that is starting answers 503; a server that says 404 has no list of models."""
+    server = chat_server("vllm")
+    server.loading = 1  # of the list of models
+    one = policy(server, start_wait=0)
+    first, second = await one.ainvoke("hi"), await one.ainvoke("hi")
+    assert "token_ids" not in first.response_metadata
+    assert "token_ids" in second.response_metadata
+
+
+async def test_a_server_without_a_list_of_models_is_asked_for_it_once(
+    chat_server: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = chat_server("vllm")
+    asked: list[int] = []
+
+    def no_list(handler: Any) -> None:
+        asked.append(1)
+        handler.reply(404, {})
+
+    monkeypatch.setattr(server.http.RequestHandlerClass, "do_GET", no_list)
+    one = policy(server)
+    for _ in range(2):
+        assert "token_ids" not in (await one.ainvoke("hi")).response_metadata
+    assert len(asked) == 1
+
+
 async def test_ids_are_not_asked_for_when_nobody_wants_them(chat_server: Start) -> None:
     server = chat_server("vllm")
     reply = await policy(server, token_ids=False).ainvoke("hi")

@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from agent import testing
+from agent import config as configuration
+from agent import show, testing
 from agent.__main__ import main
+from agent.limits import StopReason
 from agent.show import Show
 from agent.state import EVERYTHING
 from graphs import search_agent
@@ -28,10 +30,10 @@ async def shown(turns: list[str], **fields: Any) -> str:
     given = {"question": "When?", "images": [Image.new("RGB", (64, 48))]}
     state = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
     out = io.StringIO()
-    show = Show(Console(file=out, width=200, force_terminal=False, highlight=False))
+    screen = Show(Console(file=out, width=200, force_terminal=False, highlight=False))
     for turn in state["turns"]:
-        show.turn({**turn, "seconds": 0.25})
-    show.end(state)
+        screen.turn({**turn, "seconds": 0.25})
+    screen.end(state)
     return out.getvalue()
 
 
@@ -61,6 +63,21 @@ async def test_failures_and_a_missing_answer_are_said() -> None:
     assert "failed           unavailable: the text search is down" in said
     assert "unreadable turn  the turn does not end in an action" in said
     assert "no answer  malformed" in said
+
+
+async def test_an_action_over_a_limit_is_shown_with_the_limit() -> None:
+    search = "<text_search>q</text_search>"
+    said = await shown([search], config=configuration.load(overrides=["limits.turns=1"], environ={}))
+    assert "  no turn left     q\n" in said
+    said = await shown(
+        [search, "<answer>x</answer>"], config=configuration.load(overrides=["limits.text_searches=0"], environ={})
+    )
+    assert "  no search left   q\n" in said
+
+
+def test_every_label_fits_its_column_and_every_limit_has_one() -> None:
+    assert all(len(label) < show.LABEL for label in [*show.ACTIONS.values(), *show.OVER.values()])
+    assert set(show.OVER) == {str(reason) for reason in StopReason if reason.endswith("_limit")}
 
 
 async def test_a_page_cannot_write_to_the_terminal() -> None:

@@ -4,7 +4,9 @@ The policy takes the likeliest token, so an embedding that changed what the poli
 """
 
 import asyncio
+import importlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -194,3 +196,13 @@ async def test_http_refuses_a_page_of_another_site(port: int) -> None:
         for wrong in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
             reply = await client.post(f"http://127.0.0.1:{port}/mcp", json=body, headers={**headers, **wrong})
             assert reply.status_code in (403, 421), reply.text
+
+
+@pytest.mark.skipif(
+    not (os.environ.get("CI") or os.environ.get("LENSGRAPH_TEST_POSTGRES")), reason="a developer may lack some extras"
+)
+def test_nothing_here_is_skipped_where_the_whole_suite_must_pass() -> None:
+    for module in ("langchain.agents", "langgraph.checkpoint.sqlite", "langgraph.checkpoint.postgres", "mcp"):
+        importlib.import_module(module)
+    declared = set(re.findall(r'importorskip\("([\w.]+)"', Path(__file__).read_text(encoding="utf-8")))
+    assert declared <= {"langchain.agents", "langchain", "langgraph.checkpoint.sqlite", "mcp"}

@@ -1,8 +1,10 @@
 """Pictures leave the input before the first checkpoint; synchronous callers are served; threads are small."""
 
+import asyncio
 import base64
 import io
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from agent.images import ImageStore
 from agent.question import BadInput
 from agent.savers import saver
 from graphs import direct, rag, search_agent
+from tools.base import TextSearch
+from tools.results import SearchResult
 
 WHOLE = "<img_search><img></img_search>"
 ANSWER = "<answer>1987</answer>"
@@ -145,6 +149,27 @@ def test_a_synchronous_stream_shows_each_node_and_may_be_left_early() -> None:
 def test_a_synchronous_error_is_the_callers() -> None:
     with pytest.raises(BadInput, match="The question is empty"):
         search_agent.graph.invoke({"question": " "}, context=testing.context([ANSWER]))
+
+
+class Sleeps(TextSearch):
+    """Works in a thread that nobody can cancel."""
+
+    timeout: float = 0.2
+
+    async def asearch(self, query: str) -> SearchResult:
+        await asyncio.to_thread(time.sleep, 20)
+        raise AssertionError("nobody waits for this")
+
+
+def test_a_tool_that_is_late_in_a_thread_does_not_hold_a_synchronous_caller() -> None:
+    context = testing.context(["<text_search>q</text_search>", ANSWER])
+    context.text_search = Sleeps()
+    started = time.monotonic()
+    parts = list(search_agent.graph.stream({"question": "When?"}, context=context, stream_mode="updates"))
+    assert time.monotonic() - started < 10
+    steps = {node: update for part in parts for node, update in part.items()}
+    assert steps["answer"]["answer"] == "1987"
+    assert steps["text_search"]["turns"][0]["error"] == "timeout: text_search: no answer in 0.2 s."
 
 
 # --- what a checkpoint weighs

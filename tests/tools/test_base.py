@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import ToolMessage
+from langchain_core.tools import StructuredTool
 from PIL import Image
 
+from tools.adapter import adapt
 from tools.base import MAX_QUERY_CHARS, ImageSearch, Locator, TextSearch
 from tools.results import Box, Hit, LocateResult, Region, SearchResult, ToolFailure
 
@@ -152,6 +154,40 @@ def test_tools_work_from_synchronous_code_with_and_without_a_running_loop() -> N
         return str(Words().invoke({"query": "q"}))
 
     assert asyncio.run(inside()).startswith("1. T")
+
+
+def sleeping(seconds: float) -> TextSearch:
+    """A foreign tool that works in a thread and that nobody can cancel."""
+
+    def search(query: str) -> str:
+        """Search."""
+        time.sleep(seconds)
+        return "late"
+
+    adapted = adapt("text_search", StructuredTool.from_function(search)).model_copy(update={"timeout": 0.2})
+    assert isinstance(adapted, TextSearch)
+    return adapted
+
+
+def test_the_timeout_holds_in_synchronous_code_too_where_the_work_is_in_a_thread() -> None:
+    started = time.monotonic()
+    message = sleeping(20).invoke(call("text_search", query="q"))
+    assert time.monotonic() - started < 5
+    assert message.artifact.error.reason == "timeout"
+
+    async def inside() -> Any:
+        return sleeping(20).invoke(call("text_search", query="q"))
+
+    assert asyncio.run(inside()).artifact.error.reason == "timeout"
+    assert time.monotonic() - started < 10
+
+
+def test_a_tool_that_never_returns_does_not_keep_the_program_alive() -> None:
+    code = "import test_base; print(test_base.sleeping(1e6).invoke({'query': 'q'}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.startswith("error (timeout): "), done.stderr
 
 
 def test_importing_the_tools_loads_nothing_heavy() -> None:

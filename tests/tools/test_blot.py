@@ -5,15 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.tools import StructuredTool, ToolException
+from pydantic import ValidationError
 
+from agent import nodes
 from agent.config import load
 from agent.errors import UserError
 from agent.policy import PolicyError
 from agent.policy.openai_compatible import OpenAICompatiblePolicy
 from tools import registry
+from tools.adapter import adapt
 from tools.base import TextSearch
-from tools.blot import shown, without_keys, without_logins
+from tools.blot import is_secret, shown, without_keys, without_logins
+from tools.image.publish import S3Publisher
+from tools.locate.served_policy import ServedPolicyLocator
+from tools.pages.summarise import Summariser
 from tools.results import SearchResult, ToolFailure
+from tools.text.searxng import SearxngTextSearch
 
 
 @pytest.mark.parametrize(
@@ -24,6 +33,8 @@ from tools.results import SearchResult, ToolFailure
         ("'https://hunter2@host' and //me:hunter2@other", "'https://***@host' and //***@other"),
         ("postgresql://me:hun/ter2@db/x", "postgresql://***@db/x"),
         ("postgresql://me:hun@ter2@db/x", "postgresql://***@db/x"),
+        ("403 at https://host/v1?key=hunter2&cx=1", "403 at https://host/v1?key=***&cx=1"),
+        ("https://host/v1?appid=hunter2&x=1&X-Amz-Signature=hunter2", "https://host/v1?appid=***&x=1&X-Amz-Signature=***"),
         ("postgresql://db/x?user=me&password=hunter2&sslmode=require", "postgresql://db/x?user=me&password=***&sslmode=require"),
     ],
 )  # fmt: skip
@@ -41,6 +52,112 @@ def test_a_login_is_hidden(text: str, left: str) -> None:
 )  # fmt: skip
 def test_an_address_without_a_login_is_shown_as_it_is(text: str) -> None:
     assert without_logins(text) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [("key", True), ("api_keys", True), ("X-Subscription-Token", True), ("access_token", True), ("max_new_tokens", False),
+     ("token_ids", False), ("eos_token", False), ("api_key_env", False), ("tokens", False)],
+)  # fmt: skip
+def test_names_of_secrets(name: str, secret: bool) -> None:
+    assert is_secret(name) is secret
+
+
+def test_what_stands_behind_a_hidden_key_stays() -> None:
+    assert without_keys("https://host/v1?q=1&x=AIzaSyA1b2&cx=1") == "https://host/v1?q=1&x=***&cx=1"
+
+
+KEY = "SUPERSECRET-KEYVALUE"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: S3Publisher(bucket="b", endpoint="minio.local", access_key_id=KEY, secret_access_key=KEY),
+        lambda: OpenAICompatiblePolicy(model="m", base_url="localhost:8000/v1", api_key=KEY),
+        lambda: SearxngTextSearch(base_url="http//x", api_key=KEY),
+        lambda: ServedPolicyLocator(model="m", api_key=KEY),
+        lambda: Summariser(sentences=5, api_key=KEY),
+    ],
+    ids=["publisher", "policy", "search", "locator", "summariser"],
+)
+def test_a_key_beside_a_wrong_setting_is_not_in_the_error(make: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        make()
+    assert "KEYVALUE" not in str(caught.value)
+    assert "SUPERSECRET" not in str(caught.value)
+
+
+class Listener(BaseCallbackHandler):
+    """Writes down what a tracer is told when a model is asked."""
+
+    def __init__(self) -> None:
+        self.heard = ""
+
+    def on_chat_model_start(self, serialized: dict[str, Any], messages: Any, **kwargs: Any) -> None:
+        self.heard += f"{serialized} {kwargs}"
+
+
+async def test_a_tracer_is_not_told_the_login_of_a_policys_server() -> None:
+    listener = Listener()
+    policy: Any = OpenAICompatiblePolicy(
+        model="m", base_url="http://me:hunter2@127.0.0.1:9/v1", start_wait=0, retries=0
+    )
+    with pytest.raises(PolicyError):
+        await policy.ainvoke("?", {"callbacks": [listener]})
+    assert "http://***@127.0.0.1:9/v1" in listener.heard
+    assert "hunter2" not in listener.heard + repr(policy) + str(policy)
+
+
+GOOGLE = "403 for url: https://host/v1?q=1&key=AIzaSyA1b2c3&cx=1"
+
+
+class KeyInItsError(TextSearch):
+    """Fails as a library does that names the whole address."""
+
+    async def asearch(self, query: str) -> SearchResult:
+        raise RuntimeError(GOOGLE)
+
+
+def foreign(answers: Any, **options: Any) -> TextSearch:
+    def search(query: str) -> Any:
+        """Search."""
+        if isinstance(answers, Exception):
+            raise answers
+        return answers
+
+    adapted = adapt("text_search", StructuredTool.from_function(search, **options))
+    assert isinstance(adapted, TextSearch)
+    return adapted
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        KeyInItsError(), foreign(RuntimeError(GOOGLE)), foreign({"error": GOOGLE}),
+        foreign(ToolException(GOOGLE), response_format="content_and_artifact"),
+    ],
+    ids=["ours", "raises", "says", "as a message"],
+)  # fmt: skip
+async def test_a_foreign_tools_key_is_in_no_error(tool: TextSearch) -> None:
+    error = (await tool.search("x")).error
+    assert error is not None
+    assert "AIza" not in error.message
+    assert "key=***&cx=1" in error.message
+
+
+class Foreign(KeyInItsError):
+    """A tool whose failure is not even caught by its own base class."""
+
+    async def search(self, query: str) -> SearchResult:
+        raise RuntimeError(GOOGLE)
+
+
+async def test_the_graph_records_no_key_of_a_tool_that_raises() -> None:
+    result = await nodes.call(Foreign(), {"query": "x"}, SearchResult(kind="text", query="x"))
+    assert result.error is not None
+    assert "AIza" not in result.error.message
+    assert "key=***&cx=1" in result.error.message
 
 
 class Broken(TextSearch):

@@ -1,6 +1,8 @@
 """The same question is asked once: by siblings, threads and processes; and what is kept is given out for nothing."""
 
 import asyncio
+import copy
+import functools
 import io
 import json
 import os
@@ -16,13 +18,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from langchain_core.tools import StructuredTool, Tool
 from PIL import Image
 from pydantic import Field, SecretStr
 
-from tools import cache_key, cache_store, registry
+from agent.policy.openai_compatible import OpenAICompatiblePolicy
+from tools import cache_identity, cache_key, cache_store, registry
 from tools.__main__ import main
-from tools.base import ImageSearch, Locator, TextSearch
-from tools.cache import EMPTY_SECONDS, Cache, CacheSettings, _by_settings, shared
+from tools.adapter import adapt
+from tools.base import NOT_IN_AN_ANSWER, ImageSearch, Locator, TextSearch
+from tools.cache import EMPTY_SECONDS, Cache, CacheSettings, _by_settings, _say_uncached, shared
+from tools.contract import cases
+from tools.contract.provider import Provider, everyone
+from tools.pages.summarise import Summariser
 from tools.results import Box, Hit, LocateResult, Region, SearchResult, ToolError, ToolFailure
 
 
@@ -242,6 +250,22 @@ async def test_a_timeout_is_everybodys_timeout_and_one_call(cache: Cache) -> Non
     assert tool.asked == ["q"]
 
 
+async def test_who_has_more_time_does_not_share_the_timeout_of_who_had_less(cache: Cache) -> None:
+    hasty, patient = (Words(wait=0.8, timeout=timeout).use_cache(cache) for timeout in (0.3, 30))
+    first, second = await asyncio.gather(hasty.search("q"), patient.search("q"))
+    assert reason(first) == "timeout"
+    assert second.hits
+    assert (hasty.asked, patient.asked) == (["q"], ["q"])
+
+
+async def test_who_has_a_little_more_time_is_told_whose_time_ran_out(cache: Cache) -> None:
+    hasty, other = (Words(wait=30, timeout=timeout).use_cache(cache) for timeout in (0.4, 0.6))
+    _, second = await asyncio.gather(hasty.search("q"), other.search("q"))
+    assert second.error is not None
+    assert second.error.message == "Words: no answer in the 0.4 s of another caller who asked the same."
+    assert other.asked == []
+
+
 async def test_a_failure_is_shared_by_those_who_waited_and_then_forgotten(cache: Cache) -> None:
     def fail(query: str) -> SearchResult:
         raise ToolFailure("rate_limited", "slow down")
@@ -310,19 +334,137 @@ async def test_settings_that_change_an_answer_are_part_of_the_question_and_keys_
     assert len(asked) == 3
 
 
+class Anything(TextSearch):
+    """A tool with settings of every kind."""
+
+    setting: Any = None
+
+    async def asearch(self, query: str) -> SearchResult:
+        return SearchResult(kind="text", query=query, hits=[Hit(title=f"{self.setting}", url="u")])
+
+
+class Site:
+    """What a foreign tool keeps its settings in."""
+
+    def __init__(self, host: str, key: str = "s3cret") -> None:
+        self.host, self._api_key = host, key
+
+    def search(self, query: str) -> str:
+        return f"{self.host} {query}"
+
+    def __call__(self, query: str) -> str:
+        return self.search(query)
+
+
+def plain_search(query: str, host: str = "") -> str:
+    """Search."""
+    return f"{host} {query}"
+
+
+def identity(setting: Any) -> str | None:
+    return cache_identity.identity(Anything(setting=setting))
+
+
 def test_what_identifies_a_tool_is_the_same_in_every_process_and_holds_no_secret() -> None:
     nested = {
-        "headers": {"Authorization": "Bearer s3cret", "Accept": "json"},
-        "call": len,
-        "set": {2, 1},
-        "any": object(),
-    }
-    text = cache_key.identity(Words(api_key=SecretStr("s3cret"), where="x", metadata=nested), frozenset())
+        "headers": {"Authorization": "Bearer s3cret", "Accept": "json", "key": "s3cret"}, "call": len, "set": {2, 1},
+        "site": Site("a"), "method": Site("a").search, "metadata": {"n": 1},
+    }  # fmt: skip
+    text = cache_identity.identity(Anything(setting=nested, tags=["x"]))
+    assert text is not None
     assert "s3cret" not in text
     assert " at 0x" not in text
-    assert json.loads(text)["fields"]["metadata"] == {
-        "headers": {"Accept": "json"}, "call": "builtins:len", "set": [1, 2], "any": "builtins:object",
-    }  # fmt: skip
+    told = json.loads(text)["fields"]
+    assert "tags" not in told
+    assert set(told["setting"]["headers"]) == {"Accept", "key"}
+    assert told["setting"]["call"] == "builtins:len"
+    assert told["setting"]["set"] == [1, 2]
+    assert told["setting"]["site"]["attributes"] == {"host": "a"}
+    assert told["setting"]["method"]["of"] == told["setting"]["site"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Site("a").search, Site("b").search),
+        (Site("a"), Site("b")),
+        (functools.partial(plain_search, host="a"), functools.partial(plain_search, host="b")),
+        ({"max_new_tokens": 64}, {"max_new_tokens": 2048}),
+        ({"token_ids": True}, {"token_ids": False}),
+        ({"sort_key": "date"}, {"sort_key": "name"}),
+        ("a".join, "b".join),
+        (StructuredTool.from_function(plain_search, name="a"), StructuredTool.from_function(plain_search, name="b")),
+        (
+            Tool(name="t", description="d", func=Site("a").search),
+            Tool(name="t", description="d", func=Site("b").search),
+        ),
+        (functools.lru_cache, functools.cache),
+    ],
+)
+def test_tools_that_differ_in_a_setting_are_two(one: Any, other: Any) -> None:
+    assert identity(one) is not None
+    assert identity(one) != identity(other)
+    assert identity(one) == identity(copy.copy(one))
+
+
+@pytest.mark.parametrize("key", ["api_key", "_api_key", "Authorization"])
+def test_another_key_is_the_same_tool(key: str) -> None:
+    assert identity({key: "a"}) == identity({key: "b"})
+
+
+def test_a_setting_that_cannot_be_told_has_no_identity() -> None:
+    itself: list[Any] = []
+    itself.append(itself)
+    for setting in (
+        lambda query: query,
+        object(),
+        threading.Lock(),
+        itself,
+        [Site("a"), object()],
+        range,
+        list(range(9_999)),
+    ):
+        assert (identity(setting) is None) is (setting is not range)
+
+
+async def test_a_tool_that_cannot_be_told_is_asked_every_time_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _say_uncached.cache_clear()
+    cache = Cache(CacheSettings(folder=str(tmp_path)))
+    for n in range(2):
+        found = await Anything(setting=lambda n=n: n).use_cache(cache).search("q")
+        assert not found.cached
+    assert caplog.text.count("Anything is not cached") == 1
+    replay = Cache(CacheSettings(folder=str(tmp_path), mode="replay"))
+    error = (await Anything(setting=lambda: "a").use_cache(replay).search("q")).error
+    assert error is not None
+    assert "a replay asks nobody" in error.message
+
+
+async def test_two_foreign_tools_of_one_method_do_not_share_answers(cache: Cache) -> None:
+    for host in ("a.example", "b.example"):
+        foreign = Tool(name="site", description="d", func=Site(host).search)
+        adapted = adapt("text_search", foreign).use_cache(cache)
+        assert isinstance(adapted, TextSearch)
+        assert (await adapted.search("q")).hits[0].snippet == f"{host} q"
+        assert (await adapted.search("q")).cached
+
+
+def test_summaries_of_different_length_are_two_questions() -> None:
+    made = {
+        cache_identity.identity(Summariser(model=OpenAICompatiblePolicy(model="m", max_new_tokens=n)))
+        for n in (64, 2048)
+    }
+    assert len(made) == 2
+    assert None not in made
+
+
+@pytest.mark.parametrize("provider", list(everyone()), ids=lambda provider: f"{provider.kind}-{provider.name}")
+def test_every_provider_that_ships_can_be_told(provider: Provider) -> None:
+    """Or it would not be cached."""
+    tool = cases.build(provider, "http://127.0.0.1:9")
+    assert cache_identity.identity(tool, NOT_IN_AN_ANSWER) is not None
 
 
 def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
@@ -454,6 +596,24 @@ async def test_an_old_answer_is_asked_anew(tmp_path: Path) -> None:
     await for_ever.search("q")
     clock.now += 1e9
     assert (await for_ever.search("q")).cached
+
+
+async def test_what_was_recorded_for_ever_is_used_for_no_longer_than_is_asked_for_now(tmp_path: Path) -> None:
+    clock = Clock()
+
+    def caches(ttl: float | None) -> tuple[Words, Look]:
+        cache = Cache(CacheSettings(folder=str(tmp_path), ttl=ttl), clock=clock)
+        return Words().use_cache(cache), Look().use_cache(cache)
+
+    drawing = photograph()
+    for tool, question in zip(caches(None), ("q", drawing), strict=True):
+        await tool.search(question)  # type: ignore[arg-type]
+    clock.now += 61
+    again = drawing.resize((drawing.width + 1, drawing.height + 1))  # found as nearly equal
+    for tool, question in zip(caches(None), ("q", again), strict=True):
+        assert (await tool.search(question)).cached  # type: ignore[arg-type]
+    for tool, question in zip(caches(60), ("q", again), strict=True):
+        assert not (await tool.search(question)).cached  # type: ignore[arg-type]
 
 
 async def test_the_cap_holds_and_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from tools.__main__ import main
 from tools.contract import cases, table
 from tools.contract.provider import Provider, everyone
 from tools.contract.server import Answer
+from tools.pages.base import PageReader
+from tools.remote import Remote
 from tools.results import SearchResult, ToolError
 
 PROVIDERS = {f"{provider.kind}-{provider.name}": provider for provider in everyone()}
@@ -28,10 +30,13 @@ def test_a_provider_keeps_to_the_contract(name: str, case: str) -> None:
     assert outcome.text.strip()
 
 
-@pytest.mark.parametrize("kind", ["text_search", "read_page"])
-def test_every_provider_on_the_network_has_its_entry(kind: Any) -> None:
+@pytest.mark.parametrize("kind", list(registry.PROVIDERS))
+def test_every_provider_on_the_network_has_its_entry(kind: registry.Kind) -> None:
+    """A provider reaches others if it is a client of a service, or reads pages."""
     entered = {provider.name for provider in PROVIDERS.values() if provider.kind == kind}
-    assert entered == set(registry.PROVIDERS[kind]) - {"local"}
+    classes = {name: registry.load(kind, name) for name in registry.PROVIDERS[kind]}
+    assert entered == {name for name, found in classes.items() if issubclass(found, Remote | PageReader)}
+    assert entered
 
 
 DOWN = ToolError(reason="unavailable", message="down")

@@ -222,3 +222,9 @@ async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.Monkey
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     with serving(body(b"direct")) as (url, policy, _):
         assert await guard.fetch(url, policy=policy) == b"direct"
+
+
+@pytest.mark.parametrize("url", [None, 7, b"http://example.com/"])
+async def test_what_is_no_text_is_no_address(url: Any) -> None:
+    with pytest.raises(guard.Refused, match=f"an address cannot be a {type(url).__name__}; give http"):
+        await guard.fetch(url)

@@ -1,9 +1,11 @@
 """A folder is indexed once, re-indexed only where it changed, and searched like the web."""
 
+import errno
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +21,9 @@ from tools.local.embed import ImageEmbedder
 from tools.local.engine import LocalEngine
 from tools.local.index import default_folder, index_folder
 from tools.local.store import NoIndex, Store
+from tools.local.world import index as world_index
 from tools.registry import build
+from tools.results import ToolFailure
 
 CALLS: list[int] = []
 
@@ -235,3 +239,83 @@ def test_a_moved_index_still_opens(folder: Path, tmp_path: Path) -> None:
     run(folder, tmp_path / "index")
     shutil.move(tmp_path / "index", tmp_path / "elsewhere")
     assert titles(tmp_path / "elsewhere", "museum") == ["Museum"]
+
+
+FULL = [OSError(errno.ENOSPC, "No space left on device"), sqlite3.OperationalError("database or disk is full")]
+
+
+@pytest.mark.parametrize("error", FULL)
+@pytest.mark.parametrize("step", ["set_file", "finish", "set_meta"])
+def test_a_disk_that_fills_is_one_line_and_leaves_no_half_index(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    step: str,
+    error: Exception,
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    out = tmp_path / "index"
+    command = ["index", str(folder), "--out", str(out), "--embedder", EMBEDDER]
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, step, full)
+        assert main(command) == 2
+    said = capsys.readouterr().err
+    assert said.strip() == (
+        f"error: {out}: the disk is full, and no half index is left; make room, or set LENSGRAPH_HOME (for an index of your "
+        "own also --out) to a folder on another disk."
+    )
+    assert [path.name for path in out.iterdir() if path.name.startswith("index.sqlite")] == []
+    with pytest.raises(NoIndex, match="No index at"):
+        Store.open(out)
+    assert main(command) == 0
+
+
+def test_a_disk_that_fills_for_real_is_noticed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite itself says so: its file may not grow."""
+    real = Store.create.__func__  # type: ignore[attr-defined]
+
+    def small(cls: type[Store], where: Path) -> Store:
+        store: Store = real(cls, where)
+        store._connection.execute("pragma max_page_count = 1")  # as many as it has
+        return store
+
+    monkeypatch.setattr(Store, "create", classmethod(small))
+    (folder / "long.txt").write_text("word " * 100_000)
+    with pytest.raises(ToolFailure, match="the disk is full"):
+        index_folder(folder, tmp_path / "index", embedder=EMBEDDER)
+    assert not (tmp_path / "index" / "index.sqlite").exists()
+
+
+def test_an_index_that_was_there_survives_a_full_disk(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise FULL[0]
+
+    out = tmp_path / "index"
+    index_folder(folder, out, embedder=EMBEDDER)
+    (folder / "new.txt").write_text("Something new.")
+    with monkeypatch.context() as broken:
+        broken.setattr(Store, "set_file", full)
+        with pytest.raises(ToolFailure, match="the disk is full"):
+            index_folder(folder, out, embedder=EMBEDDER)
+    report = index_folder(folder, out, embedder=EMBEDDER)
+    assert report.added == 1
+    assert report.kept >= 4
+
+
+def test_a_disk_that_fills_while_the_embedded_world_is_built_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path, *, progress: bool) -> None:
+        folder.mkdir()
+        (folder / "index.sqlite").write_bytes(b"half")
+        raise FULL[1]
+
+    monkeypatch.setattr(world_index, "build", full)
+    with pytest.raises(ToolFailure, match=r"the disk is full.*LENSGRAPH_HOME"):
+        world_index.ensure(tmp_path, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["world.lock"]

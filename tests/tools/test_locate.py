@@ -3,6 +3,7 @@
 import math
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tools.local.locate import LocalLocator
+from tools.local.locate.dither import is_dithered
 from tools.local.locate.grammar import parse
 from tools.local.locate.proposals import dilate, fill_holes, label, propose
 from tools.results import Box
@@ -157,6 +159,29 @@ async def test_textured_and_graded_grounds_are_no_objects(name: str) -> None:
     picture = draw([ROW[0], ROW[2]], ground=grounds()[name])
     assert len(propose(picture)) == 2
     assert close(await box_of(picture, "the flag on the right"), ROW[2])
+
+
+def web_palette(picture: Image.Image) -> Image.Image:
+    """What Pillow makes of a picture for a GIF: 216 fixed colours, mixed pixel by pixel."""
+    return picture.convert("P").convert("RGB")
+
+
+@pytest.mark.parametrize("enlarged", [1, 3])
+async def test_a_dithered_picture_is_located_as_the_picture_itself(enlarged: int, repository: Path) -> None:
+    flags = Image.open(repository / "notebooks" / "flags.png").convert("RGB")
+    flags = flags.resize((flags.width * enlarged, flags.height * enlarged), Image.Resampling.NEAREST)
+    for expression in ("the second flag from the left", "the first flag", "the rightmost flag", "the third flag"):
+        found = await box_of(web_palette(flags), expression)
+        assert found.iou(await box_of(flags, expression)) > 0.85, expression
+    for item in ("the second item from the left", "the blue and yellow flag", "the last flag"):
+        assert (await box_of(web_palette(draw(ROW)), item)).iou(await box_of(draw(ROW), item)) > 0.85, item
+
+
+def test_only_pictures_mixed_from_a_palette_are_averaged() -> None:
+    assert is_dithered(web_palette(draw(ROW, ground=(128, 128, 130))))
+    for picture in (draw(ROW), *(draw(ROW, ground=ground) for ground in grounds().values())):
+        assert not is_dithered(picture)
+        assert not is_dithered(picture.quantize(64).convert("RGB"))
 
 
 def test_a_flag_whose_white_band_is_the_colour_of_the_ground_is_one_region() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import logging
+import threading
 import time
 import traceback
 from typing import Any, ClassVar
@@ -238,3 +239,37 @@ def test_a_sealed_address_behaves_like_the_address() -> None:
     sealed = _SealedURL(plain, KEY)
     assert (sealed.raw_path, sealed.host, sealed.params["api_key"]) == (plain.raw_path, "e.org", KEY)
     assert "very" not in f"{sealed} {sealed!r}" + str([sealed])
+
+
+async def test_a_service_that_asks_to_wait_is_left_alone_by_all_who_have_the_key() -> None:
+    asked: list[float] = []
+    refused = threading.Event()
+
+    def respond(request: Request) -> Answer:
+        asked.append(request.at)
+        refused.set()
+        return Answer({}, status=429, headers={"Retry-After": "1"}) if len(asked) == 1 else Answer({"ok": 1})
+
+    with serve(respond) as service:
+        first = asyncio.create_task(search(service, retries=1).search("q"))
+        await asyncio.to_thread(refused.wait, 20)
+        await asyncio.sleep(0.1)
+        results = await asyncio.gather(first, *(search(service, retries=0).search(f"q {n}") for n in range(3)))
+    assert all(result.error is None for result in results)
+    assert len(asked) == 5
+    assert min(asked[1:]) - asked[0] >= 1
+
+
+async def test_who_cannot_wait_that_long_is_told_at_once_and_other_keys_are_not_held() -> None:
+    busy = Answer({}, status=429, headers={"Retry-After": "3600"})
+    with serve(lambda _: busy if len(service.asked) == 1 else Answer({"ok": 1})) as service:
+        assert (await failure(service)).reason == "rate_limited"
+        began = time.monotonic()
+        told = await failure(service)
+        assert (told.reason, len(service.asked)) == ("rate_limited", 1)
+        assert "asked another caller to wait, " in str(told)
+        assert time.monotonic() - began < 5
+        assert (await search(service, api_key="another key").search("q")).error is None
+    pace = Pace()
+    pace.hold(3600)
+    assert pace.held() <= remote.LONGEST_HOLD

@@ -8,6 +8,7 @@ https://cloud.google.com/docs/authentication/api-keys-use.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any, ClassVar
 
@@ -56,7 +57,8 @@ class GoogleVisionImageSearch(ImageSearch, Remote):
 
     async def asearch(self, image: Image.Image) -> SearchResult:
         """Ask for web detection of the picture's bytes."""
-        content = base64.b64encode(jpeg(image, longest=self.longest_side, max_bytes=MAX_IMAGE_BYTES)).decode()
+        picture = await asyncio.to_thread(jpeg, image, longest=self.longest_side, max_bytes=MAX_IMAGE_BYTES)
+        content = base64.b64encode(picture).decode()
         features = [{"type": "WEB_DETECTION", "maxResults": max(self.k, ENTITIES)}]
         answer = await self.request(
             "POST",

@@ -13,6 +13,7 @@ import importlib
 import logging
 import os
 import ssl
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
@@ -27,7 +28,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, m
 
 from tools.image.sigv4 import presigned
 from tools.image.wire import jpeg
-from tools.results import ToolFailure
+from tools.results import Reason, ToolFailure
+from tools.retry import TRIED_AGAIN, pause, retry_after
 
 PUBLISHERS = {"s3": "tools.image.publish:S3Publisher"}
 """Short names of the publishers that ship."""
@@ -40,7 +42,7 @@ logger = logging.getLogger(__name__)
 class ImagePublisher(BaseModel, ABC):
     """Gives a picture a public address for a while."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)  # keys stand beside what may be wrong
 
     @abstractmethod
     def published(self, image: Image.Image) -> AbstractAsyncContextManager[str]:
@@ -77,7 +79,11 @@ class S3Publisher(ImagePublisher):
     longest_side: int = Field(default=1600, ge=64)
     """Larger pictures are published smaller, in pixels."""
     timeout: float = Field(default=20.0, gt=0)
-    """Seconds for the upload."""
+    """Seconds for the upload, all tries included."""
+    retries: int = Field(default=2, ge=0)
+    """Further tries after an answer that may be temporary (429, 5xx) or a broken connection, within `timeout`."""
+    backoff: float = Field(default=0.5, gt=0)
+    """Seconds before the second try; doubled for every further one, with jitter. A Retry-After header goes first."""
 
     @model_validator(mode="after")
     def _find_keys(self) -> S3Publisher:
@@ -99,7 +105,7 @@ class S3Publisher(ImagePublisher):
     async def published(self, image: Image.Image) -> AsyncIterator[str]:
         """Upload, sign, and afterwards delete where that is wanted."""
         name = f"{self.prefix}{uuid.uuid4().hex}.jpg"
-        content = jpeg(image, longest=self.longest_side, max_bytes=LARGEST)
+        content = await asyncio.to_thread(jpeg, image, longest=self.longest_side, max_bytes=LARGEST)
         await self._send("PUT", name, content, {"content-type": "image/jpeg"})
         try:
             yield self._address("GET", name, public=True)
@@ -132,11 +138,28 @@ class S3Publisher(ImagePublisher):
     async def _send(
         self, method: str, name: str, content: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
+        """One request with its further tries: writing the same object again changes nothing."""
+        deadline, attempt = time.monotonic() + self.timeout, 0
+        while True:
+            try:
+                return await self._send_once(method, name, content, headers, max(0.1, deadline - time.monotonic()))
+            except ToolFailure as failure:
+                broken = failure.status is None and failure.reason == "unavailable"
+                wait = pause(attempt, self.backoff) if failure.wait is None else failure.wait
+                late = attempt >= self.retries or wait > deadline - time.monotonic()
+                if late or not (broken or failure.status in TRIED_AGAIN):
+                    raise
+            await asyncio.sleep(wait)
+            attempt += 1
+
+    async def _send_once(
+        self, method: str, name: str, content: bytes | None, headers: Mapping[str, str] | None, seconds: float
+    ) -> None:
         url = self._address(method, name, headers=headers)
         request = httpx.Request(method, url, content=content, headers=dict(headers or {}))
         try:
             # The transport itself: a client would write the signed address into the log.
-            async with asyncio.timeout(self.timeout), httpx.AsyncHTTPTransport(verify=_tls()) as transport:
+            async with asyncio.timeout(seconds), httpx.AsyncHTTPTransport(verify=_tls()) as transport:
                 answer = await transport.handle_async_request(request)
                 await answer.aclose()
         except TimeoutError:
@@ -145,16 +168,21 @@ class S3Publisher(ImagePublisher):
             # the error's own text may hold the address, and with it the signature
             raise ToolFailure("unavailable", f"Picture storage cannot be reached ({type(error).__name__}).") from None
         status = answer.status_code
+        if status < 300:
+            return
+        reason, said = self._meaning(status)
+        raise ToolFailure(
+            reason, f"Picture storage {said}.", status=status, wait=retry_after(answer.headers.get("retry-after"))
+        )
+
+    def _meaning(self, status: int) -> tuple[Reason, str]:
         if status in (401, 403):
-            raise ToolFailure(
-                "unavailable", f"Picture storage does not accept the keys for bucket {self.bucket!r} ({status})."
-            )
+            return "unavailable", f"does not accept the keys for bucket {self.bucket!r} ({status})"
         if status == 404:
-            raise ToolFailure("unavailable", f"Picture storage has no bucket {self.bucket!r}; create it.")
+            return "unavailable", f"has no bucket {self.bucket!r}; create it"
         if status in (429, 503):  # S3 answers 503 SlowDown
-            raise ToolFailure("rate_limited", f"Picture storage asks to slow down ({status}).")
-        if status >= 300:
-            raise ToolFailure("unavailable", f"Picture storage answers {status}; check endpoint and region.")
+            return "rate_limited", f"asks to slow down ({status})"
+        return "unavailable", f"answers {status}; check endpoint and region"
 
 
 def build_publisher(spec: Any) -> Any:

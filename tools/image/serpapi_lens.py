@@ -7,6 +7,7 @@ https://serpapi.com/image-api and https://serpapi.com/api-status-and-error-codes
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
@@ -52,7 +53,7 @@ class SerpApiLensImageSearch(LensImageSearch):
             async with super()._shown(image) as where:
                 yield where
             return
-        picture = jpeg(image, longest=self.longest_side, max_bytes=MAX_UPLOAD_BYTES)
+        picture = await asyncio.to_thread(jpeg, image, longest=self.longest_side, max_bytes=MAX_UPLOAD_BYTES)
         fields, file = {"api_key": self.key}, ("picture.jpg", picture, "image/jpeg")
         form = httpx.Request(
             "POST", self.base_url, data=fields, files={"image": file}

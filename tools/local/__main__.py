@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tools import output
 from tools.results import ToolFailure
 
 
@@ -27,6 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
     search.add_argument("-k", type=int, default=5, help="how many results (default 5)")
     search.add_argument("--json", action="store_true", help="print the result as one JSON object")
     chosen = parser.parse_args(arguments)
+    return output.guarded(parser.prog, lambda: _run(chosen))
+
+
+def _run(chosen: argparse.Namespace) -> int:
     try:
         return _index(chosen) if chosen.command == "index" else _search(chosen)
     except ToolFailure as error:
@@ -41,7 +46,8 @@ def _index(chosen: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from tools.local.index import default_folder, index_folder
+    from tools.local.index import PICTURES, default_folder, index_folder
+    from tools.local.readers import READERS
 
     out = chosen.out or default_folder(chosen.folder)
     with Progress(
@@ -65,24 +71,31 @@ def _index(chosen: argparse.Namespace) -> int:
         report = index_folder(chosen.folder, out, embedder=chosen.embedder, progress=track)
     for path, problem in sorted(report.problems.items()):
         print(f"skipped {path}: {problem}", file=sys.stderr)
+    if report.passed_over:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.passed_over.items()))
+        print(f"not read: {kinds}; read are {', '.join(sorted(PICTURES | set(READERS)))}", file=sys.stderr)
     print(
         f"{report.added} files indexed, {report.kept} unchanged, {report.removed} removed, "
         f"{len(report.problems)} skipped: {out}"
     )
-    print(f'use it in a configuration with {{"use": "local", "index": {json.dumps(str(out))}}}')
+    # In full: a configuration is read from other folders than this one.
+    print(f'use it in a configuration with {{"use": "local", "index": {json.dumps(str(out.expanduser().resolve()))}}}')
     return 0
 
 
 def _search(chosen: argparse.Namespace) -> int:
     from tools.base import ImageSearch, TextSearch, render_search, wait_for
-    from tools.registry import build
+    from tools.registry import ToolConfigError, build
 
     kind = "text_search" if chosen.text is not None else "image_search"
-    tool = build(kind, {"use": "local", "index": chosen.index, "k": chosen.k})  # type: ignore[arg-type]
+    try:
+        tool = build(kind, {"use": "local", "index": chosen.index, "k": chosen.k})  # type: ignore[arg-type]
+    except ToolConfigError as error:
+        raise ToolFailure("bad_input", str(error)) from error
     assert isinstance(tool, TextSearch | ImageSearch)
     result = wait_for(tool.search(chosen.text if chosen.text is not None else chosen.image))
     if chosen.json:
-        print(result.model_dump_json(exclude={"hits": {"__all__": {"thumbnail"}}}))
+        print(output.as_json(result.model_dump(mode="json", exclude={"hits": {"__all__": {"thumbnail"}}})))
     elif result.error is None:
         print(render_search(result))
     else:

@@ -50,7 +50,11 @@ class EmbedderError(ToolFailure, ValueError):
 
 
 def load(name: str = DEFAULT) -> ImageEmbedder:
-    """The embedder with this name; loading it, or embedding many pictures, may import torch."""
+    """The embedder with this name; loading it, or embedding many pictures, may import torch.
+
+    Raises:
+        EmbedderError: there is none of this name, or it cannot be loaded.
+    """
     kind, colon, rest = name.partition(":")
     arguments: tuple[str, ...] = ()
     if name == DEFAULT:
@@ -65,10 +69,14 @@ def load(name: str = DEFAULT) -> ImageEmbedder:
             "or an import path 'package.module:Class'."
         )
     try:
-        factory = getattr(importlib.import_module(target), attribute)
-    except (ImportError, AttributeError) as error:
-        raise EmbedderError(f"Embedder {name!r} cannot be loaded: {error}.") from error
-    embedder = factory(*arguments)
+        embedder = getattr(importlib.import_module(target), attribute)(*arguments)
+    except EmbedderError:
+        raise
+    except Exception as error:  # the boundary to foreign code: a module and a class that anybody may have written
+        what = " ".join(str(error).split())[:200] or type(error).__name__
+        raise EmbedderError(
+            f"Embedder {name!r} cannot be loaded: {what.rstrip('.')}; correct the name, or install what it needs."
+        ) from error
     if not isinstance(embedder, ImageEmbedder):
         raise EmbedderError(f"Embedder {name!r} is no tools.local.embed.ImageEmbedder; subclass it.")
     return embedder

@@ -31,7 +31,10 @@ class TransformersEmbedder(ImageEmbedder):
             model: Any = AutoModel.from_pretrained(name, dtype=torch.float32)
         except (OSError, ValueError) as error:
             line = " ".join(str(error).split())[:160]
-            raise EmbedderError(f"Embedder 'transformers:{name}' cannot be loaded: {line}") from error
+            raise EmbedderError(
+                f"Embedder 'transformers:{name}' cannot be loaded: {line}; give a folder, or the hub name of a vision model, "
+                "which the first use downloads."
+            ) from error
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model = model.eval().to(self._device)
         self._dimension = int(self.embed([Image.new("RGB", (64, 64))]).shape[1])

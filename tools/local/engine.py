@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tools.local import embed  # light: numpy or torch come with an embedder, and text searches load none
 from tools.local.passages import Passage, query_pattern, score_passages, snippet
 from tools.local.store import NoIndex, PageRow, Store
 from tools.local.words import STOP_WORDS, query_words, stem, stems
@@ -182,22 +183,38 @@ class LocalEngine:
             )
         return hits
 
+    def check_embedder(self) -> None:
+        """Load an embedder that may be missing or another than the index was built with; the shipped one is left for the
+        first image search, and so is an index without pictures.
+
+        Raises:
+            EmbedderError: it cannot be loaded.
+            NoIndex: the index was built with another.
+        """
+        built_with = self.store.meta("embedder")
+        name = self.embedder_name or built_with
+        if name is not None and not name == built_with == embed.DEFAULT:
+            with self._lock:
+                self._load_embedder()
+
     def _ready(self) -> tuple[ImageEmbedder, tuple[np.ndarray, np.ndarray, list[str]]]:
         with self._lock:
-            if self._embedder is None:
-                from tools.local import embed  # an embedder brings numpy or torch: text searches do not pay for it
-
-                name = self.embedder_name or self.store.meta("embedder")
-                if name is None:
-                    raise NoIndex(
-                        f"The index at {str(self.store.folder)!r} holds no pictures; index a folder with pictures."
-                    )
-                embedder = embed.load(name)
-                embed.require_same(self.store, embedder)
-                self._embedder = embedder
+            embedder = self._load_embedder()
             if self._vectors is None:
                 self._vectors = self.store.vectors()
-            return self._embedder, self._vectors
+            return embedder, self._vectors
+
+    def _load_embedder(self) -> ImageEmbedder:
+        if self._embedder is None:
+            name = self.embedder_name or self.store.meta("embedder")
+            if name is None:
+                raise NoIndex(
+                    f"The index at {str(self.store.folder)!r} holds no pictures; index a folder with pictures."
+                )
+            embedder = embed.load(name)
+            embed.require_same(self.store, embedder)
+            self._embedder = embedder
+        return self._embedder
 
 
 def _named_subject(title: str, asked: list[str]) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,3 +44,28 @@ def writing(folder: Path) -> Iterator[None]:
         raise ToolFailure(
             "unavailable", f"{folder}: cannot be written ({why}); set {VARIABLE} to a folder that you may write to."
         ) from error
+
+
+@contextmanager
+def having_room(folder: Path) -> Iterator[None]:
+    """Turn a disk, or a quota, that is full while something is written into `folder` into one line. Other errors pass.
+
+    Raises:
+        ToolFailure: it was full.
+    """
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        if not _is_full(error):
+            raise
+        raise ToolFailure(
+            "unavailable",
+            f"{folder}: the disk is full, and no half index is left; make room, or set {VARIABLE} (for an index of your own "
+            "also --out) to a folder on another disk.",
+        ) from error
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+    return "disk is full" in str(error)  # what SQLite says for SQLITE_FULL

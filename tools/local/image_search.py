@@ -35,8 +35,9 @@ class LocalImageSearch(ImageSearch):
         return SearchResult(kind="image", query=f"image {image.width}x{image.height}", hits=hits)
 
     def prepare(self) -> None:
-        """Open the index; the embedded world is built first where it does not exist yet."""
-        self._open()
+        """Open the index and load an embedder of the user's own; the embedded world is built first where it does not exist
+        yet."""
+        self._open().check_embedder()
 
     def _open(self) -> LocalEngine:
         if self._engine is None:

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import io
 import os
+import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -22,7 +25,7 @@ from PIL import Image
 
 from tools import guard
 from tools.local import embed, readers
-from tools.local.home import VARIABLE, home
+from tools.local.home import VARIABLE, having_room, home
 from tools.local.store import FILE_NAME, FileRow, NoIndex, PageRow, PictureRow, Store
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
@@ -48,6 +51,8 @@ class Report:
     """Files forgotten because they are gone."""
     problems: dict[str, str] = field(default_factory=dict)
     """Path -> why the file could not be read. Files that failed before and did not change are listed again."""
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Kind of file that is not read, such as `.docx`, `link` or `without an ending` -> how many there are."""
 
 
 def default_folder(source: Path) -> Path:
@@ -58,8 +63,10 @@ def default_folder(source: Path) -> Path:
     return home() / "indexes" / f"{source.resolve().name or 'root'}-{place}"
 
 
-def listed(source: Path) -> dict[str, os.stat_result]:
-    """Every indexable file under `source` by its relative path; hidden files and folders and links are left out."""
+def listed(source: Path, passed_over: Counter[str] | None = None) -> dict[str, os.stat_result]:
+    """Every indexable file under `source` by its relative path. Hidden files and folders are left out, links and files of other
+    kinds too, and these are counted in `passed_over`."""
+    others: Counter[str] = Counter() if passed_over is None else passed_over
     found: dict[str, os.stat_result] = {}
     for folder, folders, names in os.walk(source):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -68,9 +75,14 @@ def listed(source: Path) -> dict[str, os.stat_result]:
             folders[:] = []
             continue
         for name in sorted(names):
-            path = Path(folder, name)
-            known = PurePosixPath(name.lower()).suffix in PICTURES | set(readers.READERS)
-            if known and not name.startswith(".") and path.is_file() and not path.is_symlink():
+            path, ending = Path(folder, name), PurePosixPath(name.lower()).suffix
+            if name.startswith("."):
+                continue
+            if path.is_symlink() or not path.is_file():
+                others["link" if path.is_symlink() else "no file"] += 1
+            elif ending not in PICTURES | set(readers.READERS):
+                others[ending or "without an ending"] += 1
+            else:
                 found[path.relative_to(source).as_posix()] = path.stat()
     return found
 
@@ -81,24 +93,42 @@ def index_folder(
     """Bring the index at `out` up to date with the folder `source`.
 
     `embedder` None: the one the index has, or the default. `progress` wraps the paths still to be read.
+
+    Raises:
+        NoIndex: `source` is no folder, `out` cannot be used or is being written, or its embedder is another one.
+        ToolFailure: the disk is full; an index that was new is gone, one that was there is as it was or further.
     """
     if not source.is_dir():
         raise NoIndex(f"{str(source)!r} is not a folder; give the folder that holds your pictures and documents.")
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        with having_room(out):
+            out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NoIndex(
             f"{str(out)!r} cannot be made ({error.strerror}); give --out a folder that you may write to, or set {VARIABLE}."
         ) from error
     try:
-        with FileLock(out / "writer.lock", timeout=0):
-            store = Store.open(out, writable=True) if (out / FILE_NAME).exists() else Store.create(out)
-            try:
-                return _Run(source, store, embedder).go(progress)
-            finally:
-                store.close()
+        with having_room(out), FileLock(out / "writer.lock", timeout=0), _all_or_nothing(out) as store:
+            return _Run(source, store, embedder).go(progress)
     except Timeout as error:
         raise NoIndex(f"Another process is writing the index at {str(out)!r}; wait until it has finished.") from error
+
+
+@contextmanager
+def _all_or_nothing(out: Path) -> Iterator[Store]:
+    """The index at `out`, open for writing. A new one is removed when an error, such as a full disk, ends its first run: half
+    of it would answer as if it were whole. One that was there stays, with the batches that were committed."""
+    fresh = not (out / FILE_NAME).exists()
+    try:
+        store = Store.create(out) if fresh else Store.open(out, writable=True)
+        try:
+            yield store
+        finally:
+            store.close()
+    except (OSError, sqlite3.Error):
+        for ending in ("", "-journal", "-wal", "-shm") if fresh else ():
+            (out / f"{FILE_NAME}{ending}").unlink(missing_ok=True)
+        raise
 
 
 class _Run:
@@ -117,7 +147,7 @@ class _Run:
 
     def go(self, progress: Callable[[Iterable[str]], Iterator[str]]) -> Report:
         self.store.set_meta("source", str(self.source.resolve()))
-        there, known = listed(self.source), self.store.files()
+        there, known = listed(self.source, self.report.passed_over), self.store.files()
         gone = [path for path in known if path not in there]
         with self.store.transaction():
             for path in gone:

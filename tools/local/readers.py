@@ -91,16 +91,19 @@ def _markdown(data: bytes) -> Document:
     pictures = [found[2] or found[3] for found in _MD_PICTURE.finditer(body)]
     text = _MD_PICTURE.sub(lambda found: found[1] or "", body)
     text = _MD_MARKS.sub("", _MD_LINK.sub(r"\1", text))
-    return Document(title, _tidy(text), _local(pictures))
+    return Document(title, tidy(text), _local(pictures))
+
+
+SILENT = frozenset({"script", "style", "noscript", "template", "svg", "head", "nav", "footer"})
+"""Elements of a page whose words nobody sees, or are those of its menus."""
+BLOCKS = frozenset(
+    "p div br li tr h1 h2 h3 h4 h5 h6 section article table ul ol dl dt dd blockquote pre hr figure figcaption".split()
+)
+"""Elements that begin and end a line."""
 
 
 class _Page(HTMLParser):
     """Visible text with line ends where a browser would put them."""
-
-    SILENT = frozenset({"script", "style", "noscript", "template", "svg", "head", "nav", "footer"})
-    BLOCKS = frozenset(
-        "p div br li tr h1 h2 h3 h4 h5 h6 section article table ul ol dl dt dd blockquote pre hr figure figcaption".split()
-    )
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -116,7 +119,7 @@ class _Page(HTMLParser):
         if tag == "body":
             # A head that was never closed must not silence the page.
             self._silent.clear()
-        if tag in self.SILENT:
+        if tag in SILENT:
             self._silent.append(tag)
         if tag == "title" or (tag == "h1" and not self.heading):
             self._inside = tag
@@ -124,7 +127,7 @@ class _Page(HTMLParser):
             values = dict(attrs)
             self.pictures.append(values.get("src") or "")
             self.parts.append(" " + (values.get("alt") or "") + " ")
-        if tag in self.BLOCKS:
+        if tag in BLOCKS:
             self.parts.append("\n")
         elif tag in ("td", "th"):
             self.parts.append(" ")
@@ -135,7 +138,7 @@ class _Page(HTMLParser):
             del self._silent[self._silent.index(tag) :]
         if tag == self._inside:
             self._inside = ""
-        if tag in self.BLOCKS:
+        if tag in BLOCKS:
             self.parts.append("\n")
 
     def handle_data(self, data: str) -> None:
@@ -159,7 +162,7 @@ def _html(data: bytes) -> Document:
     page.feed(text)
     page.close()
     title = " ".join("".join(page.title).split()) or " ".join("".join(page.heading).split())
-    return Document(title, _tidy("".join(page.parts)), _local(page.pictures))
+    return Document(title, tidy("".join(page.parts)), _local(page.pictures))
 
 
 def _pdf(data: bytes) -> Document:
@@ -175,7 +178,7 @@ def _pdf(data: bytes) -> Document:
         raise Unreadable(str(error)) from error
     except Exception as error:  # pypdf raises almost anything on a damaged file
         raise Unreadable(f"damaged PDF ({' '.join(str(error).split())[:100] or type(error).__name__})") from error
-    return Document(title, _tidy(_unwrap("\n\n".join(pages))))
+    return Document(title, tidy(_unwrap("\n\n".join(pages))))
 
 
 def _unwrap(text: str) -> str:
@@ -184,7 +187,8 @@ def _unwrap(text: str) -> str:
     return re.sub(r"(?<=[\w,;])[ \t]*\n(?=[a-z(])", " ", text)
 
 
-def _tidy(text: str) -> str:
+def tidy(text: str) -> str:
+    """The text with single spaces, and one blank line at most between two lines."""
     lines = (re.sub(r"[ \t\r\f\v\u00a0]+", " ", line).strip() for line in text.split("\n"))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 

@@ -131,8 +131,12 @@ class Store:
         if (folder / FILE_NAME).exists():
             raise NoIndex(f"{folder} already holds an index; remove it or choose another folder.")
         store = cls(folder, writable=True)
-        store._connection.executescript(_SCHEMA)
-        store.set_meta("format", FORMAT)
+        try:
+            store._connection.executescript(_SCHEMA)
+            store.set_meta("format", FORMAT)
+        except BaseException:
+            store.close()
+            raise
         return store
 
     @classmethod

@@ -6,6 +6,7 @@ protocol, draws the box.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any, ClassVar
 
@@ -44,8 +45,7 @@ class ServedPolicyLocator(BoxReader, Remote):
 
     async def alocate(self, image: Image.Image, expression: str) -> LocateResult:
         """Show the picture, ask, and read the boxes of the answer."""
-        shown = image.resize(shrunk(*image.size, self.view_pixels), Image.Resampling.BICUBIC)
-        picture = base64.b64encode(jpeg(shown, longest=max(shown.size), max_bytes=20_000_000)).decode()
+        picture = base64.b64encode(await asyncio.to_thread(self._shown, image)).decode()
         content = [
             {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{picture}"}},
             {"type": "text", "text": QUESTION.format(expression=expression)},
@@ -64,6 +64,10 @@ class ServedPolicyLocator(BoxReader, Remote):
         if not regions:
             raise ToolFailure("empty", f"{self.service} finds nothing that looks like {expression[:100]!r}.")
         return LocateResult(expression=expression, regions=regions)
+
+    def _shown(self, image: Image.Image) -> bytes:
+        small = image.resize(shrunk(*image.size, self.view_pixels), Image.Resampling.BICUBIC)
+        return jpeg(small, longest=max(small.size), max_bytes=20_000_000)
 
 
 def _text(answer: Any) -> str:

@@ -18,6 +18,7 @@ from tools import cache_key, guard
 from tools.base import MAX_TITLE_CHARS, LensTool, render_error, wait_for
 from tools.outside import line, neutral
 from tools.results import Page, ToolFailure
+from tools.surrogates import whole
 
 MAX_ADDRESS = 2_000
 """Longest address, in characters."""
@@ -48,7 +49,7 @@ class PageReader(LensTool):
         return await self._measure(self._checked(url), Page(url=url[:MAX_ADDRESS]))
 
     async def _checked(self, url: str) -> Page:
-        url = url.strip()
+        url = whole(url.strip())
         if not url.lower().startswith(("http://", "https://")) or len(url) > MAX_ADDRESS:
             raise ToolFailure("bad_input", f"{url[:80]!r} is no page of the web; give an http:// or https:// address.")
 

@@ -16,11 +16,12 @@ import urllib.parse
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
+import httpx
 from pydantic import Field, field_validator
 
 from tools import guard
 from tools.local import readers
-from tools.pages import robots
+from tools.pages import markup, robots
 from tools.pages.base import PageReader
 from tools.remote import Pace
 from tools.results import Page, Reason, ToolFailure
@@ -45,7 +46,7 @@ class FetchPageReader(PageReader):
     """Most requests a second to one host, that for its robots.txt included, over all readers of this process. A Crawl-delay
     that asks for fewer goes first."""
     retries: int = Field(default=1, ge=0)
-    """Further tries after an answer that may be temporary (429, 5xx), within `timeout`."""
+    """Further tries after an answer that may be temporary (429, 5xx) or a broken connection, within `timeout`."""
     backoff: float = Field(default=0.5, gt=0)
     """Seconds before the second try; doubled for every further one, with jitter. A Retry-After header goes first."""
     max_page_bytes: int = Field(default=5_000_000, ge=1)
@@ -98,9 +99,8 @@ class FetchPageReader(PageReader):
 
     async def _turn(self, url: str, delay: float, deadline: float) -> None:
         """Wait for the pace of the address's host; `delay` is the least time between two requests that it asks for."""
-        host = urllib.parse.urlsplit(url).netloc.lower()
         gap = max(delay, 1 / self.requests_per_second)
-        await Pace.of(f"host {host}").turn(1 / gap, max(0.0, deadline - time.monotonic()))
+        await _pace(url).turn(1 / gap, max(0.0, deadline - time.monotonic()))
 
     async def _with_tries(self, url: str, before: Callable[[str], Awaitable[None]], deadline: float) -> guard.Fetched:
         attempt = 0
@@ -110,7 +110,11 @@ class FetchPageReader(PageReader):
                 return await self._get(url, self.max_page_bytes, left, before)
             except ToolFailure as failure:
                 wait = pause(attempt, self.backoff) if failure.wait is None else failure.wait
-                if failure.status not in TRIED_AGAIN or attempt >= self.retries or wait > deadline - time.monotonic():
+                if failure.status in TRIED_AGAIN and failure.wait:
+                    _pace(url).hold(failure.wait)
+                broken = isinstance(failure.__cause__, httpx.TransportError) and failure.reason == "unavailable"
+                temporary = broken or failure.status in TRIED_AGAIN
+                if not temporary or attempt >= self.retries or wait > deadline - time.monotonic():
                     raise
             await asyncio.sleep(wait)
             attempt += 1
@@ -123,6 +127,11 @@ class FetchPageReader(PageReader):
             networks=tuple(ipaddress.ip_network(network) for network in self.allow_networks),
         )
         return await guard.get(url, max_bytes=max_bytes, timeout=timeout, policy=policy, before=before)
+
+
+def _pace(url: str) -> Pace:
+    """The pace of the address's host."""
+    return Pace.of(f"host {urllib.parse.urlsplit(url).netloc.lower()}")
 
 
 def warm_up() -> Any:
@@ -151,12 +160,17 @@ def extract(found: guard.Fetched) -> tuple[str, str]:
         return _document("page.pdf", found)
     if found.kind in ("text", "json"):
         return _document("page.txt", found)
-    document = warm_up().bare_extraction(_decoded(found), url=found.url, with_metadata=True, include_comments=False)
+    page, reader = markup.limited(_decoded(found)), warm_up()
+    document = reader.bare_extraction(page, url=found.url, with_metadata=True, include_comments=False)
     text = getattr(document, "text", None) or ""
     if text.strip():
         return getattr(document, "title", None) or "", text
     # A page without an article, such as a list of links: all its words.
-    return _document("page.html", found)
+    tree = reader.load_html(page)
+    title, text = markup.all_words(tree) if tree is not None else ("", "")
+    if not text.strip():
+        raise ToolFailure("empty", f"{found.url[:200]} holds no text.")
+    return title, text
 
 
 def _decoded(found: guard.Fetched) -> str | bytes:

@@ -68,7 +68,11 @@ _lock = threading.Lock()
 
 
 async def ask(url: str, get: Callable[[str], Awaitable[bytes]]) -> Verdict:
-    """What the robots.txt of the address's host says; `get` fetches it and raises `ToolFailure` with the status."""
+    """What the robots.txt of the address's host says; `get` fetches it and raises `ToolFailure` with the status.
+
+    Raises:
+        ToolFailure: the guard refused the host.
+    """
     parts = urllib.parse.urlsplit(url)
     origin = f"{parts.scheme.lower()}://{parts.netloc.lower()}"
     known = await _of(origin, get)
@@ -131,6 +135,8 @@ async def _read(origin: str, get: Callable[[str], Awaitable[bytes]]) -> _Known:
         # 429 is "not now", which is no leave to go on.
         if failure.status is not None and 400 <= failure.status < 500 and failure.status != 429:
             return _Known(None, None, now + KEPT_SECONDS)
+        if failure.reason == "refused":  # the guard of this reader; another one may reach other networks
+            raise
         # A clock that ran out, or a pace that was too slow for it, was the caller's own: the next one may have more time.
         own = failure.status is None and failure.reason in ("timeout", "rate_limited")
         kept = 0.0 if own else KEPT_UNREACHABLE

@@ -20,10 +20,11 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
-from tools import cache_key
+from tools import cache_identity, cache_key
 from tools.cache import Cache
 from tools.outside import line, neutral
 from tools.results import Page, ToolFailure
+from tools.surrogates import Text
 
 _question: ContextVar[str] = ContextVar("question", default="")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])(?<!\b[A-Z]\.)(?<!\b[A-Z][a-z]\.)\s+")
@@ -55,7 +56,7 @@ class Summary(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True, frozen=True)
 
-    text: str
+    text: Text
     """Plain text; from outside, so never to be trusted."""
     price: float = 0.0
     """US dollars that the model charged, if it says so."""
@@ -66,7 +67,9 @@ class Summary(BaseModel):
 class Summariser(BaseModel):
     """A chat model that sums up pages."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True, hide_input_in_errors=True
+    )
 
     model: InstanceOf[BaseChatModel]
     """The model that writes."""
@@ -84,7 +87,7 @@ class Summariser(BaseModel):
             return await self._write(page, query)
         asked = cache_key.exact(page.title, page.url, page.text, query, _question.get())
         found = await cache.answer(
-            cache_key.identity(self, frozenset()), type(self).__name__, lambda: asked,
+            cache_identity.identity(self), type(self).__name__, lambda: asked,
             lambda: self._write(page, query), Summary, seconds=seconds, price=0.0,
         )  # fmt: skip
         return found.model_copy(update={"price": 0.0}) if found.cached else found

@@ -2,6 +2,8 @@
 
 import io
 import logging
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,11 +12,14 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from tools.image.google_vision import GoogleVisionImageSearch
 from tools.image.publish import ImagePublisher, S3Publisher, build_publisher
+from tools.image.serpapi_lens import SerpApiLensImageSearch
 from tools.image.sigv4 import presigned
+from tools.image.wire import jpeg
 from tools.results import ToolFailure
 
-from .conftest import Answer, Service
+from .conftest import Answer, Asked, Service
 from .storage import KEY_ID, SECRET, Storage
 
 PICTURE = Image.new("RGB", (320, 200), "red")
@@ -101,6 +106,55 @@ async def test_a_picture_that_cannot_be_taken_back_is_told_in_the_log(
         service.answer = Answer(status=500)
     assert "was not deleted" in caplog.text
     assert "X-Amz-Signature" not in caplog.text
+
+
+@pytest.mark.parametrize("status", [503, 500, 429])
+async def test_an_upload_is_tried_again_as_the_storage_asks(service: Service, storage: Storage, status: int) -> None:
+    asked: list[float] = []
+
+    def busy_first(one: Asked) -> Answer:
+        asked.append(time.monotonic())
+        return Answer(status=status, headers={"Retry-After": "1"}) if len(asked) == 1 else storage(one)
+
+    service.answer = busy_first
+    async with publisher(service, backoff=0.01).published(PICTURE):
+        pass
+    assert len(asked) == 2
+    assert asked[1] - asked[0] >= 1
+    assert len(storage.objects) == 1
+
+
+async def test_tries_end_and_what_cannot_help_is_not_tried_again(service: Service, storage: Storage) -> None:
+    for status, headers, tries, reason in (
+        (503, {}, 3, "rate_limited"), (403, {}, 1, "unavailable"), (503, {"Retry-After": "900"}, 1, "rate_limited"),
+    ):  # fmt: skip
+        service.asked.clear()
+        service.answer = Answer(status=status, headers=headers)
+        with pytest.raises(ToolFailure) as caught:
+            async with publisher(service, backoff=0.01).published(PICTURE):
+                pass
+        assert (len(service.asked), caught.value.reason) == (tries, reason)
+
+
+async def test_pictures_are_written_in_a_thread(
+    service: Service, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a large one would hold up everything else in the event loop."""
+    threads: list[int] = []
+
+    def written(*arguments: Any, **options: Any) -> bytes:
+        threads.append(threading.get_ident())
+        return jpeg(*arguments, **options)
+
+    for module in ("publish", "google_vision", "serpapi_lens"):
+        monkeypatch.setattr(f"tools.image.{module}.jpeg", written)
+    async with publisher(service).published(PICTURE):
+        pass
+    service.answer = Answer(status=400)
+    await GoogleVisionImageSearch(api_key="key", base_url=service.url).search(PICTURE)
+    await SerpApiLensImageSearch(api_key="key", base_url=service.url, upload=True).search(PICTURE)
+    assert len(threads) == 3
+    assert threading.get_ident() not in threads
 
 
 async def test_temporary_keys_send_their_token(service: Service, storage: Storage, web: httpx.AsyncClient) -> None:

@@ -239,6 +239,54 @@ async def test_many_who_ask_at_once_share_one_reading_of_the_rules_which_takes_a
     assert times[-1] - times[0] >= 0.38  # four gaps
 
 
+async def test_what_the_guard_of_one_reader_refuses_is_not_held_against_another() -> None:
+    with site({"/a": Answer(ARTICLE)}) as service:
+        mine = reader(service)
+        public = reader(service, allow_networks=[])
+        refused = await public.read(f"{service.url}/a")
+        assert reason(refused) == "refused"
+        assert refused.error is not None
+        assert "not a public address" in refused.error.message
+        assert (await mine.read(f"{service.url}/a")).error is None
+
+
+async def test_a_broken_connection_is_tried_again() -> None:
+    tries: list[str] = []
+
+    def respond(request: Request) -> Answer:
+        if request.path == "/a":
+            tries.append(request.path)
+            if len(tries) == 1:
+                raise OSError("the line is cut")
+        return Answer(ARTICLE) if request.path == "/a" else Answer("", status=404)
+
+    with serve(respond) as service:
+        page = await reader(service, backoff=0.01).read(f"{service.url}/a")
+    assert page.error is None, page.error
+    assert len(tries) == 2
+
+
+async def test_a_host_that_asks_to_wait_is_left_alone_by_all() -> None:
+    busy = Answer("", status=429, headers={"Retry-After": "1"})
+    asked: list[float] = []
+    refused = threading.Event()
+
+    def respond(request: Request) -> Answer:
+        if request.path == "/robots.txt":
+            return Answer("", status=404)
+        asked.append(request.at)
+        refused.set()
+        return busy if len(asked) == 1 else Answer(ARTICLE)
+
+    with serve(respond) as service:
+        first = asyncio.create_task(reader(service).read(f"{service.url}/a"))
+        await asyncio.to_thread(refused.wait, 20)
+        await asyncio.sleep(0.1)
+        pages = await asyncio.gather(first, *(reader(service).read(f"{service.url}/{n}") for n in range(3)))
+    assert all(page.error is None for page in pages)
+    assert min(asked[1:]) - asked[0] >= 1
+
+
 async def test_who_stops_waiting_for_the_rules_leaves_them_to_the_others() -> None:
     asked: list[str] = []
 

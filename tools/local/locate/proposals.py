@@ -2,7 +2,7 @@
 
 The background is estimated from the border of the picture as a plane of colour (so a gradient is no object), what differs
 from it clearly is foreground, and foreground that hangs together, small gaps included, is one region. Works for drawings,
-icons and objects on plain, graded or finely textured ground. Not covered: cluttered photographs; there the result is
+icons and objects on plain, graded or finely textured ground, also where a small palette dithered them. Not covered: cluttered photographs; there the result is
 one or a few large regions.
 
 Invariant: regions do not share a pixel of foreground, and each box is the tightest around its region.
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from tools.local.locate.dither import is_dithered, mixed
 from tools.results import Box
 
 WORK_SIDE = 448
@@ -56,6 +57,8 @@ def propose(picture: Image.Image) -> list[Proposal]:
     if scale > 1:
         size = (max(1, round(picture.width / scale)), max(1, round(picture.height / scale)))
         small = picture.resize(size, Image.Resampling.BOX)
+    if is_dithered(picture):
+        small = mixed(small)
     pixels = np.asarray(small)
     mask = foreground(pixels)
     labels, count = label(dilate(mask, GAP))

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, TypeVar
 from filelock import FileLock
 
 from tools.local import embed, store
+from tools.local.home import having_room, writing
 from tools.local.home import home as default_home
-from tools.local.home import writing
 from tools.local.store import PageRow, PictureRow, Store
 from tools.local.world import entities, pages, pictures
 from tools.local.world.entities import DATA, Entity
@@ -46,23 +46,24 @@ def ensure(home: Path | str | None = None, progress: bool = True) -> Path:
     `home` is where it is kept (default: `tools.local.home.home()`); `progress` shows a bar on stderr while it is built.
 
     Raises:
-        ToolFailure: it is not there, and nothing can be written where it belongs.
+        ToolFailure: it is not there, and nothing can be written where it belongs, or there is no room for it.
     """
     root = Path(home) if home is not None else default_home()
     folder = root / f"world-{fingerprint()}"
     if (folder / store.FILE_NAME).is_file():
         return folder
-    with writing(root):
+    with writing(root), having_room(root):
         root.mkdir(parents=True, exist_ok=True)
         locked = FileLock(root / "world.lock").acquire()
     with locked:
         # Somebody else may have built it while this process waited.
         if not (folder / store.FILE_NAME).is_file():
-            with writing(root):
+            with writing(root), having_room(root):
                 scratch = Path(tempfile.mkdtemp(prefix="world-building-", dir=root))
             try:
-                build(scratch / "index", progress=progress)
-                (scratch / "index").rename(folder)
+                with having_room(root):
+                    build(scratch / "index", progress=progress)
+                    (scratch / "index").rename(folder)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
             _forget_old(root, folder)

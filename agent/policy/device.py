@@ -1,0 +1,24 @@
+"""Whether a torch device can be used, asked before weights are loaded onto it."""
+
+from __future__ import annotations
+
+from agent.config import ConfigError
+
+
+def require(device: str | None) -> None:
+    """Put one number on the device and take it back. None: the policy chooses one that is there.
+
+    Raises:
+        ConfigError: torch knows no such device, or this machine has none.
+    """
+    if device is None:
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:  # unknown, or no driver; built without CUDA; no backend
+        what = (str(error).splitlines() or [type(error).__name__])[0][:80].rstrip(".")
+        raise ConfigError(
+            f"policy.options.device={device!r}: cannot be used here ({what}); give cpu, cuda, cuda:1 or mps, or leave it out."
+        ) from error

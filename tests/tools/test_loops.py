@@ -1,0 +1,64 @@
+"""A loop made here behaves as asyncio's own, and does not wait for threads that are late."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from tools import loops
+
+
+def test_work_in_threads_comes_back_in_order_and_threads_are_used_again() -> None:
+    async def work() -> tuple[list[int], int]:
+        used: set[int] = set()
+
+        def square(n: int) -> int:
+            used.add(threading.get_ident())
+            return n * n
+
+        results = [await asyncio.to_thread(square, n) for n in range(20)]
+        return results, len(used)
+
+    assert loops.run(work()) == ([n * n for n in range(20)], 1)
+
+
+def test_many_at_once_share_a_bounded_number_of_threads() -> None:
+    async def work() -> int:
+        at_work, most, guard = 0, 0, threading.Lock()
+
+        def step() -> None:
+            nonlocal at_work, most
+            with guard:
+                at_work += 1
+                most = max(most, at_work)
+            time.sleep(0.005)
+            with guard:
+                at_work -= 1
+
+        await asyncio.gather(*(asyncio.to_thread(step) for _ in range(4 * loops.MOST)))
+        return most
+
+    assert 1 < loops.run(work()) <= loops.MOST
+
+
+def test_what_a_thread_raises_is_raised() -> None:
+    async def work() -> None:
+        await asyncio.to_thread(int, "x")
+
+    with pytest.raises(ValueError, match="invalid literal"):
+        loops.run(work())
+
+
+def test_small_work_at_the_end_is_still_done_and_late_work_is_not_waited_for() -> None:
+    done: list[str] = []
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(None, lambda: done.append("small"))
+        loop.run_in_executor(None, time.sleep, 30)
+
+    started = time.monotonic()
+    loops.run(work())
+    assert time.monotonic() - started < 5
+    assert done == ["small"]
