@@ -3,7 +3,8 @@
 MMSearch-R1 (arXiv 2506.20670, section 3) rolls a policy out eight times a question: a question that is never answered right
 is dropped; one that is ever answered right without a search is search-free; the rest need what their right episodes used,
 an image search, a text search, or both (mixed). The embedded world's tasks are asked as training asks them: a share of their
-rollouts in other words (`--rephrase-share`), so that a label does not rest on one wording.
+rollouts in other words (`--rephrase-share`), so that a label does not rest on one wording. The labels that ship with the
+package (`world_balance`) rest on one: they were made with a share of 0.
 
     python -m rl.balance --out runs/balance.jsonl --tasks world/train --limit 600
 """

@@ -1,4 +1,4 @@
-"""What every training run here does besides training: its own log, and an early end with a checkpoint."""
+"""What a training run here does besides training: its own log, a line a step, and an early end with a checkpoint."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from transformers import TrainerCallback
 
 
@@ -34,14 +35,26 @@ class StopAt(TrainerCallback):
             control.should_training_stop = control.should_save = True
 
 
-def fresh_output(folder: Path, *, resume: bool) -> None:
-    """Make a run's output folder.
+class Shown(TrainerCallback):
+    """One line a step: what the policy earns, does and costs. `accuracy` is by the reward's own rule (a judge's, where it
+    asks one); the seconds of policy and tools are those in which anybody waited for them."""
 
-    Raises:
-        FileExistsError: it holds the checkpoints of another run, and this one does not go on from them.
-    """
-    if not resume and any((folder / "checkpoints").glob("checkpoint-*")):
-        raise FileExistsError(
-            f"output={folder} holds checkpoints; go on from them with --resume, or name another output"
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """The step's line, on the main process."""
+        logs = logs or {}
+        if not state.is_world_process_zero or "accuracy" not in logs:  # another pass over the same rollouts
+            return
+        earned = logs.get("reward")
+        reward = "none" if earned is None else f"{earned:.3f}"
+        seconds = {name: logs.get(f"seconds/{name}", 0.0) for name in ("rollout", "policy", "tools", "update")}
+        self.console.print(
+            f"step {state.global_step:4}/{state.max_steps}  reward {reward}  "
+            f"accuracy {logs.get('reward/match', logs['accuracy']):.3f}  "
+            f"searches {logs['searches']:.2f}  malformed {logs['malformed_turns']:.3f}  failed {logs['failed']:.2f}  "
+            f"seconds: rollout {seconds['rollout']:.1f} (policy {seconds['policy']:.2f}, tools {seconds['tools']:.2f}), "
+            f"update {seconds['update']:.2f}",
+            highlight=False,
         )
-    folder.mkdir(parents=True, exist_ok=True)

@@ -129,6 +129,8 @@ class EpisodeReward:
             raise ValueError(
                 f"reward.rule={recipe.rule} reads its own dialect, not {trajectory.dialect}; use rule=penalty"
             )
+        if not turns:  # a length budget that not even the first turn kept to
+            return reward.penalised(False, False, 0, search_penalty=0.0, format_weight=recipe.format_weight)
         if recipe.rule == "deepmmsearch_r1":
             return reward.deepmmsearch_r1(turns, trajectory.golds, right=right, format_weight=recipe.format_weight)
         return reward.mmsearch_r1(

@@ -3,8 +3,8 @@
     python -m rl.evaluate --graph search_agent --tasks world/test --limit 200 --json out.json
 
 Every question is one run of the compiled graph, the same that applications serve. Intervals are 95 % percentile
-bootstraps over tasks. Search ratio is calls made over calls allowed (MMSearch-R1, caption of Table 1), where one image
-and one text search are allowed a question.
+bootstraps over tasks. Search ratio is calls made over calls allowed (MMSearch-R1, caption of Table 1): by the limits of the
+configured dialect, which in MMSearch-R1's own protocol are two a question.
 
 With `--records FILE` each finished question is appended there, and a run that was interrupted goes on. The file names what
 it was made with (`rl.made_with`), and a run with anything else does not add to it. A question whose run raised is recorded
@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import hashlib
 import json
+import math
 import random
 import sys
 import time
@@ -35,15 +36,16 @@ from agent.config import load as load_config
 from agent.context import Backends, Context
 from agent.dialects import Dialect
 from agent.images import ImageStore
+from agent.limits import Limits
 from agent.state import AskInput
-from rl import evaluation_report, jsonl, made_with
-from rl.graphs import GRAPHS
+from rl import evaluation_report, graphs, jsonl, made_with
 from rl.made_with import OtherRecordsError
 from rl.tasks import Task, TaskError
 from rl.tasks import load as load_tasks
 
 ALLOWED_CALLS = 2
-"""One image and one text search a question: what the search ratio is a share of."""
+"""Searches that MMSearch-R1 and the fixed workflow `rag` allow a question; what the search ratio is a share of where no
+limits are known."""
 RESAMPLES = 2000
 
 
@@ -90,7 +92,7 @@ async def ask(task: Task, graph: str, config: Config, policy: BaseChatModel, dia
     context = Context(config=config, policy=policy, dialect=dialect, store=ImageStore())
     state: AskInput = {"question": task.question, "images": await asyncio.to_thread(task.pictures)}
     final: dict[str, Any] = {}
-    async for final in GRAPHS[graph].astream(state, context=context, stream_mode="values"):
+    async for final in graphs.find(graph).astream(state, context=context, stream_mode="values"):
         pass
     turns, usage = final["turns"], final["usage"]
     spoken = [turn for turn in turns if "action" in turn]
@@ -208,6 +210,14 @@ async def _run(
     return made
 
 
+def allowed_calls(graph: str, limits: Limits) -> int:
+    """Searches that a question may make: by kind, all together, and one a turn before the last, which may only answer."""
+    if graph == "rag":
+        return ALLOWED_CALLS  # it makes both, whatever the dialect allows
+    kinds = math.inf if limits.image is None or limits.text is None else limits.image + limits.text
+    return int(min(kinds, math.inf if limits.calls is None else limits.calls, limits.turns - 1))
+
+
 def interval(values: Sequence[float], *, seed: int = 0) -> tuple[float, float]:
     """95 % percentile bootstrap interval of a mean; (nan, nan) for nothing."""
     if not values:
@@ -217,8 +227,8 @@ def interval(values: Sequence[float], *, seed: int = 0) -> tuple[float, float]:
     return means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
 
 
-def summarise(records: Sequence[Record]) -> dict[str, Any]:
-    """The figures of a set of records."""
+def summarise(records: Sequence[Record], allowed: int = ALLOWED_CALLS) -> dict[str, Any]:
+    """The figures of a set of records; `allowed` are the searches that a question might have made (`allowed_calls`)."""
     count = len(records)
     right = [float(record.correct) for record in records]
     turns = sum(record.turns for record in records)
@@ -232,7 +242,7 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
         "failed_runs": sum(record.error is not None for record in records),
         "accuracy": sum(right) / count,
         "interval": [low, high],
-        "search_ratio": calls / (ALLOWED_CALLS * count),
+        "search_ratio": calls / (allowed * count) if allowed else 0.0,
         "searching_share": sum(r.image_searches + r.text_searches > 0 for r in records) / count,
         "image_searches": sum(r.image_searches for r in records) / count,
         "text_searches": sum(r.text_searches for r in records) / count,
@@ -245,15 +255,20 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def report(records: Sequence[Record]) -> dict[str, Any]:
-    """Figures of all records, by family and by where the answer can come from."""
+def report(records: Sequence[Record], allowed: int = ALLOWED_CALLS) -> dict[str, Any]:
+    """Figures of all records, by family and by where the answer can come from; `allowed` as in `summarise`."""
     tables: dict[str, dict[str, Any]] = {}
     for key in ("family", "knowledge"):
         groups: defaultdict[str, list[Record]] = defaultdict(list)
         for record in records:
             groups[getattr(record, key) or "-"].append(record)
-        tables[key] = {name: summarise(group) for name, group in sorted(groups.items())}
-    return {"all": summarise(records), "by_family": tables["family"], "by_knowledge": tables["knowledge"]}
+        tables[key] = {name: summarise(group, allowed) for name, group in sorted(groups.items())}
+    return {
+        "allowed_calls": allowed,
+        "all": summarise(records, allowed),
+        "by_family": tables["family"],
+        "by_knowledge": tables["knowledge"],
+    }
 
 
 def main(argv: Iterable[str] | None = None) -> int:
@@ -261,7 +276,7 @@ def main(argv: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m rl.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--graph", choices=sorted(GRAPHS), default="search_agent")
+    parser.add_argument("--graph", default="search_agent", help=graphs.HELP)
     parser.add_argument("--tasks", default="world/test", help="a task set's name or a .jsonl file")
     parser.add_argument("--family", help="only this family")
     parser.add_argument("--limit", type=int, help="the first so many tasks")
@@ -276,7 +291,9 @@ def main(argv: Iterable[str] | None = None) -> int:
     try:
         config = batched(load_config(args.config, args.overrides))
         tasks = load_tasks(args.tasks, args.limit, family=args.family)
-    except (ConfigError, TaskError) as error:
+        graphs.find(args.graph)
+        limits = Backends(Context(config=config)).dialect.limits
+    except (ConfigError, TaskError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     started = time.perf_counter()
@@ -295,7 +312,7 @@ def main(argv: Iterable[str] | None = None) -> int:
         "tasks": args.tasks,
         "policy": config.policy.model,
         "wall_seconds": time.perf_counter() - started,
-        **report(records),
+        **report(records, allowed_calls(args.graph, limits)),
     }
     title = f"{args.graph} on {args.tasks}"
     Console(width=max(evaluation_report.WIDTH, Console().width)).print(evaluation_report.table(figures, title))

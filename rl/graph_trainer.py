@@ -3,7 +3,8 @@
 Four private methods of TRL 1.16.0 are replaced, and their signatures are tested:
 
 - `_generate` runs the graph once a row and returns token-exact rows, pictures of any turn included;
-- `_generate_and_score_completions` restricts the loss to chosen nodes and spreads credit by decision;
+- `_generate_and_score_completions` restricts the loss to rewarded episodes and chosen nodes (`rl.loss_mask`) and spreads
+  credit by decision;
 - `_compute_loss` leaves out rows that cannot change the loss (`rl.idle_rows`);
 - `_get_per_token_logps_and_entropies` leaves the vision tower out of chunks that hold no picture, which the stock method
   cannot do.
@@ -32,7 +33,6 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate.utils import gather_object
-from transformers import BatchFeature
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
@@ -42,10 +42,11 @@ from agent.policy.decode import CAPACITY
 from agent.policy.render import Pixels, Rendered, Renderer
 from agent.policy.sampled import Sampled
 from agent.policy.transformers import TransformersPolicy
-from rl import resumed_batch, rollout_metrics, sharded
+from rl import graphs, loss_mask, resumed_batch, rollout_metrics, sharded
+from rl.busy import BusyClock
 from rl.collate import check_pictures
 from rl.credit import Credit, decision_advantages
-from rl.graphs import GRAPHS
+from rl.finished_pixels import pixels_as_pictures
 from rl.idle_rows import LOSSES, needed, worth_a_pass
 from rl.rollout import Rollout, Setting, gathered
 from rl.rollout_metrics import Decision, decisions_of
@@ -72,7 +73,7 @@ class GraphRollouts:
     store: TrajectoryStore | None = None
     """Where trajectories are kept; None: nowhere."""
     train_nodes: tuple[str, ...] = ()
-    """Nodes whose decisions are trained; empty: all."""
+    """Nodes whose decisions are trained, as records name them (`rl.graphs.deciders`); empty: all."""
     credit: Credit = "trajectory"
     """`trajectory`: every decision gets its episode's advantage. `decision`: a decision gets the advantage of its choice,
     which is the mean reward of the group's episodes that chose the same at the same step, against all that got there."""
@@ -109,10 +110,11 @@ class GraphGRPOTrainer(GRPOTrainer):
                 f"a batch of rollouts is {each} rows a process, which splits groups of num_generations="
                 f"{self.num_generations}; change per_device_train_batch_size, steps_per_generation or the processes"
             )
-        nodes = set(GRAPHS[rollouts.setting.graph].get_graph().nodes)
-        if unknown := sorted(set(rollouts.train_nodes) - nodes):
+        nodes = graphs.deciders(rollouts.setting.graph)
+        if unknown := sorted(set(rollouts.train_nodes) - set(nodes)):
             raise ValueError(
-                f"train_nodes: {rollouts.setting.graph} has no node {', '.join(unknown)}; it has {', '.join(sorted(nodes))}"
+                f"train_nodes: in {rollouts.setting.graph} the policy decides nothing in {', '.join(unknown)}; "
+                f"it decides in {', '.join(nodes)}"
             )
         self.rollouts = rollouts
         self.renderer = Renderer(self.processing_class, keep_pictures=self.use_vllm)
@@ -133,23 +135,35 @@ class GraphGRPOTrainer(GRPOTrainer):
         for task in tasks:
             numbers.append(seen[task.id])
             seen[task.id] += 1
-        started = time.perf_counter()
+        started, clock = time.perf_counter(), BusyClock()
+        store = self.rollouts.store if mode == "train" else None
         with self._policy() as policy:
             setting = replace(
-                self.rollouts.setting, policy=policy, temperature=self.temperature, step=self.state.global_step
+                self.rollouts.setting,
+                policy=policy,
+                temperature=self.temperature,
+                step=self.state.global_step,
+                clock=clock,
             )
-            made = in_own_loop(gathered(tasks, setting, concurrent=self.rollouts.concurrent, numbers=numbers))
+            made = in_own_loop(
+                gathered(
+                    tasks,
+                    setting,
+                    concurrent=self.rollouts.concurrent,
+                    numbers=numbers,
+                    # as they finish: a kill loses those that are under way, not the whole step
+                    on_done=None if store is None else lambda one: store.append(one.trajectory, one.pictures),
+                )
+            )
         self.made = made
         metrics = self._metrics[mode]
-        metrics["seconds/rollout"].append(rollout_metrics.slowest(time.perf_counter() - started))
+        for name, seconds in {"rollout": time.perf_counter() - started, **clock.seconds}.items():
+            metrics[f"seconds/{name}"].append(rollout_metrics.slowest(seconds))
         sums = rollout_metrics.added(rollout_metrics.episodes(made))
         if sums["failed"] == sums["episodes"]:
             raise RuntimeError(f"every rollout of the step failed; the first: {made[0].trajectory.error}")
         for name, value in rollout_metrics.of_episodes(sums).items():
             metrics[name].append(value)
-        if self.rollouts.store is not None and mode == "train":
-            for rollout in made:
-                self.rollouts.store.append(rollout.trajectory, rollout.pictures)
         if self.rollouts.on_step is not None and mode == "train":
             self.rollouts.on_step(made, self.state.global_step)
         rows = [self._row(rollout) for rollout in made]
@@ -233,16 +247,11 @@ class GraphGRPOTrainer(GRPOTrainer):
         mode = "train" if self.model.training else "eval"
         self._level(output["advantages"])
         decisions = [decisions_of(rollout) for rollout in self.made]
-        if self.rollouts.train_nodes:
-            for row, found in enumerate(decisions):
-                for decision in found:
-                    if decision.node not in self.rollouts.train_nodes:
-                        output["tool_mask"][row, decision.start : decision.end] = 0
-            loss_mask = output["completion_mask"] * output["tool_mask"]
-            output["num_items_in_batch"] = self.accelerator.gather(loss_mask.sum()).sum()
+        loss_mask.leave_out(output, self.made, decisions, self.rollouts.train_nodes, self.accelerator.gather)
         if self.rollouts.credit == "decision" and mode == "train":
             output["advantages"] = self._by_decision(decisions, output)
-        sums = rollout_metrics.added(rollout_metrics.decisions(decisions, output))
+        by_row = self.loss_type in ("grpo", "sapo")
+        sums = rollout_metrics.added(rollout_metrics.decisions(decisions, output, by_row=by_row))
         for name, value in rollout_metrics.of_decisions(sums).items():
             self._metrics[mode][name].append(value)
         self._generating += time.perf_counter() - started
@@ -289,7 +298,7 @@ class GraphGRPOTrainer(GRPOTrainer):
         plain = self.beta == 0 and self.top_entropy_quantile == 1.0 and not self.aux_loss_enabled
         if self.model.training and plain and not self._entropy_bonus_enabled and self.loss_type in LOSSES:
             inputs = worth_a_pass(inputs, max(gather_object([needed(inputs)])))
-        return super()._compute_loss(model, inputs)
+        return loss_mask.per_kept_row(super()._compute_loss(model, inputs), inputs, self.loss_type)
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -402,37 +411,6 @@ def _no_tool() -> None:
 
 def _task_id(prompt: Any) -> str:
     return str(prompt if isinstance(prompt, str) else prompt[-1]["content"])
-
-
-@contextlib.contextmanager
-def pixels_as_pictures(processor: Any) -> Iterator[None]:
-    """Within it, the processor takes pictures that were processed in the rollout (`Pixels`) as they are.
-
-    So what is trained on is what was sampled with, bit for bit, and nothing is processed twice.
-    """
-    stock = processor.image_processor
-    processor.image_processor = _Processed(stock)
-    try:
-        yield
-    finally:
-        processor.image_processor = stock
-
-
-class _Processed:
-    """An image processor that hands on finished pixels."""
-
-    def __init__(self, stock: Any) -> None:
-        self.stock = stock
-
-    def __call__(self, images: Sequence[Any], **kwargs: Any) -> Any:
-        if not all(isinstance(picture, Pixels) for picture in images):
-            return self.stock(images=images, **kwargs)
-        values = torch.cat([torch.from_numpy(picture.values) for picture in images])
-        grids = torch.tensor([picture.grid for picture in images])
-        return BatchFeature({"pixel_values": values, "image_grid_thw": grids})
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stock, name)
 
 
 def in_own_loop(coroutine: Any) -> Any:

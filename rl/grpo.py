@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,13 +30,13 @@ from agent.context import Backends, Context
 from agent.dialects import Dialect
 from agent.pocket import checkpoint
 from agent.policy.decode import CAPACITY
-from agent.policy.processor import load_processor
+from agent.policy.processor import PictureProcessor, load_processor
 from agent.policy.render import Renderer
 from agent.policy.transformers import TransformersPolicy
-from rl import evaluate, evaluation_report, jsonl, pocket, sharded
+from rl import dry_run as dry
+from rl import evaluate, evaluation_report, graphs, jsonl, pocket, sharded, trackers
 from rl.balance import sample
-from rl.callbacks import StopAt, SummaryLog, fresh_output
-from rl.collate import check_pictures
+from rl.callbacks import Shown, StopAt, SummaryLog
 from rl.credit import Credit
 from rl.episode_reward import EpisodeReward, RewardRecipe
 from rl.graph_trainer import GraphGRPOTrainer, GraphRollouts, in_own_loop
@@ -43,15 +44,19 @@ from rl.made_with import weights_in
 from rl.progress_plot import draw
 from rl.recipes import FOLDER
 from rl.rephrase import in_other_words
-from rl.rollout import Rollout, Setting, gathered
+from rl.rollout import Setting
+from rl.run_folder import fresh_output, keep_recipe, last_step, step_of, whole_checkpoint
 from rl.tasks import Task
 from rl.tasks import load as load_tasks
-from rl.trajectories import show
 from rl.trajectory import TrajectoryStore
 from rl.vision_attention import batch_pictures
 
 REWARD_STATE = "reward.json"
-"""In a checkpoint: what the reward remembers."""
+"""In a checkpoint: what the reward remembers. It is written last of all."""
+ORDER = (
+    "tasks", "task_limit", "rephrase_share", "balanced", "search_free_share", "prompts", "updates", "num_iterations", "seed",
+)  # fmt: skip
+"""Recipe fields that decide which tasks come when."""
 
 
 class GRPORecipe(BaseModel):
@@ -78,8 +83,8 @@ class GRPORecipe(BaseModel):
     """The task set of the table before and after."""
     held_out_limit: int = Field(default=60, ge=0)
     """Tasks of it; 0: no table."""
-    graph: Literal["search_agent", "rag", "direct"] = "search_agent"
-    """The graph that is the rollout."""
+    graph: str = "search_agent"
+    """The graph that is the rollout: `search_agent`, `rag`, `direct`, or `package.module:attribute` of a compiled one."""
     config: Path | None = None
     """A configuration file of the agent: tools, dialect, limits. None: the embedded ones."""
     settings: list[str] = []
@@ -115,7 +120,8 @@ class GRPORecipe(BaseModel):
     max_new_tokens: int = Field(default=64, ge=1)
     """Tokens of one turn."""
     max_tokens: int | None = Field(default=900, ge=64)
-    """Tokens of one trajectory, prompt and pictures included; it is cut behind the last turn that fits."""
+    """Tokens of one trajectory, prompt and pictures included. One that is longer ends behind the last turn that fits, without
+    an answer."""
     concurrent: int = Field(default=64, ge=1)
     """Episodes at a time on each process."""
     reuse_bytes: int = Field(default=CAPACITY, ge=0)
@@ -126,7 +132,7 @@ class GRPORecipe(BaseModel):
     judge: PolicyConfig | None = None
     """A chat model for `reward.match=judge`, configured like a policy."""
     train_nodes: list[str] = []
-    """Nodes whose decisions are trained; empty: all."""
+    """Nodes whose decisions are trained, as records name them (`rl.graphs.deciders`); empty: all."""
     credit: Credit = "trajectory"
     """`trajectory` or `decision`: see `rl.graph_trainer.GraphRollouts`."""
     freeze_vision: bool = True
@@ -136,34 +142,13 @@ class GRPORecipe(BaseModel):
     vllm: Literal["off", "colocate", "server"] = "off"
     """Sample with vLLM, in this process or from `vllm serve`."""
     trackers: list[str] = []
-    """Where metrics go besides the log file: `trackio`, `tensorboard`, `wandb`."""
+    """Where metrics go besides the log file: `trackio`, `tensorboard`, `wandb`, or another name that transformers knows."""
     keep_trajectories: bool = True
     """Write every training trajectory to `output/trajectories`."""
     seed: int = 0
     """Of the data order and the sampling."""
     save_every: int = Field(default=20, ge=1)
     """Steps between checkpoints to resume from."""
-
-
-class Shown(TrainerCallback):
-    """One line a step: what the policy earns, does and costs."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        """The step's line, on the main process."""
-        logs = logs or {}
-        if not state.is_world_process_zero or "reward" not in logs:
-            return
-        rollout, update = logs.get("seconds/rollout", 0.0), logs.get("seconds/update", 0.0)
-        self.console.print(
-            f"step {state.global_step:4}/{state.max_steps}  reward {logs['reward']:.3f}  accuracy {logs['accuracy']:.3f}  "
-            f"searches {logs['searches']:.2f}  malformed {logs['malformed_turns']:.3f}  failed {logs['failed']:.2f}  "
-            f"seconds: rollout {rollout:.1f} (a run: policy {logs.get('seconds/policy_per_episode', 0):.2f}, "
-            f"tools {logs.get('seconds/tools_per_episode', 0):.2f}), update {update:.2f}",
-            highlight=False,
-        )
 
 
 class RewardMemory(TrainerCallback):
@@ -192,7 +177,7 @@ class GraphTrainer(GraphGRPOTrainer):
         if self.rule is not None and (folder / REWARD_STATE).is_file():
             self.rule.restore(json.loads((folder / REWARD_STATE).read_text("utf-8")))
         if self.rollouts.store is not None:
-            self.rollouts.store.forget(int(folder.name.rpartition("-")[2]))
+            self.rollouts.store.forget(step_of(folder))
         if not (folder / "config.json").is_file():  # an adapter
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
@@ -207,10 +192,14 @@ def train(
 
     Raises:
         FileNotFoundError: `start_from`, `balanced` or a task file is not there.
-        ValueError: the recipe contradicts itself, or there are fewer tasks than it rolls out together.
+        ValueError: the recipe contradicts itself; there are fewer tasks than it rolls out together; `max_steps` is below 1; a
+            tracker is not installed; or a resumed run would see other tasks.
     """
     console = Console(stderr=True)
+    end = last_step(recipe.steps, max_steps)
     sharded.refuse_environment(os.environ)
+    trackers.check(recipe.trackers)
+    graphs.find(recipe.graph)
     config = load_config(recipe.config, recipe.settings)
     tasks = chosen_tasks(recipe)
     if len(tasks) < recipe.prompts:
@@ -240,24 +229,66 @@ def train(
         max_tokens=recipe.max_tokens,
     )
     if dry_run:
-        _dry_run(setting, tasks, recipe, console)
+        with tempfile.TemporaryDirectory() as nowhere:
+            trainer = _trainer(
+                recipe.model_copy(update={"output": Path(nowhere)}), setting, network, processor, tasks, rule
+            )
+            dry.check(trainer, tasks, console, rule.judge)
         return None
+    last = whole_checkpoint(recipe.output, also=(REWARD_STATE,)) if resume else None
     fresh_output(recipe.output, resume=resume)
+    keep_recipe(recipe.output, recipe, ORDER, resume=last is not None)
     before = _held_out(recipe, config, network, processor, "before", console, resume=resume)
+    store = None
+    if recipe.keep_trajectories:
+        store = TrajectoryStore(recipe.output / "trajectories", writer=int(os.environ.get("RANK", "0")))
+    trainer = _trainer(recipe, setting, network, processor, tasks, rule, store)
+    trainer.add_callback(SummaryLog(recipe.output / "log.jsonl"))
+    trainer.add_callback(StopAt(end))
+    trainer.add_callback(RewardMemory(rule))
+    trainer.remove_callback(PrinterCallback)  # the same figures as one unreadable line; the log file has them all
+    trainer.add_callback(Shown(console))
+    if last is None and store is not None:
+        store.forget(0)  # a run that was killed before its first checkpoint starts over
+    if last is None or step_of(last) < end:
+        trainer.train(resume_from_checkpoint=str(last) if last is not None else None)
+    else:
+        trainer._load_from_checkpoint(str(last))
+    policy = recipe.output / "policy"
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    if recipe.lora is not None:
+        trained = trained.merge_and_unload()
+    if trainer.accelerator.is_main_process:
+        pocket.save(trained, processor, policy)
+        after = _held_out(recipe, config, trained, processor, "after", console)
+        _report(recipe, before, after, evaluate.allowed_calls(recipe.graph, dialect.limits), console)
+        try:
+            draw(recipe.output / "log.jsonl", recipe.output / "plot.png")
+            console.print(f"plot: {recipe.output / 'plot.png'}")
+        except ValueError as error:  # a judge that was down all the time; the policy is there all the same
+            console.print(f"no plot: {error}")
+    return policy
+
+
+def _trainer(
+    recipe: GRPORecipe,
+    setting: Setting,
+    network: Qwen2_5_VLForConditionalGeneration,
+    processor: PictureProcessor,
+    tasks: Sequence[Task],
+    rule: EpisodeReward,
+    store: TrajectoryStore | None = None,
+) -> GraphTrainer:
     if recipe.freeze_vision and recipe.lora is None:
         network.model.visual.requires_grad_(False)
     if not torch.cuda.is_available():
         batch_pictures(network.model.visual)
-    store = None
-    if recipe.keep_trajectories:
-        store = TrajectoryStore(recipe.output / "trajectories", writer=int(os.environ.get("RANK", "0")))
     trainer = GraphTrainer(
         model=network,
         args=arguments(recipe, unsayable=Renderer(processor).picture_tokens()),
         train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": task.id}]} for task in tasks]),
         processing_class=processor,
         peft_config=_lora(recipe),
-        callbacks=[SummaryLog(recipe.output / "log.jsonl"), StopAt(max_steps or recipe.steps)],
         rollouts=GraphRollouts(
             tasks={task.id: task for task in tasks},
             setting=setting,
@@ -270,34 +301,7 @@ def train(
         ),
     )
     trainer.rule = rule
-    trainer.add_callback(RewardMemory(rule))
-    trainer.remove_callback(PrinterCallback)  # the same figures as one unreadable line; the log file has them all
-    trainer.add_callback(Shown(console))
-    last = whole_checkpoint(recipe.output) if resume else None
-    if last is None and store is not None:
-        store.forget(0)  # a run that was killed before its first checkpoint starts over
-    if last is None or int(last.name.rpartition("-")[2]) < min(recipe.steps, max_steps or recipe.steps):
-        trainer.train(resume_from_checkpoint=str(last) if last is not None else None)
-    else:
-        trainer._load_from_checkpoint(str(last))
-    policy = recipe.output / "policy"
-    trained = trainer.accelerator.unwrap_model(trainer.model)
-    if recipe.lora is not None:
-        trained = trained.merge_and_unload()
-    if trainer.accelerator.is_main_process:
-        pocket.save(trained, processor, policy)
-        after = _held_out(recipe, config, trained, processor, "after", console)
-        _report(recipe, before, after, console)
-        draw(recipe.output / "log.jsonl", recipe.output / "plot.png")
-        console.print(f"plot: {recipe.output / 'plot.png'}")
-    return policy
-
-
-def whole_checkpoint(output: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; None: there is none."""
-    found = sorted((output / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    whole = [path for path in found if (path / "trainer_state.json").is_file() and (path / REWARD_STATE).is_file()]
-    return whole[-1] if whole else None
+    return trainer
 
 
 def arguments(recipe: GRPORecipe, unsayable: Sequence[int] = ()) -> GRPOConfig:
@@ -409,20 +413,6 @@ def _lora(recipe: GRPORecipe) -> Any:
     )
 
 
-def _dry_run(setting: Setting, tasks: Sequence[Task], recipe: GRPORecipe, console: Console) -> None:
-    """Two rollouts, their invariants, one of them in full."""
-    arguments(recipe)
-    made: list[Rollout] = in_own_loop(gathered([tasks[0], tasks[0]], setting, numbers=[0, 1]))
-    for rollout in made:
-        if rollout.trajectory.error:
-            raise ValueError(f"a rollout failed: {rollout.trajectory.error}")
-        check_pictures(rollout.rendered, setting.policy.renderer)  # type: ignore[attr-defined]
-        if not any(rollout.rendered.mask):
-            raise ValueError("a rollout sampled nothing: the policy reports no token ids")
-    show(made[0].trajectory, console)
-    console.print("dry run: 2 rollouts, placeholders = pictures = grids, sampled ids as sampled; nothing was trained")
-
-
 def _held_out(
     recipe: GRPORecipe,
     config: Config,
@@ -455,13 +445,17 @@ def _held_out(
 
 
 def _report(
-    recipe: GRPORecipe, before: Sequence[evaluate.Record], after: Sequence[evaluate.Record], console: Console
+    recipe: GRPORecipe,
+    before: Sequence[evaluate.Record],
+    after: Sequence[evaluate.Record],
+    allowed: int,
+    console: Console,
 ) -> None:
     if not before or not after:
         return
-    for name, records in (("before", before), ("after", after)):
-        console.print(evaluation_report.table(evaluate.report(records), f"{name}: {recipe.graph} on {recipe.held_out}"))
-    figures = {name: evaluate.report(records) for name, records in (("before", before), ("after", after))}
+    figures = {name: evaluate.report(records, allowed) for name, records in (("before", before), ("after", after))}
+    for name, measured in figures.items():
+        console.print(evaluation_report.table(measured, f"{name}: {recipe.graph} on {recipe.held_out}"))
     (recipe.output / "held_out.json").write_text(json.dumps(figures, indent=1), "utf-8")
     kinds = Counter(record.stop_reason for record in after)
     console.print(f"episodes after training ended: {dict(kinds)}")

@@ -35,10 +35,15 @@ def peek(path: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
+def line(row: dict[str, Any]) -> str:
+    """The row as one line of UTF-8 text; half of a surrogate pair, which UTF-8 has no bytes for, is written as its escape."""
+    return json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
+
+
 def append(path: Path, row: dict[str, Any], *, durable: bool = False) -> None:
     """Add one line; with `durable` it is on the disk when this returns."""
     with path.open("a", encoding="utf-8") as out:
-        out.write(json.dumps(row, ensure_ascii=False) + "\n")
+        out.write(line(row))
         if durable:
             out.flush()
             os.fsync(out.fileno())

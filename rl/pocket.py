@@ -53,13 +53,21 @@ TAGS = [
 ]
 """Tags of the compact dialect: one token each, because a turn of the pocket policy is short."""
 TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for block in message['content'] %}"
+    "{% macro said(content) %}"
+    "{% if content is string %}{{ content }}{% else %}{% for block in content %}"
     "{{ '<|vision_start|><|image_pad|><|vision_end|>' if block['type'] == 'image' else block['text'] }}"
-    "{% endfor %}{% endif %}{{ '<|im_end|>\\n' }}"
+    "{% endfor %}{% endif %}{% endmacro %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ said(message['content']) + '<|im_end|>' }}{% endgeneration %}"
+    "{% else %}{{ said(message['content']) + '<|im_end|>' }}{% endif %}{{ '\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-"""Qwen's ChatML without the default system prompt; contents are text, or blocks of text and pictures."""
+"""Qwen's ChatML without the default system prompt; contents are text, or blocks of text and pictures.
+
+`generation` stands round what the policy writes, its end-of-turn token included: a trainer with `assistant_only_loss` labels
+just that.
+"""
 
 
 class PocketSize(BaseModel):

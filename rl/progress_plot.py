@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rl import jsonl
 
-CURVES = (("reward", "reward"), ("accuracy", "accuracy"), ("searches", "searches a question"))
+CURVES = (("reward", "reward"), ("reward/match", "accuracy"), ("searches", "searches a question"))
+"""Key in the log, and title. Right is what the run's own reward took for right."""
 
 
 def draw(log: Path, out: Path, *, window: int = 5) -> None:
@@ -20,13 +21,14 @@ def draw(log: Path, out: Path, *, window: int = 5) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = {row["step"]: row for row in jsonl.peek(log) if "reward" in row}  # a resumed run logs some steps twice
+    # a resumed run logs some steps twice, and a step without any reward logs none
+    rows = {row["step"]: row for row in jsonl.peek(log) if row.get("reward") is not None}
     if not rows:
         raise ValueError(f"{log}: no step with a reward")
     steps = sorted(rows)
     figure, axes = pyplot.subplots(1, len(CURVES), figsize=(4 * len(CURVES), 3), constrained_layout=True)
     for axis, (key, title) in zip(axes, CURVES, strict=True):
-        values = [rows[step][key] for step in steps]
+        values = [rows[step].get(key, rows[step].get(title, 0.0)) for step in steps]
         smooth = [sum(values[max(0, n - window + 1) : n + 1]) / min(window, n + 1) for n in range(len(values))]
         axis.plot(steps, values, linewidth=0.7, alpha=0.5, color="tab:blue")
         axis.plot(steps, smooth, linewidth=2, color="tab:blue")

@@ -3,7 +3,7 @@
 Three families, each a plain function of what happened, so that a reward can be read, tested and swapped without a trainer:
 
 - `mmsearch_r1`: outcome reward with a search penalty on right answers (arXiv 2506.20670, eq. 1, and its released scorer);
-- `deepmmsearch_r1`: outcome by a judge or by exact match, plus format, no penalty (arXiv 2510.12801, section 3.2);
+- `deepmmsearch_r1`: outcome by a judge or by rules, plus format, no penalty (arXiv 2510.12801, section 3.2);
 - `priced`: a price per call by tool, in one currency, charged on right answers only, with an optional budget.
 
 Every one returns a `Score`. Right answers are charged and wrong ones are not: a charge on wrong answers would teach the
@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agent.dialects import build
-from rl.match import match, normalise
+from rl import judge_rules
+from rl.match import normalise
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _IMAGE = "<search><img></search>"
@@ -74,7 +75,7 @@ def penalised(
 
 def mmsearch_r1(
     turns: Sequence[str],
-    golds: Iterable[str],
+    golds: str | Iterable[str],
     *,
     search_penalty: float = 0.1,
     format_weight: float = 0.1,
@@ -110,15 +111,16 @@ def mmsearch_r1(
     )
 
 
-def _equals(answer: str, golds: Iterable[str], substring: bool) -> bool:
+def _equals(answer: str, golds: str | Iterable[str], substring: bool) -> bool:
     given = normalise(answer)
+    golds = [golds] if isinstance(golds, str) else golds  # as the released scorer; its letters are no golds
     wanted = [normalise(gold) for gold in golds if isinstance(gold, str)]
     return any(gold in given for gold in wanted) if substring else given in wanted
 
 
 def deepmmsearch_r1(
     turns: Sequence[str],
-    golds: Iterable[str],
+    golds: str | Iterable[str],
     *,
     right: bool | None = None,
     format_weight: float = 0.1,
@@ -126,8 +128,9 @@ def deepmmsearch_r1(
 ) -> Score:
     """DeepMMSearch-R1's reward: `(1 - format_weight) * outcome + format_weight * format`, no search penalty.
 
-    `right` is the verdict of a judge (`rl.judge`); without one the answer that closes the last turn must match a gold.
-    `limits` replaces single limits of the protocol.
+    `right` is the verdict of a judge (`rl.judge`); without one the answer that closes the last turn is held against the golds
+    by the judge's rules that need no model (`rl.judge_rules`, which says what they do not grant). `limits` replaces single
+    limits of the protocol.
 
     Raises:
         ValueError: no turns.
@@ -137,7 +140,7 @@ def deepmmsearch_r1(
     well_formed = build("deepmmsearch_r1", limits=limits).well_formed(turns)
     answer = answer_of(turns[-1])
     if right is None:
-        right = answer is not None and match(answer, golds)
+        right = judge_rules.right(answer, [golds] if isinstance(golds, str) else golds)
     searches = sum("</img_search>" in turn or "</text_search>" in turn for turn in turns[:-1])
     return penalised(
         right and answer is not None, well_formed, searches, search_penalty=0.0, format_weight=format_weight

@@ -4,7 +4,8 @@ The policy samples inside the graph and reports the ids it sampled; the dialogue
 those ids taken as they are. So no sampled id is ever decoded and encoded again, and what is trained is what was sampled.
 
 Graphs run concurrently and share the policy: whoever waits for it joins those that are sampled, and whoever waits for a
-slow tool holds up nobody. An exception in one run becomes a trajectory with an `error` and no tokens.
+slow tool holds up nobody. An exception in one run becomes a trajectory with an `error` and nothing to train on; what had
+happened by then is recorded, if the episode had ended and only its reward is missing.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from agent.context import Context
 from agent.dialects import Dialect
 from agent.images import ImageStore
 from agent.nodes import materialise, text_of
-from agent.policy.render import Rendered, Renderer
+from agent.policy.render import Rendered
 from agent.state import EVERYTHING, AgentState
-from rl.graphs import GRAPHS
+from rl import graphs, length_budget
+from rl.busy import BusyClock
 from rl.tasks import Task
 from rl.trajectory import Said, Seen, Step, Trajectory
 
@@ -49,7 +51,7 @@ class Setting:
     """Everything that rollouts have in common."""
 
     graph: str
-    """A name in `GRAPHS`."""
+    """A name or an import path, as `rl.graphs.find` takes it."""
     config: Config
     """Tools and limits."""
     policy: BaseChatModel
@@ -61,13 +63,16 @@ class Setting:
     temperature: float = 1.0
     """Of the sampling, for the records."""
     max_tokens: int | None = None
-    """Tokens of one row, prompt included; a longer episode is cut behind the last turn that fits. None: no limit."""
+    """Tokens of one row, prompt included; a longer episode ends behind the last turn that fits (`rl.length_budget`). None: no
+    limit."""
     reward: Reward | None = None
     """How episodes are rewarded. None: they are not."""
     tools: Mapping[str, Any] = field(default_factory=dict)
     """Live tools (`text_search`, `image_search`, `locate`) in place of the configured ones."""
     step: int | None = None
     """Training step, for the records."""
+    clock: BusyClock | None = None
+    """Measures the seconds in which anybody waited for the policy or a tool. None: nobody asks."""
 
 
 async def roll(task: Task, setting: Setting, number: int = 0) -> Rollout:
@@ -88,7 +93,11 @@ async def roll(task: Task, setting: Setting, number: int = 0) -> Rollout:
     try:
         return await _roll(base, task, setting)
     except Exception as error:  # one bad run must not lose its group
-        return Rollout(replace(base, error=f"{type(error).__name__}: {error}"[:500]))
+        return Rollout(replace(base, error=_told(error)))
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:500]
 
 
 async def _roll(base: Trajectory, task: Task, setting: Setting) -> Rollout:
@@ -97,8 +106,11 @@ async def _roll(base: Trajectory, task: Task, setting: Setting) -> Rollout:
         config=setting.config, policy=setting.policy, dialect=setting.dialect, store=store, **setting.tools
     )
     pictures = await asyncio.to_thread(task.pictures)
-    final: dict[str, Any] = await GRAPHS[setting.graph].ainvoke(
-        {"question": task.question, "images": pictures}, context=context, output_keys=EVERYTHING
+    final: dict[str, Any] = await graphs.find(setting.graph).ainvoke(
+        {"question": task.question, "images": pictures},
+        None if setting.clock is None else {"callbacks": [setting.clock]},
+        context=context,
+        output_keys=EVERYTHING,
     )
     messages = await materialise(final["dialogue"], store, setting.dialect, setting.config.images.view_pixels)
     rendered, logprobs, spans = await asyncio.to_thread(tokens_of, messages, setting.policy, setting.max_tokens)
@@ -117,10 +129,25 @@ async def _roll(base: Trajectory, task: Task, setting: Setting) -> Rollout:
         mask=tuple(rendered.mask),
         logprobs=tuple(logprobs),
     )
-    if setting.reward is not None:
-        trajectory = replace(trajectory, reward=await setting.reward(trajectory, task))
-    kept = {identity: store.bytes(identity) for one in said for identity in one.pictures}
-    return Rollout(trajectory, rendered, kept)
+    if setting.max_tokens is not None and _reported(messages, setting.policy) and len(spans) < _turns(messages):
+        trajectory = length_budget.ended(trajectory, len(spans))
+    kept = {identity: store.bytes(identity) for one in trajectory.messages for identity in one.pictures}
+    try:
+        reward = None if setting.reward is None else await setting.reward(trajectory, task)
+    except Exception as error:  # what the policy did is worth keeping all the same
+        return Rollout(replace(trajectory, error=_told(error)), pictures=kept)
+    return Rollout(replace(trajectory, reward=reward), rendered, kept)
+
+
+def _turns(messages: Sequence[BaseMessage]) -> int:
+    return sum(isinstance(message, AIMessage) for message in messages)
+
+
+def _reported(messages: Sequence[BaseMessage], policy: BaseChatModel) -> bool:
+    """Whether the policy spoke, and told the ids of all that it said."""
+    said = [message for message in messages if isinstance(message, AIMessage)]
+    known = all("token_ids" in message.response_metadata for message in said)
+    return bool(said) and known and getattr(policy, "renderer", None) is not None
 
 
 def tokens_of(
@@ -131,10 +158,10 @@ def tokens_of(
     What follows the last sampled token is left out; so are turns (and the pictures before them) that begin a tail over
     `max_tokens`. Empty if the policy reports no token ids.
     """
-    renderer = getattr(policy, "renderer", None)
-    said = [message for message in messages if isinstance(message, AIMessage)]
-    if renderer is None or not said or any("token_ids" not in message.response_metadata for message in said):
+    if not _reported(messages, policy):
         return Rendered(), [], []
+    renderer = policy.renderer  # type: ignore[attr-defined]
+    said = [message for message in messages if isinstance(message, AIMessage)]
     last = max(n for n, message in enumerate(messages) if isinstance(message, AIMessage))
     rendered = renderer.render(messages[: last + 1], generate=False)
     logprobs = [0.0] * len(rendered.ids)
@@ -147,25 +174,9 @@ def tokens_of(
         logprobs[start:place] = sampled
         spans.append((start, place))
     if max_tokens is not None and spans and spans[-1][1] > max_tokens:
-        spans = [span for span in spans if span[1] <= max_tokens]
-        end = spans[-1][1] if spans else 0
-        pictures = _pictures_before(rendered, end, renderer)
-        rendered = Rendered(rendered.ids[:end], rendered.mask[:end], rendered.pixels[:pictures])
-        logprobs = logprobs[:end]
+        rendered, spans = length_budget.cut(rendered, spans, max_tokens, renderer)
     end = spans[-1][1] if spans else 0
     return Rendered(rendered.ids[:end], rendered.mask[:end], rendered.pixels), logprobs[:end], spans
-
-
-def _pictures_before(rendered: Rendered, end: int, renderer: Renderer) -> int:
-    """How many pictures lie wholly before token `end`; a turn never ends inside a picture."""
-    left = sum(token == renderer.image_pad for token in rendered.ids[:end])
-    merge, count = renderer.processor.merge_size**2, 0
-    for picture in rendered.pixels:
-        left -= picture.grid[0] * picture.grid[1] * picture.grid[2] // merge
-        if left < 0:
-            break
-        count += 1
-    return count
 
 
 def steps_of(final: dict[str, Any] | AgentState, spans: Sequence[tuple[int, int]]) -> tuple[Step, ...]:
@@ -235,10 +246,17 @@ async def roll_all(
 
 
 async def gathered(
-    tasks: Sequence[Task], setting: Setting, *, concurrent: int = 64, numbers: Sequence[int] | None = None
+    tasks: Sequence[Task],
+    setting: Setting,
+    *,
+    concurrent: int = 64,
+    numbers: Sequence[int] | None = None,
+    on_done: Callable[[Rollout], None] | None = None,
 ) -> list[Rollout]:
-    """`roll_all` in the order of the tasks."""
+    """`roll_all` in the order of the tasks; `on_done` hears of each as it finishes, one at a time, in a thread."""
     found: dict[int, Rollout] = {}
     async for index, rollout in roll_all(tasks, setting, concurrent=concurrent, numbers=numbers):
+        if on_done is not None:
+            await asyncio.to_thread(on_done, rollout)
         found[index] = rollout
     return [found[index] for index in range(len(tasks))]

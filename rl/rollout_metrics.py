@@ -19,6 +19,8 @@ from rl.rollout import Rollout
 LAST_TURN = 16
 """Decisions are told apart by turn up to this one; later turns count with it, so that a tracker's keys stay bounded."""
 SEARCHES = ("image_search", "text_search")
+PARTS = ("match", "format", "searches", "cost")
+"""Of a reward, besides its total (`rl.reward.Score`)."""
 Sums = Mapping[str, float]
 """What adds up over processes, by name."""
 
@@ -73,19 +75,29 @@ def episodes(made: Sequence[Rollout]) -> dict[str, float]:
         for step in trajectory.steps:
             waited = "policy" if step.action is not None else "tools"
             sums[f"seconds/{waited}_per_episode"] += step.seconds  # type: ignore[assignment]
+        if trajectory.reward is not None:
+            sums["rewarded"] += 1
+            for part in PARTS:
+                sums[f"reward/{part}"] += trajectory.reward.get(part, 0.0)  # type: ignore[assignment]
     return dict(sums)
 
 
-def decisions(found: Sequence[Sequence[Decision]], output: Mapping[str, Any]) -> dict[str, float]:
-    """The sums of this process's decisions by node, turn and kind: how often, its advantages, its tokens in the loss."""
+def decisions(
+    found: Sequence[Sequence[Decision]], output: Mapping[str, Any], *, by_row: bool = False
+) -> dict[str, float]:
+    """The sums of this process's decisions by node, turn and kind: how often, its advantages, its tokens in the loss, and its
+    pull: |advantage| a token. `by_row`: the loss is a mean of every row's own mean, so that a token of a long row pulls less.
+    """
     sums: dict[str, float] = {}
     mask, advantages = output["completion_mask"] * output["tool_mask"], output["advantages"]
     for row, made in enumerate(found):
+        weight = 1 / max(1.0, float(mask[row].sum())) if by_row else 1.0
         for one in made:
             advantage = float(advantages[row] if advantages.dim() == 1 else advantages[row, one.start])
             tokens = float(mask[row, one.start : one.end].sum())
             choice = f"{one.node}/turn_{min(one.turn, LAST_TURN)}/{one.kind}"
-            for part, value in (("count", 1.0), ("advantage", advantage), ("tokens", tokens)):
+            pull = abs(advantage) * tokens * weight
+            for part, value in (("count", 1.0), ("advantage", advantage), ("tokens", tokens), ("pull", pull)):
                 sums[f"{choice}/{part}"] = sums.get(f"{choice}/{part}", 0.0) + value
     return sums
 
@@ -108,7 +120,11 @@ def total(parts: Sequence[Sums]) -> dict[str, float]:
 
 
 def of_episodes(sums: Sums) -> dict[str, float]:
-    """Metrics of a step from the sums of `episodes`: means an episode, malformed turns as a share of turns."""
+    """Metrics of a step from the sums of `episodes`: means an episode, malformed turns as a share of turns, and the parts of
+    the reward as means over the episodes that have one.
+
+    `accuracy` is always by the task's own tolerance; `reward/match` is what the run's own rule took for right.
+    """
     count = sums["episodes"]
     every = [
         "accuracy", "searches", *(f"searches/{node}" for node in SEARCHES), "searching", "turns", "failed",
@@ -117,6 +133,11 @@ def of_episodes(sums: Sums) -> dict[str, float]:
     return {
         **{name: sums.get(name, 0.0) / count for name in every},
         "malformed_turns": sums.get("malformed_turns", 0.0) / max(1.0, sums.get("turns", 0.0)),
+        **{
+            f"reward/{part}": sums.get(f"reward/{part}", 0.0) / sums["rewarded"]
+            for part in PARTS
+            if sums.get("rewarded")
+        },
     }
 
 
@@ -124,24 +145,30 @@ def of_decisions(sums: Sums) -> dict[str, float]:
     """Metrics of a step from the sums of `decisions`: what was chosen at every decision point.
 
     `decisions/NODE/KIND/...` is over all turns of a node, `decisions/NODE/turn_N/KIND/...` of one: how often the kind was
-    chosen there (`share`, 1 over the kinds), its mean advantage, and its share of all tokens of the step's loss.
+    chosen there (`share`, 1 over the kinds), its mean advantage, its share of the tokens that the loss counts (`token_share`)
+    and of what moves the policy (`loss_share`): |advantage| times tokens, 0 for all where no row has an advantage. What a
+    clip or a reference adds is not in it.
     """
     counts: Counter[str] = Counter()
     there: Counter[str] = Counter()
     advantages: defaultdict[str, float] = defaultdict(float)
     tokens: defaultdict[str, float] = defaultdict(float)
-    in_loss = 0.0
+    pulls: defaultdict[str, float] = defaultdict(float)
+    in_loss = pulled = 0.0
     for choice in (name.removesuffix("/count") for name in sums if name.endswith("/count")):
         node, turn, kind = choice.split("/")
         in_loss += sums[f"{choice}/tokens"]
+        pulled += sums[f"{choice}/pull"]
         for point in (node, f"{node}/{turn}"):
             counts[f"{point}/{kind}"] += int(sums[f"{choice}/count"])
             there[point] += int(sums[f"{choice}/count"])
             advantages[f"{point}/{kind}"] += sums[f"{choice}/advantage"]
             tokens[f"{point}/{kind}"] += sums[f"{choice}/tokens"]
+            pulls[f"{point}/{kind}"] += sums[f"{choice}/pull"]
     made = {}
     for name, count in counts.items():
         made[f"decisions/{name}/share"] = count / there[name.rpartition("/")[0]]
         made[f"decisions/{name}/advantage"] = advantages[name] / count
-        made[f"decisions/{name}/loss_share"] = tokens[name] / max(1.0, in_loss)
+        made[f"decisions/{name}/token_share"] = tokens[name] / max(1.0, in_loss)
+        made[f"decisions/{name}/loss_share"] = pulls[name] / pulled if pulled else 0.0
     return made

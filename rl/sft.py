@@ -31,14 +31,16 @@ from trl import SFTConfig, SFTTrainer
 
 from agent.policy.processor import PictureProcessor, load_processor
 from agent.policy.render import Pixels, Rendered, Renderer
-from rl import optimizers, pocket
-from rl.callbacks import StopAt, SummaryLog, fresh_output
+from rl import optimizers, pocket, trackers
+from rl.callbacks import StopAt, SummaryLog
 from rl.collate import IGNORE, Collator, check_pictures
 from rl.demonstrations import lexicon as world_lexicon
 from rl.demonstrations import load as load_demonstrations
 from rl.demonstrations import make as demonstrations_of_world
+from rl.precision import autocasts
 from rl.rephrase import Rephrasing
 from rl.rewrite import Demonstration, Lexicon, Manner, rewrite, worn
+from rl.run_folder import fresh_output, keep_recipe, last_step, step_of, whole_checkpoint
 from rl.trajectory import Trajectory, TrajectoryStore
 from rl.vision_attention import batch_pictures
 from tools.local.world import entities, pictures, scenes
@@ -49,6 +51,11 @@ LORA: dict[str, Any] = {
     "target_modules": r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)",
 }
 """LoRA on every projection of the decoder's blocks, unless a recipe says otherwise."""
+ORDER = (
+    "demonstrations", "trajectories", "rewrite_share", "eager_share", "frugal_share", "rephrase_share", "worn_share",
+    "weights", "workflows", "batch", "accumulate", "seed",
+)  # fmt: skip
+"""Recipe fields that decide which row comes when."""
 
 
 class SFTRecipe(BaseModel):
@@ -99,7 +106,7 @@ class SFTRecipe(BaseModel):
     warmup_steps: int = 150
     """Steps to reach it."""
     decay_steps: int = 300
-    """Steps at the end over which it falls to zero. A run that must end early is resumed with fewer `steps`."""
+    """Steps at the end over which it falls to zero by a cosine. A run that must end early is resumed with fewer `steps`."""
     optimizer: optimizers.Name = "muon"
     """`muon` (matrices by Muon, the rest by AdamW) or `adamw`."""
     weight_decay: float = 0.05
@@ -114,6 +121,8 @@ class SFTRecipe(BaseModel):
     """Steps between checkpoints to resume from."""
     log_every: int = 20
     """Steps between log lines."""
+    trackers: list[str] = []
+    """Where metrics go besides the log file: `trackio`, `tensorboard`, `wandb`, or another name that transformers knows."""
 
 
 class Rows:
@@ -367,10 +376,13 @@ def train(
     """Run the recipe; returns the folder of the finished policy, or None after a dry run.
 
     Raises:
-        FileNotFoundError: `start_from`, `sight` or `trajectories` is not there, or `resume` without a checkpoint.
+        FileNotFoundError: `start_from`, `sight` or `trajectories` is not there.
         FileExistsError: `output` holds another run.
-        ValueError: there is nothing to imitate, or nobody to imitate it.
+        ValueError: there is nothing to imitate, or nobody to imitate it; `max_steps` is below 1; a tracker is not installed;
+            or a resumed run would draw other rows.
     """
+    end = last_step(recipe.steps, max_steps)
+    trackers.check(recipe.trackers)
     if recipe.sight is not None and not (recipe.sight / "config.json").is_file():
         raise FileNotFoundError(f"sight={recipe.sight}: no tower there; give a folder with a config.json")
     if recipe.start_from is not None and len(recipe.start_from.parts) > 2 and not recipe.start_from.is_dir():
@@ -379,8 +391,12 @@ def train(
         )
     if recipe.trajectories is not None and recipe.start_from is None:
         raise ValueError("trajectories= needs start_from=: imitation begins with a policy that can read")
+    last = (
+        whole_checkpoint(recipe.output) if resume else None
+    )  # None: a run that was killed before its first starts over
     if not dry_run:
         fresh_output(recipe.output, resume=resume)
+        keep_recipe(recipe.output, recipe, ORDER, resume=last is not None)
     processor, network, rows = (
         _world(recipe) if recipe.trajectories is None else _imitation(recipe, recipe.trajectories)
     )
@@ -401,10 +417,10 @@ def train(
         learning_rate=recipe.learning_rate,
         warmup_steps=recipe.warmup_steps,
         lr_scheduler_type="warmup_stable_decay",
-        lr_scheduler_kwargs={"num_decay_steps": min(recipe.decay_steps, recipe.steps - 1)},
+        lr_scheduler_kwargs={"num_decay_steps": min(recipe.decay_steps, recipe.steps - 1), "decay_type": "cosine"},
         max_length=None,
         seed=recipe.seed,
-        bf16=True,  # on a CPU with AVX-512 bf16, half the time of float32
+        bf16=autocasts(),
         use_cpu=not gpu,
         ddp_backend="gloo" if not gpu and processes > 1 else None,
         gradient_checkpointing=gpu and recipe.lora is not None,
@@ -412,9 +428,9 @@ def train(
         dataloader_prefetch_factor=4 if recipe.workers else None,
         dataloader_persistent_workers=recipe.workers > 0,
         save_steps=recipe.save_every,
-        save_total_limit=1,
+        save_total_limit=2,
         logging_steps=recipe.log_every,
-        report_to=[],
+        report_to=list(recipe.trackers),
         remove_unused_columns=False,
         train_sampling_strategy="sequential",  # rows are random already, and row numbers decide the batches
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -441,9 +457,12 @@ def train(
         data_collator=Collator(network.config, pad=processor.tokenizer.pad_token_id, max_length=recipe.max_length),
         processing_class=processor,
         optimizers=(optimizer, None),
-        callbacks=[SummaryLog(recipe.output / "log.jsonl"), StopAt(max_steps or recipe.steps)],
+        callbacks=[SummaryLog(recipe.output / "log.jsonl"), StopAt(end)],
     )
-    trainer.train(resume_from_checkpoint=resume or None)
+    if last is None or step_of(last) < end:
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    else:
+        trainer._load_from_checkpoint(str(last))
     if recipe.lora is not None:
         network = trained.merge_and_unload()
     network.__class__ = Qwen2_5_VLForConditionalGeneration

@@ -68,7 +68,7 @@ class SightRecipe(BaseModel):
     warmup_steps: int = 100
     """Steps to reach it."""
     decay_steps: int = 600
-    """Steps at the end over which it falls to zero."""
+    """Steps at the end over which it falls to zero by a cosine."""
     optimizer: optimizers.Name = "muon"
     """`muon` (matrices by Muon, the rest by AdamW) or `adamw`."""
     weight_decay: float = 0.05
@@ -278,7 +278,7 @@ def train(recipe: SightRecipe, *, resume: bool = False, max_steps: int | None = 
         learning_rate=recipe.learning_rate,
         warmup_steps=recipe.warmup_steps,
         lr_scheduler_type="warmup_stable_decay",
-        lr_scheduler_kwargs={"num_decay_steps": min(recipe.decay_steps, recipe.steps - 1)},
+        lr_scheduler_kwargs={"num_decay_steps": min(recipe.decay_steps, recipe.steps - 1), "decay_type": "cosine"},
         seed=recipe.seed,
         bf16=autocasts(),
         use_cpu=not gpu,

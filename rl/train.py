@@ -2,7 +2,7 @@
 
 python -m rl.train                                     the quick online run: GRPO from the shipped policy, on a CPU
 python -m rl.train grpo --recipe my.yaml steps=200     a recipe of one's own, with a value replaced
-python -m rl.train grpo --dry-run                      load everything, two rollouts, one of them in full; trains nothing
+python -m rl.train grpo --dry-run                      build everything, one batch and its checks; trains nothing
 python -m rl.train sft                                 the shipped cold start of the pocket policy
 python -m rl.train sight                               its vision tower, which comes first
 python -m rl.train --resume                            go on after an interruption; without a stage it is `grpo`
@@ -27,6 +27,11 @@ STAGES = {
     "grpo": ("world_grpo", "online: GRPO with the graph as the rollout (TRL GRPOTrainer)"),
 }
 """Stage -> its shipped recipe and what it is, in the order in which they build on each other."""
+DRY = {
+    "sft": "two rows and their checks",
+    "grpo": "everything that a run is built of, one small batch of rollouts, its loss and their checks",
+}
+"""Stage -> what its dry run does."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,11 +69,11 @@ def _parser() -> argparse.ArgumentParser:
         stage = kinds.add_parser(kind, help=help_)
         stage.add_argument("--recipe", default=recipe, help=f"{', '.join(recipes.names())}, or a YAML file")
         stage.add_argument(
-            "--resume", action="store_true", help="continue from the last checkpoint in the output folder"
+            "--resume", action="store_true", help="continue from the last whole checkpoint in the output folder"
         )
         stage.add_argument("--max-steps", type=int, help="stop after this many steps; the schedule stays the recipe's")
-        if kind != "sight":
-            stage.add_argument("--dry-run", action="store_true", help="two rows and their checks; trains nothing")
+        if kind in DRY:
+            stage.add_argument("--dry-run", action="store_true", help=f"{DRY[kind]}; trains nothing")
         stage.add_argument("overrides", nargs="*", metavar="key=value", help="replace values of the recipe")
     return parser
 

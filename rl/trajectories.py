@@ -6,7 +6,8 @@
     python -m rl.trajectories export FOLDER OUT --right    for SFTTrainer: a .jsonl file, or a folder of a `datasets` dataset
 
 An exported dataset has the columns `messages` and `images`, which TRL's SFTTrainer takes as they are: trajectories of a
-large policy become the cold start of a small one.
+large policy become the cold start of a small one. The loss is on the policy's own turns only with
+`SFTConfig(assistant_only_loss=True, max_length=None)`; without it the trainer also learns to write what tools said.
 
 One folder may hold several policies and graphs: `record` goes on with each by itself, and `--policy` picks one.
 """
@@ -32,10 +33,9 @@ from rich.text import Text
 
 from agent.config import load as load_config
 from agent.context import Backends, Context
-from rl import recipes
+from rl import graphs, jsonl, recipes
 from rl.episode_reward import EpisodeReward, Rewarding
 from rl.evaluate import batched
-from rl.graphs import GRAPHS
 from rl.made_with import policy_name
 from rl.rollout import Setting, roll_all
 from rl.tasks import Task
@@ -206,8 +206,9 @@ def of_policy(store: TrajectoryStore, policy: str | None) -> Iterator[Trajectory
 def export(store: TrajectoryStore, out: Path, *, right: bool = False, policy: str | None = None) -> int:
     """Write the store as training data; how many rows.
 
-    A path ending in `.jsonl` becomes that file, its pictures as files beside it in `images/`, named by relative path; any
-    other path becomes the folder of a `datasets` dataset with decoded pictures.
+    A path ending in `.jsonl` becomes that file, its pictures as files beside it in `images/`, named by absolute path, because
+    a trainer looks for others in its own working folder; any other path becomes the folder of a `datasets` dataset with
+    decoded pictures.
 
     Raises:
         FileExistsError: there is something at `out`.
@@ -225,8 +226,8 @@ def export(store: TrajectoryStore, out: Path, *, right: bool = False, policy: st
             (folder / identity).write_bytes(store.picture(identity))
         with out.open("w", encoding="utf-8") as file:
             for row in rows:
-                names = [f"images/{identity}" for identity in row["images"]]
-                file.write(json.dumps({**row, "images": names}, ensure_ascii=False) + "\n")
+                names = [str((folder / identity).resolve()) for identity in row["images"]]
+                file.write(jsonl.line({**row, "images": names}))
         return len(rows)
     from datasets import Dataset, Features, List, Value
     from datasets import Image as ImageFeature
@@ -284,6 +285,7 @@ def record(store: TrajectoryStore, tasks: Sequence[Task], setting: Setting, roll
 
 
 def _record(args: argparse.Namespace) -> int:
+    graphs.find(args.graph)
     config = batched(load_config(args.config, [*args.overrides, f"policy.temperature={args.temperature}"]))
     rewarding = recipes.read(args.recipe, Rewarding)
     backends = Backends(Context(config=config))
@@ -308,7 +310,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     recorder = commands.add_parser("record", help="run a policy over tasks and keep every trajectory")
     recorder.add_argument("--out", type=Path, required=True, dest="folder", help="the store; goes on from it")
-    recorder.add_argument("--graph", choices=sorted(GRAPHS), default="search_agent")
+    recorder.add_argument("--graph", default="search_agent", help=graphs.HELP)
     recorder.add_argument("--tasks", default="world/train", help="a task set's name or a .jsonl file")
     recorder.add_argument("--limit", type=int, help="the first so many tasks")
     recorder.add_argument("--rollouts", type=int, default=1, help="trajectories of each task")
@@ -323,9 +325,14 @@ def main(argv: list[str] | None = None) -> int:
     counter = commands.add_parser("stats", help="figures by node and decision")
     counter.add_argument("folder", type=Path)
     counter.add_argument("--json", action="store_true", help="print one JSON object")
-    exporter = commands.add_parser("export", help="training data for SFTTrainer")
+    exporter = commands.add_parser(
+        "export",
+        help="training data for SFTTrainer",
+        description="Train on it with SFTConfig(assistant_only_loss=True, max_length=None): the loss is then on the policy's own "
+        "turns, and no row is cut inside a picture.",
+    )
     exporter.add_argument("folder", type=Path)
-    exporter.add_argument("out", type=Path, help="a .jsonl file or a folder")
+    exporter.add_argument("out", type=Path, help="a .jsonl file (its pictures stay beside it) or a folder")
     for reader in (shower, counter, exporter):
         reader.add_argument("--policy", help="only trajectories of the policies whose name begins so")
     exporter.add_argument("--right", action="store_true", help="only episodes with a right answer")

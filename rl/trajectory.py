@@ -9,7 +9,6 @@ Invariants:
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -140,7 +139,7 @@ class Trajectory:
     reward: dict[str, float] | None = None
     """`total` and its parts; None: the episode has no reward (a failure that is not the policy's)."""
     error: str | None = None
-    """What went wrong outside the policy; None: nothing."""
+    """What went wrong outside the policy; None: nothing. Where it was the reward, all else is recorded."""
     step: int | None = None
     """Training step that the policy had reached."""
     version: int = field(default=VERSION)
@@ -255,7 +254,7 @@ class TrajectoryStore:
         kept = [row for row in rows if row["step"] is None or row["step"] < step]
         if len(kept) < len(rows):
             partial = self.path.with_suffix(f".{os.getpid()}.part")
-            partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), "utf-8")
+            partial.write_text("".join(map(jsonl.line, kept)), "utf-8")
             partial.replace(self.path)
         return len(rows) - len(kept)
 

@@ -17,7 +17,7 @@ def require(device: str | None) -> None:
 
     try:
         torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, ImportError) as error:  # unknown, or no driver; built without CUDA; no backend
+    except (RuntimeError, AssertionError, ImportError) as error:  # unknown; built without it; no backend
         what = (str(error).splitlines() or [type(error).__name__])[0][:80].rstrip(".")
         raise ConfigError(
             f"policy.options.device={device!r}: cannot be used here ({what}); give cpu, cuda, cuda:1 or mps, or leave it out."

@@ -151,3 +151,8 @@ def test_the_papers_scorers_read_the_turns() -> None:
 def test_half_a_recipe_is_refused(fields: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         EpisodeReward(RewardRecipe(**fields))
+
+
+@pytest.mark.parametrize("rule", ["mmsearch_r1", "deepmmsearch_r1"])
+def test_an_episode_that_a_length_budget_left_no_turn_of_earns_nothing(rule: str) -> None:
+    assert _total(RewardRecipe(rule=rule), replace(_episode(answer=None), dialect=rule, well_formed=False)) == 0.0

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import load as load_config
+from agent.dialects import build
 from rl import evaluate
 from rl.evaluate import Record, interval, report, summarise
 
@@ -29,6 +30,35 @@ def test_the_search_ratio_is_calls_made_over_calls_allowed() -> None:
     assert figures["search_ratio"] == 0.5
     assert figures["searching_share"] == 0.5
     assert figures["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("graph", "dialect", "limits", "allowed"),
+    [
+        ("search_agent", "compact", {}, 5),
+        ("search_agent", "mmsearch_r1", {}, 2),  # three rounds, and the last one only answers
+        ("search_agent", "deepmmsearch_r1", {}, 10),
+        ("search_agent", "compact", {"turns": 3}, 2),
+        ("search_agent", "compact", {"calls": 1}, 1),
+        ("rag", "compact", {}, 2),
+    ],
+)
+def test_calls_are_allowed_by_the_limits_that_ran(
+    graph: str, dialect: str, limits: dict[str, int], allowed: int
+) -> None:
+    assert evaluate.allowed_calls(graph, build(dialect, limits=limits).limits) == allowed
+    records = [_record(image_searches=1, text_searches=allowed - 1), _record(image_searches=0)]
+    assert report(records, allowed)["all"]["search_ratio"] == 0.5
+    assert report(records, allowed)["allowed_calls"] == allowed
+
+
+def test_any_compiled_graph_can_be_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = tmp_path / "figures.json"
+    arguments = ["--graph", "graphs.direct:graph", "--family", "visible", "--limit", "2", "--json", str(figures)]
+    assert evaluate.main([*arguments, *SCRIPTED]) == 0
+    written = json.loads(figures.read_text("utf-8"))
+    assert (written["graph"], written["all"]["tasks"], written["allowed_calls"]) == ("graphs.direct:graph", 2, 5)
+    capsys.readouterr()
 
 
 def test_malformed_turns_are_counted_over_all_turns() -> None:
@@ -76,7 +106,14 @@ def test_the_command_writes_figures_and_goes_on_from_its_records(
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["--tasks", "world/nothing"], "world/test"), (["policy.nothing=1"], "nothing"), (["--limit", "0"], "limit")],
+    [
+        (["--tasks", "world/nothing"], "world/test"),
+        (["policy.nothing=1"], "nothing"),
+        (["--limit", "0"], "limit"),
+        (["--graph", "nothing"], "use one of direct, rag, search_agent, or package.module:attribute"),
+        (["--graph", "graphs.nothing:graph"], "No module named 'graphs.nothing'"),
+        (["--graph", "graphs.rag:build"], "not a compiled graph"),
+    ],
 )
 def test_bad_input_ends_in_one_line(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main(arguments) == 2

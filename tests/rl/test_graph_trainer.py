@@ -33,9 +33,11 @@ from agent.policy.sampled import Sampled
 from agent.policy.transformers import TransformersPolicy
 from agent.testing import FixedImage, FixedLocator, FixedText
 from rl import graph_trainer, pocket, resumed_batch, rollout_metrics, sharded
+from rl.busy import BusyClock
 from rl.collate import check_pictures
 from rl.credit import decision_advantages
-from rl.graph_trainer import EnginePolicy, GraphGRPOTrainer, GraphRollouts, in_own_loop, pixels_as_pictures
+from rl.finished_pixels import pixels_as_pictures
+from rl.graph_trainer import EnginePolicy, GraphGRPOTrainer, GraphRollouts, in_own_loop
 from rl.idle_rows import worth_a_pass
 from rl.pocket import PocketSize
 from rl.rollout import Setting
@@ -251,7 +253,10 @@ def test_it_trains(
     logged = [row for row in trainer.state.log_history if "reward" in row]
     assert {"accuracy", "searches", "malformed_turns", "seconds/rollout"} <= set(logged[0])
     for row in logged:
-        keys = [key for key in row if key.startswith("decisions/") and key.endswith("/loss_share")]
+        # each is a part of the rollout; they overlap
+        assert 0 < row["seconds/policy"] <= row["seconds/rollout"]
+        assert 0 < row["seconds/tools"] <= row["seconds/rollout"]
+        keys = [key for key in row if key.startswith("decisions/") and key.endswith("/token_share")]
         by_turn = [key for key in keys if "/turn_" in key]
         assert any(key.startswith("decisions/reason/turn_2/") for key in by_turn)
         for named in (by_turn, sorted(set(keys) - set(by_turn))):
@@ -335,7 +340,13 @@ def test_a_failed_run_is_recorded_and_masked_and_its_group_goes_on(
     batch = _batch(trainer, tasks)
     failed = [row for row, rollout in enumerate(trainer.made) if rollout.trajectory.error]
     assert len(failed) == 1
-    assert trainer.made[failed[0]].trajectory.error == "RuntimeError: the reward broke"
+    broken = trainer.made[failed[0]].trajectory
+    assert broken.error == "RuntimeError: the reward broke"
+    # what happened until then is on record
+    assert len(broken.decisions) > 0
+    assert len(broken.messages) > 1
+    assert sum(broken.mask) > 0
+    assert broken.reward is None
     mask = batch["completion_mask"] * batch["tool_mask"]
     assert mask[failed[0]].sum() == 0
     assert batch["advantages"][failed[0]] == 0
@@ -345,40 +356,133 @@ def test_a_failed_run_is_recorded_and_masked_and_its_group_goes_on(
 def test_a_failed_tool_is_not_the_policys_fault(
     processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
 ) -> None:
+    """Its episode counts in no normaliser: the tokens of the loss are those of the others."""
     tasks = _tasks(2)
     tools = {"text_search": FixedText(hits=[]), "image_search": FixedImage(hits=[]), "locate": FixedLocator()}
     trainer = _trainer(processor, size, tmp_path, tasks, tools=tools)
     batch = _batch(trainer, tasks)
+    mask = batch["completion_mask"] * batch["tool_mask"]
+    kept = 0
     for row, rollout in enumerate(trainer.made):
         if rollout.trajectory.failed_tools():
             assert rollout.trajectory.reward is None
             assert batch["advantages"][row] == 0
+            assert mask[row].sum() == 0
+        else:
+            kept += sum(rollout.rendered.mask)
     assert any(rollout.trajectory.failed_tools() for rollout in trainer.made)
+    assert int(batch["num_items_in_batch"]) == int(mask.sum()) == kept > 0
 
 
-def test_a_length_budget_ends_a_row_behind_a_whole_turn(
+@pytest.mark.parametrize("loss_type", ["grpo", "dapo", "dr_grpo"])
+def test_an_episode_without_a_reward_leaves_no_trace_in_the_update(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor, loss_type: str
+) -> None:
+    """Loss and gradient, the divergence from the reference included, are those of a batch without it."""
+    tasks = _tasks(4, blind=True)
+    pocket.save(pocket.build_network(processor, size), processor, tmp_path / "base")
+    network = pocket.load_network(tmp_path / "base")
+    config = {"beta": 0.1, "loss_type": loss_type}
+    trainer = _trainer(processor, size, tmp_path / "run", tasks, config=config, network=network)
+
+    async def no_verdict(trajectory: Trajectory, task: Task) -> dict[str, float] | None:
+        number = int(trajectory.id.partition("#")[2].partition("@")[0])
+        return None if number == 1 else {"total": float(number)}
+
+    trainer.rollouts.setting = replace(trainer.rollouts.setting, reward=no_verdict)
+    batch = _batch(trainer, tasks)
+    trainer.current_gradient_accumulation_steps = 1
+    with torch.no_grad():  # away from the reference, so that there is a divergence
+        for weight in trainer.model.parameters():
+            weight += 0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    rewarded = [rollout.trajectory.reward is not None for rollout in trainer.made]
+    assert sum(rewarded) == 12
+    noise = torch.rand(16, generator=torch.Generator().manual_seed(1)) + 0.5
+    batch["advantages"] = noise * torch.tensor(rewarded)
+    without = worth_a_pass(batch)
+    assert len(without["prompt_ids"]) == 12
+
+    def gradient(loss: torch.Tensor) -> torch.Tensor:
+        trainer.model.zero_grad()
+        loss.backward()
+        return torch.cat([w.grad.flatten() for w in trainer.model.parameters() if w.grad is not None])
+
+    trainer.model.train()
+    stock = GRPOTrainer._compute_loss(trainer, trainer.model, without)
+    expected = gradient(stock)
+    found = trainer._compute_loss(trainer.model, batch)
+    assert found.item() == pytest.approx(stock.item(), rel=1e-4)
+    assert torch.allclose(gradient(found), expected, atol=1e-6, rtol=1e-3)
+
+
+def test_a_length_budget_ends_the_episode_behind_a_whole_turn(
     processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
 ) -> None:
-    tasks = _tasks(2)
+    """What does not fit into the row was never said: it earns nothing, and its searches are not charged."""
+    tasks = _tasks(4)
     trainer = _trainer(processor, size, tmp_path, tasks)
-    trainer.rollouts.setting = replace(trainer.rollouts.setting, max_tokens=150)
+
+    async def paid(trajectory: Trajectory, task: Task) -> dict[str, float] | None:
+        return {"total": 1.0 if trajectory.answer is not None else 0.0, "match": float(trajectory.correct)}
+
+    trainer.rollouts.setting = replace(trainer.rollouts.setting, max_tokens=150, reward=paid)
     _batch(trainer, tasks)
-    lengths = [len(rollout.rendered.ids) for rollout in trainer.made]
-    assert max(lengths) <= 150
+    assert max(len(rollout.rendered.ids) for rollout in trainer.made) <= 150
+    cut = 0
     for rollout in trainer.made:
         check_pictures(rollout.rendered, trainer.renderer)
+        one = rollout.trajectory
+        assert one.ids == tuple(rollout.rendered.ids)
+        assert all(step.tokens is not None for step in one.decisions)
+        assert sum(said.role == "assistant" for said in one.messages) == len(one.decisions)
+        assert one.reward is not None
+        if one.stop_reason != "token_limit":
+            assert one.reward["total"] == (one.answer is not None)
+            continue
+        cut += 1
+        assert (one.answer, one.correct, one.well_formed, one.reward["total"]) == (None, False, False, 0.0)
+        assert all(step.kind != "answer" for step in one.decisions)
+        assert one.steps[-1].edge is None
+        assert not one.messages or one.messages[-1].role == "assistant" or not one.decisions
+        assert sum(one.calls().values()) <= len(one.decisions)
+    assert 0 < cut < 16
+
+
+def test_a_budget_that_nothing_reaches_changes_nothing(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
+) -> None:
+    tasks = _tasks(3)
+    trainer = _trainer(processor, size, tmp_path, tasks)
+    made = []
+    for budget in (None, 4096):
+        actor.rng = random.Random(7)
+        trainer.rollouts.concurrent = 1
+        trainer.rollouts.setting = replace(trainer.rollouts.setting, max_tokens=budget)
+        _batch(trainer, tasks)
+        made.append([(r.trajectory.ids, r.trajectory.stop_reason, r.trajectory.reward) for r in trainer.made])
+    assert made[0] == made[1]
 
 
 def test_only_chosen_nodes_are_trained(
     processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
 ) -> None:
     tasks = _tasks(2)
-    trainer = _trainer(processor, size, tmp_path, tasks, options={"train_nodes": ("crop",)})
-    with pytest.raises(ValueError, match="no node qery"):
-        _trainer(processor, size, tmp_path, tasks, options={"train_nodes": ("qery",)})
+    trainer = _trainer(processor, size, tmp_path, tasks, options={"train_nodes": ("reason",)})
+    batch = _batch(trainer, tasks)
+    sampled = sum(sum(rollout.rendered.mask) for rollout in trainer.made)
+    assert int((batch["tool_mask"] * batch["completion_mask"]).sum()) == int(batch["num_items_in_batch"]) == sampled
+    trainer.rollouts.train_nodes = ("elsewhere",)
     batch = _batch(trainer, tasks)
     assert int((batch["tool_mask"] * batch["completion_mask"]).sum()) == 0
     assert int(batch["num_items_in_batch"]) == 0
+
+
+@pytest.mark.parametrize("node", ["crop", "answer", "qery"])
+def test_a_node_in_which_the_policy_decides_nothing_cannot_be_trained(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, node: str
+) -> None:
+    with pytest.raises(ValueError, match=f"decides nothing in {node}; it decides in reason"):
+        _trainer(processor, size, tmp_path, _tasks(2), options={"train_nodes": (node,)})
 
 
 def test_credit_by_decision_compares_choices_at_the_same_step() -> None:
@@ -430,8 +534,16 @@ def test_decisions_are_counted_by_node_and_turn() -> None:
     assert made["decisions/reason/turn_2/answer/share"] == 1
     assert made["decisions/reason/answer/share"] == pytest.approx(2 / 3)
     assert made["decisions/reason/answer/advantage"] == 0.25
-    assert made["decisions/reason/turn_1/image_search/loss_share"] == 0.5
-    assert made["decisions/reason/answer/loss_share"] == 0.5
+    assert made["decisions/reason/turn_1/image_search/token_share"] == 0.5
+    assert made["decisions/reason/answer/token_share"] == 0.5
+    # |advantage| x tokens: 1 x 2 and 1 x 1 in the first row, 0.5 x 1 in the second
+    assert made["decisions/reason/turn_1/image_search/loss_share"] == pytest.approx(2 / 3.5)
+    assert made["decisions/reason/answer/loss_share"] == pytest.approx(1.5 / 3.5)
+    # a mean of every row's own mean: 2/3, 1/3 and 0.5
+    by_row = rollout_metrics.of_decisions(rollout_metrics.decisions(found, output, by_row=True))
+    assert by_row["decisions/reason/turn_1/image_search/loss_share"] == pytest.approx(2 / 3 / 1.5)
+    nothing = rollout_metrics.decisions(found, {**output, "advantages": torch.zeros(3)})
+    assert rollout_metrics.of_decisions(nothing)["decisions/reason/answer/loss_share"] == 0
     assert made["decisions/judge/answer/share"] == 1  # another decision point
     assert "decisions/judge/turn_16/answer/share" in made  # late turns share a key
 
@@ -673,6 +785,66 @@ def test_trajectories_are_kept(processor: PictureProcessor, size: PocketSize, tm
     assert len(kept) == 8
     assert all(store.picture(picture.id) for trajectory in kept for picture in trajectory.pictures)
     assert all(len(trajectory.ids) == len(trajectory.mask) for trajectory in kept)
+
+
+def test_a_trajectory_is_on_the_disk_as_soon_as_it_is_finished(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
+) -> None:
+    """A kill in the middle of a step loses the episodes that are under way, not the finished ones."""
+    tasks, store = _tasks(2), TrajectoryStore(tmp_path / "kept")
+    trainer = _trainer(processor, size, tmp_path / "run", tasks, options={"store": store})
+    trainer.rollouts.concurrent = 1
+    there: list[int] = []
+
+    async def late(trajectory: Trajectory, task: Task) -> dict[str, float] | None:
+        there.append(len(list(store)) if store.path.is_file() else 0)
+        return {"total": 0.0}
+
+    trainer.rollouts.setting = replace(trainer.rollouts.setting, reward=late)
+    trainer.model.train()
+    _batch(trainer, tasks)
+    # one may be under way to the disk while the next one runs
+    assert all(kept >= finished - 1 for finished, kept in enumerate(there))
+    assert len(list(store)) == 8
+
+
+def test_parts_of_the_reward_are_logged_as_they_were_given(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
+) -> None:
+    """`reward/match` is what the run's rule took for right, whatever `accuracy` says; unrewarded episodes are no zeros."""
+    tasks = _tasks(1)
+    trainer = _trainer(processor, size, tmp_path, tasks)
+
+    async def judged(trajectory: Trajectory, task: Task) -> dict[str, float] | None:
+        number = int(trajectory.id.partition("#")[2].partition("@")[0])
+        return None if number == 3 else {"total": 0.5, "match": 1.0, "format": 0.0, "searches": number, "cost": 0.25}
+
+    trainer.rollouts.setting = replace(trainer.rollouts.setting, reward=judged)
+    trainer.model.train()
+    _batch(trainer, tasks)
+    metrics = trainer._metrics["train"]
+    found = {part: metrics[f"reward/{part}"] for part in rollout_metrics.PARTS}
+    assert found == {"match": [1.0], "format": [0.0], "searches": [1.0], "cost": [0.25]}
+    none = rollout_metrics.of_episodes({"episodes": 4.0, "turns": 4.0})
+    assert not any(name.startswith("reward/") for name in none)
+
+
+def test_waiting_together_counts_once() -> None:
+    """The seconds of the policy and of the tools are those of the wall."""
+    clock = BusyClock()
+
+    async def run() -> None:
+        for _ in range(3):
+            clock.on_chat_model_start()
+        clock.on_tool_start()
+        await asyncio.sleep(0.05)
+        clock.on_tool_error()
+        for _ in range(3):
+            clock.on_llm_end()
+        await asyncio.sleep(0.05)
+
+    asyncio.run(run())
+    assert 0.04 < clock.seconds["tools"] <= clock.seconds["policy"] < 0.09
 
 
 def test_pictures_that_do_not_fit_their_placeholders_are_refused(renderer: Renderer) -> None:

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from transformers import TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from agent.policy.processor import PictureProcessor
 from agent.policy.transformers import TransformersPolicy
-from rl import balance, grpo, jsonl, pocket, recipes, train
+from rl import balance, grpo, jsonl, pocket, recipes, trackers, train
 from rl.balance import label, sample
 from rl.episode_reward import EpisodeReward, RewardRecipe
 from rl.graph_trainer import GraphGRPOTrainer
@@ -31,6 +31,7 @@ from rl.grpo import GRPORecipe
 from rl.pocket import PocketSize
 from rl.progress_plot import draw
 from rl.rollout import Rollout
+from rl.run_folder import RECIPE, whole_checkpoint
 from rl.tasks import Task
 from rl.tasks import load as load_tasks
 from rl.trajectory import Step, Trajectory, TrajectoryStore
@@ -115,9 +116,10 @@ def test_the_progress_tells_where_the_seconds_go(recipe: GRPORecipe, capsys: pyt
     printed = capsys.readouterr()
     assert "{'loss'" not in printed.out
     told = " ".join(printed.err.split())
-    seconds = re.search(r"rollout ([\d.]+) \(a run: policy ([\d.]+), tools ([\d.]+)\), update ([\d.]+)", told)
+    seconds = re.search(r"rollout ([\d.]+) \(policy ([\d.]+), tools ([\d.]+)\), update ([\d.]+)", told)
     assert seconds is not None, told
     assert float(seconds[1]) > 0
+    assert 0 < float(seconds[2]) < float(seconds[1]) + 0.1
     assert float(seconds[4]) > 0
     assert {"accuracy", "searches", "malformed", "reward"} <= set(told.split())
 
@@ -205,7 +207,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(recipe: GRPORecipe
     grpo.train(short, resume=True)
     assert Counter(one.step for one in kept) == {0: 8, 1: 8}
     (recipe.output / "checkpoints" / "checkpoint-2" / grpo.REWARD_STATE).unlink()
-    assert grpo.whole_checkpoint(recipe.output) == recipe.output / "checkpoints" / "checkpoint-1"
+    assert whole_checkpoint(recipe.output, also=(grpo.REWARD_STATE,)) == recipe.output / "checkpoints" / "checkpoint-1"
     grpo.train(short, resume=True)
     before = (recipe.output / "policy" / "model.safetensors").read_bytes()
     grpo.train(short, resume=True)
@@ -337,10 +339,10 @@ def test_half_a_reward_memory_marks_no_checkpoint_as_whole(tmp_path: Path, monke
     options = TrainingArguments(output_dir=str(folder.parent), use_cpu=True)
     with pytest.raises(KeyboardInterrupt):
         memory.on_save(options, state, None)
-    assert grpo.whole_checkpoint(tmp_path) is None
+    assert whole_checkpoint(tmp_path, also=(grpo.REWARD_STATE,)) is None
     monkeypatch.undo()
     memory.on_save(options, state, None)
-    assert grpo.whole_checkpoint(tmp_path) == folder
+    assert whole_checkpoint(tmp_path, also=(grpo.REWARD_STATE,)) == folder
 
 
 def _free_port() -> int:
@@ -352,9 +354,162 @@ def _free_port() -> int:
 def test_a_dry_run_shows_a_trajectory_and_trains_nothing(
     recipe: GRPORecipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert grpo.train(recipe, dry_run=True) is None
-    assert "nothing was trained" in capsys.readouterr().err
+    changed = recipe.model_copy(update={"lora": {"r": 2}, "beta": 0.05})
+    assert grpo.train(changed, dry_run=True) is None
+    told = " ".join(capsys.readouterr().err.split())
+    assert "8 rollouts of 2 tasks" in told
+    assert "nothing was trained" in told
+    distance = re.search(r"mean distance ([\d.e+-]+) nats", told)
+    assert distance is not None
+    assert float(distance[1]) < 1e-4  # float32 here
     assert not recipe.output.exists()
+
+
+SILENT = {"kind": "agent.testing:ScriptedPolicy", "options": {"turns": ["?"] * 9}}
+"""A judge that never gives a verdict."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"lora": {"r": 4, "target_modules": ["nonsense"]}}, "nonsense"),
+        ({"loss_type": "bogus"}, "bogus"),
+        ({"trackers": ["nonsense"]}, "there is no 'nonsense'"),
+        ({"train_nodes": ["crop"]}, "decides nothing in crop"),
+        ({"graph": "elsewhere"}, "package.module:attribute"),
+        ({"graph": "graphs.rag:build"}, "not a compiled graph"),
+        ({"reward": {"match": "judge"}, "judge": SILENT}, "judge: it gave no verdict on a plain question"),
+        ({"max_tokens": 64, "max_new_tokens": 60}, "sampled nothing that fits"),
+    ],
+)  # fmt: skip
+def test_a_dry_run_finds_what_the_run_would(recipe: GRPORecipe, changes: dict[str, Any], says: str) -> None:
+    values = {**recipe.model_dump(mode="json"), **changes}
+    with pytest.raises(ValueError, match=says):
+        grpo.train(GRPORecipe.model_validate(values), dry_run=True)
+
+
+def _spoilt(spoil: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock = GraphGRPOTrainer._generate_and_score_completions
+
+    def wrong(self: GraphGRPOTrainer, inputs: Any) -> Any:
+        batch = stock(self, inputs)
+        spoil(self, batch)
+        return batch
+
+    monkeypatch.setattr(GraphGRPOTrainer, "_generate_and_score_completions", wrong)
+
+
+def _other_ids(trainer: GraphGRPOTrainer, batch: dict[str, Any]) -> None:
+    batch["completion_ids"][0, 0] = (batch["completion_ids"][0, 0] + 1) % 8 + 20
+
+
+def _no_mask(trainer: GraphGRPOTrainer, batch: dict[str, Any]) -> None:
+    batch["tool_mask"][0, 0] = 0
+
+
+def _other_pixels(trainer: GraphGRPOTrainer, batch: dict[str, Any]) -> None:
+    batch["pixel_values"] = batch["pixel_values"] * 0.9
+
+
+def _other_picture(trainer: GraphGRPOTrainer, batch: dict[str, Any]) -> None:
+    made = trainer.made[0]
+    trainer.made[0] = replace(made, pictures={name: data + b"x" for name, data in made.pictures.items()})
+
+
+def _other_weights(trainer: GraphGRPOTrainer, batch: dict[str, Any]) -> None:
+    for weight in trainer.model.parameters():
+        weight.data *= 1.5
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (_other_ids, "would train on"),
+        (_no_mask, "does not count exactly the policy's turns"),
+        (_other_pixels, "are not those that the policy saw"),
+        (_other_picture, "is not the one that its name is the hash of"),
+        (_other_weights, "nats away in the mean"),
+    ],
+)
+def test_a_dry_run_checks_what_it_says(
+    recipe: GRPORecipe, monkeypatch: pytest.MonkeyPatch, spoil: Any, says: str
+) -> None:
+    _spoilt(spoil, monkeypatch)
+    with pytest.raises(ValueError, match=says):
+        grpo.train(recipe, dry_run=True)
+
+
+def test_a_graph_may_be_given_by_its_import_path(recipe: GRPORecipe) -> None:
+    changes = {"graph": "graphs.direct:graph", "held_out_limit": 0, "train_nodes": ["reason"]}
+    grpo.train(recipe.model_copy(update=changes), max_steps=1)
+    kept = list(TrajectoryStore(recipe.output / "trajectories"))
+    assert {one.graph for one in kept} == {"graphs.direct:graph"}
+    assert all(len(one.decisions) == 1 and one.error is None for one in kept)
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_no_step_is_no_run(recipe: GRPORecipe, steps: int) -> None:
+    with pytest.raises(ValueError, match=f"--max-steps {steps}: a run takes at least one step"):
+        grpo.train(recipe, max_steps=steps)
+
+
+def test_a_run_goes_on_with_the_same_tasks_or_not_at_all(recipe: GRPORecipe) -> None:
+    """The output keeps the recipe; values that leave the order of tasks as it was may change."""
+    recipe = recipe.model_copy(update={"held_out_limit": 0})
+    grpo.train(recipe, max_steps=1)
+    assert recipes.read(str(recipe.output / RECIPE), GRPORecipe) == recipe
+    for name, value in (("seed", 3), ("task_limit", 5), ("rephrase_share", 0.25)):
+        with pytest.raises(ValueError, match=f"^{name}={value} would change the order of the data"):
+            grpo.train(recipe.model_copy(update={name: value}), resume=True)
+    grpo.train(recipe.model_copy(update={"learning_rate": 1e-5}), resume=True)
+
+
+def test_metrics_go_to_the_trackers_that_are_named(recipe: GRPORecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[dict[str, Any]] = []
+
+    class Noting(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            noted.append(dict(logs or {}))
+
+    monkeypatch.setitem(trackers.INTEGRATION_TO_CALLBACK, "noting", Noting)
+    grpo.train(recipe.model_copy(update={"trackers": ["noting"], "held_out_limit": 0}), max_steps=1)
+    assert any({"reward", "reward/match", "seconds/policy"} <= set(logs) for logs in noted)
+
+
+def test_a_tracker_that_is_not_here_is_told_before_anything_is_measured(
+    recipe: GRPORecipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def absent() -> None:
+        raise RuntimeError("NotingCallback requires noting to be installed.")
+
+    monkeypatch.setitem(trackers.INTEGRATION_TO_CALLBACK, "noting", absent)
+    path = recipe.output.parent / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    assert train.main(["grpo", "--recipe", str(path), "trackers=[noting]"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "noting is not installed here; pip install noting" in error
+    assert "\n" not in error
+    assert not recipe.output.exists()
+
+
+def test_a_step_without_any_reward_is_told_and_a_run_of_them_ends_well(
+    recipe: GRPORecipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as with a judge that is down: there is a policy in the end, and no plot."""
+
+    async def none(self: EpisodeReward, trajectory: Trajectory, task: Task) -> None:
+        return None
+
+    monkeypatch.setattr(EpisodeReward, "__call__", none)
+    policy = grpo.train(recipe.model_copy(update={"held_out_limit": 0}))
+    assert policy is not None
+    assert (policy / "model.safetensors").is_file()
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.count("reward none") == 2
+    assert "no plot" in told
+    before = pocket.load_network(Path(recipe.start_from)).state_dict()
+    after = pocket.load_network(policy).state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)  # nothing was earned, nothing was learned
 
 
 @pytest.mark.parametrize(
@@ -395,7 +550,20 @@ def test_a_launcher_that_splits_the_weights_is_refused_in_one_line(
     assert "\n" not in error
 
 
-@pytest.mark.parametrize("name", ["world_grpo", "mmsearch_r1_7b", "deepmmsearch_r1_7b_grpo"])
+ONLINE = ["mmsearch_r1_7b", "deepmmsearch_r1_7b_grpo", "deepmmsearch_r1_7b_grpo_512"]
+"""Recipes of the papers' online stages."""
+DECIDING = {
+    "start_from", "tasks", "graph", "steps", "prompts", "generations", "updates", "learning_rate", "warmup_steps", "schedule",
+    "beta", "clip", "num_iterations", "temperature", "loss_type", "scale_rewards", "max_new_tokens", "max_tokens",
+    "concurrent", "reward", "freeze_vision", "lora", "seed",
+}  # fmt: skip
+"""Fields that decide a paper's run: none of them is left to a default that no source speaks of."""
+SOURCE = re.compile(
+    r"  # .*(section \d|appendix [A-Z]\b|equation \d|figure \d|released (script|rollout|prompts)|\bours: \S|\byours; \S)"
+)
+
+
+@pytest.mark.parametrize("name", ["world_grpo", *ONLINE])
 def test_every_online_recipe_is_complete(name: str) -> None:
     recipe = recipes.read(name, GRPORecipe)
     options = grpo.arguments(recipe.model_copy(update={"vllm": "off"}))
@@ -403,11 +571,24 @@ def test_every_online_recipe_is_complete(name: str) -> None:
     assert options.generation_batch_size == recipe.prompts * recipe.generations
 
 
-@pytest.mark.parametrize("name", ["mmsearch_r1_7b", "deepmmsearch_r1_7b_sft", "deepmmsearch_r1_7b_grpo"])
+@pytest.mark.parametrize("name", [*ONLINE, "deepmmsearch_r1_7b_sft"])
 def test_every_field_of_a_papers_recipe_says_where_it_is_from(name: str) -> None:
+    """A section of the paper, its released code, or that the value is ours and why."""
     lines = (recipes.FOLDER / f"{name}.yaml").read_text("utf-8").splitlines()
     values = [line for line in lines if line.strip() and not line.startswith("#") and not line.endswith(":")]
-    assert [line for line in values if not re.search(r"  # \S+ \S", line)] == []
+    assert [line for line in values if not SOURCE.search(line)] == []
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_no_deciding_field_of_a_papers_recipe_is_left_to_a_default(name: str) -> None:
+    tree = yaml.safe_load((recipes.FOLDER / f"{name}.yaml").read_text("utf-8"))
+    assert DECIDING - set(tree) == set()
+    assert set(GRPORecipe.model_fields) >= DECIDING
+
+
+def test_the_two_readings_of_a_paper_differ_where_it_contradicts_itself_only() -> None:
+    one, other = (recipes.read(name, GRPORecipe).model_dump() for name in ONLINE[1:])
+    assert {key for key in one if one[key] != other[key]} == {"output", "steps", "prompts", "updates"}
 
 
 def test_processes_share_no_group(monkeypatch: pytest.MonkeyPatch, recipe: GRPORecipe) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image
 
+from agent import pocket as pocket_folder
 from agent.policy.decode import Running, Turn
+from agent.policy.light_processor import LightProcessor
+from agent.policy.processor import PictureProcessor, load_processor
 from agent.policy.render import Renderer
 from agent.policy.transformers import TransformersPolicy
 
@@ -103,3 +107,33 @@ def test_concurrent_questions_are_sampled_together_with_the_same_words(
 
     assert asyncio.run(ask()) == alone
     assert max(together) > 1
+
+
+PLAIN = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for block in message['content'] %}"
+    "{{ '<|vision_start|><|image_pad|><|vision_end|>' if block['type'] == 'image' else block['text'] }}"
+    "{% endfor %}{% endif %}{{ '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+"""The chat template without the marks of what the policy wrote."""
+
+
+@pytest.mark.parametrize("folder", ["weights", "cold_start"])
+def test_the_marks_in_the_chat_template_change_no_token(folder: str, processor: PictureProcessor) -> None:
+    """Of transformers and of the processor that is without it, for the policies that ship and for new ones."""
+    here = Path(pocket_folder.__file__).parent / folder
+    shipped, light = load_processor(here), LightProcessor(here)
+    assert shipped.chat_template == processor.chat_template == (here / "chat_template.jinja").read_text("utf-8")
+    rng = random.Random(0)
+    for _ in range(100):
+        messages = []
+        for number in range(rng.randint(1, 6)):
+            text = "".join(rng.choices("ab <|{}%\n\"'é雪&>", k=rng.randint(0, 20)))
+            messages.append({"role": ("user", "assistant")[number % 2], "content": text})
+        for generate in (False, True):
+            plain = shipped.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=generate, chat_template=PLAIN
+            )
+            assert shipped.chat(messages, generate=generate) == light.chat(messages, generate=generate) == plain
+            assert light.tokenizer.encode(plain) == shipped.tokenizer.encode(plain, add_special_tokens=False)

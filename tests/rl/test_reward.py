@@ -132,8 +132,15 @@ DEEPMMSEARCH_ROWS = [
     ([R + C, R + GIVE_UP], 0, 0.0),
     ([*[R + T] * 10, R + E], 1, 1.0),
     ([R + T] * 11, 0, 0.0),
+    ([R + C, T, R + E], 0, 0.9),
+    ([R + R + E], 0, 0.9),
+    ([R + C, R + T], 0, 0.0),
+    ([f"{R}<img_search>the white bird </img_search>", R + E], 1, 1.0),
+    ([f"<reason>r{WHOLE}</reason>{E}"], 0, 0.9),
+    ([f"{R}{I}"], 0, 0.0),
 ]
-"""Turns, format and reward of the paper's rules, gold `Egret`."""
+"""Turns, format and reward of the paper's rules, gold `Egret`. An image search after a text search is well-formed here; the
+stricter reading, in which it is not, is no option."""
 
 
 @pytest.mark.parametrize(("turns", "well_formed", "total"), DEEPMMSEARCH_ROWS)
@@ -146,6 +153,40 @@ def test_a_judge_may_overrule_the_match_but_not_a_missing_answer() -> None:
     assert deepmmsearch_r1([R + H], ["Egret"], right=True).total == 1.0
     assert deepmmsearch_r1([R + E], ["Egret"], right=False).total == pytest.approx(0.1)
     assert deepmmsearch_r1([f"{R}{T} please"], ["Egret"], right=True).total == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "golds", "right"),
+    [
+        ("The Pacific Ocean", ["pacific ocean"], 1),
+        ("Ocean, Pacific", ["Pacific Ocean"], 1),
+        ("Ocean", ["Indian Ocean", "ocean"], 1),
+        ("20 to 24", ["21"], 1),
+        ("between 20 and 24", ["21"], 1),
+        ("10-15", ["16"], 0),
+        ("176", ["176.124"], 1),
+        ("3 km", ["3000 m"], 1),
+        ("Jupiter", ["Mars"], 0),
+        ("5.2", ["52"], 0),
+        # what only a reader grants, and what would pay for saying nothing
+        ("NYC", ["New York City"], 0),
+        ("1 to 1000", ["21"], 0),
+        ("2", ["1.6"], 0),
+        ("1-2", ["2-1"], 0),
+    ],
+)
+def test_without_a_judge_its_rules_that_need_no_model_are_kept(answer: str, golds: list[str], right: int) -> None:
+    """The examples of the paper's appendix E.6, and the bounds."""
+    assert deepmmsearch_r1([f"{R}<answer>{answer}</answer>"], golds).match == right
+
+
+def test_a_single_gold_may_be_given_as_it_is() -> None:
+    """As the released scorer takes it; a string's letters are no golds."""
+    assert mmsearch_r1([R + A], "Titanic").total == 1.0
+    assert mmsearch_r1([f"{R}<answer>T</answer>"], "Titanic").match == 0
+    assert mmsearch_r1([f"{R}<answer>RMS Titanic</answer>"], "Titanic", substring=True).match == 1
+    assert deepmmsearch_r1([R + E], "Egret").total == 1.0
+    assert deepmmsearch_r1([f"{R}<answer>E</answer>"], "Egret").match == 0
 
 
 PRICES = {"image_search": 0.01, "text_search": 0.002}

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from langchain_core.messages import HumanMessage
 from PIL import Image
+from transformers import TrainerCallback
 
 from agent.policy.transformers import TransformersPolicy
-from rl import pocket, recipes, sft, train
+from rl import pocket, recipes, sft, trackers, train
 from rl.rewrite import Lexicon
+from rl.run_folder import RECIPE, whole_checkpoint
 from rl.sft import SFTRecipe
 from rl.sight import SightRecipe
 from rl.trajectory import Said, Seen, Trajectory, TrajectoryStore
@@ -58,6 +63,85 @@ def test_a_resumed_run_ends_where_an_unbroken_one_ends(recipe: SFTRecipe, tmp_pa
         assert distance(resumed, whole, part) < 0.1 * distance(half, whole, part)
 
 
+def _killed_while_saving(recipe: SFTRecipe, step: int) -> None:
+    """What a kill leaves of the checkpoint of `step`: weights, and half of what is written last."""
+    whole = recipe.output / "checkpoints" / f"checkpoint-{step - 1}"
+    half = shutil.copytree(whole, whole.with_name(f"checkpoint-{step}"))
+    for name in ("optimizer.pt", "scheduler.pt"):
+        (half / name).unlink()
+    (half / "trainer_state.json").write_text((whole / "trainer_state.json").read_text()[:40])
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over(recipe: SFTRecipe, tmp_path: Path) -> None:
+    policy = sft.train(recipe.model_copy(update={"steps": 2}), resume=True)
+    assert policy is not None
+    assert (policy / "model.safetensors").is_file()
+
+
+def test_a_run_killed_while_it_saved_goes_on_from_the_checkpoint_before(recipe: SFTRecipe, tmp_path: Path) -> None:
+    """And a finished run trains no further step."""
+    chosen = recipe.model_copy(update={"save_every": 1})
+    sft.train(chosen, max_steps=2)
+    _killed_while_saving(chosen, 3)
+    assert whole_checkpoint(chosen.output) == chosen.output / "checkpoints" / "checkpoint-2"
+    (chosen.output / "log.jsonl").unlink()
+    policy = sft.train(chosen, resume=True)
+    assert policy is not None
+    logged = [json.loads(line) for line in (chosen.output / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in logged if "loss" in row] == [3, 4]
+    before = (policy / "model.safetensors").read_bytes()
+    sft.train(chosen, resume=True)
+    assert (policy / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_no_step_is_no_run(recipe: SFTRecipe, steps: int) -> None:
+    with pytest.raises(ValueError, match=f"--max-steps {steps}: a run takes at least one step"):
+        sft.train(recipe, max_steps=steps)
+
+
+def test_the_output_keeps_the_recipe_and_goes_on_with_the_same_rows_only(recipe: SFTRecipe) -> None:
+    """Values that change no row may change, such as a run's length."""
+    sft.train(recipe, max_steps=2)
+    kept = recipe.output / RECIPE
+    assert recipes.read(str(kept), SFTRecipe) == recipe
+    for name, value in (("seed", 5), ("batch", 2), ("worn_share", 0.5)):
+        with pytest.raises(ValueError, match=f"^{name}={value} would change the order of the data .* {name}="):
+            sft.train(recipe.model_copy(update={name: value}), resume=True)
+    sft.train(recipe.model_copy(update={"steps": 3}), resume=True)
+    assert recipes.read(str(kept), SFTRecipe).steps == 3
+
+
+class Noting(TrainerCallback):
+    """Stands for a tracker: notes what is logged."""
+
+    noted: ClassVar[list[dict[str, Any]]] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        self.noted.append(dict(logs or {}))
+
+
+def test_metrics_go_to_the_trackers_that_are_named(recipe: SFTRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(trackers.INTEGRATION_TO_CALLBACK, "noting", Noting)
+    monkeypatch.setattr(Noting, "noted", [])
+    sft.train(recipe.model_copy(update={"trackers": ["noting"], "steps": 2}))
+    assert sum("loss" in logs for logs in Noting.noted) == 2
+
+
+def test_a_tracker_that_is_not_here_is_told_before_anything_is_loaded(
+    recipe: SFTRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent() -> None:
+        raise RuntimeError("NotingCallback requires noting to be installed. Run `pip install noting`.")
+
+    monkeypatch.setitem(trackers.INTEGRATION_TO_CALLBACK, "noting", absent)
+    with pytest.raises(ValueError, match="trackers: noting is not installed here; pip install noting"):
+        sft.train(recipe.model_copy(update={"trackers": ["noting"]}), dry_run=True)
+    with pytest.raises(ValueError, match="trackers: there is no 'nonsense'; use one of .*tensorboard"):
+        sft.train(recipe.model_copy(update={"trackers": ["nonsense"]}))
+    assert not recipe.output.exists()
+
+
 def _teacher(folder: Path) -> TrajectoryStore:
     store = TrajectoryStore(folder)
     for number, right in enumerate((True, False, True)):
@@ -93,6 +177,14 @@ def test_trajectories_of_a_teacher_are_imitated(
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("language_model" in name for name in moved)
     assert any("visual" in name for name in moved) == (lora is None)
+
+
+def test_the_learning_rate_falls_by_a_cosine(recipe: SFTRecipe) -> None:
+    sft.train(recipe.model_copy(update={"warmup_steps": 0, "steps": 6, "decay_steps": 4}))
+    rows = [json.loads(line) for line in (recipe.output / "log.jsonl").read_text().splitlines()]
+    rates = [row["learning_rate"] / recipe.learning_rate for row in rows if "loss" in row]
+    wanted = [0.5 * (1 + math.cos(math.pi * done / 4)) for done in (0, 0, 0, 1, 2, 3)]
+    assert rates == pytest.approx(wanted)
 
 
 def test_imitation_needs_a_teacher_and_a_pupil(recipe: SFTRecipe, tmp_path: Path) -> None:

@@ -18,10 +18,12 @@ import torch
 from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image
 
+from agent.limits import StopReason
 from agent.policy.processor import PictureProcessor
 from agent.policy.render import Renderer
 from agent.policy.transformers import TransformersPolicy
 from rl import pocket, trajectories
+from rl.length_budget import ended
 from rl.pocket import PocketSize
 from rl.rollout import steps_of, tokens_of
 from rl.trajectory import Said, Seen, Step, Trajectory, TrajectoryStore, dump, load
@@ -83,6 +85,28 @@ def test_what_the_policy_was_not_shown_is_told() -> None:
     assert [(step.left_out, step.cut_off, step.tokens) for step in steps] == [(("p",), 0, (3, 5)), ((), 2, None)]
     whole = replace(_trajectory(), steps=steps)
     assert load(json.loads(json.dumps(dump(whole)))).steps == steps
+
+
+@pytest.mark.parametrize(("turns", "nodes", "said"), [(1, ["reason", "image_search"], 2), (0, [], 1)])
+def test_what_came_after_the_row_was_never_said(turns: int, nodes: list[str], said: int) -> None:
+    """The search that the last turn asked for was made, and counts; the answer that nobody can train on was not given."""
+    whole = _trajectory()
+    one = ended(whole, turns)
+    assert (one.answer, one.correct, one.well_formed, one.stop_reason) == (None, False, False, StopReason.TOKEN_LIMIT)
+    assert [step.node for step in one.steps] == nodes
+    assert len(one.messages) == said
+    assert one.steps == () or one.steps[-1].edge is None
+    assert sum(one.calls().values()) == turns
+    assert one.messages == whole.messages[:said]
+
+
+def test_a_tool_that_failed_behind_the_row_is_not_the_rows() -> None:
+    down = Step("text_search", "reason", 2, 0.1, 0.0, query="q", hits=(), error="unavailable: no connection")
+    whole = _trajectory()
+    later = _trajectory(steps=(*whole.steps[:2], whole.steps[0], down, whole.steps[2]))
+    assert later.failed_tools()
+    assert not ended(later, 1).failed_tools()
+    assert ended(later, 2).failed_tools()
 
 
 def test_another_version_or_an_unknown_field_is_refused() -> None:
@@ -190,7 +214,8 @@ def test_an_export_is_what_sft_takes(tmp_path: Path) -> None:
     assert trajectories.export(store, tmp_path / "out.jsonl", right=True) == 1
     row = json.loads((tmp_path / "out.jsonl").read_text())
     assert [message["role"] for message in row["messages"]] == ["user", "assistant", "user", "assistant"]
-    assert [(tmp_path / name).read_bytes() for name in row["images"]] == [PICTURES["a"], PICTURES["b"]]
+    assert [Path(name).read_bytes() for name in row["images"]] == [PICTURES["a"], PICTURES["b"]]
+    assert all(Path(name).is_absolute() for name in row["images"])
     assert trajectories.export(store, tmp_path / "data") == 2
     data = load_from_disk(str(tmp_path / "data"))
     assert set(data.column_names) == {"messages", "images"}
@@ -198,25 +223,61 @@ def test_an_export_is_what_sft_takes(tmp_path: Path) -> None:
     assert [part["type"] for part in data[0]["messages"][0]["content"]] == ["image", "text"]
 
 
-def test_an_exported_dataset_goes_through_trl_s_own_trainer(
-    tmp_path: Path, processor: PictureProcessor, tiny_size: dict[str, int]
+@pytest.mark.parametrize("form", ["folder", "jsonl"])
+def test_trl_s_own_trainer_learns_the_policys_turns_from_an_export_and_nothing_else(
+    tmp_path: Path, processor: PictureProcessor, tiny_size: dict[str, int], form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from datasets import load_from_disk
+    """As the help of `export` says, and from any working folder; also next to rows without a picture."""
+    from datasets import load_dataset, load_from_disk
     from trl import SFTConfig, SFTTrainer
 
     store = TrajectoryStore(tmp_path / "store")
     for number in range(4):
         store.append(_trajectory(number), PICTURES)
-    trajectories.export(store, tmp_path / "data")
+    blind = (_said("user", "hello"), _said("assistant", "<answer>x</answer>"))
+    store.append(_trajectory(4, messages=blind, pictures=()), {})
+    monkeypatch.chdir(tmp_path)
+    if form == "folder":
+        trajectories.export(store, Path("data"))
+    else:
+        Path("kept").mkdir()
+        trajectories.export(store, Path("kept/out.jsonl"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     network = pocket.build_network(processor, PocketSize(**tiny_size))
     before = network.lm_head.weight.detach().clone()
     options = SFTConfig(
-        output_dir=str(tmp_path / "run"), max_steps=1, per_device_train_batch_size=2, max_length=None, use_cpu=True,
+        output_dir=str(tmp_path / "run"), max_steps=1, per_device_train_batch_size=5, max_length=None, use_cpu=True,
         bf16=False, gradient_checkpointing=False, report_to=[], save_strategy="no", learning_rate=1e-2,
+        assistant_only_loss=True,
     )  # fmt: skip
-    data = load_from_disk(str(tmp_path / "data"))
-    SFTTrainer(model=network, args=options, train_dataset=data, processing_class=processor).train()
+    if form == "folder":
+        data = load_from_disk(str(tmp_path / "data"))
+    else:
+        files = str(tmp_path / "kept" / "out.jsonl")
+        data = load_dataset("json", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    trainer = SFTTrainer(model=network, args=options, train_dataset=data, processing_class=processor)
+    (batch,) = trainer.get_train_dataloader()
+    labelled = [
+        processor.tokenizer.decode([token for token in row.tolist() if token != -100]) for row in batch["labels"]
+    ]
+    own = "s<|im_end|>x<|im_end|>"
+    assert sorted(labelled) == sorted([own] * 4 + ["<answer>x</answer><|im_end|>"])
+    trainer.train()
     assert not torch.equal(network.lm_head.weight, before)
+
+
+def test_half_of_a_surrogate_pair_is_kept(tmp_path: Path) -> None:
+    """A page or a turn may hold one, and UTF-8 has no bytes for it; the run goes on, and the record comes back as it was."""
+    store = TrajectoryStore(tmp_path)
+    odd = _trajectory(answer="\ud83d", question="é", messages=(_said("user", "\udc00", "a"), _said("assistant", "x")))
+    store.append(odd, PICTURES)
+    store.append(_trajectory(1, step=5), PICTURES)
+    assert [one.answer for one in store] == ["\ud83d", "x"]
+    assert store.forget(4) == 1
+    (kept,) = store
+    assert (kept.answer, kept.question, kept.messages[0].text) == ("\ud83d", "é", "\udc00")
+    assert trajectories.export(store, tmp_path / "out.jsonl") == 1
 
 
 def test_trajectories_are_recorded_once(
@@ -268,6 +329,7 @@ def test_each_policy_and_graph_of_a_folder_is_recorded_by_itself_and_rewarded(
         (["record", "--out", "{}", "--tasks", "world/nothing"], "world/nothing"),
         (["record", "--out", "{}", "--recipe", "nothing"], "no recipe 'nothing'"),
         (["record", "--out", "{}", "polcy.model=x"], "polcy"),
+        (["record", "--out", "{}", "--graph", "nothing"], "package.module:attribute"),
         (["stats", "{}/nothing"], "no trajectories there"),
         (["show", "{}", "t9#0"], "no trajectory 't9#0'"),
         (["export", "{}", "{}"], "exists"),

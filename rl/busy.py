@@ -1,0 +1,62 @@
+"""How long a step waited for the policy, and how long for tools, on the clock of the wall.
+
+Episodes run together, so the seconds of all their turns add up to far more than the step took. Here a second counts once,
+however many episodes waited in it. Sampling and tools overlap, so the two need not add up to the rollout either.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+from langchain_core.callbacks import BaseCallbackHandler
+
+Kind = Literal["policy", "tools"]
+
+
+class BusyClock(BaseCallbackHandler):
+    """A LangChain callback for all runs of one event loop; `seconds` holds what it measured."""
+
+    run_inline = True  # in the loop itself: a thread for each event would cost more than the event
+    ignore_chain = True
+    ignore_retriever = True
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {"policy": 0.0, "tools": 0.0}
+        """By what was waited for, `policy` or `tools`."""
+        self._waiting: dict[Kind, int] = {"policy": 0, "tools": 0}
+        self._since: dict[Kind, float] = {"policy": 0.0, "tools": 0.0}
+
+    def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+        """An episode waits for the policy."""
+        self._begin("policy")
+
+    def on_llm_end(self, *args: Any, **kwargs: Any) -> None:
+        """It has its turn."""
+        self._end("policy")
+
+    def on_llm_error(self, *args: Any, **kwargs: Any) -> None:
+        """It has none."""
+        self._end("policy")
+
+    def on_tool_start(self, *args: Any, **kwargs: Any) -> None:
+        """An episode waits for a tool."""
+        self._begin("tools")
+
+    def on_tool_end(self, *args: Any, **kwargs: Any) -> None:
+        """It has a result."""
+        self._end("tools")
+
+    def on_tool_error(self, *args: Any, **kwargs: Any) -> None:
+        """It has none."""
+        self._end("tools")
+
+    def _begin(self, kind: Kind) -> None:
+        if not self._waiting[kind]:
+            self._since[kind] = time.perf_counter()
+        self._waiting[kind] += 1
+
+    def _end(self, kind: Kind) -> None:
+        self._waiting[kind] -= 1
+        if not self._waiting[kind]:
+            self.seconds[kind] += time.perf_counter() - self._since[kind]
