@@ -76,9 +76,9 @@ async def demonstrate(
     policy = oracle or OraclePolicy(
         task=task,
         dialect=dialect,
-        workflow=workflow,
+        workflow=workflow,  # type: ignore[arg-type]
         eager=manner == "eager",
-        frugal=manner == "frugal",  # type: ignore[arg-type]
+        frugal=manner == "frugal",
     )
     context = Context(policy=policy, dialect=dialect, store=store, config=config)
     state = {"question": task.question, "images": [task.render()]}
@@ -136,7 +136,7 @@ async def _make(path: Path, todo: Sequence[tuple[WorldTask, str]], concurrent: i
 
         async def worker() -> None:
             for task, kind in queue:
-                manner = next((one for one in MANNERS if one == kind), "plain")
+                manner: Manner = next((one for one in MANNERS if one == kind), "plain")
                 workflow = kind if manner == "plain" else "search_agent"
                 demo, is_right = await demonstrate(task, workflow, config, manner=manner)
                 jsonl.append(path, {**asdict(demo), "right": is_right})

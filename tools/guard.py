@@ -254,10 +254,10 @@ async def get(
         Refused: the address is not allowed (no connection was made to it), or the body is too large or of another kind.
         ToolFailure: any other reason, with the server's status where it answered.
     """
-    if isinstance(url, str) and _NO_SERVER.match(url):
-        raise Refused(f"{url[:200]}: names no server; give an address such as https://example.org/a.png.", "refused")
     if not isinstance(url, str):
         raise Refused(f"an address cannot be a {type(url).__name__}; give http://host/...")
+    if _NO_SERVER.match(url):
+        raise Refused(f"{url[:200]}: names no server; give an address such as https://example.org/a.png.", "refused")
     import httpx  # 0.15 s to import: only programs that fetch pay for it
 
     from tools.transport import CheckedTransport

@@ -50,7 +50,8 @@ def _stuck() -> bool:
     """Whether it is standard output that failed, and not something else that reads or writes: one more line tells. It is then
     turned away, so that the interpreter does not try a last time at its exit."""
     try:
-        print(flush=True)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
     except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -61,5 +62,5 @@ def _stuck() -> bool:
 
 def _say(program: str, problem: str) -> int:
     if sys.stderr is not None:
-        print(f"{program}: {problem}", file=sys.stderr)
+        sys.stderr.write(f"{program}: {problem}\n")
     return LOST

@@ -166,7 +166,9 @@ def _reading_options(reading: Any) -> tuple[Mapping[str, Any], dict[str, Any]]:
     options = dict(reading)
     reader = options.pop("reader", None) or {}
     if not isinstance(reader, str | Mapping):
-        raise ToolConfigError(f"{READING}.reader={shown((), reader)}: must be a name, or hold keys such as `use: fetch`.")
+        raise ToolConfigError(
+            f"{READING}.reader={shown((), reader)}: must be a name, or hold keys such as `use: fetch`."
+        )
     valid = sorted({*_own_fields(ReadingTextSearch), "reader", "summarise"} - {"search_tool", "summariser", "k"})
     _refuse_unknown(options, valid, READING)
     return ({"use": reader} if isinstance(reader, str) else reader), options

@@ -35,6 +35,7 @@ from tools.local.embed import ImageEmbedder
 from tools.local.index import index_folder
 from tools.local.world import __main__ as world
 
+
 class OneNumber(ImageEmbedder):
     """The shortest vectors there are."""
 
@@ -246,9 +247,15 @@ def test_a_question_of_100_000_characters(capsys: Any, png: Path) -> None:
         ("tools.locate=nothing", "tools.locate.use: unknown provider 'nothing'; valid names: local, grounding_dino,"),
         ("tools.locate.foo=3", "tools.locate: unknown key 'foo' for 'agent.testing:FixedLocator'; valid keys:"),
         ("tools.locate=agent.errors:UserError", "is no LangChain tool; subclass Locator or BaseTool"),
-        ("tools.text_search={use: wikipedia, read: {reader: 3}}", "tools.text_search.read.reader=3: must be a name, or"),
+        (
+            "tools.text_search={use: wikipedia, read: {reader: 3}}",
+            "tools.text_search.read.reader=3: must be a name, or",
+        ),
         ("policy.model=", "policy.model='': empty; give pocket, the folder of a checkpoint, or a hub name"),
-        ("policy.model=no-author/no-model", "'no-author/no-model': not among the downloaded models, and the hub cannot be"),
+        (
+            "policy.model=no-author/no-model",
+            "'no-author/no-model': not among the downloaded models, and the hub cannot be",
+        ),
         ("policy={model: pocket, options: {stop: 3}}", "policy.options.stop=3: Input should be a valid list"),
         ("images.local_files=5", "images.local_files=5: must be true, false or the path of a folder"),
         ("limits.turns=true", "limits.turns=True: must be a number"),
@@ -316,7 +323,10 @@ def test_the_configuration_is_not_printed_with_what_there_is_none_of(capsys: Any
 
 
 def test_a_configuration_is_printed_without_the_keys_of_its_services(capsys: Any) -> None:
-    assert main(["config", "tools.text_search=tavily", "tools.image_search=google_vision", "policy.kind=transformers"]) == 0
+    assert (
+        main(["config", "tools.text_search=tavily", "tools.image_search=google_vision", "policy.kind=transformers"])
+        == 0
+    )
     assert "use: google_vision" in capsys.readouterr().out
 
 
@@ -329,7 +339,9 @@ def test_a_device_that_is_not_there(capsys: Any, png: Path, device: str) -> None
     assert line.endswith("give cpu, cuda, cuda:1 or mps, or leave it out.")
 
 
-def test_the_published_prompts_are_looked_for_in_a_folder(capsys: Any, png: Path, settings: Path, tmp_path: Path) -> None:
+def test_the_published_prompts_are_looked_for_in_a_folder(
+    capsys: Any, png: Path, settings: Path, tmp_path: Path
+) -> None:
     (tmp_path / "notes.txt").touch()
     given = [str(png), "?", "--config", str(settings), "dialect.name=mmsearch_r1"]
     for name, problem in (("none", "no such folder"), ("notes.txt", "neither a folder nor a .yaml file")):
@@ -657,7 +669,9 @@ def test_giving_up_is_exit_code_1(capsys: Any, png: Path, settings: Path) -> Non
     assert "no answer  gave_up" in capsys.readouterr().out
 
 
-def test_a_policy_by_import_path_that_raises_is_exit_code_1_and_one_line(capsys: Any, png: Path, settings: Path) -> None:
+def test_a_policy_by_import_path_that_raises_is_exit_code_1_and_one_line(
+    capsys: Any, png: Path, settings: Path
+) -> None:
     """Here a script that ends too early: nobody knows what a foreign class raises."""
     given = ["--json", "--config", str(settings), 'policy.options={"turns": ["<img_search><img></img_search>"]}']
     assert main(["ask", str(png), "What?", *given]) == 1

@@ -2,8 +2,8 @@
 
 The background is estimated from the border of the picture as a plane of colour (so a gradient is no object), what differs
 from it clearly is foreground, and foreground that hangs together, small gaps included, is one region. Works for drawings,
-icons and objects on plain, graded or finely textured ground, also where a small palette dithered them. Not covered: cluttered photographs; there the result is
-one or a few large regions.
+icons and objects on plain, graded or finely textured ground, also where a small palette dithered them. Not covered:
+cluttered photographs; there the result is one or a few large regions.
 
 Invariant: regions do not share a pixel of foreground, and each box is the tightest around its region.
 """
