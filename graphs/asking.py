@@ -11,8 +11,8 @@ import contextlib
 import contextvars
 import queue
 import threading
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import StateGraph
@@ -39,8 +39,11 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
         given = await question.deposit(input, backends.store, backends.config.limits)
         if self.checkpointer and options.get("durability") is None:
             options["durability"] = "sync"
-        async for part in super().astream(given, config, context=context, **options):
-            yield part
+        # Closed with this one: a caller may stop in the middle, and what is left open ends only some time later.
+        running = cast("AsyncGenerator[Any, None]", super().astream(given, config, context=context, **options))
+        async with contextlib.aclosing(running) as parts:
+            async for part in parts:
+                yield part
 
     def stream(  # type: ignore[override]
         self, input: Any, config: RunnableConfig | None = None, **options: Any

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import time
 from collections import Counter
 
 import numpy as np
@@ -224,7 +226,15 @@ def test_the_index_is_built_once_and_again_when_its_ingredients_change(
     monkeypatch.setattr(index.store, "FORMAT", "other")
     second = index.ensure(tmp_path, progress=False)
     assert second != first and len(built) == 2
-    assert not first.exists(), "the stale index is removed"
+    assert first.exists(), "a run of the other version may still hold it open"
+    long_ago = time.time() - 2 * index.UNUSED_S
+    for folder in (first, second):
+        os.utime(folder, (long_ago, long_ago))
+    index.ensure(tmp_path, progress=False)
+    monkeypatch.setattr(index.store, "FORMAT", "a third")
+    index.ensure(tmp_path, progress=False)
+    assert second.exists(), "it was opened just now"
+    assert not first.exists(), "nobody has opened it for long"
 
 
 def test_a_build_that_dies_leaves_no_index(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,12 @@ others wait; so a killed build leaves nothing behind, and an upgrade builds a ne
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
+
+UNUSED_S = 24 * 3600.0
+"""So long an index of another version is kept after it was last opened, seconds."""
 
 
 def fingerprint() -> str:
@@ -51,6 +57,8 @@ def ensure(home: Path | str | None = None, progress: bool = True) -> Path:
     root = Path(home) if home is not None else default_home()
     folder = root / f"world-{fingerprint()}"
     if (folder / store.FILE_NAME).is_file():
+        with contextlib.suppress(OSError):  # a folder that may only be read is nobody's to tidy up
+            os.utime(folder)
         return folder
     with writing(root), having_room(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -149,8 +157,9 @@ def front_page(entity: Entity) -> tuple[str, str]:
 
 
 def _forget_old(root: Path, keep: Path) -> None:
+    """Remove indexes that no version of the package has opened for `UNUSED_S`: a long run of another one may hold one open."""
     for folder in root.glob("world-*"):
-        if folder != keep and folder.is_dir():
+        if folder != keep and folder.is_dir() and time.time() - folder.stat().st_mtime > UNUSED_S:
             shutil.rmtree(folder, ignore_errors=True)
 
 
