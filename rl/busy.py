@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from typing import Any, Literal
+from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 
@@ -15,7 +16,10 @@ Kind = Literal["policy", "tools"]
 
 
 class BusyClock(BaseCallbackHandler):
-    """A LangChain callback for all runs of one event loop; `seconds` holds what it measured."""
+    """A LangChain callback for all runs of one event loop; `seconds` holds what it measured.
+
+    What a tool asks of a model (a summary, say) is the tool's time.
+    """
 
     run_inline = True  # in the loop itself: a thread for each event would cost more than the event
     ignore_chain = True
@@ -24,39 +28,42 @@ class BusyClock(BaseCallbackHandler):
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {"policy": 0.0, "tools": 0.0}
         """By what was waited for, `policy` or `tools`."""
-        self._waiting: dict[Kind, int] = {"policy": 0, "tools": 0}
+        self._open: dict[Kind, set[UUID]] = {"policy": set(), "tools": set()}
         self._since: dict[Kind, float] = {"policy": 0.0, "tools": 0.0}
 
-    def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
-        """An episode waits for the policy."""
-        self._begin("policy")
+    def on_chat_model_start(self, *args: Any, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any) -> None:
+        """An episode waits for the policy, or a tool for a model of its own."""
+        if parent_run_id not in self._open["tools"]:
+            self._begin("policy", run_id)
 
-    def on_llm_end(self, *args: Any, **kwargs: Any) -> None:
+    def on_llm_end(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
         """It has its turn."""
-        self._end("policy")
+        self._end("policy", run_id)
 
-    def on_llm_error(self, *args: Any, **kwargs: Any) -> None:
+    def on_llm_error(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
         """It has none."""
-        self._end("policy")
+        self._end("policy", run_id)
 
-    def on_tool_start(self, *args: Any, **kwargs: Any) -> None:
+    def on_tool_start(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
         """An episode waits for a tool."""
-        self._begin("tools")
+        self._begin("tools", run_id)
 
-    def on_tool_end(self, *args: Any, **kwargs: Any) -> None:
+    def on_tool_end(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
         """It has a result."""
-        self._end("tools")
+        self._end("tools", run_id)
 
-    def on_tool_error(self, *args: Any, **kwargs: Any) -> None:
+    def on_tool_error(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
         """It has none."""
-        self._end("tools")
+        self._end("tools", run_id)
 
-    def _begin(self, kind: Kind) -> None:
-        if not self._waiting[kind]:
+    def _begin(self, kind: Kind, run: UUID) -> None:
+        if not self._open[kind]:
             self._since[kind] = time.perf_counter()
-        self._waiting[kind] += 1
+        self._open[kind].add(run)
 
-    def _end(self, kind: Kind) -> None:
-        self._waiting[kind] -= 1
-        if not self._waiting[kind]:
+    def _end(self, kind: Kind, run: UUID) -> None:
+        if run not in self._open[kind]:
+            return
+        self._open[kind].remove(run)
+        if not self._open[kind]:
             self.seconds[kind] += time.perf_counter() - self._since[kind]

@@ -147,7 +147,7 @@ async def _make(path: Path, todo: Sequence[tuple[WorldTask, str]], concurrent: i
 
 def load(path: Path) -> list[Demonstration]:
     """The right runs of a file."""
-    return [_demonstration(row) for row in jsonl.rows(path) if row["right"]]
+    return [_demonstration(row) for row in jsonl.rows(path) if row["right"] and _counted_as(row)]
 
 
 def summary(path: Path) -> dict[str, tuple[int, int]]:
@@ -159,7 +159,15 @@ def summary(path: Path) -> dict[str, tuple[int, int]]:
 
 
 def _counted_as(row: dict[str, Any]) -> str:
-    """The key of `COUNTS` that a row belongs to."""
+    """The key of `COUNTS` that a row belongs to.
+
+    Raises:
+        ValueError: an earlier version of this package made it.
+    """
+    if "manner" not in row:
+        raise ValueError(
+            "demonstrations without a manner are an earlier version's; delete their file and make them anew"
+        )
     return str(row["workflow"] if row["manner"] == "plain" else row["manner"])
 
 

@@ -45,8 +45,9 @@ def check(trainer: GraphGRPOTrainer, tasks: Sequence[Task], console: Console, ju
                 raise ValueError(f"a rollout failed: {rollout.trajectory.error}")
         found = [_row(rollout, n, batch, trainer) for n, rollout in enumerate(trainer.made)]
         _pixels(trainer.made, batch)
-        mean, most = _distance(trainer, batch, [logprobs for logprobs, _ in found])
-        loss = _loss(trainer, batch)
+        with trainer.accelerator.autocast():  # in the run the trainer does so itself
+            mean, most = _distance(trainer, batch, [logprobs for logprobs, _ in found])
+            loss = _loss(trainer, batch)
     except RuntimeError as error:  # shapes, memory, a server that is down: of torch or of an engine
         raise ValueError(f"dry run: {error}") from error
     if not mean < NATS:

@@ -45,7 +45,14 @@ from rl.progress_plot import draw
 from rl.recipes import FOLDER
 from rl.rephrase import in_other_words
 from rl.rollout import Setting
-from rl.run_folder import fresh_output, keep_recipe, last_step, step_of, whole_checkpoint
+from rl.run_folder import (
+    fresh_output,
+    keep_recipe,
+    last_step,
+    remove_half_checkpoints,
+    step_of,
+    whole_checkpoint,
+)
 from rl.tasks import Task
 from rl.tasks import load as load_tasks
 from rl.trajectory import TrajectoryStore
@@ -177,7 +184,7 @@ class GraphTrainer(GraphGRPOTrainer):
         if self.rule is not None and (folder / REWARD_STATE).is_file():
             self.rule.restore(json.loads((folder / REWARD_STATE).read_text("utf-8")))
         if self.rollouts.store is not None:
-            self.rollouts.store.forget(step_of(folder))
+            self.rollouts.store.forget(step_of(folder), processes=int(os.environ.get("WORLD_SIZE", "1")))
         if not (folder / "config.json").is_file():  # an adapter
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
@@ -237,6 +244,7 @@ def train(
         return None
     last = whole_checkpoint(recipe.output, also=(REWARD_STATE,)) if resume else None
     fresh_output(recipe.output, resume=resume)
+    remove_half_checkpoints(recipe.output, also=(REWARD_STATE,))
     keep_recipe(recipe.output, recipe, ORDER, resume=last is not None)
     before = _held_out(recipe, config, network, processor, "before", console, resume=resume)
     store = None
@@ -249,7 +257,8 @@ def train(
     trainer.remove_callback(PrinterCallback)  # the same figures as one unreadable line; the log file has them all
     trainer.add_callback(Shown(console))
     if last is None and store is not None:
-        store.forget(0)  # a run that was killed before its first checkpoint starts over
+        # a run that was killed before its first checkpoint starts over
+        store.forget(0, processes=int(os.environ.get("WORLD_SIZE", "1")))
     if last is None or step_of(last) < end:
         trainer.train(resume_from_checkpoint=str(last) if last is not None else None)
     else:

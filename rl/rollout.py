@@ -224,21 +224,41 @@ def _block(block: str | dict[str, Any]) -> dict[str, str]:
 
 
 async def roll_all(
-    tasks: Sequence[Task], setting: Setting, *, concurrent: int = 64, numbers: Sequence[int] | None = None
+    tasks: Sequence[Task],
+    setting: Setting,
+    *,
+    concurrent: int = 64,
+    numbers: Sequence[int] | None = None,
+    on_done: Callable[[Rollout], None] | None = None,
 ) -> AsyncIterator[tuple[int, Rollout]]:
-    """Roll out every task, `concurrent` at a time; (index of the task, rollout) as they finish."""
+    """Roll out every task, `concurrent` at a time; (index of the task, rollout) as they finish.
+
+    `on_done` hears of each before its place is given to another, one at a time, in a thread.
+    """
     numbers = numbers if numbers is not None else [0] * len(tasks)
     queue = iter(list(enumerate(zip(tasks, numbers, strict=True))))
-    done: asyncio.Queue[tuple[int, Rollout]] = asyncio.Queue()
+    done: asyncio.Queue[tuple[int, Rollout | Exception]] = asyncio.Queue()
+    one_at_a_time = asyncio.Lock()
 
     async def worker() -> None:
         for index, (task, number) in queue:
-            await done.put((index, await roll(task, setting, number)))
+            rollout = await roll(task, setting, number)
+            if on_done is not None:
+                try:
+                    async with one_at_a_time:
+                        await asyncio.to_thread(on_done, rollout)
+                except Exception as error:  # a full disk, say: whoever takes the rollouts must hear of it
+                    await done.put((index, error))
+                    return
+            await done.put((index, rollout))
 
     workers = [asyncio.create_task(worker()) for _ in range(min(concurrent, len(tasks)))]
     try:
         for _ in tasks:
-            yield await done.get()
+            index, made = await done.get()
+            if isinstance(made, Exception):
+                raise made
+            yield index, made
     finally:
         for one in workers:
             one.cancel()
@@ -253,10 +273,9 @@ async def gathered(
     numbers: Sequence[int] | None = None,
     on_done: Callable[[Rollout], None] | None = None,
 ) -> list[Rollout]:
-    """`roll_all` in the order of the tasks; `on_done` hears of each as it finishes, one at a time, in a thread."""
+    """`roll_all` in the order of the tasks."""
     found: dict[int, Rollout] = {}
-    async for index, rollout in roll_all(tasks, setting, concurrent=concurrent, numbers=numbers):
-        if on_done is not None:
-            await asyncio.to_thread(on_done, rollout)
+    rolling = roll_all(tasks, setting, concurrent=concurrent, numbers=numbers, on_done=on_done)
+    async for index, rollout in rolling:
         found[index] = rollout
     return [found[index] for index in range(len(tasks))]

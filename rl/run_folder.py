@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,16 @@ def whole_checkpoint(output: Path, also: Sequence[str] = ()) -> Path | None:
     found = sorted((output / "checkpoints").glob("checkpoint-*"), key=step_of)
     whole = [folder for folder in found if _is_whole(folder, also)]
     return whole[-1] if whole else None
+
+
+def remove_half_checkpoints(output: Path, also: Sequence[str] = ()) -> None:
+    """Remove the checkpoints that a kill cut off: the trainer would count them among those that it keeps, and remove a whole one
+    for a half one. The first process does it; others do nothing."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    for folder in (output / "checkpoints").glob("checkpoint-*"):
+        if not _is_whole(folder, also):
+            shutil.rmtree(folder)
 
 
 def step_of(checkpoint: Path) -> int:

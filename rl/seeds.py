@@ -18,7 +18,7 @@ from rl.weighting import Spread, weighted
 
 HEAD = (
     "run", "seeds x tasks", "accuracy (95 %)", "spread over seeds", "against the first", "searches a question",
-    "against the first", "search ratio", "searching: known and visible", "searching: unknown", "well-formed turns",
+    "against the first", "search ratio (of 2)", "searching: known and visible", "searching: unknown", "well-formed turns",
 )  # fmt: skip
 WEIGHTED_HEAD = (
     "run", "seeds x tasks", "accuracy (95 %)", "against the first", "searches a question (95 %)", "against the first",

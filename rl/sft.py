@@ -40,7 +40,14 @@ from rl.demonstrations import make as demonstrations_of_world
 from rl.precision import autocasts
 from rl.rephrase import Rephrasing
 from rl.rewrite import Demonstration, Lexicon, Manner, rewrite, worn
-from rl.run_folder import fresh_output, keep_recipe, last_step, step_of, whole_checkpoint
+from rl.run_folder import (
+    fresh_output,
+    keep_recipe,
+    last_step,
+    remove_half_checkpoints,
+    step_of,
+    whole_checkpoint,
+)
 from rl.trajectory import Trajectory, TrajectoryStore
 from rl.vision_attention import batch_pictures
 from tools.local.world import entities, pictures, scenes
@@ -321,8 +328,10 @@ def _world(recipe: SFTRecipe) -> tuple[PictureProcessor, Qwen2_5_VLForConditiona
     """A policy of the embedded world and its rows."""
     recipe.demonstrations.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{recipe.demonstrations}.lock"):  # one process makes them, the others wait
-        if not recipe.demonstrations.is_file():
-            demonstrations_of_world(recipe.demonstrations)
+        if not recipe.demonstrations.is_file():  # made beside it: half of them would pass for all
+            partial = recipe.demonstrations.with_suffix(".part")
+            demonstrations_of_world(partial)
+            partial.replace(recipe.demonstrations)
     demonstrations, lexicon = load_demonstrations(recipe.demonstrations), world_lexicon()
     if recipe.start_from is None:
         tokenizer = pocket.train_tokenizer(corpus(demonstrations, recipe, lexicon), recipe.size.vocabulary)
@@ -396,6 +405,7 @@ def train(
     )  # None: a run that was killed before its first starts over
     if not dry_run:
         fresh_output(recipe.output, resume=resume)
+        remove_half_checkpoints(recipe.output)
         keep_recipe(recipe.output, recipe, ORDER, resume=last is not None)
     processor, network, rows = (
         _world(recipe) if recipe.trajectories is None else _imitation(recipe, recipe.trajectories)

@@ -32,7 +32,14 @@ from rl import optimizers, pocket
 from rl.callbacks import StopAt, SummaryLog
 from rl.collate import IGNORE, vision_layout
 from rl.precision import autocasts
-from rl.run_folder import fresh_output, keep_recipe, last_step, whole_checkpoint
+from rl.run_folder import (
+    fresh_output,
+    keep_recipe,
+    last_step,
+    remove_half_checkpoints,
+    step_of,
+    whole_checkpoint,
+)
 from rl.vision_attention import batch_pictures
 from tools.local.world import entities, pictures, scenes
 from tools.local.world.entities import Entity
@@ -261,6 +268,7 @@ def train(recipe: SightRecipe, *, resume: bool = False, max_steps: int | None = 
     end = last_step(recipe.steps, max_steps)
     fresh_output(recipe.output, resume=resume)
     last = whole_checkpoint(recipe.output) if resume else None
+    remove_half_checkpoints(recipe.output)
     keep_recipe(recipe.output, recipe, ORDER, resume=last is not None)
     torch.manual_seed(recipe.seed)
     views = Views(recipe.size, recipe.seed)
@@ -306,7 +314,10 @@ def train(recipe: SightRecipe, *, resume: bool = False, max_steps: int | None = 
         ),
         callbacks=[SummaryLog(recipe.output / "log.jsonl"), StopAt(end)],
     )
-    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    if last is None or step_of(last) < end:
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    else:
+        trainer._load_from_checkpoint(str(last))
     if trainer.is_world_process_zero():
         tower.save_pretrained(recipe.output / "tower")
     return recipe.output / "tower"

@@ -211,6 +211,16 @@ def _triple(values: Any) -> tuple[int, int, int]:
     return int(time), int(height), int(width)
 
 
+def _forget(path: Path, step: int) -> int:
+    rows = jsonl.rows(path)
+    kept = [row for row in rows if row["step"] is None or row["step"] < step]
+    if len(kept) < len(rows):
+        partial = path.with_suffix(f".{os.getpid()}.part")
+        partial.write_text("".join(map(jsonl.line, kept)), "utf-8")
+        partial.replace(path)
+    return len(rows) - len(kept)
+
+
 class TrajectoryStore:
     """A folder of trajectories, one file a writer, with every picture once.
 
@@ -219,7 +229,7 @@ class TrajectoryStore:
     """
 
     def __init__(self, folder: Path, *, writer: int = 0) -> None:
-        self.folder, self.path = folder, folder / f"trajectories-{writer}.jsonl"
+        self.folder, self.writer, self.path = folder, writer, folder / f"trajectories-{writer}.jsonl"
         self.pictures = folder / "pictures"
         self._ready = False
 
@@ -247,16 +257,20 @@ class TrajectoryStore:
         partial.write_bytes(data)
         partial.replace(path)
 
-    def forget(self, step: int) -> int:
+    def forget(self, step: int, *, processes: int | None = None) -> int:
         """Drop this writer's trajectories of training step `step` and later; how many. A run that goes on from a
-        checkpoint makes them again."""
-        rows = jsonl.rows(self.path)
-        kept = [row for row in rows if row["step"] is None or row["step"] < step]
-        if len(kept) < len(rows):
-            partial = self.path.with_suffix(f".{os.getpid()}.part")
-            partial.write_text("".join(map(jsonl.line, kept)), "utf-8")
-            partial.replace(self.path)
-        return len(rows) - len(kept)
+        checkpoint makes them again.
+
+        With `processes`, the first writer also drops those of writers that there are no longer: a run of more processes
+        left them.
+        """
+        dropped = _forget(self.path, step)
+        if processes is not None and self.writer == 0:
+            for path in self.folder.glob("trajectories-*.jsonl"):
+                number = path.stem.rpartition("-")[2]
+                if number.isdecimal() and int(number) >= processes:
+                    dropped += _forget(path, step)
+        return dropped
 
     def __iter__(self) -> Iterator[Trajectory]:
         """All trajectories of all writers, file by file; safe while they are written.

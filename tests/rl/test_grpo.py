@@ -245,6 +245,7 @@ def test_lora_with_a_reference_and_two_passes(recipe: GRPORecipe, monkeypatch: p
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_two_processes_share_a_step(recipe: GRPORecipe) -> None:
     """Each makes half of the rollouts and writes them to a file of its own; both end with the same weights."""
     path = recipe.output.parent / "recipe.yaml"
@@ -289,6 +290,7 @@ grpo.train(recipe, resume=True)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_two_processes_with_different_rewards_train_and_resume_within_a_batch(
     recipe: GRPORecipe, tmp_path: Path
 ) -> None:

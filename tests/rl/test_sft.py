@@ -20,7 +20,7 @@ from transformers import TrainerCallback
 from agent.policy.transformers import TransformersPolicy
 from rl import pocket, recipes, sft, trackers, train
 from rl.rewrite import Lexicon
-from rl.run_folder import RECIPE, whole_checkpoint
+from rl.run_folder import RECIPE, remove_half_checkpoints, whole_checkpoint
 from rl.sft import SFTRecipe
 from rl.sight import SightRecipe
 from rl.trajectory import Said, Seen, Trajectory, TrajectoryStore
@@ -84,6 +84,10 @@ def test_a_run_killed_while_it_saved_goes_on_from_the_checkpoint_before(recipe: 
     sft.train(chosen, max_steps=2)
     _killed_while_saving(chosen, 3)
     assert whole_checkpoint(chosen.output) == chosen.output / "checkpoints" / "checkpoint-2"
+    remove_half_checkpoints(chosen.output)  # the trainer would keep it in a whole one's place
+    left = {folder.name for folder in (chosen.output / "checkpoints").glob("checkpoint-*")}
+    assert left == {"checkpoint-1", "checkpoint-2"}
+    _killed_while_saving(chosen, 3)
     (chosen.output / "log.jsonl").unlink()
     policy = sft.train(chosen, resume=True)
     assert policy is not None
@@ -92,6 +96,39 @@ def test_a_run_killed_while_it_saved_goes_on_from_the_checkpoint_before(recipe: 
     before = (policy / "model.safetensors").read_bytes()
     sft.train(chosen, resume=True)
     assert (policy / "model.safetensors").read_bytes() == before
+
+
+def test_demonstrations_of_a_killed_build_do_not_pass_for_all(
+    recipe: SFTRecipe, demonstration_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go on beside the file's place, and take it when they are whole."""
+    whole = demonstration_file.read_text()
+    lines = whole.splitlines(keepends=True)
+
+    def killed(path: Path) -> None:
+        path.write_text("".join(lines[:3]))
+        raise KeyboardInterrupt
+
+    def goes_on(path: Path) -> None:
+        assert path.read_text() == "".join(lines[:3])
+        path.write_text(whole)
+
+    chosen = recipe.model_copy(update={"demonstrations": tmp_path / "made.jsonl"})
+    monkeypatch.setattr(sft, "demonstrations_of_world", killed)
+    with pytest.raises(KeyboardInterrupt):
+        sft.train(chosen, dry_run=True)
+    assert not chosen.demonstrations.exists()
+    monkeypatch.setattr(sft, "demonstrations_of_world", goes_on)
+    sft.train(chosen, dry_run=True)
+    assert chosen.demonstrations.read_text() == whole
+
+
+def test_demonstrations_of_an_earlier_version_are_told(recipe: SFTRecipe, demonstration_file: Path) -> None:
+    rows = [json.loads(line) for line in demonstration_file.read_text().splitlines()]
+    text = "".join(json.dumps({key: value for key, value in row.items() if key != "manner"}) + "\n" for row in rows)
+    demonstration_file.write_text(text)
+    with pytest.raises(ValueError, match="delete their file"):
+        sft.train(recipe, dry_run=True)
 
 
 @pytest.mark.parametrize("steps", [0, -1])

@@ -69,6 +69,9 @@ def test_a_tower_is_trained_resumed_and_put_into_a_policy(
 ) -> None:
     sight.train(recipe, max_steps=3)
     tower = sight.train(recipe, resume=True)
+    before = (tower / "model.safetensors").read_bytes()
+    sight.train(recipe, resume=True)
+    assert (tower / "model.safetensors").read_bytes() == before, "a finished run trains no further step"
     cold = SFTRecipe(
         demonstrations=demonstration_file, output=tmp_path / "run", size=tiny_size, sight=tower, steps=2, batch=2,
         warmup_steps=1, decay_steps=1,

@@ -151,6 +151,15 @@ def test_a_resumed_run_forgets_what_came_after_its_checkpoint(tmp_path: Path) ->
     assert [one.step for one in TrajectoryStore(tmp_path)] == [0, 1, 2, 3]
 
 
+def test_a_run_that_goes_on_with_fewer_processes_forgets_for_those_that_are_gone(tmp_path: Path) -> None:
+    for writer in (0, 1, 2):
+        for step in (0, 1):
+            TrajectoryStore(tmp_path, writer=writer).append(_trajectory(10 * writer + step, step=step), PICTURES)
+    assert TrajectoryStore(tmp_path, writer=1).forget(1, processes=2) == 1  # its own only
+    assert TrajectoryStore(tmp_path).forget(1, processes=2) == 2  # its own, and the third's, which nobody else will
+    assert [one.step for one in TrajectoryStore(tmp_path)] == [0, 0, 0]
+
+
 def test_writers_do_not_share_a_file(tmp_path: Path) -> None:
     for writer in (0, 1):
         TrajectoryStore(tmp_path, writer=writer).append(_trajectory(writer), PICTURES)
