@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from agent.errors import UserError
-from tools import output
+from tools import loops, output
 from tools.blot import shown, without_keys
 
 ANSWERED, GAVE_UP, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -288,7 +288,8 @@ Ask a question about a picture. `lensgraph COMMAND --help` says more."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the return value is the exit code."""
     given = sys.argv[1:] if argv is None else argv
-    return output.guarded("lensgraph", lambda: _run(given))
+    code = output.guarded("lensgraph", lambda: _run(given))
+    return loops.leave(code) if argv is None else code  # with arguments it is called by another program
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from agent.errors import UserError
 from tools import guard
-from tools.blot import HIDDEN, begins_like_key, is_secret, looks_like_key, shown, without_keys
+from tools.blot import HIDDEN, begins_like_key, is_credential, is_secret, looks_like_key, shown, without_keys
 from tools.cache import CacheSettings
 
 PREFIX = "LENSGRAPH_"
@@ -241,8 +241,9 @@ def _meant(word: str) -> str:
     for section in Config.model_fields:
         if word.startswith(f"{section}_") and word.removeprefix(f"{section}_") in _section([section]).model_fields:
             return f"{PREFIX}{section}__{word.removeprefix(f'{section}_')}".upper()
-    known = [*Config.model_fields, *OTHER_VARIABLES]
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.75)
+    # LENSGRAPH_IMAGE is what a deployment calls the image of its container, so not these
+    sections = [name for name in Config.model_fields if name not in ("images", "tools", "limits")]
+    close = difflib.get_close_matches(word, [*sections, *OTHER_VARIABLES], n=1, cutoff=0.75)
     if not close or close[0] == word:
         return ""
     below = "__..." if close[0] in Config.model_fields and close[0] != "graph" else ""
@@ -309,7 +310,11 @@ def _refuse_secrets(tree: dict[str, Any], value: Any, path: tuple[str, ...] = ()
     for name, below in value.items():
         where = (*path, str(name))
         named = ".".join(HIDDEN if looks_like_key(part) else part for part in where)
-        if is_secret(str(name)) and below is not None:
+        # `sort_key` and the like are settings, unless what they hold says otherwise
+        certain = is_credential(str(name)) or str(name).lower() in ("key", "keys", "token")
+        if below is not None and (
+            certain or (is_secret(str(name)) and isinstance(below, str) and looks_like_key(below))
+        ):
             raise ConfigError(f"{named}: a key is no setting; {_how_to_give(tree, where)}.")
         if str(name).endswith("_env") and isinstance(below, str) and below and not _names_variable(below):
             raise ConfigError(

@@ -92,7 +92,7 @@ async def _sqlite(name: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
 async def _postgres(address: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
     try:
         from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-        from psycopg import AsyncConnection, OperationalError
+        from psycopg import AsyncConnection, Error, ProgrammingError
         from psycopg.rows import dict_row
         from psycopg_pool import AsyncConnectionPool, PoolTimeout
     except ImportError as error:
@@ -106,7 +106,13 @@ async def _postgres(address: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
         # Alone first: a pool would try again and again, and log each time, before it says that nobody is there.
         await (await AsyncConnection.connect(address, connect_timeout=10)).close()
         await pool.open(wait=True, timeout=10)
-    except (PoolTimeout, OperationalError) as error:
+    except ProgrammingError:  # its text may hold the password
+        await pool.close()
+        raise UserError(
+            f"{without_logins(address)[:60]}: no address of a PostgreSQL database; write postgresql://user:password@host/name, "
+            "and characters such as % and spaces in the password as %25 and %20"
+        ) from None
+    except (PoolTimeout, Error) as error:
         await pool.close()
         raise UserError(
             f"no PostgreSQL at {without_logins(address)[:60]} ({' '.join(str(error).split())[:80]}); "

@@ -27,9 +27,11 @@ _SIGNED = frozenset({"appid", "app_id", "sig", "signature", "x_amz_signature", "
 """Further parameters of addresses whose values open something."""
 _KEY = re.compile(
     r"(?:sk[-_][\w-]{8}|tvly-|(?:hf|gsk|nvapi|jina|[pr]k_(?:live|test))[-_][A-Za-z0-9]{12}|AIza|gh[pousr]_[A-Za-z0-9]{12}"
-    r"|github_pat_|glpat-|xox[abprs]-|A[KS]IA[A-Z0-9]{12}|BSA[\w-]{20}|lsv2_|eyJ[\w-]{16}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+    r"|github_pat_|glpat-|xox[abprs]-|A[KS]IA[A-Z0-9]{12}|BSA[\w-]{20}|lsv2_|eyJ[\w-]{16})"
 )
 """How keys of well-known services look, from their beginning."""
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""Some services give such keys; others name models and tenants so."""
 _LOGIN = re.compile(r"(?<=//)(?:[^\s/?#]*|(?!\[)[^\s/@:]*:(?!\d+[/?#])\S*)@")
 """User and password in an address; a password may hold characters that should have been escaped."""
 _PARAMETER = re.compile(r"(?<=[?&])([\w-]+)=[^\s&#'\"]*[^\s&#'\":;,.)]")
@@ -43,7 +45,7 @@ def looks_like_key(text: str) -> bool:
     service, or it holds a long run of letters and digits that change too often for a name, as in `3fa9c0d2e7b84a51`. Nothing
     with a dot in it is such a run, nor a path."""
     text = text.strip().lstrip("-")
-    if _KEY.match(text):
+    if _KEY.match(text) or _UUID.match(text):
         return True
     runs = re.findall(r"[A-Za-z0-9]+", text) if re.fullmatch(r"[A-Za-z0-9+=_-][A-Za-z0-9+/=_-]*", text) else []
     return any(len(run) >= 12 and len(re.findall(r"(?<=[a-zA-Z])\d|(?<=\d)[a-zA-Z]", run)) >= 3 for run in runs)

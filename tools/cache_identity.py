@@ -31,6 +31,8 @@ LISTENERS = frozenset({"callbacks", "callback_manager", "verbose", "tags", "meta
 """Fields of LangChain's tools and models that watch a call, keep it or pace it."""
 DEEPEST = 12
 """Most levels of settings inside settings; deeper ones hold themselves."""
+_HEAPTYPE = 1 << 9
+"""CPython's flag of classes that were made by a class statement."""
 MOST = 2_000
 """Most values that one tool may consist of: an object with more is no setting."""
 
@@ -93,18 +95,29 @@ class _Teller:
             return {"method": _name(value), "of": self.tell(value.__self__, depth=depth + 1)}
         if isinstance(value, types.FunctionType):
             # What a decorator keeps in a closure, such as the function that it wraps, is part of it.
-            cells = [cell.cell_contents for cell in value.__closure__ or ()]
+            try:
+                cells = [cell.cell_contents for cell in value.__closure__ or ()]
+            except ValueError:  # a cell that is still empty
+                raise _Untellable from None
             return {"function": _name(value), "with": self.tell(cells, depth=depth + 1)} if cells else _name(value)
         if isinstance(value, types.BuiltinFunctionType):
             owner = value.__self__
             if owner is None or isinstance(owner, types.ModuleType):
                 return _name(value)
             return {"method": _name(value), "of": self.tell(owner, depth=depth + 1)}
+        if any(_hides(kind) for kind in type(value).__mro__):
+            raise _Untellable
         try:
             attributes = vars(value)
         except TypeError:
             raise _Untellable from None
         return {"class": _name(type(value)), "attributes": self.named(dict(attributes), depth)}
+
+
+def _hides(kind: type) -> bool:
+    """Whether objects of this class keep something outside of their dictionary: in slots, or in C."""
+    of_python = bool(kind.__flags__ & _HEAPTYPE)
+    return kind is not object and (not of_python or bool(kind.__dict__.get("__slots__")))
 
 
 def _fields(model: BaseModel, ignored: frozenset[str]) -> dict[str, Any]:

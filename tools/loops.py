@@ -9,8 +9,10 @@ one is left to itself and its outcome is nobody's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -22,6 +24,9 @@ GRACE = 0.25
 MOST = min(32, (os.cpu_count() or 1) + 4)
 """Most threads of a loop: as many as asyncio's own pool has."""
 
+WORKER = "loop worker"
+"""What the threads are called."""
+
 T = TypeVar("T")
 
 
@@ -29,6 +34,17 @@ def run(call: Coroutine[Any, Any, T]) -> T:
     """As `asyncio.run`, without waiting for threads that are late."""
     with asyncio.Runner(loop_factory=new) as runner:
         return runner.run(call)
+
+
+def leave(code: int) -> int:
+    """The exit code of a program that ends now. A thread that is late is cut off: Python would end beside it, and a network that
+    it runs would abort the program."""
+    if any(thread.name == WORKER and thread.is_alive() for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or never there
+                stream.flush()
+        os._exit(code)
+    return code
 
 
 def new() -> asyncio.AbstractEventLoop:
@@ -54,18 +70,21 @@ class _Threads(ThreadPoolExecutor):
 
         def work() -> None:
             if not future.set_running_or_notify_cancel():
+                self._idle.release()
                 return
             try:
                 result = fn(*args, **kwargs)
             except BaseException as error:  # carried to whoever waits
+                self._idle.release()  # before anybody hears of it: the next call finds this thread free
                 future.set_exception(error)
             else:
+                self._idle.release()
                 future.set_result(result)
 
         with self._starting:
             self._todo.put(work)
             if not self._idle.acquire(blocking=False) and len(self._mine) < MOST:
-                self._mine.append(threading.Thread(target=self._serve, name="loop worker", daemon=True))
+                self._mine.append(threading.Thread(target=self._serve, name=WORKER, daemon=True))
                 self._mine[-1].start()
         return future
 
@@ -73,7 +92,6 @@ class _Threads(ThreadPoolExecutor):
         while (work := self._todo.get()) is not None:
             work()
             del work  # or a thread that waits would keep the last result alive
-            self._idle.release()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let every thread end once nothing is left to do, and wait for that, but not for long."""

@@ -6,6 +6,7 @@ a reader that has seen enough (`| head -1`) is no mistake of anybody and stays s
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -13,6 +14,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+OF_OUTPUT = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF})
+"""Errors that writing to standard output may end with."""
 LOST = 2
 """Exit code when the output could not be written."""
 CUT_OFF = 141
@@ -32,7 +35,7 @@ def guarded(program: str, work: Callable[[], int]) -> int:
         finally:
             sys.stdout.flush()  # what is still buffered would be lost after the exit code is settled
     except OSError as error:
-        if not _stuck():
+        if error.errno not in OF_OUTPUT or not _stuck():
             raise
         if isinstance(error, BrokenPipeError):
             return CUT_OFF

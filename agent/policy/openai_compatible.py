@@ -68,6 +68,10 @@ class _OnLoop:
             look.exception()  # also read if nobody waits any more, or asyncio would complain
 
 
+LOOKS = 2
+"""So many looks at a server's list of models may fail before it is taken for one that has none."""
+
+
 class OpenAICompatiblePolicy(BaseChatModel):
     """Chat completions over HTTP."""
 
@@ -110,6 +114,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
         default_factory=weakref.WeakKeyDictionary
     )
     _known: Server | None = PrivateAttr(default=None)
+    _in_vain: int = PrivateAttr(default=0)
     _answered: bool = PrivateAttr(default=False)
 
     @model_validator(mode="after")
@@ -291,7 +296,10 @@ class OpenAICompatiblePolicy(BaseChatModel):
                     known, names = wire.served(await self._read(response))
                 break
             except _Refused as error:  # no list of models, or not for us: the request itself will say what is wrong
-                if error.passing:  # a proxy before a server that is starting: the next turn asks again
+                self._in_vain += 1
+                if (
+                    error.passing and self._in_vain < LOOKS
+                ):  # a proxy before a server that is starting: the next turn asks again
                     return "other"
                 known, names = "other", list[str]()
                 break

@@ -250,19 +250,28 @@ async def test_a_timeout_is_everybodys_timeout_and_one_call(cache: Cache) -> Non
     assert tool.asked == ["q"]
 
 
+async def _one_after_the_other(leader: Words, waiter: Words) -> tuple[SearchResult, SearchResult]:
+    """Both ask the same, the waiter when the leader's call is under way."""
+    first = asyncio.create_task(leader.search("q"))
+    while not leader.asked:  # noqa: ASYNC110 - it is a list of the test's
+        await asyncio.sleep(0.01)
+    second = await waiter.search("q")
+    return await first, second
+
+
 async def test_who_has_more_time_does_not_share_the_timeout_of_who_had_less(cache: Cache) -> None:
-    hasty, patient = (Words(wait=0.8, timeout=timeout).use_cache(cache) for timeout in (0.3, 30))
-    first, second = await asyncio.gather(hasty.search("q"), patient.search("q"))
+    hasty, patient = (Words(wait=2, timeout=timeout).use_cache(cache) for timeout in (0.5, 60))
+    first, second = await _one_after_the_other(hasty, patient)
     assert reason(first) == "timeout"
     assert second.hits
     assert (hasty.asked, patient.asked) == (["q"], ["q"])
 
 
 async def test_who_has_a_little_more_time_is_told_whose_time_ran_out(cache: Cache) -> None:
-    hasty, other = (Words(wait=30, timeout=timeout).use_cache(cache) for timeout in (0.4, 0.6))
-    _, second = await asyncio.gather(hasty.search("q"), other.search("q"))
+    hasty, other = (Words(wait=60, timeout=timeout).use_cache(cache) for timeout in (2, 3))
+    _, second = await _one_after_the_other(hasty, other)
     assert second.error is not None
-    assert second.error.message == "Words: no answer in the 0.4 s of another caller who asked the same."
+    assert second.error.message == "Words: no answer in the 2 s of another caller who asked the same."
     assert other.asked == []
 
 

@@ -1,6 +1,8 @@
 """A loop made here behaves as asyncio's own, and does not wait for threads that are late."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 
@@ -21,6 +23,25 @@ def test_work_in_threads_comes_back_in_order_and_threads_are_used_again() -> Non
         return results, len(used)
 
     assert loops.run(work()) == ([n * n for n in range(20)], 1)
+
+
+def test_a_program_with_a_late_thread_ends_with_its_own_code() -> None:
+    """A network at work in a thread that nobody waits for would abort Python's end."""
+    code = (
+        "import asyncio, sys, torch\n"
+        "from tools import loops\n"
+        "def work():\n"
+        "    a = torch.rand(400, 400)\n"
+        "    while True: a @ a\n"
+        "async def main():\n"
+        "    asyncio.get_running_loop().run_in_executor(None, work)\n"
+        "    await asyncio.sleep(0.2)\n"
+        "loops.run(main())\n"
+        "print('done')\n"
+        "sys.exit(loops.leave(3))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (3, "done\n"), done.stderr
 
 
 def test_many_at_once_share_a_bounded_number_of_threads() -> None:

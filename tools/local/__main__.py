@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tools import output
+from tools import loops, output
 from tools.results import ToolFailure
 
 
@@ -28,7 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     search.add_argument("-k", type=int, default=5, help="how many results (default 5)")
     search.add_argument("--json", action="store_true", help="print the result as one JSON object")
     chosen = parser.parse_args(arguments)
-    return output.guarded(parser.prog, lambda: _run(chosen))
+    code = output.guarded(parser.prog, lambda: _run(chosen))
+    return loops.leave(code) if arguments is None else code  # with arguments it is called by another program
 
 
 def _run(chosen: argparse.Namespace) -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import os
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -125,7 +124,7 @@ def _all_or_nothing(out: Path) -> Iterator[Store]:
             yield store
         finally:
             store.close()
-    except (OSError, sqlite3.Error):
+    except Exception:  # not an interrupt: what it leaves goes on
         for ending in ("", "-journal", "-wal", "-shm") if fresh else ():
             (out / f"{FILE_NAME}{ending}").unlink(missing_ok=True)
         raise

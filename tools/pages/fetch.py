@@ -103,15 +103,21 @@ class FetchPageReader(PageReader):
         await _pace(url).turn(1 / gap, max(0.0, deadline - time.monotonic()))
 
     async def _with_tries(self, url: str, before: Callable[[str], Awaitable[None]], deadline: float) -> guard.Fetched:
-        attempt = 0
+        attempt, last = 0, url
+
+        async def noted(where: str) -> None:
+            nonlocal last
+            last = where
+            await before(where)
+
         while True:
             left = max(0.1, deadline - time.monotonic())
             try:
-                return await self._get(url, self.max_page_bytes, left, before)
+                return await self._get(url, self.max_page_bytes, left, noted)
             except ToolFailure as failure:
                 wait = pause(attempt, self.backoff) if failure.wait is None else failure.wait
                 if failure.status in TRIED_AGAIN and failure.wait:
-                    _pace(url).hold(failure.wait)
+                    _pace(last).hold(failure.wait)  # a redirect may have led to another host
                 broken = isinstance(failure.__cause__, httpx.TransportError) and failure.reason == "unavailable"
                 temporary = broken or failure.status in TRIED_AGAIN
                 if not temporary or attempt >= self.retries or wait > deadline - time.monotonic():

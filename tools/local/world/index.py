@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+BUILDING = "world-building-"
+"""How folders begin in which an index is being built."""
 UNUSED_S = 24 * 3600.0
 """So long an index of another version is kept after it was last opened, seconds."""
 
@@ -67,7 +69,7 @@ def ensure(home: Path | str | None = None, progress: bool = True) -> Path:
         # Somebody else may have built it while this process waited.
         if not (folder / store.FILE_NAME).is_file():
             with writing(root), having_room(root):
-                scratch = Path(tempfile.mkdtemp(prefix="world-building-", dir=root))
+                scratch = Path(tempfile.mkdtemp(prefix=BUILDING, dir=root))
             try:
                 with having_room(root):
                     build(scratch / "index", progress=progress)
@@ -159,7 +161,9 @@ def front_page(entity: Entity) -> tuple[str, str]:
 def _forget_old(root: Path, keep: Path) -> None:
     """Remove indexes that no version of the package has opened for `UNUSED_S`: a long run of another one may hold one open."""
     for folder in root.glob("world-*"):
-        if folder != keep and folder.is_dir() and time.time() - folder.stat().st_mtime > UNUSED_S:
+        # who builds holds the lock, which is ours: what a killed build left is nobody's
+        stale = folder.name.startswith(BUILDING) or time.time() - folder.stat().st_mtime > UNUSED_S
+        if folder != keep and folder.is_dir() and stale:
             shutil.rmtree(folder, ignore_errors=True)
 
 
