@@ -297,9 +297,8 @@ class OpenAICompatiblePolicy(BaseChatModel):
                 break
             except _Refused as error:  # no list of models, or not for us: the request itself will say what is wrong
                 self._in_vain += 1
-                if (
-                    error.passing and self._in_vain < LOOKS
-                ):  # a proxy before a server that is starting: the next turn asks again
+                # it may be a proxy before a server that is starting: the next turn asks again
+                if error.passing and self._in_vain < LOOKS:
                     return "other"
                 known, names = "other", list[str]()
                 break
