@@ -118,7 +118,10 @@ async def think(state: AgentState, backends: Backends) -> Update:
     turns = this_question(state)
     number = len(usage.policy_turns(turns)) + 1
     policy = await backends.policy()
-    messages = await materialise(this_dialogue(state), backends.store, backends.dialect, backends.view_pixels)
+    messages = await materialise(
+        this_dialogue(state), backends.store, backends.dialect, backends.view_pixels,
+        as_urls=getattr(policy, "takes_image_urls", False),
+    )  # fmt: skip
     started = time.perf_counter()
     try:
         reply = await policy.ainvoke(messages, stop=backends.dialect.stop or None)
@@ -178,14 +181,18 @@ def _tokens(reply: AIMessage) -> tuple[int, int]:
 
 
 async def materialise(
-    dialogue: list[AnyMessage], store: ImageStore, dialect: Dialect, view_pixels: int
+    dialogue: list[AnyMessage], store: ImageStore, dialect: Dialect, view_pixels: int, *, as_urls: bool = False
 ) -> list[AnyMessage]:
-    """The dialogue with the bytes of its pictures: what the policy is called with. The dialogue itself keeps ids."""
+    """The dialogue with the bytes of its pictures: what the policy is called with. The dialogue itself keeps ids.
+
+    `as_urls` gives `image_url` blocks with data URIs. That is what LangChain makes of every standard block at every call, for
+    tracers that may not be there, and it costs half a millisecond a picture.
+    """
     shown = {(b["id"], dialect.view(b, view_pixels)) for m in dialogue for b in _image_blocks(m)}
     missing = [(identity, view) for identity, view in shown if store.cached_block(identity, *view) is None]
     if missing:
         await asyncio.to_thread(lambda: [store.block(identity, *view) for identity, view in missing])
-    return [_with_bytes(message, store, dialect, view_pixels) for message in dialogue]
+    return [_with_bytes(message, store, dialect, view_pixels, as_urls=as_urls) for message in dialogue]
 
 
 def _image_blocks(message: AnyMessage) -> list[dict[str, Any]]:
@@ -194,14 +201,21 @@ def _image_blocks(message: AnyMessage) -> list[dict[str, Any]]:
     return [block for block in message.content if isinstance(block, dict) and block.get("type") == "image"]
 
 
-def _with_bytes(message: AnyMessage, store: ImageStore, dialect: Dialect, view_pixels: int) -> AnyMessage:
+def _with_bytes(
+    message: AnyMessage, store: ImageStore, dialect: Dialect, view_pixels: int, *, as_urls: bool
+) -> AnyMessage:
     if not _image_blocks(message):
         return message
+
+    def filled(block: dict[str, Any]) -> dict[str, Any]:
+        held = store.block(block["id"], *dialect.view(block, view_pixels))
+        if as_urls:
+            url = f"data:{held['mime_type']};base64,{held['base64']}"
+            held = {"type": "image_url", "image_url": {"url": url}}
+        return {**block, **held}  # what else stands in the block, such as that it is a thumbnail, is kept
+
     content = [
-        # what else stands in the block, such as that it is a thumbnail, is kept
-        {**block, **store.block(block["id"], *dialect.view(block, view_pixels))}
-        if isinstance(block, dict) and block.get("type") == "image"
-        else block
+        filled(block) if isinstance(block, dict) and block.get("type") == "image" else block
         for block in message.content
     ]
     return message.model_copy(update={"content": content})

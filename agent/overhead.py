@@ -13,11 +13,12 @@ import json
 import random
 import statistics
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 
 from agent import testing
+from agent.policy.scripted import ScriptedPolicy
 from agent.state import EVERYTHING
 
 TURNS = [
@@ -64,13 +65,18 @@ def measure(runs: int) -> dict[str, Any]:
     samples: list[float] = []
     processor: list[float] = []
     nodes = 0
-    # Built once, as a configuration's tools are: LangChain reads the signatures of each new one.
-    tools = {"text_search": testing.FixedText(), "image_search": testing.FixedImage(), "locate": testing.FixedLocator()}
+    # Built once, as a configuration's are: LangChain reads the signatures and fields of each new one.
+    parts = {
+        "policy": AtOnce(turns=TURNS),
+        "text_search": testing.FixedText(),
+        "image_search": testing.FixedImage(),
+        "locate": testing.FixedLocator(),
+    }
 
     async def episodes() -> None:
         nonlocal nodes
         for number in range(-3, runs):  # three to warm up
-            own, cpu, nodes = await _episode(graph, number, tools)
+            own, cpu, nodes = await _episode(graph, number, parts)
             if number >= 0:
                 samples.append(own / nodes)
                 processor.append(cpu / nodes)
@@ -90,10 +96,16 @@ def measure(runs: int) -> dict[str, Any]:
     }
 
 
-async def _episode(graph: Any, number: int, tools: dict[str, Any]) -> tuple[float, float, int]:
+class AtOnce(ScriptedPolicy):
+    """A script that is shown pictures as the policies of this package are."""
+
+    takes_image_urls: ClassVar[bool] = True
+
+
+async def _episode(graph: Any, number: int, parts: dict[str, Any]) -> tuple[float, float, int]:
     """Milliseconds of the graph itself by the clock and by the processor, and node visits, for one episode."""
     picture = _photograph()
-    context = testing.context(TURNS, **tools)
+    context = testing.context(TURNS, **parts)
     started, busy = time.perf_counter(), time.process_time()
     state = await graph.ainvoke(
         {"question": f"When was it automated? {number}", "images": [picture]},
@@ -102,5 +114,6 @@ async def _episode(graph: Any, number: int, tools: dict[str, Any]) -> tuple[floa
     )
     wall, cpu = time.perf_counter() - started, time.process_time() - busy
     # `receive` and `answer` leave no record; a scripted policy's own time is part of the graph's here.
+    parts["policy"].seen.clear()
     elsewhere = sum(turn["seconds"] for turn in state["turns"] if turn["node"] != "reason")
     return (wall - elsewhere) * 1000, cpu * 1000, len(state["turns"]) + 2

@@ -6,6 +6,7 @@ So what is trained on is what was sampled with, bit for bit, and nothing is proc
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -41,3 +42,7 @@ class _Processed:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stock, name)
+
+    def __reduce__(self) -> Any:
+        """Another process, such as the one that samples, is sent what is stock."""
+        return copy.copy, (self.stock,)

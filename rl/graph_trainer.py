@@ -12,8 +12,9 @@ Four private methods of TRL 1.16.0 are replaced, and their signatures are tested
 Three more are added to: `training_step` (seconds of the update), and `_save_checkpoint` and `_get_train_sampler`, so that a
 resumed run stands where the other stopped (`rl.resumed_batch`).
 
-Sampling goes through the policy that serves the graph (`TransformersPolicy`), attached to the network in training; with
-vLLM it goes through TRL's own single-turn generator, weight synchronisation included.
+Sampling goes through the policy that serves the graph (`TransformersPolicy`), attached to the network in training, in this
+process or in one that shares its weights (`rl.sampler_process`); with vLLM it goes through TRL's own single-turn generator,
+weight synchronisation included.
 
 Invariants, checked on every batch: the mask is 1 on sampled tokens only; placeholders, pictures and grids agree row by
 row, because TRL would otherwise silently train without any picture.
@@ -50,6 +51,7 @@ from rl.finished_pixels import pixels_as_pictures
 from rl.idle_rows import LOSSES, needed, worth_a_pass
 from rl.rollout import Rollout, Setting, gathered
 from rl.rollout_metrics import Decision, decisions_of
+from rl.sampler_process import ProcessPolicy, Sampler, SamplerProcess
 from rl.tasks import Task
 from rl.trajectory import TrajectoryStore
 
@@ -70,6 +72,8 @@ class GraphRollouts:
     """Episodes at a time on each process."""
     reuse_bytes: int = CAPACITY
     """Memory for what was computed for earlier turns; not with an engine, which keeps its own."""
+    sampler: Sampler = "thread"
+    """Where turns are sampled: in a thread beside the graphs, or in a process of its own (`rl.sampler_process`)."""
     store: TrajectoryStore | None = None
     """Where trajectories are kept; None: nowhere."""
     train_nodes: tuple[str, ...] = ()
@@ -121,6 +125,9 @@ class GraphGRPOTrainer(GRPOTrainer):
         self.made: list[Rollout] = []
         self._generating = self._updating = 0.0
         self._resumed = 0
+        self._sampler: SamplerProcess | None = None
+        if rollouts.sampler == "process":
+            self._start_sampler()  # now, so that its imports run beside ours
         # a flag only: it selects TRL's own branch in which pictures may stand in the completion
         self.tools = [_no_tool]
         self._standalone_tools: list[Any] = []
@@ -195,6 +202,11 @@ class GraphGRPOTrainer(GRPOTrainer):
         if self.use_vllm:
             yield EnginePolicy(**options, engine=self._engine).attach(None, self.renderer)  # type: ignore[arg-type]
             return
+        if self.rollouts.sampler == "process":
+            policy = ProcessPolicy(**options, reuse_bytes=self.rollouts.reuse_bytes)
+            policy.attach(self._own_network, self.renderer)
+            yield policy.through(self._sampler or self._start_sampler())
+            return
         with (
             unwrap_model_for_generation(
                 self.model_wrapped,
@@ -211,6 +223,20 @@ class GraphGRPOTrainer(GRPOTrainer):
                 )
             finally:
                 network.train(training)
+
+    @property
+    def _own_network(self) -> Any:
+        return self.accelerator.unwrap_model(self.model)
+
+    def _start_sampler(self) -> SamplerProcess:
+        self._sampler = SamplerProcess(self._own_network, self.processing_class)
+        return self._sampler
+
+    def close_sampler(self) -> None:
+        """End the sampling process, if there is one; the next rollout begins another."""
+        if self._sampler is not None:
+            self._sampler.close()
+            self._sampler = None
 
     def _engine(self, ids: list[list[int]], pixels: list[list[Pixels]]) -> tuple[Any, Any]:
         if self.accelerator.device.type == "cuda":  # a device is chosen thread by thread, and this one is the sampler's
@@ -341,7 +367,7 @@ class GraphGRPOTrainer(GRPOTrainer):
         """Nothing, by way of every trained weight of the vision tower: several processes wait for all gradients."""
         if not torch.is_grad_enabled():
             return torch.zeros((), device=self.accelerator.device)
-        network = self.accelerator.unwrap_model(self.model)
+        network = self._own_network
         network = network.get_base_model() if hasattr(network, "get_base_model") else network
         trained = [weight for weight in network.model.visual.parameters() if weight.requires_grad]
         return sum((0.0 * weight.sum() for weight in trained), torch.zeros((), device=self.accelerator.device))
@@ -390,7 +416,10 @@ class GraphGRPOTrainer(GRPOTrainer):
             self._buffered_inputs = resumed_batch.kept(
                 folder, self.accelerator.process_index, self.accelerator.device, self._layout
             )
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        try:
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            self.close_sampler()
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from agent.policy.processor import PictureProcessor, load_processor
 from agent.policy.render import Renderer
 from agent.policy.transformers import TransformersPolicy
 from rl import dry_run as dry
-from rl import evaluate, evaluation_report, graphs, jsonl, pocket, sharded, trackers
+from rl import evaluate, evaluation_report, graphs, jsonl, pocket, sampler_process, sharded, trackers
 from rl.balance import sample
 from rl.callbacks import Shown, StopAt, SummaryLog
 from rl.credit import Credit
@@ -53,6 +53,7 @@ from rl.run_folder import (
     step_of,
     whole_checkpoint,
 )
+from rl.sampler_process import Sampler
 from rl.tasks import Task
 from rl.tasks import load as load_tasks
 from rl.trajectory import TrajectoryStore
@@ -148,6 +149,9 @@ class GRPORecipe(BaseModel):
     """Options of peft's LoraConfig; None: all weights are trained."""
     vllm: Literal["off", "colocate", "server"] = "off"
     """Sample with vLLM, in this process or from `vllm serve`."""
+    sampler: Literal["auto", "thread", "process"] = "auto"
+    """Without vLLM: sample in a thread beside the graphs, or in a process that shares the weights and has an interpreter of its
+    own (on a CPU, without `lora`). `auto`: a process where there is a core for it."""
     trackers: list[str] = []
     """Where metrics go besides the log file: `trackio`, `tensorboard`, `wandb`, or another name that transformers knows."""
     keep_trajectories: bool = True
@@ -240,7 +244,10 @@ def train(
             trainer = _trainer(
                 recipe.model_copy(update={"output": Path(nowhere)}), setting, network, processor, tasks, rule
             )
-            dry.check(trainer, tasks, console, rule.judge)
+            try:
+                dry.check(trainer, tasks, console, rule.judge)
+            finally:
+                trainer.close_sampler()
         return None
     last = whole_checkpoint(recipe.output, also=(REWARD_STATE,)) if resume else None
     fresh_output(recipe.output, resume=resume)
@@ -263,6 +270,7 @@ def train(
         trainer.train(resume_from_checkpoint=str(last) if last is not None else None)
     else:
         trainer._load_from_checkpoint(str(last))
+    trainer.close_sampler()
     policy = recipe.output / "policy"
     trained = trainer.accelerator.unwrap_model(trainer.model)
     if recipe.lora is not None:
@@ -303,6 +311,7 @@ def _trainer(
             setting=setting,
             concurrent=recipe.concurrent,
             reuse_bytes=recipe.reuse_bytes,
+            sampler=_sampler(recipe, network),
             store=store,
             train_nodes=tuple(recipe.train_nodes),
             credit=recipe.credit,
@@ -311,6 +320,23 @@ def _trainer(
     )
     trainer.rule = rule
     return trainer
+
+
+def _sampler(recipe: GRPORecipe, network: Qwen2_5_VLForConditionalGeneration) -> Sampler:
+    """Where the trainer samples.
+
+    Raises:
+        ValueError: the recipe wants a process that cannot be.
+    """
+    if recipe.vllm != "off":
+        return "thread"  # which waits for the engine
+    if recipe.sampler == "process" and (recipe.lora is not None or not sampler_process.can_sample(network)):
+        why = "lora" if recipe.lora is not None else "the network is not a plain Qwen2.5-VL on a CPU"
+        raise ValueError(f"sampler=process: not possible here ({why}); use sampler=thread, or vllm on a GPU")
+    if recipe.sampler != "auto":
+        return recipe.sampler
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+    return "thread" if recipe.lora is not None else sampler_process.where(network, processes)
 
 
 def arguments(recipe: GRPORecipe, unsayable: Sequence[int] = ()) -> GRPOConfig:

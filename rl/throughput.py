@@ -2,10 +2,12 @@
 
     python -m rl.throughput --json throughput.json
 
-Four ways to roll the same policy out on the same tasks with the same tools:
+Five ways to roll the same policy out on the same tasks with the same tools:
 
-- `graph`: ours. Whoever waits for the policy joins those that are sampled; a slow tool holds up nobody.
-- `anew`: the same, but nothing that was computed for earlier turns is kept.
+- `graph`: ours. Whoever waits for the policy joins those that are sampled; a slow tool holds up nobody. Sampled where training
+  would sample: on a CPU in a process of its own, if there is a core for it.
+- `thread`: the same, sampled in a thread beside the graphs.
+- `anew`: as `thread`, but nothing that was computed for earlier turns is kept.
 - `lockstep`: the same graph, but the policy waits until every live episode waits for it (step-synchronous batching).
 - `trl`: TRL's own tool loop (`environment_factory`), untouched.
 
@@ -44,17 +46,19 @@ from agent.pocket import checkpoint
 from agent.policy.processor import load_processor
 from agent.policy.render import Renderer
 from agent.policy.transformers import TransformersPolicy
+from rl import sampler_process
 from rl.graph_trainer import in_own_loop
 from rl.grpo import load_policy
 from rl.lockstep import LockstepPolicy
 from rl.rollout import Setting, gathered
+from rl.sampler_process import ProcessPolicy, SamplerProcess
 from rl.stock_loop import StockLoop, row
 from rl.tasks import Task
 from rl.tasks import load as load_tasks
 from tools.base import ImageSearch, LensTool, TextSearch
 from tools.results import SearchResult
 
-WAYS = ("graph", "anew", "lockstep", "trl")
+WAYS = ("graph", "thread", "anew", "lockstep", "trl")
 
 
 class SlowText(TextSearch):
@@ -131,6 +135,9 @@ class Bench:
         self.distinct, self.generations, self.config, self.max_new_tokens = tasks, generations, config, max_new_tokens
         self.folder = Path(checkpoint(policy))
         self.network = load_policy(self.folder).eval()
+        self.processor = load_processor(self.folder)
+        self.sampler = sampler_process.where(self.network)
+        self._process: SamplerProcess | None = None
         backends = Backends(Context(config=config))
         self.dialect: Dialect = backends.dialect
 
@@ -160,11 +167,14 @@ class Bench:
         return self._trl(tools, concurrent) if way == "trl" else self._graph(way, tools, concurrent)
 
     def _graph(self, way: str, tools: dict[str, LensTool], concurrent: int) -> Measured:
-        kind = LockstepPolicy if way == "lockstep" else TransformersPolicy
+        kind = {"lockstep": LockstepPolicy, "graph": ProcessPolicy}.get(way, TransformersPolicy)
         policy = kind(model="bench", temperature=1.0, max_new_tokens=self.max_new_tokens, max_batch=concurrent)
         if way == "anew":
             policy.reuse_bytes = 0
-        policy.attach(self.network, Renderer(load_processor(self.folder)))
+        policy.attach(self.network, Renderer(self.processor))
+        if isinstance(policy, ProcessPolicy) and self.sampler == "process":
+            self._process = self._process or SamplerProcess(self.network, self.processor)
+            policy.through(self._process)
         setting = Setting(
             graph="search_agent", config=self.config, policy=policy, dialect=self.dialect, tools=tools, name=way
         )
@@ -185,8 +195,13 @@ class Bench:
         tokens = sum(sum(one.trajectory.mask) for one in made)
         return Measured(seconds, len(made), tokens, sum(sum(one.trajectory.calls().values()) for one in made), waiting)
 
+    def close(self) -> None:
+        """End the process that samples."""
+        if self._process is not None:
+            self._process.close()
+
     def _trl(self, tools: dict[str, LensTool], concurrent: int) -> Measured:
-        processor = load_processor(self.folder)
+        processor = self.processor
         arguments = GRPOConfig(
             output_dir="unused",
             per_device_train_batch_size=concurrent,
@@ -334,12 +349,19 @@ def main(argv: list[str] | None = None) -> int:
                 f"round {number}  {concurrent:3} at a time  {way:8}  {measured.seconds:.2f} s  {measured.rollouts} rollouts",
                 highlight=False,
             )
+    bench.close()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    console.print(f"{device}; {len(tasks)} tasks x {args.generations} episodes; {args.rounds} rounds")
+    console.print(
+        f"{device}; {len(tasks)} tasks x {args.generations} episodes; {args.rounds} rounds; "
+        f"`graph` samples in a {bench.sampler}"
+    )
     rows = table(found, console)
     if args.json:
         args.json.write_text(
-            json.dumps({"device": device, "torch": torch.__version__, "rows": rows}, indent=1), "utf-8"
+            json.dumps(
+                {"device": device, "sampler": bench.sampler, "torch": torch.__version__, "rows": rows}, indent=1
+            ),
+            "utf-8",
         )
     if args.markdown:
         args.markdown.write_text(markdown(rows), "utf-8")

@@ -16,7 +16,7 @@ import inspect
 import io
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -62,6 +62,8 @@ class StopStrings(StoppingCriteria):
 class HubPolicy(BaseChatModel):
     """A vision-language checkpoint, on the best device there is."""
 
+    takes_image_urls: ClassVar[bool] = True
+    """Pictures come as `image_url` blocks, see `agent.nodes.materialise`."""
     model: str
     """A checkpoint folder or a hub name."""
     max_new_tokens: int = Field(default=512, ge=1, validation_alias=AliasChoices("max_new_tokens", "max_tokens"))

@@ -20,7 +20,7 @@ import os
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import httpx
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -77,6 +77,9 @@ class OpenAICompatiblePolicy(BaseChatModel):
 
     # Pydantic would show a key that stands beside what is wrong.
     model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", hide_input_in_errors=True)
+
+    takes_image_urls: ClassVar[bool] = True
+    """Pictures come as `image_url` blocks, see `agent.nodes.materialise`."""
 
     model: str
     """The model's name on the server."""

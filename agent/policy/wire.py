@@ -126,7 +126,7 @@ def oldest_thumbnail(messages: Sequence[BaseMessage]) -> tuple[int, int] | None:
         if isinstance(message.content, str):
             continue
         for place, block in enumerate(message.content):
-            if isinstance(block, dict) and block.get("type") == "image" and block.get("thumbnail"):
+            if isinstance(block, dict) and block.get("thumbnail"):
                 return number, place
     return None
 

@@ -54,11 +54,16 @@ def test_a_number_of_episodes_that_cannot_be_is_refused(capsys: pytest.CaptureFi
 
 
 class _Bench:
+    sampler = "process"
+
+    def close(self) -> None:
+        """Nothing was started."""
+
     def __init__(self, episodes: int) -> None:
         self.tasks = list(range(episodes))
 
     def measure(self, way: str, bounds: tuple[float, float], concurrent: int, seed: int) -> throughput.Measured:
-        seconds = {"graph": 1.0, "anew": 1.5, "lockstep": 2.0, "trl": 4.0}[way] * (1 + bounds[1])
+        seconds = {"graph": 1.0, "thread": 1.25, "anew": 1.5, "lockstep": 2.0, "trl": 4.0}[way] * (1 + bounds[1])
         return throughput.Measured(seconds, 16, 100 * seed, 20, {"policy": 8.0, "tools": 4.0} if way != "trl" else {})
 
 
@@ -68,9 +73,9 @@ def test_figures_are_ratios_of_the_same_round(tmp_path: Path, monkeypatch: pytes
     options = ["--limit", "2", "--concurrent", "8", "16", "--rounds", "2", "--json", str(out), "--markdown", str(table)]
     assert throughput.main(options) == 0
     rows = json.loads(out.read_text("utf-8"))["rows"]
-    assert len(rows) == 2 * 2 * 4
+    assert len(rows) == 2 * 2 * 5
     for row in rows:
-        ratio = {"graph": 1.0, "anew": 1.5, "lockstep": 2.0, "trl": 4.0}[row["way"]]
+        ratio = {"graph": 1.0, "thread": 1.25, "anew": 1.5, "lockstep": 2.0, "trl": 4.0}[row["way"]]
         assert row["slower_per_token_than_graph"] == pytest.approx([ratio] * 3)
         assert row["rounds"] == 2
     lines = table.read_text("utf-8").splitlines()
