@@ -18,6 +18,8 @@ from pydantic import BaseModel
 
 RECIPE = "recipe.yaml"
 """In the output folder: the values that the run was last started with. `--recipe` takes it as it is."""
+DEVICES = "devices.txt"
+"""In the output folder of a run in which every device brings rows of its own: how many there are."""
 _LAST = "trainer_state.json"
 """In a checkpoint: what the trainer writes last, behind weights, optimizer and scheduler, whoever keeps those."""
 
@@ -99,4 +101,22 @@ def keep_recipe(output: Path, recipe: BaseModel, order: Sequence[str], *, resume
         output.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".part")
         partial.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), "utf-8")
+        partial.replace(path)
+
+
+def keep_devices(output: Path, devices: int, *, resume: bool) -> None:
+    """Note how many devices share a step of which each brings its own rows; a run that goes on is first held against it.
+
+    Raises:
+        ValueError: the run was begun with another number, so that a step had other rows.
+    """
+    path = output / DEVICES
+    if resume and path.is_file() and path.read_text("utf-8").strip() != str(devices):
+        raise ValueError(
+            f"{devices} processes or GPUs would change the order of the data of a run that was begun with "
+            f"{path.read_text('utf-8').strip()}; resume with as many, or start anew in another output"
+        )
+    if os.environ.get("RANK", "0") == "0":
+        partial = path.with_suffix(".part")
+        partial.write_text(f"{devices}\n", "utf-8")
         partial.replace(path)

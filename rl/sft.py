@@ -42,6 +42,7 @@ from rl.rephrase import Rephrasing
 from rl.rewrite import Demonstration, Lexicon, Manner, rewrite, worn
 from rl.run_folder import (
     fresh_output,
+    keep_devices,
     keep_recipe,
     last_step,
     remove_half_checkpoints,
@@ -403,18 +404,20 @@ def train(
     last = (
         whole_checkpoint(recipe.output) if resume else None
     )  # None: a run that was killed before its first starts over
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    devices = max(processes, torch.cuda.device_count())
     if not dry_run:
         fresh_output(recipe.output, resume=resume)
         remove_half_checkpoints(recipe.output)
         keep_recipe(recipe.output, recipe, ORDER, resume=last is not None)
+        keep_devices(recipe.output, devices, resume=last is not None)
     processor, network, rows = (
         _world(recipe) if recipe.trajectories is None else _imitation(recipe, recipe.trajectories)
     )
     if dry_run:
         _dry_run(rows, processor, recipe)
         return None
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    count = recipe.steps * recipe.batch * recipe.accumulate * max(processes, torch.cuda.device_count())
+    count = recipe.steps * recipe.batch * recipe.accumulate * devices
     dataset = Dataset.from_dict({"number": range(count)}).with_transform(
         lambda batch: {"rendered": [rows.row(number) for number in batch["number"]]}
     )

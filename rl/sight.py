@@ -34,6 +34,7 @@ from rl.collate import IGNORE, vision_layout
 from rl.precision import autocasts
 from rl.run_folder import (
     fresh_output,
+    keep_devices,
     keep_recipe,
     last_step,
     remove_half_checkpoints,
@@ -270,15 +271,17 @@ def train(recipe: SightRecipe, *, resume: bool = False, max_steps: int | None = 
     last = whole_checkpoint(recipe.output) if resume else None
     remove_half_checkpoints(recipe.output)
     keep_recipe(recipe.output, recipe, ORDER, resume=last is not None)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    devices = max(processes, torch.cuda.device_count())
+    keep_devices(recipe.output, devices, resume=last is not None)
     torch.manual_seed(recipe.seed)
     views = Views(recipe.size, recipe.seed)
     tower = new_tower(recipe.size)
     model = Sight(tower, views.classes())
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
     gpu = torch.cuda.is_available()
-    dataset = Dataset.from_dict(
-        {"number": range(recipe.steps * recipe.batch * max(processes, torch.cuda.device_count()))}
-    ).with_transform(lambda rows: {"view": [views.view(number) for number in rows["number"]]})
+    dataset = Dataset.from_dict({"number": range(recipe.steps * recipe.batch * devices)}).with_transform(
+        lambda rows: {"view": [views.view(number) for number in rows["number"]]}
+    )
     config = TrainingArguments(
         output_dir=str(recipe.output / "checkpoints"),
         max_steps=recipe.steps,

@@ -137,7 +137,9 @@ def test_no_step_is_no_run(recipe: SFTRecipe, steps: int) -> None:
         sft.train(recipe, max_steps=steps)
 
 
-def test_the_output_keeps_the_recipe_and_goes_on_with_the_same_rows_only(recipe: SFTRecipe) -> None:
+def test_the_output_keeps_the_recipe_and_goes_on_with_the_same_rows_only(
+    recipe: SFTRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Values that change no row may change, such as a run's length."""
     sft.train(recipe, max_steps=2)
     kept = recipe.output / RECIPE
@@ -145,6 +147,10 @@ def test_the_output_keeps_the_recipe_and_goes_on_with_the_same_rows_only(recipe:
     for name, value in (("seed", 5), ("batch", 2), ("worn_share", 0.5)):
         with pytest.raises(ValueError, match=f"^{name}={value} would change the order of the data .* {name}="):
             sft.train(recipe.model_copy(update={name: value}), resume=True)
+    with monkeypatch.context() as elsewhere:  # every process brings rows of its own
+        elsewhere.setenv("WORLD_SIZE", "2")
+        with pytest.raises(ValueError, match="^2 processes or GPUs would change the order of the data .* begun with 1"):
+            sft.train(recipe, resume=True)
     sft.train(recipe.model_copy(update={"steps": 3}), resume=True)
     assert recipes.read(str(kept), SFTRecipe).steps == 3
 
