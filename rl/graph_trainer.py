@@ -126,7 +126,7 @@ class GraphGRPOTrainer(GRPOTrainer):
         self._generating = self._updating = 0.0
         self._resumed = 0
         self._sampler: SamplerProcess | None = None
-        if rollouts.sampler == "process":
+        if rollouts.sampler == "process" and not self.use_vllm:
             self._start_sampler()  # now, so that its imports run beside ours
         # a flag only: it selects TRL's own branch in which pictures may stand in the completion
         self.tools = [_no_tool]
@@ -205,6 +205,8 @@ class GraphGRPOTrainer(GRPOTrainer):
         if self.rollouts.sampler == "process":
             policy = ProcessPolicy(**options, reuse_bytes=self.rollouts.reuse_bytes)
             policy.attach(self._own_network, self.renderer)
+            if self._sampler is not None and self._sampler.ended:  # killed for its memory, say; the next may live
+                self.close_sampler()
             yield policy.through(self._sampler or self._start_sampler())
             return
         with (
@@ -407,16 +409,16 @@ class GraphGRPOTrainer(GRPOTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """TRL's, but resumed it also stands where the run stood that wrote the checkpoint."""
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True  # True: told by TRL itself
-        if isinstance(resume_from_checkpoint, str):
-            folder = Path(resume_from_checkpoint)
-            self._resumed = int(folder.name.rpartition("-")[2])
-            self._step = self._resumed * self.args.gradient_accumulation_steps
-            self._buffered_inputs = resumed_batch.kept(
-                folder, self.accelerator.process_index, self.accelerator.device, self._layout
-            )
         try:
+            if resume_from_checkpoint is True:
+                resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True  # True: told by TRL itself
+            if isinstance(resume_from_checkpoint, str):
+                folder = Path(resume_from_checkpoint)
+                self._resumed = int(folder.name.rpartition("-")[2])
+                self._step = self._resumed * self.args.gradient_accumulation_steps
+                self._buffered_inputs = resumed_batch.kept(
+                    folder, self.accelerator.process_index, self.accelerator.device, self._layout
+                )
             return super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
             self.close_sampler()

@@ -5,24 +5,26 @@ interpreter lock. Here the sampler has an interpreter of its own and shares the 
 what the optimizer has just written, and nothing is copied.
 
 `SamplerProcess` starts the process and speaks with it; `ProcessPolicy` is the policy that the graphs call. What runs on the
-other side is `rl.sampler_worker`. Not covered: adapters, weights on a GPU and sharded weights.
+other side is `rl.sampler_worker`. Not covered: adapters, weights on a GPU, sharded weights, and Windows.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
+import pickle
 import queue
-import secrets
+import socket
 import subprocess
 import sys
 import threading
+import traceback
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from multiprocessing.connection import Connection, Listener
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -39,10 +41,8 @@ from rl.shared_weights import SharedWeights
 
 Sampler = Literal["thread", "process"]
 """Where turns are sampled."""
-START_SECONDS = 120.0
-"""How long the process may take to begin, imports included."""
 END_SECONDS = 5.0
-"""How long it may take to end."""
+"""How long the process may take to end."""
 
 
 class SamplerProcess:
@@ -57,28 +57,30 @@ class SamplerProcess:
             raise ValueError(
                 f"a {type(network).__name__} here cannot be sampled in another process; use sampler=thread"
             )
-        self._network, self._processor = network, processor
+        self._network = network
         self._weights: SharedWeights | None = None
         self._numbers = itertools.count()
-        self._waiting: dict[int, Future[Sampled]] = {}
         self._sent: set[str] = set()
-        self._guard, self._attached = threading.Lock(), threading.Event()
-        self._outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._connection: Connection[Any, Any] | None = None
-        key = secrets.token_bytes(16)
-        self._listener = Listener(authkey=key)
-        paths = os.pathsep.join(filter(None, sys.path))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "rl.sampler_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": paths},
-        )
-        self._finalizer = weakref.finalize(self, _end, self._process, self._listener)
-        greeting = json.dumps({"address": self._listener.address, "key": key.hex()}) + "\n"
-        assert self._process.stdin is not None
-        self._process.stdin.write(greeting.encode())
-        self._process.stdin.close()
+        hello = pickle.dumps((network.config, network.dtype, processor))
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                # -P: modules are looked for where this program found them, not in the working directory
+                [sys.executable, "-P", "-m", "rl.sampler_worker", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(_paths())},
+                start_new_session=True,  # Ctrl-C is for this program alone, which then ends the other
+            )
+        self._line = Line(Connection(ours.detach()), self._process)
+        self._line.put(hello)
+        self._finalizer = weakref.finalize(self, _end, self._process, self._line)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has gone, so that nothing can be sampled any more."""
+        return self._line.ended or self._process.poll() is not None
 
     def begin(
         self, *, temperature: float, max_new_tokens: int, max_batch: int = 64, reuse_bytes: int = CAPACITY
@@ -86,120 +88,154 @@ class SamplerProcess:
         """Before a batch of rollouts: the weights may have changed, so nothing that was computed with others is kept.
 
         Raises:
-            RuntimeError: the process has ended, or does not begin.
+            RuntimeError: the process has ended.
+            OSError: there is no room for the weights in memory that can be shared.
         """
-        if self._connection is None:
-            self._connect()
+        if self.ended:
+            raise RuntimeError(self._line.why())
         if self._weights is None or not self._weights.holds(self._network):
-            self._attached.clear()
-            self._weights = SharedWeights.share(self._network)
-            self._outbox.put(("weights", self._weights.path, self._weights.places))
-            self._attached.wait(START_SECONDS)
-            if self._process.poll() is not None:
-                self._weights.forget_name()
-                raise RuntimeError(self._why())
+            self._weights = self._share()
         # drawn here, so that a seeded program samples from seeded numbers
         seed = int(torch.randint(2**62, ()))
-        with self._guard:
+        with self._line.guard:
+            self._line.drop_all("another batch of rollouts began before this turn was sampled")
             self._sent.clear()
-            self._outbox.put(("begin", seed, temperature, max_new_tokens, max_batch, reuse_bytes))
+            self._line.put(pickle.dumps(("begin", seed, temperature, max_new_tokens, max_batch, reuse_bytes)))
 
     def submit(self, rendered: Rendered, stops: Sequence[str]) -> Future[Sampled]:
-        """A turn of this dialogue. Cancelling the future takes it out."""
+        """A turn of this dialogue. Cancelling the future takes it out.
+
+        Raises:
+            RuntimeError: the process has ended.
+        """
         future: Future[Sampled] = Future()
         number = next(self._numbers)
-        with self._guard:  # also keeps pictures before the dialogues that only name them
-            if self._process.poll() is not None:
-                raise RuntimeError(self._why())
-            self._waiting[number] = future
+        with self._line.guard:  # also keeps pictures before the dialogues that only name them
+            if self._line.ended:
+                raise RuntimeError(self._line.why())
             new = [picture for picture in rendered.pixels if picture.id not in self._sent]
-            self._sent |= {picture.id for picture in new}
             names = [picture.id for picture in rendered.pixels]
-            self._outbox.put(("turn", number, rendered.ids, rendered.mask, names, new, list(stops)))
-        future.add_done_callback(lambda done: self._drop(number) if done.cancelled() else None)
+            self._line.put(pickle.dumps(("turn", number, rendered.ids, rendered.mask, names, new, list(stops))))
+            self._sent |= {picture.id for picture in new}
+            self._line.waiting[number] = future
+        line = self._line
+        future.add_done_callback(lambda done: line.drop(number) if done.cancelled() else None)
         return future
 
     def close(self) -> None:
         """End the process."""
         self._finalizer()
 
-    def _connect(self) -> None:
-        box: list[Connection[Any, Any]] = []
-        thread = threading.Thread(target=lambda: box.append(self._listener.accept()), daemon=True)
-        thread.start()
-        for _ in range(int(START_SECONDS * 10)):
-            thread.join(0.1)
-            if box or self._process.poll() is not None:
-                break
-        if not box:
-            raise RuntimeError(self._why())
-        self._connection = box[0]
-        self._connection.send((self._network.config, self._network.dtype, self._processor))
+    def _share(self) -> SharedWeights:
+        self._line.attached.clear()
+        weights = SharedWeights.share(self._network)
+        try:
+            self._line.put(pickle.dumps(("weights", weights.path, weights.places)))
+            while not self._line.attached.wait(1.0):
+                if self.ended:
+                    break
+            if self.ended:
+                raise RuntimeError(self._line.why())
+        finally:  # both have it by now, or the other never will
+            weights.forget_name()
+        return weights
+
+
+class Line:
+    """The connection and the turns that are on their way. Its threads hold nothing else, so that a `SamplerProcess` that nobody
+    needs any more is freed."""
+
+    def __init__(self, connection: Connection[Any, Any], process: subprocess.Popen[bytes]) -> None:
+        self.guard = threading.RLock()
+        self.waiting: dict[int, Future[Sampled]] = {}
+        self.attached = threading.Event()
+        """The other side computes with the weights that were shared last, or has gone."""
+        self.ended = False
+        self._connection, self._process = connection, process
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         for target in (self._send, self._receive):
             threading.Thread(target=target, name="lensgraph-sampler", daemon=True).start()
 
+    def put(self, message: bytes) -> None:
+        """Send a message, in the order of the calls and without waiting: a full pipe must not stop an event loop."""
+        self._outbox.put(message)
+
+    def drop(self, number: int) -> None:
+        """Nobody waits for this turn any more."""
+        with self.guard:
+            if self.waiting.pop(number, None) is not None:
+                self.put(pickle.dumps(("drop", number)))
+
+    def drop_all(self, why: str) -> None:
+        """Nobody may wait any more."""
+        with self.guard:
+            left, self.waiting = list(self.waiting.values()), {}
+        for future in left:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(RuntimeError(why))
+
+    def why(self) -> str:
+        """What became of the process."""
+        code = self._process.poll()
+        what = "cannot be reached" if code is None else f"ended with exit code {code}"
+        return f"the process that samples {what}; its own message stands above, and sampler=thread does without it"
+
     def _send(self) -> None:
-        """Of its own thread: a full pipe must not stop an event loop."""
-        assert self._connection is not None
         while (message := self._outbox.get()) is not None:
             try:
-                self._connection.send(message)
+                self._connection.send_bytes(message)
             except OSError:  # the other side is gone; `_receive` tells those who wait
                 return
 
     def _receive(self) -> None:
-        assert self._connection is not None
-        while True:
-            try:
+        try:
+            while True:
                 kind, *rest = self._connection.recv()
-            except (EOFError, OSError):
-                break
-            if kind == "attached":
-                self._attached.set()
-                continue
-            number, said = rest
-            with self._guard:
-                future = self._waiting.pop(number, None)
-            if future is None or not future.set_running_or_notify_cancel():
-                continue
-            if isinstance(said, Exception):
-                future.set_exception(said)
-            else:
-                future.set_result(Sampled(*said))
+                if kind == "attached":
+                    self.attached.set()
+                else:
+                    self._deliver(*rest)
+        except (EOFError, OSError):
+            pass
+        except Exception:  # what came cannot be read: nothing of it can be trusted any more
+            traceback.print_exc()
+            self._process.kill()
+        with self.guard:
+            self.ended = True
         self._outbox.put(None)
-        with self._guard:
-            left, self._waiting = list(self._waiting.values()), {}
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_SECONDS)
-        self._attached.set()
-        for future in left:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(RuntimeError(self._why()))
+        self.attached.set()
+        self.drop_all(self.why())
 
-    def _drop(self, number: int) -> None:
-        with self._guard:
-            known = self._waiting.pop(number, None) is not None
-        if known:
-            self._outbox.put(("drop", number))
-
-    def _why(self) -> str:
-        code = self._process.poll()
-        what = f"did not begin within {START_SECONDS:.0f} s" if code is None else f"ended with exit code {code}"
-        return f"the process that samples {what}; its own message stands above, and sampler=thread does without it"
+    def _deliver(self, number: int, said: Any) -> None:
+        with self.guard:
+            future = self.waiting.pop(number, None)
+        if future is None or not future.set_running_or_notify_cancel():
+            return
+        if isinstance(said, Exception):
+            future.set_exception(said)
+        else:
+            future.set_result(Sampled(*said))
 
 
-def _end(process: subprocess.Popen[bytes], listener: Listener) -> None:
-    listener.close()
+def _end(process: subprocess.Popen[bytes], line: Line) -> None:
     process.terminate()
     try:
         process.wait(END_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
+        process.wait()
+
+
+def _paths() -> list[str]:
+    """Where this program finds modules, wherever the other one stands."""
+    return [str(Path(__file__).resolve().parent.parent), *(str(Path(path).resolve()) for path in sys.path if path)]
 
 
 def can_sample(network: nn.Module) -> bool:
-    """Whether a network can be sampled in another process: a plain Qwen2.5-VL on a CPU."""
-    plain = type(network) is Qwen2_5_VLForConditionalGeneration
+    """Whether a network can be sampled in another process: a plain Qwen2.5-VL on a CPU, under Linux or macOS."""
+    plain = type(network) is Qwen2_5_VLForConditionalGeneration and os.name == "posix"
     return plain and all(weight.device.type == "cpu" for weight in network.parameters())
 
 

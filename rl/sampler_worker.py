@@ -1,18 +1,18 @@
 """What `rl.sampler_process` starts: takes dialogues from a connection, samples a turn of each, sends it back.
 
-Where to connect stands in the first line of its standard input. It ends when the other side does.
+Its argument is the number of the connection's file. It ends when the other side does.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import signal
+import pickle
 import sys
 import threading
+import traceback
 from concurrent.futures import CancelledError, Future
-from multiprocessing.connection import Client, Connection
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -28,7 +28,10 @@ class Sampler:
     """One network and the turns that are being sampled from it."""
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
-        config, dtype, processor = connection.recv()
+        try:
+            config, dtype, processor = connection.recv()
+        except EOFError:  # the other side ended while this one began
+            os._exit(0)
         self._connection = connection
         self._sending = threading.Lock()
         self._network = Qwen2_5_VLForConditionalGeneration(config).to(dtype).eval().requires_grad_(False)
@@ -49,7 +52,7 @@ class Sampler:
 
     def _on_weights(self, path: Any, places: Any) -> None:
         self._weights = SharedWeights.attach(self._network, path, places)
-        self._weights.forget_name()  # both have it: a killed program leaves nothing behind
+        self._weights.forget_name()  # both have it: whoever is killed now leaves nothing behind
         self._tell(("attached",))
 
     def _on_begin(self, seed: int, temperature: float, max_new_tokens: int, max_batch: int, reuse_bytes: int) -> None:
@@ -85,7 +88,7 @@ class Sampler:
         except CancelledError:
             return
         except Exception as error:  # the caller's to handle, as if it had sampled itself
-            self._tell(("said", number, error))
+            self._tell(("said", number, _sendable(error)))
         else:
             self._tell(("said", number, (turn.ids, turn.logprobs)))
 
@@ -94,14 +97,25 @@ class Sampler:
             self._connection.send(message)
 
 
+def _sendable(error: Exception) -> Exception:
+    """The error, or its text if it does not survive the way."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
 def main() -> None:
-    """Connect and serve."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that started this one
-    where = json.loads(sys.stdin.readline())
-    address = where["address"]
-    connection = Client(tuple(address) if isinstance(address, list) else address, authkey=bytes.fromhex(where["key"]))
-    Sampler(connection).serve()
-    os._exit(0)  # whatever is still being sampled is for nobody
+    """Serve until the other side is gone."""
+    code = 0
+    try:
+        Sampler(Connection(int(sys.argv[1]))).serve()
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stderr.flush()
+    os._exit(code)  # whatever is still being sampled is for nobody
 
 
 if __name__ == "__main__":

@@ -405,7 +405,7 @@ def train(
         whole_checkpoint(recipe.output) if resume else None
     )  # None: a run that was killed before its first starts over
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    devices = max(processes, torch.cuda.device_count())
+    devices = processes if processes > 1 else max(1, torch.cuda.device_count())
     if not dry_run:
         fresh_output(recipe.output, resume=resume)
         remove_half_checkpoints(recipe.output)

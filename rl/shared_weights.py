@@ -7,6 +7,7 @@ nobody exchanged one. Weights on a CPU only.
 from __future__ import annotations
 
 import mmap
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import nn
 
 ALIGNMENT = 64
 """Bytes at whose multiples a tensor begins, so that vector instructions find it aligned."""
-MEMORY = Path("/dev/shm")  # noqa: S108: memory that looks like a folder, on Linux
+MEMORY = Path("/dev/shm")  # memory that looks like a folder, on Linux
 """Where the file lies if there is such a place."""
 
 
@@ -47,6 +48,7 @@ class SharedWeights:
 
         Raises:
             ValueError: a weight is not on a CPU.
+            OSError: there is no room for the file.
         """
         places, offset = [], 0
         for name, tensor in _tensors(network):
@@ -54,13 +56,13 @@ class SharedWeights:
                 raise ValueError(f"{name} is on {tensor.device}; weights are shared between processes on a CPU only")
             places.append(Placed(name, tensor.dtype, tuple(tensor.shape), offset))
             offset += -(-tensor.numel() * tensor.element_size() // ALIGNMENT) * ALIGNMENT
-        with tempfile.NamedTemporaryFile(
-            prefix="lensgraph-", suffix=".weights", dir=MEMORY if MEMORY.is_dir() else None, delete=False
-        ) as file:
-            file.truncate(max(offset, 1))
-            memory = mmap.mmap(file.fileno(), 0)
-        shared = cls(Path(file.name), places, memory)
-        shared._take(network, copy=True)
+        path, memory = _mapped(max(offset, 1))
+        shared = cls(path, places, memory)
+        try:
+            shared._take(network, copy=True)
+        except BaseException:
+            shared.forget_name()
+            raise
         return shared
 
     @classmethod
@@ -106,3 +108,28 @@ def _tensors(network: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     kept = set(network.state_dict(keep_vars=True))
     yield from network.named_parameters()
     yield from ((name, buffer) for name, buffer in network.named_buffers() if name in kept)
+
+
+def _mapped(size: int) -> tuple[Path, mmap.mmap]:
+    """A new file of this many bytes, and its memory: in `MEMORY` if there is room, else among the temporary files."""
+    for folder in (MEMORY, Path(tempfile.gettempdir())):
+        try:
+            number, name = tempfile.mkstemp(prefix="lensgraph-", suffix=".weights", dir=folder)
+        except OSError as error:
+            problem = error
+            continue
+        try:
+            os.ftruncate(number, size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(number, 0, size)  # or writing beyond what there is would kill the program
+            return Path(name), mmap.mmap(number, size)
+        except OSError as error:
+            Path(name).unlink()
+            problem = error
+        finally:
+            os.close(number)
+    raise OSError(
+        problem.errno,
+        f"no room to share {size / 1e6:.0f} MB of weights between processes; use sampler=thread",
+        str(folder),
+    )

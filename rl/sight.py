@@ -272,7 +272,7 @@ def train(recipe: SightRecipe, *, resume: bool = False, max_steps: int | None = 
     remove_half_checkpoints(recipe.output)
     keep_recipe(recipe.output, recipe, ORDER, resume=last is not None)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    devices = max(processes, torch.cuda.device_count())
+    devices = processes if processes > 1 else max(1, torch.cuda.device_count())
     keep_devices(recipe.output, devices, resume=last is not None)
     torch.manual_seed(recipe.seed)
     views = Views(recipe.size, recipe.seed)

@@ -201,7 +201,7 @@ class Bench:
             self._process.close()
 
     def _trl(self, tools: dict[str, LensTool], concurrent: int) -> Measured:
-        processor = self.processor
+        processor = load_processor(self.folder)  # its own: TRL's loop changes it
         arguments = GRPOConfig(
             output_dir="unused",
             per_device_train_batch_size=concurrent,

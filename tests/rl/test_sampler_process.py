@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gc
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +33,7 @@ from agent.policy.render import Rendered, Renderer
 from agent.policy.sampled import Sampled
 from agent.policy.transformers import TransformersPolicy
 from agent.testing import FixedImage, FixedLocator, FixedText
-from rl import pocket, sampler_process
+from rl import pocket, sampler_process, sampler_worker, shared_weights
 from rl.graph_trainer import GraphGRPOTrainer, GraphRollouts
 from rl.grpo import GRPORecipe, _sampler
 from rl.pocket import PocketSize
@@ -165,7 +170,7 @@ def test_a_cancelled_turn_is_sampled_no_further(
     policy = _policy(network, processor).through(process)
     row = _dialogues(policy.renderer)[2]
     told: list[Any] = []
-    monkeypatch.setattr(process, "_outbox", _Tee(told))
+    monkeypatch.setattr(process._line, "put", lambda message: told.append(pickle.loads(message)))
 
     async def interrupted() -> None:
         turn = asyncio.create_task(policy.aturn(row, []))
@@ -175,17 +180,19 @@ def test_a_cancelled_turn_is_sampled_no_further(
 
     asyncio.run(interrupted())
     assert [message[0] for message in told] == ["turn", "drop"]
-    assert not process._waiting
+    assert not process._line.waiting
 
 
-class _Tee:
-    """Notes what is put; nothing of it is sent."""
-
-    def __init__(self, told: list[Any]) -> None:
-        self.told = told
-
-    def put(self, message: Any) -> None:
-        self.told.append(message)
+def test_a_turn_of_an_earlier_batch_is_told_that_it_comes_too_late(
+    network: Any, processor: PictureProcessor, process: SamplerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = _policy(network, processor).through(process)
+    with monkeypatch.context() as deaf:
+        deaf.setattr(process._line, "put", lambda message: None)
+        late = policy.submit(_dialogues(policy.renderer)[2])
+    policy.through(process)
+    with pytest.raises(RuntimeError, match="another batch of rollouts began"):
+        late.result(5)
 
 
 def test_the_weights_leave_no_file_behind(processor: PictureProcessor, process: SamplerProcess, network: Any) -> None:
@@ -206,10 +213,32 @@ def test_who_waits_for_a_process_that_was_killed_is_told(network: Any, processor
             turn.result(20)
         with pytest.raises(RuntimeError, match="ended with exit code -9"):
             policy.submit(row)
+        assert one.ended
+        with pytest.raises(RuntimeError, match="ended with exit code -9"):
+            policy.through(one)
     finally:
         one.close()
 
 
+def test_a_process_that_nobody_needs_any_more_ends(network: Any, processor: PictureProcessor) -> None:
+    one = SamplerProcess(network, processor)
+    started = one._process
+    del one
+    gc.collect()
+    assert started.wait(10) is not None
+
+
+def test_an_error_that_cannot_travel_is_told_in_words() -> None:
+    class Stubborn(Exception):
+        pass
+
+    told = sampler_worker._sendable(Stubborn("a lock"))
+    assert isinstance(told, RuntimeError)
+    assert str(told) == "Stubborn: a lock"
+    assert isinstance(sampler_worker._sendable(ContextFull("long")), ContextFull)
+
+
+@pytest.mark.slow
 def test_it_ends_with_the_program_that_started_it_even_if_that_is_killed(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
@@ -287,6 +316,36 @@ def test_weights_of_another_network_are_refused() -> None:
             SharedWeights.attach(torch.nn.Linear(2, 2), shared.path, shared.places)
     finally:
         shared.forget_name()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks Linux where an open file lies")
+def test_without_room_in_memory_the_weights_go_to_a_file_and_without_any_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A container has 64 MB of shared memory unless it is told otherwise; writing beyond it would kill the program."""
+    small, large = tmp_path / "memory", tmp_path / "files"
+    small.mkdir()
+    large.mkdir()
+    monkeypatch.setattr(shared_weights, "MEMORY", small)
+    monkeypatch.setattr(tempfile, "tempdir", str(large))
+    full = {small}
+    stock = os.posix_fallocate
+
+    def allocate(number: int, offset: int, size: int) -> None:
+        if any(Path(os.readlink(f"/proc/self/fd/{number}")).parent == folder for folder in full):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        stock(number, offset, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", allocate)
+    network = torch.nn.Linear(3, 3)
+    shared = SharedWeights.share(network)
+    assert shared.path.parent == large
+    assert not list(small.iterdir())
+    shared.forget_name()
+    full.add(large)
+    with pytest.raises(OSError, match="no room to share .* MB of weights between processes; use sampler=thread"):
+        SharedWeights.share(network)
+    assert not list(large.iterdir())
 
 
 def test_every_kind_of_number_survives() -> None:
@@ -399,3 +458,20 @@ def test_what_is_trained_is_what_the_process_sampled_with_the_weights_of_that_st
     assert sampling is not None
     assert sampling._process.poll() is not None  # it has ended with the training
     assert trainer._sampler is None
+
+
+def test_a_process_that_died_is_replaced_at_the_next_step(
+    network: Any, processor: PictureProcessor, process: SamplerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = SimpleNamespace(ended=True, close=lambda: closed.append(True))
+    closed: list[bool] = []
+    trainer = SimpleNamespace(
+        use_vllm=False, temperature=1.0, max_completion_length=8, renderer=Renderer(processor), _own_network=network,
+        rollouts=SimpleNamespace(concurrent=8, sampler="process", reuse_bytes=0), _sampler=dead,
+        _start_sampler=lambda: process,
+    )  # fmt: skip
+    trainer.close_sampler = lambda: GraphGRPOTrainer.close_sampler(trainer)  # type: ignore[arg-type]
+    with GraphGRPOTrainer._policy(trainer) as policy:  # type: ignore[arg-type]
+        assert isinstance(policy, ProcessPolicy)
+        assert policy._process is process
+    assert closed == [True]
