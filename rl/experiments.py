@@ -51,6 +51,8 @@ class Experiment(BaseModel):
     """The graph to evaluate."""
     seeds: list[int] | None = None
     """Instead of the plan's."""
+    limit: int | None = None
+    """Tasks, instead of the plan's. Differences are of the tasks that both experiments have."""
 
 
 class Plan(BaseModel):
@@ -118,9 +120,14 @@ class Job:
         return there and made_with.weights_at(self.policy) != held.weights
 
     @property
+    def limit(self) -> int:
+        """How many tasks it is measured on."""
+        return self.experiment.limit or self.plan.limit
+
+    @property
     def evaluated(self) -> bool:
         """Whether every task has its record, of the policy that lies there now."""
-        return len({row["task"] for row in made_with.rows(self.records)}) >= self.plan.limit and not self.stale
+        return len({row["task"] for row in made_with.rows(self.records)}) >= self.limit and not self.stale
 
     def set_aside(self) -> Path:
         """Rename stale records, so that new ones can be made in their place."""
@@ -138,7 +145,7 @@ class Job:
             values += [f"seed={self.seed}", f"output={self.output}", "held_out_limit=0"]
             todo.append([*python, "rl.train", "grpo", "--recipe", self.plan.recipe, *resume, *values])
         evaluation = ["rl.evaluate", "--graph", self.experiment.graph, "--tasks", self.plan.tasks]
-        evaluation += ["--limit", str(self.plan.limit), "--records", str(self.records), f"policy.model={self.policy}"]
+        evaluation += ["--limit", str(self.limit), "--records", str(self.records), f"policy.model={self.policy}"]
         return [*todo, [*python, *evaluation]]
 
 

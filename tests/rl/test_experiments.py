@@ -81,6 +81,17 @@ def test_what_is_done_is_not_done_again(plan: experiments.Plan, tmp_path: Path) 
     assert job.commands() == []
 
 
+def test_an_experiment_may_be_measured_on_more_tasks_than_the_others(plan: experiments.Plan, tmp_path: Path) -> None:
+    plan.experiments["start"].limit = 6
+    start, trained, *_ = experiments.jobs(plan, tmp_path)
+    _write(start.records, [_record(n, True, 1) for n in range(4)])
+    (command,) = start.commands()
+    assert command[command.index("--limit") + 1] == "6"
+    assert trained.commands()[-1][trained.commands()[-1].index("--limit") + 1] == "4"
+    _write(start.records, [_record(n, True, 1) for n in range(6)])
+    assert start.commands() == []
+
+
 def test_records_of_a_policy_that_changed_are_set_aside(
     plan: experiments.Plan, tmp_path: Path, processor: PictureProcessor, tiny_size: dict[str, int],
     monkeypatch: pytest.MonkeyPatch,
