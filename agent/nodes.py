@@ -185,8 +185,8 @@ async def materialise(
 ) -> list[AnyMessage]:
     """The dialogue with the bytes of its pictures: what the policy is called with. The dialogue itself keeps ids.
 
-    `as_urls` gives `image_url` blocks with data URIs. That is what LangChain makes of every standard block at every call, for
-    tracers that may not be there, and it costs half a millisecond a picture.
+    `as_urls` gives `image_url` blocks with data URIs: what LangChain would otherwise make of every standard block at every call,
+    for tracers that may not be there.
     """
     shown = {(b["id"], dialect.view(b, view_pixels)) for m in dialogue for b in _image_blocks(m)}
     missing = [(identity, view) for identity, view in shown if store.cached_block(identity, *view) is None]

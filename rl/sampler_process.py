@@ -196,7 +196,7 @@ class Line:
                 else:
                     self._deliver(*rest)
         except (EOFError, OSError):
-            pass
+            pass  # the other side has gone: those who wait are told below
         except Exception:  # what came cannot be read: nothing of it can be trusted any more
             traceback.print_exc()
             self._process.kill()

@@ -98,7 +98,7 @@ async def test_a_page_is_cut() -> None:
 @pytest.mark.parametrize(
     ("url", "wanted"),
     [
-        ("", "bad_input"), ("kenya", "bad_input"), ("file:///private/notes.txt", "bad_input"), ("http://127.0.0.1/", "refused"),
+        ("", "bad_input"), ("kenya", "bad_input"), ("file:///notes.txt", "bad_input"), ("http://127.0.0.1/", "refused"),
         ("http://169.254.169.254/latest/meta-data/", "refused"), ("http://[::1]/", "refused"),
         ("https://" + "a" * 3000, "bad_input"),
     ],

@@ -135,9 +135,7 @@ async def test_a_late_page_costs_no_more_than_the_time_for_reading() -> None:
 
 async def test_addresses_that_are_no_pages_are_not_read() -> None:
     reader = Reads()
-    result = await reading(
-        search_tool=Found(addresses=["world:kenya", "file:///private/notes.txt"]), reader=reader
-    ).search("q")
+    result = await reading(search_tool=Found(addresses=["world:kenya", "file:///notes.txt"]), reader=reader).search("q")
     assert reader.asked == []
     assert len(result.hits) == 2
 
