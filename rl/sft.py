@@ -37,6 +37,7 @@ from rl.collate import IGNORE, Collator, check_pictures
 from rl.demonstrations import lexicon as world_lexicon
 from rl.demonstrations import load as load_demonstrations
 from rl.demonstrations import make as demonstrations_of_world
+from rl.lookalikes import lookalike
 from rl.precision import autocasts
 from rl.rephrase import Rephrasing
 from rl.rewrite import Demonstration, Lexicon, Manner, rewrite, worn
@@ -61,7 +62,7 @@ LORA: dict[str, Any] = {
 """LoRA on every projection of the decoder's blocks, unless a recipe says otherwise."""
 ORDER = (
     "demonstrations", "trajectories", "rewrite_share", "eager_share", "frugal_share", "rephrase_share", "worn_share",
-    "weights", "workflows", "batch", "accumulate", "seed",
+    "lookalike_share", "weights", "workflows", "batch", "accumulate", "seed",
 )  # fmt: skip
 """Recipe fields that decide which row comes when."""
 
@@ -84,6 +85,8 @@ class SFTRecipe(BaseModel):
     sight: Path | None = None
     """A vision tower to begin with (`python -m rl.train sight`); its blocks then stay as they are, its merger learns on.
     None: the network's own tower, which learns with the rest."""
+    freeze_vision: bool = False
+    """The tower's blocks stay as they are, its merger learns on, as with `sight`; for a run that goes on from such a one."""
     size: pocket.PocketSize = pocket.PocketSize()
     """The network, if it is new, and the size of pictures, if the tower is."""
     rewrite_share: float = Field(default=0.85, ge=0, le=1)
@@ -98,6 +101,8 @@ class SFTRecipe(BaseModel):
     """Share of rows whose question is put in other words (`rl.rephrase`)."""
     worn_share: float = Field(default=0.3, ge=0, le=1)
     """Share of the rows about a single entity whose question has lost a word or two."""
+    lookalike_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the rows about a single invented entity with a flag whose picture is invented too (`rl.lookalikes`)."""
     weights: dict[str, float] = {}
     """Rows drawn per family, in parts; a family that is not named counts 1. `family/flag` and `family/thing` multiply the
     share of those of its rows whose picture shows one flag or one thing."""
@@ -151,6 +156,8 @@ class Rows:
             kind: [entity for entity in entities.select(split="train", kind=kind) if not entity.known]
             for kind in ("flag", "thing")
         }
+        known = [flag for flag in entities.select(split="train", kind="flag") if flag.known]
+        self.flags = (known, self.unknown["flag"])
         self.shelves: dict[tuple[str, str, str, Manner], list[Demonstration]] = {}
         for demo in demonstrations:
             self.shelves.setdefault((demo.workflow, demo.family, _kind(demo), demo.manner), []).append(demo)
@@ -180,15 +187,19 @@ class Rows:
         if redrawn(demo) and demo.workflow == "search_agent" and rng.random() < self.recipe.worn_share:
             asked, *rest = told.messages
             told = replace(told, messages=(replace(asked, text=worn(asked.text, rng)), *rest))
-        if told.name != demo.name and _kind(demo) in self.unknown:
-            # what is told of an invented entity may be told of any unknown picture
-            other = rng.choice(self.unknown[_kind(demo)])
-            told = replace(told, scene={**demo.scene, "items": [{**demo.scene["items"][0], "entity_id": other.id}]})
-        return self.renderer.render(self.messages(told, rng), generate=False)
+        made_up = False
+        if told.name != demo.name and (kind := _kind(demo)) in self.unknown:
+            # what is told of an invented entity may be told of any unknown picture, or of one that is made up
+            share = self.recipe.lookalike_share if kind == "flag" else 0.0
+            made_up = share > 0 and rng.random() < share
+            shelf_of = self.flags[rng.randrange(2)] if made_up else self.unknown[kind]
+            items = [{**demo.scene["items"][0], "entity_id": rng.choice(shelf_of).id}]
+            told = replace(told, scene={**demo.scene, "items": items})
+        return self.renderer.render(self.messages(told, rng, made_up=made_up), generate=False)
 
-    def messages(self, demo: Demonstration, rng: random.Random) -> list[BaseMessage]:
-        """The demonstration as chat messages with its pictures."""
-        shown = self.pixels(demo, rng)
+    def messages(self, demo: Demonstration, rng: random.Random, *, made_up: bool = False) -> list[BaseMessage]:
+        """The demonstration as chat messages with its pictures; `made_up`: the first shows a flag that nobody flies."""
+        shown = self.pixels(demo, rng, made_up=made_up)
         messages: list[BaseMessage] = []
         for message in demo.messages:
             if message.role == "assistant":
@@ -198,14 +209,15 @@ class Rows:
             messages.append(HumanMessage([*blocks, {"type": "text", "text": message.text}]))
         return messages
 
-    def pixels(self, demo: Demonstration, rng: random.Random) -> list[Pixels]:
+    def pixels(self, demo: Demonstration, rng: random.Random, *, made_up: bool = False) -> list[Pixels]:
         """The question's picture and its crops: of a single entity drawn anew for every row, else once a demonstration."""
         anew, key = redrawn(demo), f"{demo.task}/{demo.workflow}"
         if not anew and key in self._drawn:
             return self._drawn[key]
         # what is kept must not depend on which row asked for it first
         scene = varied(demo, rng if anew else random.Random(f"{self.recipe.seed}/{key}"))
-        picture = scene.render()
+        item = scene.items[0]
+        picture = scene.render({0: lookalike(item.entity_id, item.rendition, rng)} if made_up else None)
         views = [picture, *(picture.crop(box) for box in demo.crops)]
         drawn = [self.renderer.pixels({"image": view}) for view in views]
         if not anew:
@@ -343,6 +355,7 @@ def _world(recipe: SFTRecipe) -> tuple[PictureProcessor, Qwen2_5_VLForConditiona
     if recipe.sight is not None:
         pocket.graft(network, recipe.sight)
         processor.image_processor = pocket.build_picture_processor(recipe.size)
+    if recipe.sight is not None or recipe.freeze_vision:
         for part in (network.model.visual.patch_embed, network.model.visual.blocks):
             part.requires_grad_(False)
     held = {name.lower() for name in lexicon.forbidden}

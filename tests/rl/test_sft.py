@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 import math
+import random
 import shutil
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,13 +18,15 @@ from langchain_core.messages import HumanMessage
 from PIL import Image
 from transformers import TrainerCallback
 
+from agent.policy.render import Renderer
 from agent.policy.transformers import TransformersPolicy
 from rl import pocket, recipes, sft, trackers, train
-from rl.rewrite import Lexicon
+from rl.rewrite import Demonstration, Lexicon, Message
 from rl.run_folder import RECIPE, remove_half_checkpoints, whole_checkpoint
 from rl.sft import SFTRecipe
 from rl.sight import SightRecipe
 from rl.trajectory import Said, Seen, Trajectory, TrajectoryStore
+from tools.local.world import entities, scenes
 
 
 @pytest.fixture
@@ -241,6 +244,61 @@ def test_rows_depend_on_their_number_only(recipe: SFTRecipe, demonstrations: lis
     assert [rows[1].row(n).ids for n in reversed(range(6))] == forward[::-1]
 
 
+@pytest.fixture
+def searched(demonstrations: list[Demonstration]) -> Demonstration:
+    """A run that looked an unknown flag up."""
+    flag = next(one for one in entities.select(split="train", kind="flag") if not one.known)
+    scene = scenes.compose([(flag.id, "emojione")], random.Random(0))
+    messages = (
+        Message("user", "Whose flag is this?", (0,)),
+        Message("assistant", "<reason>I do not know this.</reason><img_search>"),
+        Message("user", f"<information>1. Flag of {flag.name} (0.91)</information>"),
+        Message("assistant", f"<reason>Found.</reason><answer> {flag.name}</answer>"),
+    )
+    return Demonstration(
+        "world/train/image/00000", "search_agent", "image", asdict(scene), messages, name=flag.name, answer=flag.name
+    )
+
+
+def test_invented_flags_are_made_up_by_their_share(
+    recipe: SFTRecipe, searched: Demonstration, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And rows of real entities show the real picture."""
+    asked: list[str] = []
+
+    def pink(entity_id: str, rendition: str, rng: random.Random) -> Image.Image:
+        asked.append(entity_id)
+        return Image.new("RGBA", (40, 30), (255, 0, 255, 255))
+
+    monkeypatch.setattr(sft, "lookalike", pink)
+    known = {flag.id for flag in entities.select(split="train", kind="flag") if flag.known}
+
+    def made_up(**changed: float) -> int:
+        asked.clear()
+        chosen = recipe.model_copy(update={"rephrase_share": 0.0, "worn_share": 0.0, **changed})
+        rows = sft.Rows([searched], renderer, chosen, Lexicon(names=("Peru",)))
+        for number in range(60):
+            rows.row(number)
+        return len(asked)
+
+    assert made_up(rewrite_share=1.0, lookalike_share=0.0) == 0
+    assert made_up(rewrite_share=0.0, lookalike_share=1.0) == 0
+    assert 15 <= made_up(rewrite_share=1.0, lookalike_share=0.5) <= 45
+    assert made_up(rewrite_share=1.0, lookalike_share=1.0) == 60
+    assert 15 <= sum(one in known for one in asked) <= 45, "from known flags and from others"
+
+
+def test_a_frozen_tower_stays_and_its_merger_learns(recipe: SFTRecipe, tmp_path: Path) -> None:
+    first = sft.train(recipe)
+    assert first is not None
+    chosen = recipe.model_copy(update={"start_from": first, "freeze_vision": True, "output": tmp_path / "second"})
+    before, after = _weights(first), _weights(sft.train(chosen))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not [name for name in moved if "visual.blocks" in name or "visual.patch_embed" in name]
+    assert [name for name in moved if "visual.merger" in name]
+    assert [name for name in moved if "language_model" in name]
+
+
 def test_a_lay_question_is_shown_both_ways_by_its_share(recipe: SFTRecipe, demonstrations: list, renderer) -> None:
     """However many demonstrations there are of each; what is known or in sight goes by another share."""
     first, *rest = demonstrations
@@ -281,7 +339,7 @@ def test_bad_recipes_end_in_one_line(arguments: list[str], says: str, capsys: py
 
 def test_every_shipped_recipe_is_complete() -> None:
     assert "world_sft" in recipes.names()
-    for name in ("world_sft", "deepmmsearch_r1_7b_sft"):
+    for name in ("world_sft", "world_sft_longer", "world_sft_wary", "deepmmsearch_r1_7b_sft"):
         assert recipes.read(name, SFTRecipe).steps > 0
     assert recipes.read("world_sight", SightRecipe).steps > 0
 

@@ -12,6 +12,7 @@ import json
 import math
 import random
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -127,14 +128,17 @@ class Scene:
     augment: bool = False
     """True: brightness, contrast and saturation of the items are shaken. Training pictures only."""
 
-    def render(self) -> Image.Image:
-        """The picture, RGB; always the same pixels for the same scene."""
+    def render(self, drawings: Mapping[int, Image.Image] | None = None) -> Image.Image:
+        """The picture, RGB; always the same pixels for the same scene.
+
+        `drawings`: what stands in an item's box instead of its own drawing, RGBA by the item's place in `items`.
+        """
         from PIL import Image, ImageEnhance
 
         canvas = Image.fromarray(self._background())
         chance = random.Random(self.seed)
-        for item in self.items:
-            drawing = pictures.load(item.entity_id, item.rendition)
+        for place, item in enumerate(self.items):
+            drawing = (drawings or {}).get(place) or pictures.load(item.entity_id, item.rendition)
             size = (item.box[2] - item.box[0], item.box[3] - item.box[1])
             drawing = drawing.resize(size, Image.Resampling.LANCZOS)
             if self.augment:

@@ -1,0 +1,114 @@
+"""Flags that nobody flies, for the entities that rewriting invents.
+
+There are few flags, and a policy that has met all of them in training tells the known ones by what makes them known *there*:
+shown one that it never met, it takes it for the nearest one it remembers. So an invented entity may show a picture that is
+invented too: a flag in other colours, with another drawing on it, or put together from two. Often it differs from a known
+flag in one thing only, so that looking at a part of it is not enough.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+from tools.local.world import entities, pictures
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+LEAST = 12.0
+"""Mean difference of the visible pixels (0 to 255) from the flag that it was made from; less passes for another artist's."""
+
+
+def lookalike(entity_id: str, rendition: str, rng: random.Random) -> Image.Image:
+    """A drawing that is like this one and of nothing that exists, RGBA, of the same size and outline.
+
+    What is added comes from the same artist and from training entities.
+
+    Raises:
+        KeyError: the artist did not draw this entity.
+    """
+    drawing = pictures.load(entity_id, rendition)
+    ways: list[Callable[[], Image.Image]] = [
+        lambda: _recoloured(drawing, rng),
+        lambda: _charged(drawing, _other(entity_id, rendition, rng.choice(("flag", "thing")), rng), rng),
+        lambda: _halved(drawing, _other(entity_id, rendition, "flag", rng), rng),
+    ]
+    for _ in range(8):  # other colours of a white flag are none, and a flag on itself is no other
+        made = rng.choice(ways)()
+        made.putalpha(drawing.getchannel("A"))
+        if difference(made, drawing) >= LEAST:
+            return made
+    return _negative(drawing)
+
+
+def difference(a: Image.Image, b: Image.Image) -> float:
+    """Mean absolute difference of the colours where `b` is visible, 0 to 255; both of one size."""
+    import numpy as np
+
+    visible = np.asarray(b.getchannel("A")) > 128
+    gap = np.asarray(a.convert("RGB"), dtype=np.float32) - np.asarray(b.convert("RGB"), dtype=np.float32)
+    return float(np.abs(gap)[visible].mean())
+
+
+def _other(entity_id: str, rendition: str, kind: entities.Kind, rng: random.Random) -> Image.Image:
+    """Another training entity of that kind, by the same artist if the artist drew any, else by any."""
+    drawn = [e.id for e in entities.select(split="train", kind=kind) if e.id != entity_id]
+    artists = [*pictures.TRAIN_QUERIES[kind], *pictures.INDEXED[kind]]
+    artist = rendition if rendition in artists else rng.choice(artists)
+    return pictures.load(rng.choice([one for one in drawn if pictures.has(one, artist)]), artist)
+
+
+def _recoloured(drawing: Image.Image, rng: random.Random) -> Image.Image:
+    """Red, green and blue take each other's places."""
+    from PIL import Image
+
+    bands = drawing.convert("RGB").split()
+    order = rng.choice([p for p in permutations(range(3)) if p != (0, 1, 2)])
+    return Image.merge("RGB", [bands[band] for band in order])
+
+
+def _charged(drawing: Image.Image, charge: Image.Image, rng: random.Random) -> Image.Image:
+    """Another drawing stands on it: in the upper left, or anywhere."""
+    from PIL import Image
+
+    made = Image.new("RGB", drawing.size)
+    made.paste(drawing)
+    share = rng.uniform(0.35, 0.6)
+    fit = share * min(drawing.width / charge.width, drawing.height / charge.height)
+    small = charge.resize((max(4, round(charge.width * fit)), max(4, round(charge.height * fit))))
+    left, top = (0.04, 0.06) if rng.random() < 0.3 else (rng.random(), rng.random())
+    place = (round((drawing.width - small.width) * left), round((drawing.height - small.height) * top))
+    made.paste(small, place, small)
+    return made
+
+
+def _halved(drawing: Image.Image, other: Image.Image, rng: random.Random) -> Image.Image:
+    """One half of it, upright or across, is another flag's."""
+    from PIL import Image
+
+    made = Image.new("RGB", drawing.size)
+    made.paste(drawing)
+    fitted = other.resize(drawing.size)
+    width, height = drawing.size
+    box = rng.choice(
+        [
+            (0, 0, width // 2, height),
+            (width // 2, 0, width, height),
+            (0, 0, width, height // 2),
+            (0, height // 2, width, height),
+        ]
+    )
+    part = fitted.crop(box)
+    made.paste(part, box[:2], part)
+    return made
+
+
+def _negative(drawing: Image.Image) -> Image.Image:
+    from PIL import ImageChops
+
+    made = ImageChops.invert(drawing.convert("RGB")).convert("RGBA")
+    made.putalpha(drawing.getchannel("A"))
+    return made
