@@ -36,12 +36,11 @@ def lookalike(entity_id: str, rendition: str, rng: random.Random) -> Image.Image
         lambda: _charged(drawing, _other(entity_id, rendition, rng.choice(("flag", "thing")), rng), rng),
         lambda: _halved(drawing, _other(entity_id, rendition, "flag", rng), rng),
     ]
-    for _ in range(8):  # other colours of a white flag are none, and a flag on itself is no other
+    while True:  # other colours of a white flag are none, and half of a tricolour may be half of another
         made = rng.choice(ways)()
         made.putalpha(drawing.getchannel("A"))
         if difference(made, drawing) >= LEAST:
             return made
-    return _negative(drawing)
 
 
 def difference(a: Image.Image, b: Image.Image) -> float:
@@ -76,7 +75,7 @@ def _charged(drawing: Image.Image, charge: Image.Image, rng: random.Random) -> I
 
     made = Image.new("RGB", drawing.size)
     made.paste(drawing)
-    share = rng.uniform(0.35, 0.6)
+    share = rng.uniform(0.2, 0.6)
     fit = share * min(drawing.width / charge.width, drawing.height / charge.height)
     small = charge.resize((max(4, round(charge.width * fit)), max(4, round(charge.height * fit))))
     left, top = (0.04, 0.06) if rng.random() < 0.3 else (rng.random(), rng.random())
@@ -103,12 +102,4 @@ def _halved(drawing: Image.Image, other: Image.Image, rng: random.Random) -> Ima
     )
     part = fitted.crop(box)
     made.paste(part, box[:2], part)
-    return made
-
-
-def _negative(drawing: Image.Image) -> Image.Image:
-    from PIL import ImageChops
-
-    made = ImageChops.invert(drawing.convert("RGB")).convert("RGBA")
-    made.putalpha(drawing.getchannel("A"))
     return made
