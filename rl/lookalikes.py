@@ -10,46 +10,70 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import cache
 from itertools import permutations
 from typing import TYPE_CHECKING
 
 from tools.local.world import entities, pictures
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
 LEAST = 12.0
-"""Mean difference of the visible pixels (0 to 255) from the flag that it was made from; less passes for another artist's."""
+"""Mean difference (0 to 255) from every flag that the artist drew; a drawing on a flag changes a part of it only."""
+RECOLOURED = 25.0
+"""The same for other colours: light and artists shift a real flag's by that much."""
+SIZE = (24, 16)
+"""Pixels of the copies that are compared."""
 
 
 def lookalike(entity_id: str, rendition: str, rng: random.Random) -> Image.Image:
-    """A drawing that is like this one and of nothing that exists, RGBA, of the same size and outline.
+    """A drawing that is like this flag and is no flag that the artist drew, RGBA, of the same size and outline.
 
-    What is added comes from the same artist and from training entities.
+    It is made of training entities. Flags of validation and test are only looked at to refuse what comes out like one.
 
     Raises:
         KeyError: the artist did not draw this entity.
     """
     drawing = pictures.load(entity_id, rendition)
-    ways: list[Callable[[], Image.Image]] = [
-        lambda: _recoloured(drawing, rng),
-        lambda: _charged(drawing, _other(entity_id, rendition, rng.choice(("flag", "thing")), rng), rng),
-        lambda: _halved(drawing, _other(entity_id, rendition, "flag", rng), rng),
+    ways: list[tuple[float, Callable[[], Image.Image]]] = [
+        (RECOLOURED, lambda: _recoloured(drawing, rng)),
+        (LEAST, lambda: _charged(drawing, _other(entity_id, rendition, rng.choice(("flag", "thing")), rng), rng)),
+        (LEAST, lambda: _halved(drawing, _other(entity_id, rendition, "flag", rng), rng)),
     ]
-    while True:  # other colours of a white flag are none, and half of a tricolour may be half of another
-        made = rng.choice(ways)()
+    while True:  # other colours of one tricolour may be another's, and half of it half of another
+        least, way = rng.choice(ways)
+        made = way()
         made.putalpha(drawing.getchannel("A"))
-        if difference(made, drawing) >= LEAST:
+        if distance(made, rendition) >= least:
             return made
 
 
-def difference(a: Image.Image, b: Image.Image) -> float:
-    """Mean absolute difference of the colours where `b` is visible, 0 to 255; both of one size."""
+def distance(picture: Image.Image, rendition: str) -> float:
+    """Mean absolute difference of the colours, 0 to 255, from the nearest flag that this artist drew, of any split."""
     import numpy as np
 
-    visible = np.asarray(b.getchannel("A")) > 128
-    gap = np.asarray(a.convert("RGB"), dtype=np.float32) - np.asarray(b.convert("RGB"), dtype=np.float32)
-    return float(np.abs(gap)[visible].mean())
+    return float(np.abs(_flags(rendition) - _small(picture)).mean(axis=(1, 2, 3)).min())
+
+
+@cache
+def _flags(rendition: str) -> np.ndarray:
+    """Every flag of an artist, float32 (flags, height, width, 3)."""
+    import numpy as np
+
+    flags = [one for one in pictures.encoded(rendition) if one.startswith("flag:")]
+    return np.stack([_small(pictures.load(one, rendition)) for one in flags])
+
+
+def _small(picture: Image.Image) -> np.ndarray:
+    """A small copy on grey, float32 (height, width, 3)."""
+    import numpy as np
+    from PIL import Image
+
+    ground = Image.new("RGB", picture.size, (128, 128, 128))
+    ground.paste(picture, mask=picture.getchannel("A"))
+    return np.asarray(ground.resize(SIZE), dtype=np.float32)
 
 
 def _other(entity_id: str, rendition: str, kind: entities.Kind, rng: random.Random) -> Image.Image:

@@ -92,10 +92,12 @@ def keep_recipe(output: Path, recipe: BaseModel, order: Sequence[str], *, resume
     if resume and path.is_file():
         kept: dict[str, Any] = yaml.safe_load(path.read_text("utf-8")) or {}
         for name in order:
-            if name in kept and kept[name] != values[name]:
+            # a field that is younger than the run was at its default then
+            began = kept.get(name, type(recipe).model_fields[name].get_default(call_default_factory=True))
+            if began != values[name]:
                 raise ValueError(
                     f"{name}={values[name]!r} would change the order of the data of a run that was begun with "
-                    f"{name}={kept[name]!r}; resume with that, or start anew in another output"
+                    f"{name}={began!r}; resume with that, or start anew in another output"
                 )
     if os.environ.get("RANK", "0") == "0":
         output.mkdir(parents=True, exist_ok=True)

@@ -83,10 +83,10 @@ class SFTRecipe(BaseModel):
     lora: dict[str, Any] | None = None
     """Options of peft's LoraConfig for the decoder; the vision tower then stays as it is. None: all weights are trained."""
     sight: Path | None = None
-    """A vision tower to begin with (`python -m rl.train sight`); its blocks then stay as they are, its merger learns on.
-    None: the network's own tower, which learns with the rest."""
+    """A vision tower to begin with (`python -m rl.train sight`), which implies `freeze_vision`. None: the network's own, which
+    learns with the rest."""
     freeze_vision: bool = False
-    """The tower's blocks stay as they are, its merger learns on, as with `sight`; for a run that goes on from such a one."""
+    """The blocks of the tower stay as they are, its merger learns on (online, `freeze_vision` keeps the merger as well)."""
     size: pocket.PocketSize = pocket.PocketSize()
     """The network, if it is new, and the size of pictures, if the tower is."""
     rewrite_share: float = Field(default=0.85, ge=0, le=1)
@@ -157,7 +157,10 @@ class Rows:
             for kind in ("flag", "thing")
         }
         known = [flag for flag in entities.select(split="train", kind="flag") if flag.known]
-        self.flags = (known, self.unknown["flag"])
+        self.bases = (
+            known,
+            self.unknown["flag"],
+        )  # what is made up from: as many of either, because known ones are few
         self.shelves: dict[tuple[str, str, str, Manner], list[Demonstration]] = {}
         for demo in demonstrations:
             self.shelves.setdefault((demo.workflow, demo.family, _kind(demo), demo.manner), []).append(demo)
@@ -191,9 +194,9 @@ class Rows:
         if told.name != demo.name and (kind := _kind(demo)) in self.unknown:
             # what is told of an invented entity may be told of any unknown picture, or of one that is made up
             share = self.recipe.lookalike_share if kind == "flag" else 0.0
-            made_up = share > 0 and rng.random() < share
-            shelf_of = self.flags[rng.randrange(2)] if made_up else self.unknown[kind]
-            items = [{**demo.scene["items"][0], "entity_id": rng.choice(shelf_of).id}]
+            made_up = share > 0 and rng.random() < share  # without one, nothing is drawn: rows stay what they were
+            pool = self.bases[rng.randrange(2)] if made_up else self.unknown[kind]
+            items = [{**demo.scene["items"][0], "entity_id": rng.choice(pool).id}]
             told = replace(told, scene={**demo.scene, "items": items})
         return self.renderer.render(self.messages(told, rng, made_up=made_up), generate=False)
 
@@ -355,9 +358,6 @@ def _world(recipe: SFTRecipe) -> tuple[PictureProcessor, Qwen2_5_VLForConditiona
     if recipe.sight is not None:
         pocket.graft(network, recipe.sight)
         processor.image_processor = pocket.build_picture_processor(recipe.size)
-    if recipe.sight is not None or recipe.freeze_vision:
-        for part in (network.model.visual.patch_embed, network.model.visual.blocks):
-            part.requires_grad_(False)
     held = {name.lower() for name in lexicon.forbidden}
     pieces = tuple(piece for piece in pocket.pieces(processor.tokenizer) if piece.lower() not in held)
     lexicon = replace(lexicon, pieces=pieces)
@@ -414,6 +414,12 @@ def train(
         )
     if recipe.trajectories is not None and recipe.start_from is None:
         raise ValueError("trajectories= needs start_from=: imitation begins with a policy that can read")
+    if recipe.trajectories is not None and (recipe.sight is not None or recipe.lookalike_share):
+        raise ValueError(
+            "sight= and lookalike_share= are for demonstrations of the world; leave them out with trajectories="
+        )
+    if recipe.freeze_vision and recipe.start_from is None and recipe.sight is None:
+        raise ValueError("freeze_vision=true of a new network would keep a blind tower; give sight= or start_from=")
     last = (
         whole_checkpoint(recipe.output) if resume else None
     )  # None: a run that was killed before its first starts over
@@ -427,6 +433,9 @@ def train(
     processor, network, rows = (
         _world(recipe) if recipe.trajectories is None else _imitation(recipe, recipe.trajectories)
     )
+    if recipe.sight is not None or recipe.freeze_vision:
+        for part in (network.model.visual.patch_embed, network.model.visual.blocks):
+            part.requires_grad_(False)
     if dry_run:
         _dry_run(rows, processor, recipe)
         return None

@@ -3,7 +3,8 @@
 python -m rl.train                                     the quick online run: GRPO from the shipped policy, on a CPU
 python -m rl.train grpo --recipe my.yaml steps=200     a recipe of one's own, with a value replaced
 python -m rl.train grpo --dry-run                      build everything, one batch and its checks; trains nothing
-python -m rl.train sft                                 the shipped cold start of the pocket policy
+python -m rl.train sft                                 the pocket policy's cold start, and with `--recipe` world_sft_longer and
+                                                       world_sft_wary its second and third part
 python -m rl.train sight                               its vision tower, which comes first
 python -m rl.train --resume                            go on after an interruption; without a stage it is `grpo`
 """

@@ -22,7 +22,7 @@ from agent.policy.render import Renderer
 from agent.policy.transformers import TransformersPolicy
 from rl import pocket, recipes, sft, trackers, train
 from rl.rewrite import Demonstration, Lexicon, Message
-from rl.run_folder import RECIPE, remove_half_checkpoints, whole_checkpoint
+from rl.run_folder import RECIPE, keep_recipe, remove_half_checkpoints, whole_checkpoint
 from rl.sft import SFTRecipe
 from rl.sight import SightRecipe
 from rl.trajectory import Said, Seen, Trajectory, TrajectoryStore
@@ -263,22 +263,31 @@ def searched(demonstrations: list[Demonstration]) -> Demonstration:
 def test_invented_flags_are_made_up_by_their_share(
     recipe: SFTRecipe, searched: Demonstration, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And rows of real entities show the real picture."""
+    """What is made up is what the row shows, and the other rows show what they would have shown."""
     asked: list[str] = []
-
-    def pink(entity_id: str, rendition: str, rng: random.Random) -> Image.Image:
-        asked.append(entity_id)
-        return Image.new("RGBA", (40, 30), (255, 0, 255, 255))
-
-    monkeypatch.setattr(sft, "lookalike", pink)
     known = {flag.id for flag in entities.select(split="train", kind="flag") if flag.known}
 
-    def made_up(**changed: float) -> int:
+    def shown(colour: str, **changed: float) -> list[tuple[bool, bytes]]:
+        """Of 60 rows, whether something was made up and the pixels."""
+
+        def plain(entity_id: str, rendition: str, rng: random.Random) -> Image.Image:
+            asked.append(entity_id)
+            return Image.new("RGBA", (40, 30), colour)
+
         asked.clear()
+        monkeypatch.setattr(sft, "lookalike", plain)
         chosen = recipe.model_copy(update={"rephrase_share": 0.0, "worn_share": 0.0, **changed})
         rows = sft.Rows([searched], renderer, chosen, Lexicon(names=("Peru",)))
+        found = []
         for number in range(60):
-            rows.row(number)
+            before = len(asked)
+            pixels = rows.row(number).pixels[0].values.tobytes()
+            found.append((len(asked) > before, pixels))
+        return found
+
+    def made_up(**changed: float) -> int:
+        one, other = shown("magenta", **changed), shown("lime", **changed)
+        assert [made for made, _ in one] == [a != b for (_, a), (_, b) in zip(one, other, strict=True)]
         return len(asked)
 
     assert made_up(rewrite_share=1.0, lookalike_share=0.0) == 0
@@ -286,6 +295,49 @@ def test_invented_flags_are_made_up_by_their_share(
     assert 15 <= made_up(rewrite_share=1.0, lookalike_share=0.5) <= 45
     assert made_up(rewrite_share=1.0, lookalike_share=1.0) == 60
     assert 15 <= sum(one in known for one in asked) <= 45, "from known flags and from others"
+
+
+def test_made_up_rows_depend_on_their_number_only(
+    recipe: SFTRecipe, searched: Demonstration, renderer: Renderer
+) -> None:
+    chosen = recipe.model_copy(update={"rewrite_share": 1.0, "lookalike_share": 0.5})
+    rows = [sft.Rows([searched], renderer, chosen, Lexicon(names=("Peru",))) for _ in range(2)]
+    forward = [(rows[0].row(n).ids, rows[0].row(n).pixels[0].values.tobytes()) for n in range(8)]
+    backward = [(rows[1].row(n).ids, rows[1].row(n).pixels[0].values.tobytes()) for n in reversed(range(8))]
+    assert backward[::-1] == forward
+
+
+def test_an_invented_thing_is_not_made_up(
+    recipe: SFTRecipe, searched: Demonstration, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sft, "lookalike", lambda *_: pytest.fail("a flag was made up for a thing"))
+    thing = next(one for one in entities.select(split="train", kind="thing") if not one.known)
+    scene = asdict(scenes.compose([(thing.id, "emojione")], random.Random(0)))
+    chosen = recipe.model_copy(update={"rewrite_share": 1.0, "lookalike_share": 1.0})
+    rows = sft.Rows([replace(searched, scene=scene)], renderer, chosen, Lexicon(names=("Peru",)))
+    assert all(rows.row(number).ids for number in range(10))
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"freeze_vision": True}, "freeze_vision=true of a new network would keep a blind tower"),
+        ({"trajectories": "t", "start_from": "p", "lookalike_share": 0.5}, "leave them out with trajectories="),
+    ],
+)
+def test_a_tower_or_flags_that_have_no_place_are_refused(changed: dict[str, Any], says: str, recipe: SFTRecipe) -> None:
+    with pytest.raises(ValueError, match=says):
+        sft.train(SFTRecipe(**{**recipe.model_dump(), **changed}))
+    assert not recipe.output.exists()
+
+
+def test_a_field_that_is_younger_than_the_run_was_at_its_default(recipe: SFTRecipe) -> None:
+    keep_recipe(recipe.output, recipe, sft.ORDER, resume=False)
+    kept = recipe.output / RECIPE
+    kept.write_text("".join(line for line in kept.read_text().splitlines(True) if "lookalike_share" not in line))
+    with pytest.raises(ValueError, match=r"lookalike_share=0.5 would change .* begun with lookalike_share=0.0"):
+        keep_recipe(recipe.output, recipe.model_copy(update={"lookalike_share": 0.5}), sft.ORDER, resume=True)
+    keep_recipe(recipe.output, recipe, sft.ORDER, resume=True)
 
 
 def test_a_frozen_tower_stays_and_its_merger_learns(recipe: SFTRecipe, tmp_path: Path) -> None:

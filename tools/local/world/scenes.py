@@ -131,7 +131,8 @@ class Scene:
     def render(self, drawings: Mapping[int, Image.Image] | None = None) -> Image.Image:
         """The picture, RGB; always the same pixels for the same scene.
 
-        `drawings`: what stands in an item's box instead of its own drawing, RGBA by the item's place in `items`.
+        `drawings`: what stands in an item's box instead of its own drawing, RGBA by the item's place in `items`. The
+        background was chosen for the item's own.
         """
         from PIL import Image, ImageEnhance
 
