@@ -67,7 +67,7 @@ def test_an_answer_of_the_pocket_policy_never_imports_torch(repository: Path) ->
     long as all the rest together."""
     code = (
         "import sys; from agent.__main__ import main; "
-        "code = main(['ask', 'notebooks/flags.png', 'What is the capital of the second country from the left?', '--json']); "
+        "code = main(['ask', 'notebooks/flags.png', 'What is the capital of the country of the second flag from the left?', '--json']); "
         "print(*[name for name in ('torch', 'transformers', 'trl') if name in sys.modules]); sys.exit(code)"
     )
     done = subprocess.run(
