@@ -65,9 +65,10 @@ def test_a_missing_index_says_how_to_build_one(repository: Path, script: Path) -
 def test_an_answer_of_the_pocket_policy_never_imports_torch(repository: Path) -> None:
     """As configured, to the end: the policy, its eyes, the embedder of the local image search. Torch's import takes as
     long as all the rest together."""
+    question = "What is the capital of the country of the second flag from the left?"
     code = (
         "import sys; from agent.__main__ import main; "
-        "code = main(['ask', 'notebooks/flags.png', 'What is the capital of the country of the second flag from the left?', '--json']); "
+        f"code = main(['ask', 'notebooks/flags.png', '{question}', '--json']); "
         "print(*[name for name in ('torch', 'transformers', 'trl') if name in sys.modules]); sys.exit(code)"
     )
     done = subprocess.run(
