@@ -157,10 +157,8 @@ class Rows:
             for kind in ("flag", "thing")
         }
         known = [flag for flag in entities.select(split="train", kind="flag") if flag.known]
-        self.bases = (
-            known,
-            self.unknown["flag"],
-        )  # what is made up from: as many of either, because known ones are few
+        # what flags are made up from, as often from the few known ones as from the others
+        self.bases = (known, self.unknown["flag"])
         self.shelves: dict[tuple[str, str, str, Manner], list[Demonstration]] = {}
         for demo in demonstrations:
             self.shelves.setdefault((demo.workflow, demo.family, _kind(demo), demo.manner), []).append(demo)
