@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from agent.limits import StopReason
+from lensgraph.agent.limits import StopReason
 
 
 @dataclass(frozen=True)

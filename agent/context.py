@@ -22,17 +22,17 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr
 from pydantic.json_schema import SkipJsonSchema
 
-from agent import config as configuration
-from agent import policy as policies
-from agent import summaries
-from agent.config import Config, ImagesConfig, PolicyConfig
-from agent.dialects import Dialect
-from agent.dialects import build as build_dialect
-from agent.images import MEMORY_BYTES, ImageStore
-from tools import cache, registry
-from tools.adapter import adapt
-from tools.base import LensTool
-from tools.results import ToolFailure
+from lensgraph.agent import config as configuration
+from lensgraph.agent import policy as policies
+from lensgraph.agent import page_summaries
+from lensgraph.agent.config import Config, ImagesConfig, PolicyConfig
+from lensgraph.agent.dialects import Dialect
+from lensgraph.agent.dialects import build as build_dialect
+from lensgraph.agent.images import MEMORY_BYTES, ImageStore
+from lensgraph.tools import cache, registry
+from lensgraph.tools.adapter import adapt
+from lensgraph.tools.base import LensTool
+from lensgraph.tools.results import ToolFailure
 
 T = TypeVar("T")
 PolicyName = Literal["pocket", "transformers", "openai_compatible"]
@@ -114,13 +114,13 @@ class Backends:
     def build_tool(self, kind: registry.Kind) -> LensTool:
         """The configured tool, one a process for equal settings."""
         spec = getattr(self.config.tools, kind).model_dump()
-        writer = summaries.wanted(spec, self.config.policy) if kind == "text_search" else None
+        writer = page_summaries.wanted(spec, self.config.policy) if kind == "text_search" else None
         kept = self.config.tools.cache
         parts = [spec, writer and writer.model_dump(), kept.model_dump()]
         key = (kind, json.dumps(parts, sort_keys=True, default=str))
 
         def make() -> LensTool:
-            ready = spec if writer is None else summaries.put(spec, writer, _chat_model)
+            ready = spec if writer is None else page_summaries.put(spec, writer, _chat_model)
             return _ready(registry.build(kind, ready, cache.shared(kept)))
 
         try:

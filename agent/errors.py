@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.blot import without_logins
+from lensgraph.tools.safety.redact import without_logins
 
 
 class UserError(ValueError):

@@ -25,9 +25,9 @@ from PIL import Image
 # typing.TypedDict gives LangGraph an empty input schema on Python 3.11
 from typing_extensions import TypedDict
 
-from tools import guard
-from tools.locate.qwen import resized
-from tools.results import Box
+from lensgraph.tools import guard
+from lensgraph.tools.locate.qwen import resized
+from lensgraph.tools.results import Box
 
 KEPT_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 """Formats stored as they came if nothing had to be changed; everything else becomes PNG."""

@@ -15,13 +15,13 @@ from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, conve
 from langgraph.types import Command
 from pydantic import BaseModel
 
-from agent.config import LimitsConfig
-from agent.dialects.base import image_block
-from agent.errors import UserError
-from agent.images import ImageStore, Picture
-from agent.state import AgentState
-from tools.guard import Refused
-from tools.results import ToolFailure
+from lensgraph.agent.config import LimitsConfig
+from lensgraph.agent.dialects.base import image_block
+from lensgraph.agent.errors import UserError
+from lensgraph.agent.images import ImageStore, Picture
+from lensgraph.agent.state import AgentState
+from lensgraph.tools.guard import Refused
+from lensgraph.tools.results import ToolFailure
 
 UNREADABLE = "(a picture that could not be read)"
 """Stands in the chat for an earlier picture that the guard refused."""

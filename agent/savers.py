@@ -17,8 +17,8 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from agent.errors import UserError
-from tools.blot import without_logins
+from lensgraph.agent.errors import UserError
+from lensgraph.tools.safety.redact import without_logins
 
 POSTGRES = ("postgresql://", "postgres://")
 SQLITE = "sqlite:///"

@@ -15,8 +15,8 @@ from langgraph.graph.message import add_messages
 # typing.TypedDict gives LangGraph an empty input schema on Python 3.11
 from typing_extensions import TypedDict
 
-from agent.images import Picture
-from tools.base import ImageInput
+from lensgraph.agent.images import Picture
+from lensgraph.tools.base import ImageInput
 
 T = TypeVar("T")
 NodeName = Literal["receive", "reason", "crop", "image_search", "text_search", "answer"]
@@ -62,7 +62,7 @@ class Turn(TypedDict, total=False):
     thought: str
     """`reason` only: the reasoning in it."""
     action: dict[str, Any]
-    """`reason` only: the action as `agent.actions.dump` writes it."""
+    """`reason` only: the action as `lensgraph.agent.actions.dump` writes it."""
     tokens_in: int
     """`reason` only: prompt tokens, if the policy reports them."""
     tokens_out: int
@@ -124,7 +124,7 @@ class AskOutput(TypedDict, total=False):
     usage: Usage
     """Turns, searches, seconds and price of this question."""
     stop_reason: str
-    """A value of `agent.limits.StopReason`."""
+    """A value of `lensgraph.agent.limits.StopReason`."""
     turns: Annotated[list[Turn], append]
     """One record a node visit, over the whole thread; streamed as it happens with `stream_mode="updates"`."""
 
@@ -145,7 +145,7 @@ class AgentState(AskInput, AskOutput, total=False):
     started: float
     """Unix time at which the current question came in."""
     action: dict[str, Any]
-    """The action that the last turn decided, as `agent.actions.dump` writes it."""
+    """The action that the last turn decided, as `lensgraph.agent.actions.dump` writes it."""
     crop: Picture | None
     """The crop that `image_search` shall use; None: the whole picture."""
     note: str | None

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 from PIL import Image
 from pydantic import Field
 
-from agent.context import Context
-from agent.images import ImageStore
-from agent.policy.scripted import ScriptedPolicy
-from tools.base import ImageSearch, Locator, TextSearch
-from tools.results import Box, Hit, LocateResult, Region, SearchResult, ToolFailure
+from lensgraph.agent.context import Context
+from lensgraph.agent.images import ImageStore
+from lensgraph.agent.policy.scripted import ScriptedPolicy
+from lensgraph.tools.base import ImageSearch, Locator, TextSearch
+from lensgraph.tools.results import Box, Hit, LocateResult, Region, SearchResult, ToolFailure
 
 PAGE = Hit(title="Kestrel Point Light", url="https://example.org/kestrel", snippet="Automated in 1987.", score=0.9)
 """The one page of this little web."""

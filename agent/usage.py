@@ -9,8 +9,8 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from agent.limits import Counts
-from agent.state import Source, Turn, Usage
+from lensgraph.agent.limits import Counts
+from lensgraph.agent.state import Source, Turn, Usage
 
 
 def policy_turns(turns: Sequence[Turn]) -> list[Turn]:

@@ -20,10 +20,10 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import get_runtime
 from langgraph.types import Checkpointer
 
-from agent import question
-from agent.context import Context, backends_of
-from agent.state import AgentState, AskInput, AskOutput
-from tools import loops
+from lensgraph.agent import question
+from lensgraph.agent.context import Context, backends_of
+from lensgraph.agent.state import AgentState, AskInput, AskOutput
+from lensgraph.tools.runtime import loops
 
 
 class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):

@@ -8,11 +8,11 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Checkpointer, Command
 
-from agent import nodes
-from agent.context import Context, backends_of
-from agent.state import AgentState, AskInput, AskOutput
-from graphs import asking
-from graphs.asking import AskGraph
+from lensgraph.agent import nodes
+from lensgraph.agent.context import Context, backends_of
+from lensgraph.agent.state import AgentState, AskInput, AskOutput
+from lensgraph.graphs import asking
+from lensgraph.graphs.asking import AskGraph
 
 
 async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["reason"]]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Checkpointer
 
-from agent import nodes
-from agent.context import Context
-from agent.state import AgentState, AskInput, AskOutput
-from graphs import asking
-from graphs.asking import AskGraph
+from lensgraph.agent import nodes
+from lensgraph.agent.context import Context
+from lensgraph.agent.state import AgentState, AskInput, AskOutput
+from lensgraph.graphs import asking
+from lensgraph.graphs.asking import AskGraph
 
 
 def build(checkpointer: Checkpointer = None) -> AskGraph:

@@ -17,13 +17,13 @@ from langchain_core.tools import BaseTool, ToolException
 from langgraph.prebuilt import InjectedState
 from pydantic import BaseModel, Field, SkipValidation
 
-from agent import question as questions
-from agent.context import Context
-from agent.errors import UserError
-from agent.images import permit
-from graphs import search_agent
-from graphs.asking import AskGraph
-from tools.guard import Refused
+from lensgraph.agent import question as questions
+from lensgraph.agent.context import Context
+from lensgraph.agent.errors import UserError
+from lensgraph.agent.images import permit
+from lensgraph.graphs import search_agent
+from lensgraph.graphs.asking import AskGraph
+from lensgraph.tools.guard import Refused
 
 ANSWER_KEYS = ("answer", "sources", "usage", "stop_reason")
 """What the artifact holds of the graph's output."""
@@ -57,7 +57,7 @@ class AskTool(BaseTool):
     graph: Any = None
     """The graph that answers."""
     context: SkipValidation[Context] = Field(default_factory=Context)
-    """Its options; see `agent.context.Context`."""
+    """Its options; see `lensgraph.agent.context.Context`."""
     files: bool | str | Path = False
     """Which paths the model may name: none, those below a folder, or (True) all."""
 

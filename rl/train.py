@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from rl import recipes
+from lensgraph.rl import recipes
 
 T = TypeVar("T")
 
@@ -81,21 +81,21 @@ def _parser() -> argparse.ArgumentParser:
 
 # the training stack loads only once the arguments are known to be good
 def _sight(args: argparse.Namespace) -> Path:
-    from rl import sight
+    from lensgraph.rl.pocket import vision_pretraining
 
-    recipe = recipes.read(args.recipe, sight.SightRecipe, args.overrides)
-    return _told(args, lambda: sight.train(recipe, resume=args.resume, max_steps=args.max_steps))
+    recipe = recipes.read(args.recipe, vision_pretraining.SightRecipe, args.overrides)
+    return _told(args, lambda: vision_pretraining.train(recipe, resume=args.resume, max_steps=args.max_steps))
 
 
 def _sft(args: argparse.Namespace) -> Path | None:
-    from rl import sft
+    from lensgraph.rl.supervised import run as sft
 
     recipe = recipes.read(args.recipe, sft.SFTRecipe, args.overrides)
     return _told(args, lambda: sft.train(recipe, resume=args.resume, max_steps=args.max_steps, dry_run=args.dry_run))
 
 
 def _grpo(args: argparse.Namespace) -> Path | None:
-    from rl import grpo
+    from lensgraph.rl.grpo import run as grpo
 
     recipe = recipes.read(args.recipe, grpo.GRPORecipe, args.overrides)
     return _told(args, lambda: grpo.train(recipe, resume=args.resume, max_steps=args.max_steps, dry_run=args.dry_run))

@@ -76,7 +76,7 @@ import tools, agent, graphs
 for room in (tools, agent, graphs):
     for module in pkgutil.walk_packages(room.__path__, room.__name__ + "."):
         # the builders of the world need the `world` extra; a __main__ is run, not imported
-        if not module.name.endswith("__main__") and not module.name.startswith("tools.local.world.rasterise"):
+        if not module.name.endswith("__main__") and not module.name.startswith("lensgraph.tools.local.world.rasterise"):
             importlib.import_module(module.name)
 """
     python(code, cwd=tmp_path)
@@ -174,7 +174,7 @@ def test_the_base_install_does_not_ask_for_the_training_libraries() -> None:
 
 def test_the_script_starts_the_agent() -> None:
     scripts = importlib.metadata.entry_points(group="console_scripts", name="lensgraph")
-    assert [script.value for script in scripts] == ["agent.__main__:main"]
+    assert [script.value for script in scripts] == ["lensgraph.graphs.program.main:main"]
 
 
 def parameters(function: object) -> list[str]:
@@ -183,8 +183,8 @@ def parameters(function: object) -> list[str]:
 
 
 def test_the_tool_classes_keep_their_names_and_arguments() -> None:
-    from tools.base import ImageSearch, Locator, TextSearch
-    from tools.registry import build
+    from lensgraph.tools.base import ImageSearch, Locator, TextSearch
+    from lensgraph.tools.registry import build
 
     assert parameters(build) == ["kind", "spec", "cache"]
     assert (parameters(TextSearch.asearch), parameters(ImageSearch.asearch)) == (["query"], ["image"])
@@ -195,7 +195,7 @@ def test_the_tool_classes_keep_their_names_and_arguments() -> None:
 
 
 def test_the_typed_results_keep_their_fields() -> None:
-    from tools.results import Hit, LocateResult, Region, SearchResult, ToolError
+    from lensgraph.tools.results import Hit, LocateResult, Region, SearchResult, ToolError
 
     assert list(Hit.model_fields) == ["title", "url", "snippet", "score", "thumbnail"]
     assert list(SearchResult.model_fields) == ["kind", "query", "hits", "error", "seconds", "price", "cached"]
@@ -205,7 +205,7 @@ def test_the_typed_results_keep_their_fields() -> None:
 
 
 def test_the_graphs_keep_their_input_and_output() -> None:
-    from graphs import direct, rag, search_agent
+    from lensgraph.graphs import direct, rag, search_agent
 
     for module in (search_agent, rag, direct):
         assert set(module.graph.get_input_jsonschema()["properties"]) == {"messages", "question", "images"}
@@ -221,8 +221,8 @@ def test_the_graphs_keep_their_input_and_output() -> None:
 
 
 def test_a_run_keeps_its_options() -> None:
-    from agent.config import Config
-    from agent.context import Context
+    from lensgraph.agent.config import Config
+    from lensgraph.agent.context import Context
 
     served = {"policy", "dialect", "lenient", "max_turns", "max_image_searches", "max_text_searches"}
     live = {"text_search", "image_search", "locate", "store", "config"}
@@ -231,7 +231,7 @@ def test_a_run_keeps_its_options() -> None:
 
 
 def test_the_records_that_training_reads_keep_their_fields() -> None:
-    from agent.state import EVERYTHING, Turn, Usage
+    from lensgraph.agent.state import EVERYTHING, Turn, Usage
 
     assert {"dialogue", "turns", "pictures", "messages", "answer", "stop_reason"} <= set(EVERYTHING)
     told = {"node", "turn", "seconds", "price", "text", "thought", "action", "query", "crop", "hits", "error"}
@@ -240,7 +240,8 @@ def test_the_records_that_training_reads_keep_their_fields() -> None:
 
 
 def test_tasks_and_their_match_keep_their_arguments() -> None:
-    from rl import match, tasks
+    from lensgraph.rl.tasks import match
+    from lensgraph.rl import tasks
 
     assert parameters(tasks.load) == ["name", "limit", "family", "seed"]
     assert parameters(match.match)[:3] == ["answer", "golds", "tolerance"]

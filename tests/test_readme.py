@@ -52,7 +52,7 @@ def test_the_tree_is_the_repositorys(readme: str, repository: Path) -> None:
 
 
 def test_every_command_names_a_program_that_explains_itself(readme: str) -> None:
-    """`lensgraph ask --help`, `python -m rl.evaluate --help`, ...: each exists and knows the options shown."""
+    """`lensgraph ask --help`, `python -m lensgraph.rl.evaluation.evaluate --help`, ...: each exists and knows the options shown."""
     shown: dict[tuple[str, ...], set[str]] = {}
     for command in commands(readme):
         if command[0] == "lensgraph":
@@ -78,7 +78,7 @@ def test_every_command_names_a_program_that_explains_itself(readme: str) -> None
 
 
 def test_yaml_blocks_are_valid_configurations(repository: Path, tmp_path: Path) -> None:
-    from agent import config
+    from lensgraph.agent import config
 
     guides = ["README.md", "tools/README.md", "graphs/README.md"]
     found = [block for guide in guides for block in blocks((repository / guide).read_text(encoding="utf-8"), "yaml")]
@@ -91,7 +91,7 @@ def test_yaml_blocks_are_valid_configurations(repository: Path, tmp_path: Path) 
 
 
 def test_settings_in_the_readme_are_settings(readme: str) -> None:
-    from agent import config
+    from lensgraph.agent import config
 
     named = set(re.findall(r"\b((?:policy|dialect|tools|limits|images)\.[a-z_.]+)=", readme))
     assert "limits.turns" in named

@@ -16,9 +16,9 @@ import sys
 
 from rich.console import Console
 
-from tools import cache_command, guard_check
-from tools.contract import cases, table
-from tools.contract.provider import everyone
+from lensgraph.tools.checks import cache_command, guard_check
+from lensgraph.tools.checks.contract import cases, table
+from lensgraph.tools.checks.contract.provider import everyone
 
 
 def main(arguments: list[str] | None = None) -> int:

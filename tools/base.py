@@ -22,14 +22,16 @@ from langchain_core.tools import BaseTool
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, WithJsonSchema
 
-from tools import cache_identity, cache_key, guard, loops
-from tools.blot import without_keys
-from tools.outside import entry, line
-from tools.results import LocateResult, Page, SearchResult, ToolError, ToolFailure
-from tools.surrogates import whole
+from lensgraph.tools.cache import identity as cache_identity, key
+from lensgraph.tools import guard
+from lensgraph.tools.runtime import loops
+from lensgraph.tools.safety.redact import without_keys
+from lensgraph.tools.safety.escape import entry, line
+from lensgraph.tools.results import LocateResult, Page, SearchResult, ToolError, ToolFailure
+from lensgraph.tools.safety.surrogates import whole
 
 if TYPE_CHECKING:
-    from tools.cache import Cache
+    from lensgraph.tools.cache import Cache
 
 ImageInput = Annotated[
     Any,
@@ -101,7 +103,7 @@ class LensTool(BaseTool):
         return self
 
     async def _once(
-        self, ask: Callable[[], cache_key.Question], call: Callable[[], Awaitable[_Result]], read: type[_Result]
+        self, ask: Callable[[], key.Question], call: Callable[[], Awaitable[_Result]], read: type[_Result]
     ) -> _Result:
         """`call()`, or what the cache has for this question. `ask` runs in a thread, and only if there is a cache.
 
@@ -166,7 +168,7 @@ class TextSearch(LensTool):
         async def ask() -> SearchResult:
             return _require_hits(await self.asearch(query), f"No page matches {query!r}.")
 
-        found = await self._once(lambda: cache_key.words(query), ask, SearchResult)
+        found = await self._once(lambda: key.words(query), ask, SearchResult)
         return found.model_copy(update={"query": query}) if found.cached else found
 
     async def _arun(
@@ -204,7 +206,7 @@ class ImageSearch(LensTool):
         async def ask() -> SearchResult:
             return _require_hits(await self.asearch(picture), "No indexed picture resembles this one.")
 
-        return await self._once(lambda: cache_key.picture(picture, near=near), ask, SearchResult)
+        return await self._once(lambda: key.picture(picture, near=near), ask, SearchResult)
 
     async def _arun(
         self, image: Any, run_manager: AsyncCallbackManagerForToolRun | None = None
@@ -251,7 +253,7 @@ class Locator(LensTool):
                 raise ToolFailure("empty", f"Nothing in the picture matches {expression!r}.")
             return result
 
-        return await self._once(lambda: cache_key.picture_and(picture, expression), ask, LocateResult)
+        return await self._once(lambda: key.picture_and(picture, expression), ask, LocateResult)
 
     async def _arun(
         self, image: Any, expression: str, run_manager: AsyncCallbackManagerForToolRun | None = None

@@ -2,7 +2,7 @@
 
 `build("text_search", {"use": "local", "index": "my-index"})`: `use` is a provider's short name or any
 import path `package.module:Class`; the other keys are the tool's own fields. A foreign LangChain tool is
-wrapped by `tools.adapter`. Only the provider asked for is imported.
+wrapped by `lensgraph.tools.adapter`. Only the provider asked for is imported.
 
 Any text search also takes `read`: its first results are then read, and the passage that answers becomes the snippet:
 `{"use": "brave", "read": {"pages": 3, "reader": "fetch", "summarise": {"model": a chat model}}}`."""
@@ -17,12 +17,12 @@ from typing import Any, Literal, get_args
 from langchain_core.tools import BaseTool
 from pydantic import ValidationError
 
-from tools.base import ImageSearch, LensTool, Locator, TextSearch
-from tools.blot import shown, without_logins
-from tools.cache import Cache
-from tools.pages.base import PageReader
-from tools.pages.summarise import Summariser
-from tools.text.reading import ReadingTextSearch
+from lensgraph.tools.base import ImageSearch, LensTool, Locator, TextSearch
+from lensgraph.tools.safety.redact import shown, without_logins
+from lensgraph.tools.cache import Cache
+from lensgraph.tools.pages.base import PageReader
+from lensgraph.tools.pages.summarise import Summariser
+from lensgraph.tools.pages.reading import ReadingTextSearch
 
 Kind = Literal["text_search", "image_search", "locate", "read_page"]
 """The kinds of tool, named as the graph calls them."""
@@ -37,32 +37,32 @@ BASES: dict[Kind, Any] = {
 
 PROVIDERS: dict[Kind, dict[str, str]] = {
     "text_search": {
-        "local": "tools.local.text_search:LocalTextSearch",
-        "tavily": "tools.text.tavily:TavilyTextSearch",
-        "serpapi": "tools.text.serpapi:SerpApiTextSearch",
-        "brave": "tools.text.brave:BraveTextSearch",
-        "searxng": "tools.text.searxng:SearxngTextSearch",
-        "duckduckgo": "tools.text.duckduckgo:DuckDuckGoTextSearch",
-        "wikipedia": "tools.text.wikipedia:WikipediaTextSearch",
+        "local": "lensgraph.tools.local.text_search:LocalTextSearch",
+        "tavily": "lensgraph.tools.text.tavily:TavilyTextSearch",
+        "serpapi": "lensgraph.tools.text.serpapi:SerpApiTextSearch",
+        "brave": "lensgraph.tools.text.brave:BraveTextSearch",
+        "searxng": "lensgraph.tools.text.searxng:SearxngTextSearch",
+        "duckduckgo": "lensgraph.tools.text.duckduckgo:DuckDuckGoTextSearch",
+        "wikipedia": "lensgraph.tools.text.wikipedia:WikipediaTextSearch",
     },
     "image_search": {
-        "local": "tools.local.image_search:LocalImageSearch",
-        "google_vision": "tools.image.google_vision:GoogleVisionImageSearch",
-        "serpapi_lens": "tools.image.serpapi_lens:SerpApiLensImageSearch",
-        "searchapi_lens": "tools.image.searchapi_lens:SearchApiLensImageSearch",
-        "fvqa_cache": "tools.image.fvqa_cache:FvqaCacheImageSearch",
+        "local": "lensgraph.tools.local.image_search:LocalImageSearch",
+        "google_vision": "lensgraph.tools.image.google_vision:GoogleVisionImageSearch",
+        "serpapi_lens": "lensgraph.tools.image.serpapi_lens:SerpApiLensImageSearch",
+        "searchapi_lens": "lensgraph.tools.image.searchapi_lens:SearchApiLensImageSearch",
+        "fvqa_cache": "lensgraph.tools.image.fvqa_cache:FvqaCacheImageSearch",
     },
     "locate": {
-        "local": "tools.local.locate:LocalLocator",
-        "grounding_dino": "tools.locate.grounding_dino:GroundingDinoLocator",
-        "owlv2": "tools.locate.owlv2:Owlv2Locator",
-        "policy_boxes": "tools.locate.policy_boxes:PolicyBoxLocator",
-        "served_policy": "tools.locate.served_policy:ServedPolicyLocator",
+        "local": "lensgraph.tools.locate.local:LocalLocator",
+        "grounding_dino": "lensgraph.tools.locate.grounding_dino:GroundingDinoLocator",
+        "owlv2": "lensgraph.tools.locate.owlv2:Owlv2Locator",
+        "policy_boxes": "lensgraph.tools.locate.policy_boxes:PolicyBoxLocator",
+        "served_policy": "lensgraph.tools.locate.served_policy:ServedPolicyLocator",
     },
     "read_page": {
-        "fetch": "tools.pages.fetch:FetchPageReader",
-        "tavily": "tools.pages.tavily_extract:TavilyPageReader",
-        "jina": "tools.pages.jina:JinaPageReader",
+        "fetch": "lensgraph.tools.pages.fetch:FetchPageReader",
+        "tavily": "lensgraph.tools.pages.tavily_extract:TavilyPageReader",
+        "jina": "lensgraph.tools.pages.jina:JinaPageReader",
     },
 }
 """Short names, kind by kind. The first is the default."""
@@ -229,7 +229,7 @@ def first_problem(error: ValidationError) -> str:
 
 
 def _adapt(kind: Kind, use: str, provider: Any, options: dict[str, Any]) -> LensTool:
-    from tools.adapter import adapt  # only foreign tools need it
+    from lensgraph.tools.adapter import adapt  # only foreign tools need it
 
     if _is_tool_class(provider):
         try:

@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tools.blot import without_logins
-from tools.surrogates import Text
+from lensgraph.tools.safety.redact import without_logins
+from lensgraph.tools.safety.surrogates import Text
 
 Reason = Literal["timeout", "rate_limited", "unavailable", "bad_input", "malformed", "empty", "refused"]
 """Why a call gave nothing.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent.dialects.base import Dialect
-from agent.dialects.compact import Compact
-from agent.dialects.deepmmsearch_r1 import DeepMMSearchR1
-from agent.dialects.mmsearch_r1 import MMSearchR1
-from agent.dialects.prompts import PromptError
+from lensgraph.agent.dialects.base import Dialect
+from lensgraph.agent.dialects.compact import Compact
+from lensgraph.agent.dialects.deepmmsearch_r1 import DeepMMSearchR1
+from lensgraph.agent.dialects.mmsearch_r1 import MMSearchR1
+from lensgraph.agent.dialects.prompts import PromptError
 
 DIALECTS: dict[str, type[Dialect]] = {cls.name: cls for cls in (Compact, DeepMMSearchR1, MMSearchR1)}
 

@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from agent.actions import Action, Crop, ImageSearch, OverLimit, TextSearch
-from agent.dialects import prompts as prompt_files
-from agent.dialects.outside import entry, line, neutral
-from agent.images import Picture, View
-from agent.limits import Counts, Limits
-from tools.results import Hit, SearchResult, ToolError
+from lensgraph.agent.actions import Action, Crop, ImageSearch, OverLimit, TextSearch
+from lensgraph.agent.dialects import prompts as prompt_files
+from lensgraph.tools.safety.escape import entry, line, neutral
+from lensgraph.agent.images import Picture, View
+from lensgraph.agent.limits import Counts, Limits
+from lensgraph.tools.results import Hit, SearchResult, ToolError
 
 Block = dict[str, Any]
 _PLACEHOLDER = re.compile(r"(<image>|\{question\}|\{information\})")

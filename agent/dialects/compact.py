@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from typing import ClassVar, Literal
 
-from agent.actions import Action, Crop, Malformed
-from agent.dialects import tags
-from agent.dialects.base import Block
-from agent.dialects.deepmmsearch_r1 import DeepMMSearchR1
-from agent.limits import Limits
-from tools.results import Hit
+from lensgraph.agent.actions import Action, Crop, Malformed
+from lensgraph.agent.dialects import tags
+from lensgraph.agent.dialects.base import Block
+from lensgraph.agent.dialects.deepmmsearch_r1 import DeepMMSearchR1
+from lensgraph.agent.limits import Limits
+from lensgraph.tools.results import Hit
 
 _COPIED = re.compile(r"<(answer|text_search|img_search|crop)>(?!<)")
 

@@ -10,11 +10,11 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from agent.actions import Action, Answer, GiveUp, ImageSearch, Malformed, TextSearch
-from agent.dialects import tags
-from agent.dialects.base import Block, Dialect
-from agent.limits import Limits
-from tools.results import Hit
+from lensgraph.agent.actions import Action, Answer, GiveUp, ImageSearch, Malformed, TextSearch
+from lensgraph.agent.dialects import tags
+from lensgraph.agent.dialects.base import Block, Dialect
+from lensgraph.agent.limits import Limits
+from lensgraph.tools.results import Hit
 
 ACTIONS = ("answer", "text_search", "img_search")
 _TAG = re.compile(r"</?(answer|text_search|img_search)>")

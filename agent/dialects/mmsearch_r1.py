@@ -13,14 +13,14 @@ from typing import ClassVar, Literal
 
 from langchain_core.messages import HumanMessage
 
-from agent.actions import Action, Answer, GiveUp, ImageSearch, Malformed, TextSearch
-from agent.dialects import prompts as prompt_files
-from agent.dialects import tags
-from agent.dialects.base import TITLE_CHARS, Block, Dialect, thumbnail_block
-from agent.dialects.outside import line, neutral
-from agent.images import Picture
-from agent.limits import Limits
-from tools.results import Hit, SearchResult, ToolError
+from lensgraph.agent.actions import Action, Answer, GiveUp, ImageSearch, Malformed, TextSearch
+from lensgraph.agent.dialects import prompts as prompt_files
+from lensgraph.agent.dialects import tags
+from lensgraph.agent.dialects.base import TITLE_CHARS, Block, Dialect, thumbnail_block
+from lensgraph.tools.safety.escape import line, neutral
+from lensgraph.agent.images import Picture
+from lensgraph.agent.limits import Limits
+from lensgraph.tools.results import Hit, SearchResult, ToolError
 
 IMAGE = "<search><img></search>"
 LEAD = "Searched results: <information>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from agent.actions import Action, Answer, Crop, GiveUp, ImageSearch, Malformed, TextSearch
+from lensgraph.agent.actions import Action, Answer, Crop, GiveUp, ImageSearch, Malformed, TextSearch
 
 GIVE_UP = "Unable to answer due to lack of relevant information"
 """The agreed words for giving up; a final period is accepted."""

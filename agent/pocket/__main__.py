@@ -1,4 +1,4 @@
-"""`python -m agent.pocket`: what the shipped policy is, counted from its files."""
+"""`python -m lensgraph.agent.pocket`: what the shipped policy is, counted from its files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 from collections import Counter
 from pathlib import Path
 
-from agent.pocket import WEIGHTS
+from lensgraph.agent.pocket import WEIGHTS
 
 
 def parameters(folder: Path) -> dict[str, int]:

@@ -11,19 +11,19 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from agent.config import ConfigError, PolicyConfig
-from agent.pocket import checkpoint
-from agent.policy import device
-from agent.policy.errors import PolicyError
-from tools.blot import shown
+from lensgraph.agent.config import ConfigError, PolicyConfig
+from lensgraph.agent.pocket import checkpoint
+from lensgraph.agent.policy import device
+from lensgraph.agent.policy.errors import PolicyError
+from lensgraph.tools.safety.redact import shown
 
 KINDS = {
-    "pocket": "agent.policy.light:LightPolicy",
-    "transformers": "agent.policy.transformers:TransformersPolicy",
-    "openai_compatible": "agent.policy.openai_compatible:OpenAICompatiblePolicy",
+    "pocket": "lensgraph.agent.policy.light.policy:LightPolicy",
+    "transformers": "lensgraph.agent.policy.qwen.transformers:TransformersPolicy",
+    "openai_compatible": "lensgraph.agent.policy.server.openai_compatible:OpenAICompatiblePolicy",
 }
 """Short names. Only the module asked for is imported: one imports torch and transformers."""
-_HUB = "agent.policy.hub:HubPolicy"
+_HUB = "lensgraph.agent.policy.hub:HubPolicy"
 OURS = {*KINDS, _HUB}
 """The kinds whose options are known."""
 _UNREACHED = "We couldn't connect to"
@@ -109,7 +109,7 @@ def _kind(config: PolicyConfig) -> str:
     """`transformers` is one of two: Qwen2.5-VL with its exact tokens, or any other model of the hub."""
     if config.kind != "transformers" or config.model == "pocket":
         return config.kind
-    hub = importlib.import_module("agent.policy.hub")
+    hub = importlib.import_module("lensgraph.agent.policy.hub")
     try:
         return "transformers" if hub.is_qwen(checkpoint(config.model)) else _HUB
     except (OSError, ValueError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.config import ConfigError
+from lensgraph.agent.config import ConfigError
 
 
 def require(device: str | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tools.blot import without_logins
+from lensgraph.tools.safety.redact import without_logins
 
 
 class PolicyError(Exception):

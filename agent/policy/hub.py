@@ -5,7 +5,7 @@ them; a processor without a picture part is refused, because the model would the
 than the model's context loses its oldest thumbnails, and the reply says which.
 
 For asking, not for training: a model's own processor expands its pictures, so a dialogue is rendered anew from text at
-every turn. Qwen2.5-VL checkpoints are `agent.policy.transformers`, which keeps sampled ids. Not covered: batching (calls
+every turn. Qwen2.5-VL checkpoints are `lensgraph.agent.policy.qwen.transformers`, which keeps sampled ids. Not covered: batching (calls
 wait for each other), and streaming of single tokens (a stream brings the turn in one piece).
 """
 
@@ -36,10 +36,10 @@ from transformers import (
 )
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-from agent.policy.errors import ContextFull
-from agent.policy.render import ROLES, picture_bytes
-from agent.policy.sampled import stopped
-from agent.policy.wire import are_tags, oldest_thumbnail, without_block
+from lensgraph.agent.policy.errors import ContextFull
+from lensgraph.agent.policy.render import ROLES, picture_bytes
+from lensgraph.agent.policy.sampled import stopped
+from lensgraph.agent.policy.server.wire import are_tags, oldest_thumbnail, without_block
 
 
 class StopStrings(StoppingCriteria):
@@ -63,7 +63,7 @@ class HubPolicy(BaseChatModel):
     """A vision-language checkpoint, on the best device there is."""
 
     takes_image_urls: ClassVar[bool] = True
-    """Pictures come as `image_url` blocks, see `agent.nodes.materialise`."""
+    """Pictures come as `image_url` blocks, see `lensgraph.agent.nodes.materialise`."""
     model: str
     """A checkpoint folder or a hub name."""
     max_new_tokens: int = Field(default=512, ge=1, validation_alias=AliasChoices("max_new_tokens", "max_tokens"))
@@ -208,7 +208,7 @@ class HubPolicy(BaseChatModel):
 
 
 def is_qwen(model: str) -> bool:
-    """Whether a checkpoint is of the architecture that `agent.policy.transformers` samples token by token.
+    """Whether a checkpoint is of the architecture that `lensgraph.agent.policy.qwen.transformers` samples token by token.
 
     Raises:
         OSError: transformers found no such model.

@@ -16,9 +16,9 @@ from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import AliasChoices, Field
 
-from agent.policy import pieces
-from agent.policy.render import Rendered, Renderer
-from agent.policy.sampled import Growing, Sampled, as_result, last_chunk
+from lensgraph.agent.policy import pieces
+from lensgraph.agent.policy.render import Rendered, Renderer
+from lensgraph.agent.policy.sampled import Growing, Sampled, as_result, last_chunk
 
 Tell = Callable[[Sampled], None]
 """Called with the turn so far after every token."""
@@ -28,7 +28,7 @@ class InProcessPolicy(BaseChatModel):
     """What the in-process policies have in common."""
 
     takes_image_urls: ClassVar[bool] = True
-    """Pictures come as `image_url` blocks, see `agent.nodes.materialise`."""
+    """Pictures come as `image_url` blocks, see `lensgraph.agent.nodes.materialise`."""
     model: str = "pocket"
     """`pocket`, or a checkpoint of the Qwen2.5-VL family."""
     max_new_tokens: int = Field(default=160, ge=1, validation_alias=AliasChoices("max_new_tokens", "max_tokens"))

@@ -9,8 +9,8 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from agent.policy.render import Rendered, Renderer
-from agent.policy.wire import are_tags
+from lensgraph.agent.policy.render import Rendered, Renderer
+from lensgraph.agent.policy.server.wire import are_tags
 
 TAIL = 32
 """Tokens in which a stop string is looked for: the ends of longer ones are found too, since decoding is by text."""

@@ -17,14 +17,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from agent import context
+from lensgraph.agent import context
 
 SETTINGS = {
     "policy": {
-        "kind": "agent.policy.scripted:ScriptedPolicy",
+        "kind": "lensgraph.agent.policy.scripted:ScriptedPolicy",
         "options": {"turns": ["<img_search><img></img_search>", "<answer>1987</answer>"]},
     },
-    "tools": {kind: {"use": f"agent.testing:Fixed{name}"} for kind, name in (
+    "tools": {kind: {"use": f"lensgraph.agent.testing:Fixed{name}"} for kind, name in (
         ("text_search", "Text"), ("image_search", "Image"), ("locate", "Locator"),
     )},
 }  # fmt: skip

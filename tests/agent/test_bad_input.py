@@ -23,17 +23,17 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from PIL import Image
 
-from agent import __main__ as program
-from agent import testing
-from agent.__main__ import main
-from agent.policy.scripted import ScriptedPolicy
-from agent.question import BadInput
-from agent.state import EVERYTHING
-from graphs import search_agent
-from tools.local import __main__ as local
-from tools.local.embed import ImageEmbedder
-from tools.local.index import index_folder
-from tools.local.world import __main__ as world
+from lensgraph.graphs.program import main as program
+from lensgraph.agent import testing
+from lensgraph.graphs.program.main import main
+from lensgraph.agent.policy.scripted import ScriptedPolicy
+from lensgraph.agent.question import BadInput
+from lensgraph.agent.state import EVERYTHING
+from lensgraph.graphs import search_agent
+from lensgraph.tools.local import __main__ as local
+from lensgraph.tools.local.embedder.embedders import ImageEmbedder
+from lensgraph.tools.local.index.build import index_folder
+from lensgraph.tools.local.world import __main__ as world
 
 
 class OneNumber(ImageEmbedder):
@@ -207,11 +207,11 @@ def test_a_question_of_100_000_characters(capsys: Any, png: Path) -> None:
         ("policy.modle=x", "policy.modle: unknown key; did you mean 'model'? Valid keys of policy: model, kind,"),
         ("polcy.model=x", "polcy: unknown key; did you mean 'policy'? Valid keys: graph, policy,"),
         ("tools.text_search=bing", "unknown provider 'bing'; valid names: local,"),
-        ("tools.text_search.kk=3", "tools.text_search: unknown key 'kk' for 'agent.testing:FixedText'; valid keys:"),
+        ("tools.text_search.kk=3", "tools.text_search: unknown key 'kk' for 'lensgraph.agent.testing:FixedText'; valid keys:"),
         ("tools.image_search.use=no.such:Thing", "cannot be imported"),
         ("policy.kind=gpt", "policy.kind: unknown kind 'gpt'; valid: pocket, transformers, openai_compatible"),
         ("policy.kind=no.such:Policy", "cannot be imported"),
-        ("policy.kind=agent.errors:UserError", "is no LangChain chat model"),
+        ("policy.kind=lensgraph.agent.errors:UserError", "is no LangChain chat model"),
         ("dialect.name=esperanto", "dialect.name='esperanto': Input should be 'compact', 'deepmmsearch_r1'"),
         ("dialect.prompts=/nowhere.txt", "dialect.prompts: /nowhere.txt is no .yaml file"),
         ("limits.turns=many", "limits.turns='many': Input should be a valid integer"),
@@ -224,7 +224,7 @@ def test_a_question_of_100_000_characters(capsys: Any, png: Path) -> None:
             "policy.model=/nowhere/at/all",
             "policy.model='/nowhere/at/all': no such folder; give the folder of a checkpoint",
         ),
-        ("policy.kind=agent.config:Nope", "module 'agent.config' has no 'Nope'; correct the path"),
+        ("policy.kind=lensgraph.agent.config:Nope", "module 'lensgraph.agent.config' has no 'Nope'; correct the path"),
         (
             "policy.base_url=http://127.0.0.1:99999/v1",
             "policy.base_url='http://127.0.0.1:99999/v1': must be the address of a",
@@ -245,8 +245,8 @@ def test_a_question_of_100_000_characters(capsys: Any, png: Path) -> None:
         ("limits=3", "limits=3: has settings below it; set one of them: limits.image_searches, limits.text_searches"),
         ("dialect.prompts=/nowhere.yaml", "cannot be read as YAML"),
         ("tools.locate=nothing", "tools.locate.use: unknown provider 'nothing'; valid names: local, grounding_dino,"),
-        ("tools.locate.foo=3", "tools.locate: unknown key 'foo' for 'agent.testing:FixedLocator'; valid keys:"),
-        ("tools.locate=agent.errors:UserError", "is no LangChain tool; subclass Locator or BaseTool"),
+        ("tools.locate.foo=3", "tools.locate: unknown key 'foo' for 'lensgraph.agent.testing:FixedLocator'; valid keys:"),
+        ("tools.locate=lensgraph.agent.errors:UserError", "is no LangChain tool; subclass Locator or BaseTool"),
         (
             "tools.text_search={use: wikipedia, read: {reader: 3}}",
             "tools.text_search.read.reader=3: must be a name, or",
@@ -312,7 +312,7 @@ def test_a_provider_that_there_is_none_of_is_refused_also_where_the_graph_asks_n
         ("tools.locate=nothing", "unknown provider 'nothing'"),
         ("tools.text_search.kk=3", "unknown key 'kk' for 'local'"),
         ("policy.kind=gpt", "unknown kind 'gpt'"),
-        ("policy.kind=agent.errors:UserError", "is no LangChain chat model"),
+        ("policy.kind=lensgraph.agent.errors:UserError", "is no LangChain chat model"),
     ],
 )
 def test_the_configuration_is_not_printed_with_what_there_is_none_of(capsys: Any, setting: str, message: str) -> None:
@@ -414,7 +414,7 @@ def test_a_home_that_cannot_be_written(
     (tmp_path / "file").touch()
     home = place.format(file=tmp_path / "file")
     monkeypatch.setenv("LENSGRAPH_HOME", home)
-    line = refused(capsys, str(png), "?", "policy.kind=agent.policy.scripted:ScriptedPolicy")
+    line = refused(capsys, str(png), "?", "policy.kind=lensgraph.agent.policy.scripted:ScriptedPolicy")
     assert line.startswith(f"lensgraph ask: {home}: cannot be written (")
     assert line.endswith("; set LENSGRAPH_HOME to a folder that you may write to.")
     assert world.main(["index"]) == 2
@@ -634,7 +634,7 @@ async def test_bad_input_to_the_graph_is_one_line_before_anything_runs(given: An
 
 
 async def test_a_server_can_turn_off_local_files(png: Path) -> None:
-    from agent.images import ImageStore
+    from lensgraph.agent.images import ImageStore
 
     context = testing.context(["<answer>never</answer>"], store=ImageStore(local_files=False))
     with pytest.raises(BadInput, match="paths are turned off here"):
@@ -678,7 +678,7 @@ def test_a_policy_by_import_path_that_raises_is_exit_code_1_and_one_line(
     said = capsys.readouterr()
     assert json.loads(said.out)["stop_reason"] == "policy_failed"
     assert said.err.count("\n") == 1
-    assert "agent.policy.scripted:ScriptedPolicy: IndexError: the script has 1 turns" in said.err
+    assert "lensgraph.agent.policy.scripted:ScriptedPolicy: IndexError: the script has 1 turns" in said.err
 
 
 async def test_a_bug_in_a_live_policy_stops_the_run(encoded: Any) -> None:

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from pydantic import BaseModel, SecretStr
 
-from agent.__main__ import main
-from agent.config import Config, ConfigError, ToolsConfig, ToolSpec, load, render
-from agent.config import ready as config_names
-from agent.context import Backends, Context
-from tools.blot import without_keys
+from lensgraph.graphs.program.main import main
+from lensgraph.agent.config import Config, ConfigError, ToolsConfig, ToolSpec, load, render
+from lensgraph.agent.config import ready as config_names
+from lensgraph.agent.context import Backends, Context
+from lensgraph.tools.safety.redact import without_keys
 
 
 def test_defaults_are_the_embedded_world_and_the_pocket_policy() -> None:

@@ -16,9 +16,9 @@ from langchain_core.language_models import BaseChatModel
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
-from agent.policy.light import LightPolicy
-from agent.policy.openai_compatible import OpenAICompatiblePolicy
-from agent.policy.transformers import TransformersPolicy
+from lensgraph.agent.policy.light.policy import LightPolicy
+from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 
 pytestmark = pytest.mark.usefixtures("picture_of_the_suite")
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from agent.actions import Action, Answer, Crop, GiveUp, ImageSearch, Malformed, OverLimit, TextSearch, dump, load
-from agent.dialects import DIALECTS, build
-from agent.dialects.outside import line, neutral
-from agent.limits import Counts, Limits, StopReason
-from tools.results import Hit, SearchResult, ToolError
+from lensgraph.agent.actions import Action, Answer, Crop, GiveUp, ImageSearch, Malformed, OverLimit, TextSearch, dump, load
+from lensgraph.agent.dialects import DIALECTS, build
+from lensgraph.tools.safety.escape import line, neutral
+from lensgraph.agent.limits import Counts, Limits, StopReason
+from lensgraph.tools.results import Hit, SearchResult, ToolError
 
 
 @pytest.mark.parametrize(

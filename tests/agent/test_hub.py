@@ -27,14 +27,14 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.models.smolvlm.configuration_smolvlm import SmolVLMConfig
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from agent import testing
-from agent.config import ConfigError, PolicyConfig
-from agent.policy import build
-from agent.policy.errors import ContextFull
-from agent.policy.hub import HubPolicy
-from agent.policy.render import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START
-from agent.state import EVERYTHING
-from graphs import direct
+from lensgraph.agent import testing
+from lensgraph.agent.config import ConfigError, PolicyConfig
+from lensgraph.agent.policy import build
+from lensgraph.agent.policy.errors import ContextFull
+from lensgraph.agent.policy.hub import HubPolicy
+from lensgraph.agent.policy.render import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START
+from lensgraph.agent.state import EVERYTHING
+from lensgraph.graphs import direct
 
 TEMPLATE = (
     "{% for m in messages %}[{{ m.role }}]{% for b in m.content %}{% if b.type == 'image' %}PICTURE{% else %}{{ b.text }}"

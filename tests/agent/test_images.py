@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from agent.images import ImageStore, view_size
-from tools import guard
-from tools.guard import Refused
-from tools.locate.qwen import shrunk
-from tools.results import Box
+from lensgraph.agent.images import ImageStore, view_size
+from lensgraph.tools import guard
+from lensgraph.tools.guard import Refused
+from lensgraph.tools.locate.qwen import shrunk
+from lensgraph.tools.results import Box
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import torch
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from PIL import Image
 
-from agent.config import ConfigError, PolicyConfig
-from agent.policy import build
-from agent.policy.light import LightPolicy
-from agent.policy.qwen_light import Memory
-from agent.policy.render import Rendered
-from agent.policy.transformers import TransformersPolicy
+from lensgraph.agent.config import ConfigError, PolicyConfig
+from lensgraph.agent.policy import build
+from lensgraph.agent.policy.light.policy import LightPolicy
+from lensgraph.agent.policy.light.network import Memory
+from lensgraph.agent.policy.render import Rendered
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 
 CLOSE = 1e-4
 
@@ -48,7 +48,7 @@ DIALOGUES: dict[str, list[BaseMessage]] = {
 @pytest.fixture(scope="module", params=["one file", "shards, grouped heads, windows, untied", "other names"])
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random network in a folder, as the recipes save it and in the other shapes a checkpoint may have."""
-    pocket = pytest.importorskip("rl.pocket", reason="makes the networks")
+    pocket = pytest.importorskip("lensgraph.rl.pocket.network", reason="makes the networks")
     size = pocket.PocketSize(
         vocabulary=640, hidden=48, layers=2, heads=3, kv_heads=3, mlp=96, vision_hidden=32, vision_layers=2,
         vision_heads=2, vision_mlp=64, picture_tokens=24, copying=False,

@@ -13,11 +13,12 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image
 
-from agent import testing
-from agent.config import ConfigError, PolicyConfig
-from agent.policy import PolicyError, build, openai_compatible, wire
-from agent.state import EVERYTHING
-from graphs import search_agent
+from lensgraph.agent import testing
+from lensgraph.agent.config import ConfigError, PolicyConfig
+from lensgraph.agent.policy import PolicyError, build
+from lensgraph.agent.policy.server import openai_compatible, wire
+from lensgraph.agent.state import EVERYTHING
+from lensgraph.graphs import search_agent
 
 
 class Server:

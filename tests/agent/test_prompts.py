@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.dialects import DIALECTS, PromptError, build, mmsearch_r1
-from agent.dialects.prompts import KEYS, packaged, string_in_pickle
+from lensgraph.agent.dialects import DIALECTS, PromptError, build, mmsearch_r1
+from lensgraph.agent.dialects.prompts import KEYS, packaged, string_in_pickle
 
 STEMS = {key: stem for key, (stem, _) in mmsearch_r1.PUBLISHED.items()}
 TEXTS = {"first": "P1 <image> ", "after_image_search": "P2 {question} <|im_end|>", "after_text_search": "P3"}

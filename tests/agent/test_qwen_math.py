@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from agent.policy.qwen_math import ROWS, attention, gelu, rms_norm, rotate, silu
+from lensgraph.agent.policy.light.mathematics import ROWS, attention, gelu, rms_norm, rotate, silu
 
 WIDE = np.linspace(-120, 120, 4001, dtype=np.float32).reshape(1, -1)
 

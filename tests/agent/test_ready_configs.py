@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from agent import config
-from agent.config import Config, ConfigError
-from agent.context import Backends, Context
-from agent.images import ImageStore
-from graphs import search_agent
-from tools import registry
-from tools.locate.grounding_dino import GroundingDinoLocator
+from lensgraph.agent import config
+from lensgraph.agent.config import Config, ConfigError
+from lensgraph.agent.context import Backends, Context
+from lensgraph.agent.images import ImageStore
+from lensgraph.graphs import search_agent
+from lensgraph.tools import registry
+from lensgraph.tools.locate.grounding_dino import GroundingDinoLocator
 
 TURNS = {
     "mmsearch_r1": [
@@ -150,7 +150,7 @@ async def test_the_live_configurations_search_and_answer(
         f"tools.text_search.read.reader={{use: fetch, allow_networks: [127.0.0.0/8], allow_ports: [{port}]}}"
     )
     if name == "deepmmsearch_prompted":  # its locator is a checkpoint of the hub
-        addresses.append("tools.locate.use=agent.testing:FixedLocator")
+        addresses.append("tools.locate.use=lensgraph.agent.testing:FixedLocator")
     result = await ask(config.load(name, addresses, environ={}))
     assert (result["answer"], result["stop_reason"]) == ("1987", "answered")
     assert result["usage"]["searches"] == {"image": 1, "text": 1}

@@ -7,14 +7,15 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage
 from PIL import Image
 
-from agent import room, testing
-from agent.dialects import build
-from agent.images import ImageStore
-from agent.policy.scripted import ScriptedPolicy
-from agent.show import Show
-from agent.state import EVERYTHING
-from graphs import search_agent
-from tools.results import Hit, SearchResult
+from lensgraph.agent.nodes import token_budget
+from lensgraph.agent import testing
+from lensgraph.agent.dialects import build
+from lensgraph.agent.images import ImageStore
+from lensgraph.agent.policy.scripted import ScriptedPolicy
+from lensgraph.graphs.program.show import Show
+from lensgraph.agent.state import EVERYTHING
+from lensgraph.graphs import search_agent
+from lensgraph.tools.results import Hit, SearchResult
 
 IMAGE, TEXT, ANSWER = (
     "<reason>r</reason><search><img></search>",
@@ -72,7 +73,7 @@ async def test_results_that_do_not_fit_are_cut_on_the_right_and_the_trajectory_s
     assert "https://example.org/2" not in told
     assert told.count("</information>\n") == 1, "the wrapper is whole"
     assert told.rstrip().endswith(build("mmsearch_r1").prompts["after_text_search"].rstrip()[-40:])
-    assert room.tokens_of(state["dialogue"][-2], ImageStore(), build("mmsearch_r1"), 1) <= 8192 - 7450
+    assert token_budget.tokens_of(state["dialogue"][-2], ImageStore(), build("mmsearch_r1"), 1) <= 8192 - 7450
     assert state["answer"] == "1987"
     Show().turn(record)
     assert "4 results left out or shortened" in capsys.readouterr().out
@@ -110,6 +111,6 @@ async def test_a_search_behind_the_last_token_ends_the_episode() -> None:
 @pytest.mark.parametrize("left", [0, 1, -500])
 def test_the_first_title_always_stays(left: int) -> None:
     found = SearchResult(kind="text", query="q", hits=pages(3))
-    kept, _, touched = room.fit(found, [], left, lambda result, _: 10 + sum(len(h.snippet) for h in result.hits), 1200)
+    kept, _, touched = token_budget.fit(found, [], left, lambda result, _: 10 + sum(len(h.snippet) for h in result.hits), 1200)
     assert [(hit.title, hit.snippet) for hit in kept.hits] == [("page 0", "")]
     assert touched == 3

@@ -9,8 +9,8 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from agent.errors import UserError
-from agent.savers import Compressed, saver
+from lensgraph.agent.errors import UserError
+from lensgraph.agent.savers import Compressed, saver
 
 POSTGRES = os.environ.get("LENSGRAPH_TEST_POSTGRES", "")
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from agent import config, serve
-from agent.config import ConfigError
+from lensgraph.agent import config
+from lensgraph.graphs.program import serve
+from lensgraph.agent.config import ConfigError
 
 STAND_IN = """#!{python}
 import http.server, json, os, signal, sys, time

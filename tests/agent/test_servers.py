@@ -13,16 +13,17 @@ import pytest
 from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage
 from PIL import Image
 
-from agent import testing
-from agent.config import ConfigError, PolicyConfig
-from agent.dialects import build as build_dialect
-from agent.policy import PolicyError, build, openai_compatible, wire
-from agent.policy.light import LightPolicy
-from agent.policy.openai_compatible import OpenAICompatiblePolicy
-from agent.show import Show
-from agent.state import EVERYTHING
-from graphs import search_agent
-from tools.results import Hit
+from lensgraph.agent import testing
+from lensgraph.agent.config import ConfigError, PolicyConfig
+from lensgraph.agent.dialects import build as build_dialect
+from lensgraph.agent.policy import PolicyError, build
+from lensgraph.agent.policy.server import openai_compatible, wire
+from lensgraph.agent.policy.light.policy import LightPolicy
+from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
+from lensgraph.graphs.program.show import Show
+from lensgraph.agent.state import EVERYTHING
+from lensgraph.graphs import search_agent
+from lensgraph.tools.results import Hit
 
 KINDS = ["vllm", "sglang", "llama_cpp", "transformers"]
 STOPS = ["</answer>", "</text_search>", "</img_search>"]
@@ -190,7 +191,7 @@ async def test_the_trajectory_says_which_thumbnails_were_left_out(chat_server: S
     assert [turn.get("left_out") for turn in state["turns"]] == [None, None, thumbnails[:2]]
     Show().turn(state["turns"][2])
     assert "2 thumbnails left out" in capsys.readouterr().out
-    rollout = pytest.importorskip("rl.rollout", reason="the record of a trajectory")
+    rollout = pytest.importorskip("lensgraph.rl.rollout.episode", reason="the record of a trajectory")
     steps = rollout.steps_of(state, [])
     assert [len(step.left_out) for step in steps] == [0, 0, 2]
 

@@ -11,11 +11,11 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 
-from agent import context, testing
-from agent.config import Config, ImagesConfig
-from agent.context import Backends, Context
-from agent.images import ImageStore
-from graphs import search_agent
+from lensgraph.agent import context, testing
+from lensgraph.agent.config import Config, ImagesConfig
+from lensgraph.agent.context import Backends, Context
+from lensgraph.agent.images import ImageStore
+from lensgraph.graphs import search_agent
 
 ANSWER = "<reason>I know.</reason><answer>1987</answer>"
 

@@ -9,14 +9,15 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from agent import config as configuration
-from agent import show, testing
-from agent.__main__ import main
-from agent.limits import StopReason
-from agent.show import Show
-from agent.state import EVERYTHING
-from graphs import search_agent
-from tools.results import Hit
+from lensgraph.agent import config as configuration
+from lensgraph.graphs.program import show
+from lensgraph.agent import testing
+from lensgraph.graphs.program.main import main
+from lensgraph.agent.limits import StopReason
+from lensgraph.graphs.program.show import Show
+from lensgraph.agent.state import EVERYTHING
+from lensgraph.graphs import search_agent
+from lensgraph.tools.results import Hit
 
 TURNS = [
     "<reason>A tower I cannot name.</reason><img_search>the white tower</img_search>",

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from agent import config, testing
-from agent.dialects import DIALECTS, build
-from agent.dialects.base import image_block, thumbnail_block
-from agent.images import ImageStore, View, view_size
-from graphs import search_agent
-from tools.results import Hit
+from lensgraph.agent import config, testing
+from lensgraph.agent.dialects import DIALECTS, build
+from lensgraph.agent.dialects.base import image_block, thumbnail_block
+from lensgraph.agent.images import ImageStore, View, view_size
+from lensgraph.graphs import search_agent
+from lensgraph.tools.results import Hit
 
 SMALLEST, LARGEST = 512 * 512, 672 * 672 * 2
 SEARCHES = ["<reason>r</reason><search><img></search>", "<reason>r</reason><answer>1987</answer>"]

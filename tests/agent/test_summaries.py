@@ -7,12 +7,12 @@ import pytest
 from langchain_core.language_models.chat_models import BaseChatModel
 from PIL import Image
 
-from agent import config, testing
-from agent.context import Backends, Context
-from agent.policy.scripted import ScriptedPolicy
-from graphs import search_agent
-from tools.pages.base import PageReader
-from tools.results import Page
+from lensgraph.agent import config, testing
+from lensgraph.agent.context import Backends, Context
+from lensgraph.agent.policy.scripted import ScriptedPolicy
+from lensgraph.graphs import search_agent
+from lensgraph.tools.pages.base import PageReader
+from lensgraph.tools.results import Page
 
 
 class OnePage(PageReader):
@@ -25,7 +25,7 @@ class OnePage(PageReader):
 def written(summarise: str, *more: str) -> Any:
     """The summarising model of a configuration."""
     settings = [
-        "tools.text_search.use=agent.testing:FixedText",
+        "tools.text_search.use=lensgraph.agent.testing:FixedText",
         f"tools.text_search.read.reader={__name__}:OnePage",
         f"tools.text_search.read.summarise={summarise}",
         "tools.cache.mode='off'",

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from agent import testing
-from agent.dialects import build
-from agent.state import EVERYTHING
-from graphs import search_agent
+from lensgraph.agent import testing
+from lensgraph.agent.dialects import build
+from lensgraph.agent.state import EVERYTHING
+from lensgraph.graphs import search_agent
 
 R = "<reason>r</reason>"
 GIVE_UP = "Unable to answer due to lack of relevant information"
@@ -275,7 +275,7 @@ async def test_deepmmsearch_r1_falls_back_to_the_whole_picture_and_says_so() -> 
 )
 async def test_lenient_reading_accepts_both_spellings_of_the_whole_picture(payload: str, region: str | None) -> None:
     """Row 15, lenient."""
-    from agent.limits import Counts
+    from lensgraph.agent.limits import Counts
 
     action = build("deepmmsearch_r1", lenient=True).parse(f"{R}<img_search>{payload}</img_search>", Counts())
     assert action.region == region

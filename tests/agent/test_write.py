@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.actions import Action, Answer, Crop, GiveUp, ImageSearch, TextSearch
-from agent.dialects import build
+from lensgraph.agent.actions import Action, Answer, Crop, GiveUp, ImageSearch, TextSearch
+from lensgraph.agent.dialects import build
 
 SHARED: list[Action] = [Answer("Nairobi"), TextSearch("Kenya capital"), ImageSearch(), GiveUp()]
 EVERYTHING = [

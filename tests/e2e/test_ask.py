@@ -20,7 +20,7 @@ def script(tmp_path: Path) -> Path:
         "<text_search>Kenya capital</text_search>",
         "<answer>Nairobi</answer>",
     ]
-    policy = {"kind": "agent.policy.scripted:ScriptedPolicy", "options": {"turns": turns}}
+    policy = {"kind": "lensgraph.agent.policy.scripted:ScriptedPolicy", "options": {"turns": turns}}
     path = tmp_path / "script.yaml"
     path.write_text(yaml.safe_dump({"policy": policy}))
     return path
@@ -59,7 +59,7 @@ def test_a_missing_index_says_how_to_build_one(repository: Path, script: Path) -
     done = ask(repository, "?", "--config", str(script), "tools.text_search.index=/nowhere/index")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
-    assert "python -m tools.local index" in done.stderr
+    assert "python -m lensgraph.tools.local index" in done.stderr
 
 
 def test_an_answer_of_the_pocket_policy_never_imports_torch(repository: Path) -> None:
@@ -67,7 +67,7 @@ def test_an_answer_of_the_pocket_policy_never_imports_torch(repository: Path) ->
     long as all the rest together."""
     question = "What is the capital of the country of the second flag from the left?"
     code = (
-        "import sys; from agent.__main__ import main; "
+        "import sys; from lensgraph.graphs.program.main import main; "
         f"code = main(['ask', 'notebooks/flags.png', '{question}', '--json']); "
         "print(*[name for name in ('torch', 'transformers', 'trl') if name in sys.modules]); sys.exit(code)"
     )

@@ -23,11 +23,11 @@ from langchain_core.runnables import RunnableLambda
 from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
-from agent import config
-from agent.context import Context, _built
-from agent.savers import saver
-from graphs import search_agent
-from graphs.tool import as_tool
+from lensgraph.agent import config
+from lensgraph.agent.context import Context, _built
+from lensgraph.agent.savers import saver
+from lensgraph.graphs import search_agent
+from lensgraph.graphs.tool import as_tool
 
 pytestmark = pytest.mark.e2e
 

@@ -34,9 +34,9 @@ class Policy(ScriptedPolicy):
 CONFIG = """
 policy: {kind: "studio_policy:Policy"}
 tools:
-  text_search: {use: "agent.testing:FixedText"}
-  image_search: {use: "agent.testing:FixedImage"}
-  locate: {use: "agent.testing:FixedLocator"}
+  text_search: {use: "lensgraph.agent.testing:FixedText"}
+  image_search: {use: "lensgraph.agent.testing:FixedImage"}
+  locate: {use: "lensgraph.agent.testing:FixedLocator"}
 """
 
 pytestmark = pytest.mark.e2e

@@ -15,15 +15,15 @@ from langgraph.graph import START, StateGraph
 from PIL import Image
 from pydantic import BaseModel
 
-from agent import question, testing
-from agent.config import LimitsConfig
-from agent.context import Context
-from agent.images import ImageStore
-from agent.question import BadInput
-from agent.savers import saver
-from graphs import direct, rag, search_agent
-from tools.base import TextSearch
-from tools.results import SearchResult
+from lensgraph.agent import question, testing
+from lensgraph.agent.config import LimitsConfig
+from lensgraph.agent.context import Context
+from lensgraph.agent.images import ImageStore
+from lensgraph.agent.question import BadInput
+from lensgraph.agent.savers import saver
+from lensgraph.graphs import direct, rag, search_agent
+from lensgraph.tools.base import TextSearch
+from lensgraph.tools.results import SearchResult
 
 WHOLE = "<img_search><img></img_search>"
 ANSWER = "<answer>1987</answer>"

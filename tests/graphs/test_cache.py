@@ -9,11 +9,12 @@ import pytest
 from langchain_core.messages import HumanMessage
 from PIL import Image
 
-from agent import siblings, testing
-from agent.__main__ import main
-from agent.state import EVERYTHING
-from graphs import rag, search_agent
-from tools.cache import Cache, CacheSettings
+from lensgraph.graphs.bench import siblings
+from lensgraph.agent import testing
+from lensgraph.graphs.program.main import main
+from lensgraph.agent.state import EVERYTHING
+from lensgraph.graphs import rag, search_agent
+from lensgraph.tools.cache import Cache, CacheSettings
 
 TURNS = [
     "<img_search>the tower</img_search>",

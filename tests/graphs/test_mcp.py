@@ -15,11 +15,12 @@ pytest.importorskip("mcp", reason="needs lensgraph[mcp]")
 
 from mcp import Client
 
-from agent import testing
-from agent.__main__ import main
-from agent.config import Config, load
-from agent.errors import UserError
-from graphs import mcp_server, search_agent
+from lensgraph.agent import testing
+from lensgraph.graphs.program.main import main
+from lensgraph.agent.config import Config, load
+from lensgraph.agent.errors import UserError
+from lensgraph.graphs.program import mcp_server
+from lensgraph.graphs import search_agent
 
 
 def turns(messages: list[Any]) -> str:
@@ -114,8 +115,8 @@ async def test_a_policy_that_is_not_there_stops_the_start() -> None:
         (["--http", "x"], "invalid int"),
         (["--files", "/no/such"], "no such folder"),
         (["graf=1"], "unknown key"),
-        (["--threads", "db", "images.folder=/tmp/x", "policy.kind=agent.policy.scripted:ScriptedPolicy",
-          "tools.text_search.use=agent.testing:FixedText", "tools.image_search.use=agent.testing:FixedImage"],
+        (["--threads", "db", "images.folder=/tmp/x", "policy.kind=lensgraph.agent.policy.scripted:ScriptedPolicy",
+          "tools.text_search.use=lensgraph.agent.testing:FixedText", "tools.image_search.use=lensgraph.agent.testing:FixedImage"],
          "is no address of threads"),
         (["--threads", "postgresql://me:hunter2@db/x"], "--threads postgresql://***@db/x: threads that outlive"),
         (["--threads", "postgresql://db/x?user=me&password=hunter2"], "x?user=me&password=***: threads that outlive"),
@@ -133,8 +134,8 @@ def test_wrong_options_cost_one_line(arguments: list[str], told: str, capsys: py
 
 
 def test_without_the_extra_the_program_names_it(tmp_path: Path) -> None:
-    settings = ["policy.kind=agent.policy.scripted:ScriptedPolicy", "graph=direct"]
-    code = f"import sys; sys.modules['mcp'] = None; from agent.__main__ import main; sys.exit(main({['mcp', *settings]!r}))"
+    settings = ["policy.kind=lensgraph.agent.policy.scripted:ScriptedPolicy", "graph=direct"]
+    code = f"import sys; sys.modules['mcp'] = None; from lensgraph.graphs.program.main import main; sys.exit(main({['mcp', *settings]!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 2
     assert (

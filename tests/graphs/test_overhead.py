@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from agent import overhead, start_times
+from lensgraph.graphs.bench import overhead, start_times
 
 
 @pytest.mark.slow

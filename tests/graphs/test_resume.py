@@ -16,11 +16,12 @@ import pytest
 from langgraph.runtime import ExecutionInfo, Runtime
 from PIL import Image
 
-from agent import searches, testing
-from agent.images import ImageStore
-from agent.savers import saver
-from graphs import search_agent
-from tools.results import Hit, SearchResult
+from lensgraph.agent.nodes import once
+from lensgraph.agent import testing
+from lensgraph.agent.images import ImageStore
+from lensgraph.agent.savers import saver
+from lensgraph.graphs import search_agent
+from lensgraph.tools.results import Hit, SearchResult
 
 pytest.importorskip("langgraph.checkpoint.sqlite", reason="needs lensgraph[threads]")
 
@@ -229,7 +230,7 @@ async def look(
         return SearchResult(kind="text", query=what, hits=[Hit(title="t", url="u", thumbnail=b"\xff\x00")])
 
     tool = tool or testing.FixedText()
-    return await searches.once(make, FAILED, what, tool, state, ImageStore(tmp_path), run or runtime())
+    return await once.once(make, FAILED, what, tool, state, ImageStore(tmp_path), run or runtime())
 
 
 async def test_a_search_is_made_once_and_its_result_comes_back_whole(tmp_path: Path) -> None:
@@ -277,7 +278,7 @@ async def test_only_a_free_search_that_was_cut_off_is_made_again(tmp_path: Path,
 
 
 async def test_old_records_are_swept(tmp_path: Path) -> None:
-    folder = tmp_path / searches.FOLDER
+    folder = tmp_path / once.FOLDER
     folder.mkdir()
     (folder / "old.json").write_text("{}")
     os.utime(folder / "old.json", (0, 0))

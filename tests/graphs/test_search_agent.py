@@ -16,14 +16,14 @@ from langgraph.graph import START, StateGraph
 from PIL import Image
 from typing_extensions import TypedDict
 
-from agent import testing
-from agent.dialects import Compact
-from agent.images import ImageStore
-from agent.policy import PolicyError
-from agent.question import BadInput
-from agent.state import EVERYTHING
-from graphs import direct, rag, search_agent
-from tools.results import Box, Hit
+from lensgraph.agent import testing
+from lensgraph.agent.dialects import Compact
+from lensgraph.agent.images import ImageStore
+from lensgraph.agent.policy import PolicyError
+from lensgraph.agent.question import BadInput
+from lensgraph.agent.state import EVERYTHING
+from lensgraph.graphs import direct, rag, search_agent
+from lensgraph.tools.results import Box, Hit
 
 PICTURE = Image.new("RGB", (64, 48), "navy")
 REGION = "<img_search>the white tower</img_search>"
@@ -334,7 +334,7 @@ async def test_an_empty_answer_is_an_answer() -> None:
 
 
 async def test_a_crop_is_searched_at_the_originals_resolution_and_viewed_under_the_cap() -> None:
-    from agent.config import load
+    from lensgraph.agent.config import load
 
     store = ImageStore()
     big = Image.effect_noise((800, 600), 50).convert("RGB")
@@ -354,7 +354,7 @@ async def test_a_crop_is_searched_at_the_originals_resolution_and_viewed_under_t
 
 
 async def test_with_two_pictures_the_surest_region_of_either_is_cut_out() -> None:
-    from tools.results import LocateResult, Region
+    from lensgraph.tools.results import LocateResult, Region
 
     class Surer(testing.FixedLocator):
         async def alocate(self, image: Image.Image, expression: str) -> LocateResult:
@@ -502,7 +502,7 @@ async def test_the_graph_is_a_node_of_another_graph_whatever_its_context(
 ) -> None:
     """A parent's context is not ours: everything is as configured then."""
     context = testing.context([TEXT, ANSWER])
-    monkeypatch.setattr("agent.context._default_context", lambda: context)
+    monkeypatch.setattr("lensgraph.agent.context._default_context", lambda: context)
     parent = StateGraph(ParentState, context_schema=dict)
     parent.add_node("look", search_agent.graph)
     parent.add_edge(START, "look")
@@ -512,7 +512,7 @@ async def test_the_graph_is_a_node_of_another_graph_whatever_its_context(
 
 async def test_the_graph_is_a_tool_of_another_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     context = testing.context([WHOLE, ANSWER])
-    monkeypatch.setattr("agent.context._default_context", lambda: context)
+    monkeypatch.setattr("lensgraph.agent.context._default_context", lambda: context)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as_tool is in beta
         arguments = {"question": str, "images": list[str]}

@@ -15,11 +15,11 @@ from langchain_tests.unit_tests import ToolsUnitTests
 from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 
-from agent import testing
-from agent.images import permit
-from graphs import direct
-from graphs.tool import AskTool, as_tool
-from tools.guard import Refused
+from lensgraph.agent import testing
+from lensgraph.agent.images import permit
+from lensgraph.graphs import direct
+from lensgraph.graphs.tool import AskTool, as_tool
+from lensgraph.tools.guard import Refused
 
 TURNS = ["<img_search><img></img_search>", "<answer>1987</answer>"]
 

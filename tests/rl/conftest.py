@@ -9,15 +9,15 @@ import pytest
 
 pytest.importorskip("trl", reason="the rl room needs lensgraph[train]")
 
-from agent.dialects import build
-from agent.policy.processor import PictureProcessor
-from agent.policy.render import Renderer
-from agent.policy.transformers import TransformersPolicy
-from rl import pocket
-from rl.oracle import OraclePolicy
-from rl.pocket import PocketSize
-from rl.rewrite import Demonstration, Message
-from tools.local.world import tasks as world
+from lensgraph.agent.dialects import build
+from lensgraph.agent.policy.qwen.processor import PictureProcessor
+from lensgraph.agent.policy.render import Renderer
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.rl.pocket import network as pocket
+from lensgraph.rl.pocket.oracle import OraclePolicy
+from lensgraph.rl.pocket.network import PocketSize
+from lensgraph.rl.pocket.invent import Demonstration, Message
+from lensgraph.tools.local.world import questions as world
 
 TINY = PocketSize(
     vocabulary=640, hidden=48, layers=2, heads=3, kv_heads=3, mlp=96, vision_hidden=32, vision_layers=2,

@@ -8,11 +8,11 @@ import torch
 from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image
 
-from agent.policy.positions import mrope_positions
-from agent.policy.render import Renderer
-from agent.policy.transformers import TransformersPolicy
-from rl.collate import IGNORE, Collator
-from rl.vision_attention import batch_pictures
+from lensgraph.agent.policy.positions import mrope_positions
+from lensgraph.agent.policy.render import Renderer
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.rl.network.collate import IGNORE, Collator
+from lensgraph.rl.network.vision_attention import batch_pictures
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rl import compare
-from rl.evaluate import Record
+from lensgraph.rl.evaluation import compare
+from lensgraph.rl.evaluation.evaluate import Record
 
 
 def _record(task: str, right: bool, calls: int) -> Record:
@@ -61,7 +61,7 @@ def test_the_command_prints_writes_and_draws(tmp_path: Path, capsys: pytest.Capt
 
 def test_a_missing_file_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare.main([str(tmp_path / "nothing.jsonl")]) == 2
-    assert "rl.evaluate --records" in capsys.readouterr().err
+    assert "lensgraph.rl.evaluation.evaluate --records" in capsys.readouterr().err
     a = _file(tmp_path / "a.jsonl", [_record("t", True, 0)])
     assert compare.main([a, f"a={a}"]) == 2
     assert "two runs are called a" in capsys.readouterr().err

@@ -8,13 +8,13 @@ import torch
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from PIL import Image
 
-from agent.policy.decode import Decoder
-from agent.policy.positions import mrope_positions
-from agent.policy.processor import PictureProcessor
-from agent.policy.render import Rendered, Renderer
-from agent.policy.sampled import Sampled
-from rl import pocket
-from rl.pocket import PocketSize
+from lensgraph.agent.policy.qwen.decode import Decoder
+from lensgraph.agent.policy.positions import mrope_positions
+from lensgraph.agent.policy.qwen.processor import PictureProcessor
+from lensgraph.agent.policy.render import Rendered, Renderer
+from lensgraph.agent.policy.sampled import Sampled
+from lensgraph.rl.pocket import network as pocket
+from lensgraph.rl.pocket.network import PocketSize
 
 
 @pytest.fixture

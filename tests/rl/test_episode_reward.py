@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from rl import reward
-from rl.episode_reward import EpisodeReward, RewardRecipe
-from rl.tasks import Task
-from rl.trajectory import Step, Trajectory
+from lensgraph.rl.rewards import formulas
+from lensgraph.rl.rewards.recipe import EpisodeReward, RewardRecipe
+from lensgraph.rl.tasks import Task
+from lensgraph.rl.rollout.trajectory import Step, Trajectory
 
 TASK = Task(id="t", question="How long?", images=(), golds=("3 km",))
 
@@ -108,7 +108,7 @@ def test_more_turns_than_mmsearch_r1_knows_are_malformed() -> None:
     assert _total(recipe, _spoken("mmsearch_r1", search, text, text, wrong)) == 0.0
     assert _total(recipe, _spoken("mmsearch_r1", "no", "no", "no", answer)) == pytest.approx(0.9)
     with pytest.raises(ValueError, match="4 turns"):
-        reward.mmsearch_r1([search, text, text, answer], ["3 km"])
+        formulas.mmsearch_r1([search, text, text, answer], ["3 km"])
 
 
 def test_a_shadow_price_is_restored_from_a_checkpoint() -> None:
@@ -129,10 +129,10 @@ def test_the_papers_scorers_read_the_turns() -> None:
     turns = ("<reason>r</reason><search><img></search>", "<reason>r</reason><answer>3 km</answer>")
     recipe = RewardRecipe(rule="mmsearch_r1")
     assert _total(recipe, _spoken("mmsearch_r1", *turns)) == pytest.approx(
-        reward.mmsearch_r1(list(turns), ["3 km"]).total
+        formulas.mmsearch_r1(list(turns), ["3 km"]).total
     )
     assert _total(recipe, _spoken("mmsearch_r1", turns[0], "<answer>3000 m</answer>")) == pytest.approx(
-        reward.mmsearch_r1([turns[0], "<answer>3000 m</answer>"], ["3 km"]).total
+        formulas.mmsearch_r1([turns[0], "<answer>3000 m</answer>"], ["3 km"]).total
     )
     deep = ("<reason>r</reason><answer>3 km</answer>",)
     assert _total(RewardRecipe(rule="deepmmsearch_r1"), _spoken("deepmmsearch_r1", *deep)) == pytest.approx(1.0)

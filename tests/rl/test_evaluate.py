@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import load as load_config
-from agent.dialects import build
-from rl import evaluate
-from rl.evaluate import Record, interval, report, summarise
+from lensgraph.agent.config import load as load_config
+from lensgraph.agent.dialects import build
+from lensgraph.rl.evaluation import evaluate
+from lensgraph.rl.evaluation.evaluate import Record, interval, report, summarise
 
-SCRIPTED = ["policy.kind=agent.testing:ScriptedPolicy", "policy.options.turns=['<answer>red</answer>']"]
+SCRIPTED = ["policy.kind=lensgraph.agent.testing:ScriptedPolicy", "policy.options.turns=['<answer>red</answer>']"]
 
 
 def _record(**changes: object) -> Record:
@@ -54,10 +54,10 @@ def test_calls_are_allowed_by_the_limits_that_ran(
 
 def test_any_compiled_graph_can_be_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = tmp_path / "figures.json"
-    arguments = ["--graph", "graphs.direct:graph", "--family", "visible", "--limit", "2", "--json", str(figures)]
+    arguments = ["--graph", "lensgraph.graphs.direct:graph", "--family", "visible", "--limit", "2", "--json", str(figures)]
     assert evaluate.main([*arguments, *SCRIPTED]) == 0
     written = json.loads(figures.read_text("utf-8"))
-    assert (written["graph"], written["all"]["tasks"], written["allowed_calls"]) == ("graphs.direct:graph", 2, 5)
+    assert (written["graph"], written["all"]["tasks"], written["allowed_calls"]) == ("lensgraph.graphs.direct:graph", 2, 5)
     capsys.readouterr()
 
 
@@ -112,7 +112,7 @@ def test_the_command_writes_figures_and_goes_on_from_its_records(
         (["--limit", "0"], "limit"),
         (["--graph", "nothing"], "use one of direct, rag, search_agent, or package.module:attribute"),
         (["--graph", "graphs.nothing:graph"], "No module named 'graphs.nothing'"),
-        (["--graph", "graphs.rag:build"], "not a compiled graph"),
+        (["--graph", "lensgraph.graphs.rag:build"], "not a compiled graph"),
     ],
 )
 def test_bad_input_ends_in_one_line(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

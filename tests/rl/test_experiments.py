@@ -13,15 +13,17 @@ import torch
 import yaml
 from rich.console import Console
 
-from agent import policy as policies
-from agent.config import load as load_config
-from agent.policy.processor import PictureProcessor
-from agent.policy.transformers import TransformersPolicy
-from rl import experiments, jsonl, made_with, pocket, seeds
-from rl.evaluate import Record
-from rl.grpo import GRPORecipe
-from rl.pocket import PocketSize
-from rl.recipes import read as read_recipe
+from lensgraph.agent import policy as policies
+from lensgraph.agent.config import load as load_config
+from lensgraph.agent.policy.qwen.processor import PictureProcessor
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.rl.evaluation import experiments, provenance, seeds
+from lensgraph.rl.run import jsonl
+from lensgraph.rl.pocket import network as pocket
+from lensgraph.rl.evaluation.evaluate import Record
+from lensgraph.rl.grpo.run import GRPORecipe
+from lensgraph.rl.pocket.network import PocketSize
+from lensgraph.rl.recipes import read as read_recipe
 
 
 def _record(task: int, right: bool, calls: int) -> Record:
@@ -76,7 +78,7 @@ def test_what_is_done_is_not_done_again(plan: experiments.Plan, tmp_path: Path) 
     assert "--resume" in job.commands()[0]
     (job.output / "policy").mkdir()
     (job.output / "policy" / "model.safetensors").touch()
-    assert [command[2] for command in job.commands()] == ["rl.evaluate"]
+    assert [command[2] for command in job.commands()] == ["lensgraph.rl.evaluation.evaluate"]
     _write(job.records, [_record(n, True, 1) for n in range(4)])
     assert job.commands() == []
 
@@ -100,9 +102,9 @@ def test_records_of_a_policy_that_changed_are_set_aside(
     job = next(job for job in experiments.jobs(plan, tmp_path) if job.name == "trained")
     folder = job.output / "policy"
     pocket.save(pocket.build_network(processor, PocketSize(**tiny_size)), processor, folder)
-    made = made_with.made_with("search_agent", plan.tasks, load_config(None, [f"policy.model={folder}"]))
+    made = provenance.made_with("search_agent", plan.tasks, load_config(None, [f"policy.model={folder}"]))
     job.records.parent.mkdir(parents=True, exist_ok=True)
-    made_with.claim(job.records, made)
+    provenance.claim(job.records, made)
     for n in range(4):
         jsonl.append(job.records, asdict(_record(n, True, 1)))
     assert job.evaluated
@@ -121,7 +123,7 @@ def test_records_of_a_policy_that_changed_are_set_aside(
 
     monkeypatch.setattr(subprocess, "run", fake)
     experiments.run([job], 1, Console())
-    assert ran == [("rl.evaluate", False)]
+    assert ran == [("lensgraph.rl.evaluation.evaluate", False)]
     assert job.records.with_suffix(".jsonl.old").is_file()
     _write(job.records, [_record(n, True, 1) for n in range(4)])
     assert job.evaluated

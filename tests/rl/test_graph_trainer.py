@@ -25,26 +25,28 @@ from PIL import Image
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
-from agent.config import load as load_config
-from agent.dialects import build
-from agent.policy.batching import Batches
-from agent.policy.processor import PictureProcessor
-from agent.policy.render import Pixels, Rendered, Renderer
-from agent.policy.sampled import Sampled
-from agent.policy.transformers import TransformersPolicy
-from agent.testing import FixedImage, FixedLocator, FixedText
-from rl import busy, graph_trainer, pocket, resumed_batch, rollout_metrics, sharded
-from rl.busy import BusyClock
-from rl.collate import check_pictures
-from rl.credit import decision_advantages
-from rl.finished_pixels import pixels_as_pictures
-from rl.graph_trainer import EnginePolicy, GraphGRPOTrainer, GraphRollouts, in_own_loop
-from rl.idle_rows import worth_a_pass
-from rl.pocket import PocketSize
-from rl.rollout import Setting
-from rl.rollout_metrics import Decision
-from rl.tasks import Task
-from rl.trajectory import Trajectory, TrajectoryStore
+from lensgraph.agent.config import load as load_config
+from lensgraph.agent.dialects import build
+from lensgraph.agent.policy.qwen.batching import Batches
+from lensgraph.agent.policy.qwen.processor import PictureProcessor
+from lensgraph.agent.policy.render import Pixels, Rendered, Renderer
+from lensgraph.agent.policy.sampled import Sampled
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.testing import FixedImage, FixedLocator, FixedText
+from lensgraph.rl.rollout import wait_clock
+from lensgraph.rl.grpo import trainer as graph_trainer, resumed_batch, metrics as rollout_metrics, sharded
+from lensgraph.rl.pocket import network as pocket
+from lensgraph.rl.rollout.wait_clock import BusyClock
+from lensgraph.rl.network.collate import check_pictures
+from lensgraph.rl.grpo.credit import decision_advantages
+from lensgraph.rl.grpo.finished_pixels import pixels_as_pictures
+from lensgraph.rl.grpo.trainer import EnginePolicy, GraphGRPOTrainer, GraphRollouts, in_own_loop
+from lensgraph.rl.grpo.zero_advantage import worth_a_pass
+from lensgraph.rl.pocket.network import PocketSize
+from lensgraph.rl.rollout.episode import Setting
+from lensgraph.rl.grpo.metrics import Decision
+from lensgraph.rl.tasks import Task
+from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStore
 
 SEARCH, CROP = "<img_search><img></img_search>", "<img_search>the flag</img_search>"
 TEXT, ANSWER = "<text_search>{}</text_search>", "<answer>{}</answer>"
@@ -832,7 +834,7 @@ def test_parts_of_the_reward_are_logged_as_they_were_given(
 def test_waiting_together_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The seconds of the policy and of the tools are those of the wall; a model that a tool asks is the tool's."""
     now = [0.0]
-    monkeypatch.setattr(busy.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(wait_clock.time, "perf_counter", lambda: now[0])
     clock, turns, tool, summary = BusyClock(), [uuid4() for _ in range(3)], uuid4(), uuid4()
     for turn in turns:
         clock.on_chat_model_start(run_id=turn, parent_run_id=uuid4())

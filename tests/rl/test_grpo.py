@@ -21,27 +21,31 @@ import torch
 import yaml
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
-from agent.policy.processor import PictureProcessor
-from agent.policy.transformers import TransformersPolicy
-from rl import balance, grpo, jsonl, pocket, recipes, trackers, train
-from rl.balance import label, sample
-from rl.episode_reward import EpisodeReward, RewardRecipe
-from rl.graph_trainer import GraphGRPOTrainer
-from rl.grpo import GRPORecipe
-from rl.pocket import PocketSize
-from rl.progress_plot import draw
-from rl.rollout import Rollout
-from rl.run_folder import RECIPE, whole_checkpoint
-from rl.tasks import Task
-from rl.tasks import load as load_tasks
-from rl.trajectory import Step, Trajectory, TrajectoryStore
+from lensgraph.agent.policy.qwen.processor import PictureProcessor
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.rl.evaluation import balance
+from lensgraph.rl.grpo import run as grpo
+from lensgraph.rl.run import jsonl, trackers
+from lensgraph.rl.pocket import network
+from lensgraph.rl import recipes, train
+from lensgraph.rl.evaluation.balance import label, sample
+from lensgraph.rl.rewards.recipe import EpisodeReward, RewardRecipe
+from lensgraph.rl.grpo.trainer import GraphGRPOTrainer
+from lensgraph.rl.grpo.run import GRPORecipe
+from lensgraph.rl.pocket.network import PocketSize
+from lensgraph.rl.run.progress_plot import draw
+from lensgraph.rl.rollout.episode import Rollout
+from lensgraph.rl.run.run_folder import RECIPE, whole_checkpoint
+from lensgraph.rl.tasks import Task
+from lensgraph.rl.tasks import load as load_tasks
+from lensgraph.rl.rollout.trajectory import Step, Trajectory, TrajectoryStore
 
 
 @pytest.fixture
 def recipe(tmp_path: Path, processor: PictureProcessor, tiny_size: dict[str, int]) -> GRPORecipe:
     """Two steps of a tiny network that knows nothing; no tool is ever called."""
     size = PocketSize(**tiny_size)
-    pocket.save(pocket.build_network(processor, size), processor, tmp_path / "base")
+    network.save(network.build_network(processor, size), processor, tmp_path / "base")
     return GRPORecipe(
         start_from=str(tmp_path / "base"), output=tmp_path / "run", task_limit=6, held_out_limit=3, steps=2, prompts=2,
         generations=4, batch=4, max_new_tokens=6, concurrent=8, save_every=1,
@@ -233,8 +237,8 @@ def test_lora_with_a_reference_and_two_passes(recipe: GRPORecipe, monkeypatch: p
     recipe = recipe.model_copy(update={**changes, "warmup_steps": 0, "schedule": "constant"})
     policy = grpo.train(recipe)
     assert policy is not None
-    before = pocket.load_network(Path(recipe.start_from)).state_dict()
-    after = pocket.load_network(policy).state_dict()
+    before = network.load_network(Path(recipe.start_from)).state_dict()
+    after = network.load_network(policy).state_dict()
     assert set(before) == set(after)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
@@ -367,7 +371,7 @@ def test_a_dry_run_shows_a_trajectory_and_trains_nothing(
     assert not recipe.output.exists()
 
 
-SILENT = {"kind": "agent.testing:ScriptedPolicy", "options": {"turns": ["?"] * 9}}
+SILENT = {"kind": "lensgraph.agent.testing:ScriptedPolicy", "options": {"turns": ["?"] * 9}}
 """A judge that never gives a verdict."""
 
 
@@ -379,7 +383,7 @@ SILENT = {"kind": "agent.testing:ScriptedPolicy", "options": {"turns": ["?"] * 9
         ({"trackers": ["nonsense"]}, "there is no 'nonsense'"),
         ({"train_nodes": ["crop"]}, "decides nothing in crop"),
         ({"graph": "elsewhere"}, "package.module:attribute"),
-        ({"graph": "graphs.rag:build"}, "not a compiled graph"),
+        ({"graph": "lensgraph.graphs.rag:build"}, "not a compiled graph"),
         ({"reward": {"match": "judge"}, "judge": SILENT}, "judge: it gave no verdict on a plain question"),
         ({"max_tokens": 64, "max_new_tokens": 60}, "sampled nothing that fits"),
     ],
@@ -442,10 +446,10 @@ def test_a_dry_run_checks_what_it_says(
 
 
 def test_a_graph_may_be_given_by_its_import_path(recipe: GRPORecipe) -> None:
-    changes = {"graph": "graphs.direct:graph", "held_out_limit": 0, "train_nodes": ["reason"]}
+    changes = {"graph": "lensgraph.graphs.direct:graph", "held_out_limit": 0, "train_nodes": ["reason"]}
     grpo.train(recipe.model_copy(update=changes), max_steps=1)
     kept = list(TrajectoryStore(recipe.output / "trajectories"))
-    assert {one.graph for one in kept} == {"graphs.direct:graph"}
+    assert {one.graph for one in kept} == {"lensgraph.graphs.direct:graph"}
     assert all(len(one.decisions) == 1 and one.error is None for one in kept)
 
 
@@ -509,8 +513,8 @@ def test_a_step_without_any_reward_is_told_and_a_run_of_them_ends_well(
     told = " ".join(capsys.readouterr().err.split())
     assert told.count("reward none") == 2
     assert "no plot" in told
-    before = pocket.load_network(Path(recipe.start_from)).state_dict()
-    after = pocket.load_network(policy).state_dict()
+    before = network.load_network(Path(recipe.start_from)).state_dict()
+    after = network.load_network(policy).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)  # nothing was earned, nothing was learned
 
 
@@ -520,7 +524,7 @@ def test_a_step_without_any_reward_is_told_and_a_run_of_them_ends_well(
         (["grpo", "start_from=/no/such/folder", "held_out_limit=0"], "/no/such/folder"),
         (["grpo", "prompts=3", "generations=3", "batch=4", "--dry-run"], "do not divide"),
         (["grpo", "prompts=8", "balanced=null", "task_limit=7", "held_out_limit=0"], "there are 7 in all"),
-        (["grpo", "balanced=/no/labels.jsonl"], "rl.balance"),
+        (["grpo", "balanced=/no/labels.jsonl"], "lensgraph.rl.evaluation.balance"),
         (["grpo", "reward.rule=priced", "reward.prices={}"], "reward.prices"),
         (["grpo", "tasks=world/nothing"], "world/nothing"),
         (["grpo", "stepz=1"], "stepz"),
@@ -644,7 +648,7 @@ def test_tasks_are_labelled_in_the_words_that_training_asks_them_in(
             yield n, Rollout(replace(_episode("image_search"), task=task.id))
 
     monkeypatch.setattr(balance, "roll_all", rolled)
-    arguments = ["--tasks", "world/train", "--limit", "6", "policy.kind=agent.testing:ScriptedPolicy"]
+    arguments = ["--tasks", "world/train", "--limit", "6", "policy.kind=lensgraph.agent.testing:ScriptedPolicy"]
     arguments += ["policy.options.turns=['<answer>x</answer>']", "--out"]
     assert balance.main([*arguments, str(tmp_path / "a.jsonl")]) == 0
     other = [task for task in heard if task.question != own[task.id]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from agent.policy.processor import PictureProcessor
-from rl.pocket import PocketSize, build_network
+from lensgraph.agent.policy.qwen.processor import PictureProcessor
+from lensgraph.rl.pocket.network import PocketSize, build_network
 
 
 def _copied(network: torch.nn.Module, size: int) -> float:

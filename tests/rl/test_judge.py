@@ -10,7 +10,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from rl.judge import Judge, verdict
+from lensgraph.rl.rewards.judge import Judge, verdict
 
 
 class Scripted(BaseChatModel):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rl.lookalikes import LEAST, distance, lookalike
-from tools.local.world import entities, pictures, scenes
+from lensgraph.rl.pocket.invented_flags import LEAST, distance, lookalike
+from lensgraph.tools.local.world import entities, pictures, scenes
 
 FLAGS = [flag.id for flag in entities.select(split="train", kind="flag") if pictures.has(flag.id, "twemoji")]
 

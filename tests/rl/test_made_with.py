@@ -11,14 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from agent.config import load as load_config
-from agent.policy.processor import PictureProcessor
-from rl import compare, evaluate, made_with, pocket
-from rl.pocket import PocketSize
-from rl.tasks import Task
-from rl.tasks import load as load_tasks
+from lensgraph.agent.config import load as load_config
+from lensgraph.agent.policy.qwen.processor import PictureProcessor
+from lensgraph.rl.evaluation import compare, evaluate, provenance
+from lensgraph.rl.pocket import network as pocket
+from lensgraph.rl.pocket.network import PocketSize
+from lensgraph.rl.tasks import Task
+from lensgraph.rl.tasks import load as load_tasks
 
-SCRIPTED = ["policy.kind=agent.testing:ScriptedPolicy", "policy.options.turns=['<answer>red</answer>']"]
+SCRIPTED = ["policy.kind=lensgraph.agent.testing:ScriptedPolicy", "policy.options.turns=['<answer>red</answer>']"]
 
 
 @pytest.fixture
@@ -67,29 +68,29 @@ def test_another_making_is_refused_in_one_line(
 
 def test_the_same_name_with_other_weights_is_another_policy(weights: Path, tmp_path: Path) -> None:
     config = load_config(None, [f"policy.model={weights}"])
-    made_with.claim(tmp_path / "r.jsonl", made_with.made_with("direct", "world/test", config))
-    made_with.claim(tmp_path / "r.jsonl", made_with.made_with("direct", "world/test", config))
+    provenance.claim(tmp_path / "r.jsonl", provenance.made_with("direct", "world/test", config))
+    provenance.claim(tmp_path / "r.jsonl", provenance.made_with("direct", "world/test", config))
     moved = weights.rename(tmp_path / "moved")  # the same weights elsewhere are the same policy
     elsewhere = load_config(None, [f"policy.model={moved}"])
-    made_with.claim(tmp_path / "r.jsonl", made_with.made_with("direct", "world/test", elsewhere))
+    provenance.claim(tmp_path / "r.jsonl", provenance.made_with("direct", "world/test", elsewhere))
     _retrain(moved)
-    with pytest.raises(made_with.OtherRecordsError, match="policy was .*, is .*"):
-        made_with.claim(tmp_path / "r.jsonl", made_with.made_with("direct", "world/test", elsewhere))
+    with pytest.raises(provenance.OtherRecordsError, match="policy was .*, is .*"):
+        provenance.claim(tmp_path / "r.jsonl", provenance.made_with("direct", "world/test", elsewhere))
 
 
 def test_another_match_rule_is_another_making(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _run(tmp_path) == 0
-    monkeypatch.setattr(made_with, "match_rule", lambda: "rl.match another")
+    monkeypatch.setattr(provenance, "match_rule", lambda: "lensgraph.rl.tasks.match another")
     assert _run(tmp_path) == 2
 
 
 def test_a_live_policy_is_named_by_its_weights(processor: PictureProcessor, tiny_size: dict[str, int]) -> None:
     network = pocket.build_network(processor, PocketSize(**tiny_size))
-    digest = made_with.weights_in(network)
-    assert made_with.weights_in(network) == digest
+    digest = provenance.weights_in(network)
+    assert provenance.weights_in(network) == digest
     with torch.no_grad():
         next(network.parameters()).add_(1e-3)
-    assert made_with.weights_in(network) != digest
+    assert provenance.weights_in(network) != digest
 
 
 def test_a_task_that_is_asked_otherwise_is_refused(tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_a_task_that_is_asked_otherwise_is_refused(tmp_path: Path) -> None:
     tasks = load_tasks("world/test", 1, family="visible")
     evaluate.evaluate(tasks, graph="direct", config=config, records=tmp_path / "r.jsonl")
     other = [replace(tasks[0], question="What else?")]
-    with pytest.raises(made_with.OtherRecordsError, match="another question"):
+    with pytest.raises(provenance.OtherRecordsError, match="another question"):
         evaluate.evaluate(other, graph="direct", config=config, records=tmp_path / "r.jsonl")
 
 
@@ -109,7 +110,7 @@ def test_records_of_earlier_versions_are_read_but_not_gone_on_from(
     rows = [json.loads(line) for line in path.read_text().splitlines()][1:]
     old = [{key: value for key, value in row.items() if key not in ("error", "asked")} for row in rows]
     path.write_text("".join(json.dumps(row) + "\n" for row in old))
-    assert made_with.header(path) is None
+    assert provenance.header(path) is None
     assert len(compare.load(path)) == 2
     assert _run(tmp_path) == 2
     assert "do not say what they were made with" in capsys.readouterr().err
@@ -119,7 +120,7 @@ def test_no_secret_reaches_the_file(tmp_path: Path) -> None:
     config = load_config(None, ["tools.text_search={use: local}"])
     spec = config.tools.text_search.model_copy(update={"api_key": "hush"})
     config = config.model_copy(update={"tools": config.tools.model_copy(update={"text_search": spec})})
-    made_with.claim(tmp_path / "r.jsonl", made_with.made_with("direct", "world/test", config))
+    provenance.claim(tmp_path / "r.jsonl", provenance.made_with("direct", "world/test", config))
     text = (tmp_path / "r.jsonl").read_text()
     assert "tools.text_search.use" in text
     assert "hush" not in text
@@ -142,13 +143,13 @@ def test_a_run_that_raises_is_recorded_and_the_others_go_on(
     told = capsys.readouterr()
     assert "failed runs: 1 of 2, counted as wrong; the first: RuntimeError: the picture is gone" in told.err
     assert "failed runs: 1 of 2" in " ".join(told.out.split())
-    rows = {row["task"]: row for row in made_with.rows(tmp_path / "r.jsonl")}
+    rows = {row["task"]: row for row in provenance.rows(tmp_path / "r.jsonl")}
     assert rows[broken]["error"] == "RuntimeError: the picture is gone"
     assert not rows[broken]["correct"]
     assert evaluate.summarise([evaluate.Record(**row) for row in rows.values()])["failed_runs"] == 1
     monkeypatch.setattr(evaluate, "ask", ask)
     assert _run(tmp_path, f"policy.options.turns={['<answer>x</answer>']}") == 0
-    assert len(made_with.rows(tmp_path / "r.jsonl")) == 3
+    assert len(provenance.rows(tmp_path / "r.jsonl")) == 3
     assert compare.load(tmp_path / "r.jsonl")[broken].error is None
 
 
@@ -161,8 +162,8 @@ def test_an_evaluation_in_which_every_run_failed_is_a_failure(tmp_path: Path, mo
 
 
 def test_a_header_is_plain(tmp_path: Path) -> None:
-    made = made_with.made_with("rag", "world/test", load_config())
-    made_with.claim(tmp_path / "r.jsonl", made)
-    assert made_with.header(tmp_path / "r.jsonl") == made
+    made = provenance.made_with("rag", "world/test", load_config())
+    provenance.claim(tmp_path / "r.jsonl", made)
+    assert provenance.header(tmp_path / "r.jsonl") == made
     assert asdict(made)["weights"]
     assert not any(key.startswith(("tools.cache", "policy.model")) for key in made.config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rl.match import date, fold, match, normalise, number
+from lensgraph.rl.tasks.match import date, fold, match, normalise, number
 
 KM = {"relative": 0.02, "unit": "km"}
 METRES = {"relative": 0.01, "unit": "m"}

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import AdamW, Muon
 
-from rl import optimizers
+from lensgraph.rl.network import optimizers
 
 
 class Net(nn.Module):

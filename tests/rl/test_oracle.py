@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from agent.actions import Answer, GiveUp, ImageSearch, TextSearch
-from agent.config import load as load_config
-from agent.dialects import build
-from rl import ceiling, compare, demonstrations, jsonl
-from rl.evaluate import Record, batched
-from rl.oracle import OraclePolicy, quote
-from tools.local.world import entities
-from tools.local.world import tasks as world
+from lensgraph.agent.actions import Answer, GiveUp, ImageSearch, TextSearch
+from lensgraph.agent.config import load as load_config
+from lensgraph.agent.dialects import build
+from lensgraph.rl.evaluation import ceiling, compare
+from lensgraph.rl.pocket import demonstrations
+from lensgraph.rl.run import jsonl
+from lensgraph.rl.evaluation.evaluate import Record, batched
+from lensgraph.rl.pocket.oracle import OraclePolicy, quote
+from lensgraph.tools.local.world import entities
+from lensgraph.tools.local.world import questions as world
 
 HITS = "<information>1. Flag of Elbonia (0.91)\n2. Flag of Latveria (0.55)</information>"
 

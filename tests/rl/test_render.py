@@ -11,12 +11,12 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image
 
-from agent import pocket as pocket_folder
-from agent.policy.decode import Running, Turn
-from agent.policy.light_processor import LightProcessor
-from agent.policy.processor import PictureProcessor, load_processor
-from agent.policy.render import Renderer
-from agent.policy.transformers import TransformersPolicy
+from lensgraph.agent import pocket as pocket_folder
+from lensgraph.agent.policy.qwen.decode import Running, Turn
+from lensgraph.agent.policy.light.processor import LightProcessor
+from lensgraph.agent.policy.qwen.processor import PictureProcessor, load_processor
+from lensgraph.agent.policy.render import Renderer
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 
 
 def _picture(width: int, height: int) -> dict[str, object]:

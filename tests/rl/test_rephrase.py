@@ -9,9 +9,9 @@ from difflib import SequenceMatcher
 
 import pytest
 
-from rl.rephrase import Rephrasing, paraphrases, rephrased
-from rl.rewrite import Demonstration, Message
-from tools.local.world import phrasings, tasks
+from lensgraph.rl.pocket.rephrase import Rephrasing, paraphrases, rephrased
+from lensgraph.rl.pocket.invent import Demonstration, Message
+from lensgraph.tools.local.world import phrasings, questions
 
 
 def _plain(text: str) -> str:
@@ -48,10 +48,10 @@ def test_every_relation_and_frame_has_paraphrases_with_its_placeholder() -> None
             assert phrasing.text.count(place[0] if place else "{") == (1 if place else 0), phrasing
 
 
-@pytest.mark.parametrize("family", tasks.FAMILIES)
-def test_a_rephrased_task_asks_the_same(family: tasks.Family) -> None:
+@pytest.mark.parametrize("family", questions.FAMILIES)
+def test_a_rephrased_task_asks_the_same(family: questions.Family) -> None:
     rng, changed = random.Random(0), 0
-    for task in tasks.load("train", family, limit=60):
+    for task in questions.load("train", family, limit=60):
         other = rephrased(task, rng)
         changed += other.question != task.question
         assert "{" not in other.question
@@ -62,7 +62,7 @@ def test_a_rephrased_task_asks_the_same(family: tasks.Family) -> None:
 
 
 def test_a_demonstration_asks_its_lay_query_in_the_question_s_new_words() -> None:
-    task = tasks.load("train", "correction", limit=1)[0]
+    task = questions.load("train", "correction", limit=1)[0]
     turns = (
         Message("user", task.question, (0,)),
         Message("assistant", f"<reason>1. x</reason><text_search> {task.query_lay}</text_search>"),

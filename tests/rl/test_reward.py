@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from agent.dialects.tags import GIVE_UP
-from rl.reward import ShadowPrice, deepmmsearch_r1, mmsearch_r1, penalised, priced, warmed_up
+from lensgraph.agent.dialects.tags import GIVE_UP
+from lensgraph.rl.rewards.formulas import ShadowPrice, deepmmsearch_r1, mmsearch_r1, penalised, priced, warmed_up
 
 R, I, T = "<reason>r</reason>", "<search><img></search>", "<text_search>q</text_search>"  # noqa: E741
 A, W = "<answer>Titanic</answer>", "<answer>Olympic</answer>"

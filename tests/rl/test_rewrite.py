@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from rl.rewrite import Demonstration, Lexicon, Message, invented, rewrite
+from lensgraph.rl.pocket.invent import Demonstration, Lexicon, Message, invented, rewrite
 
 DEMO = Demonstration(
     task="world/train/image_text/00001",

@@ -25,23 +25,24 @@ from langchain_core.messages import HumanMessage
 from PIL import Image
 from trl import GRPOConfig
 
-from agent.config import load as load_config
-from agent.dialects import build
-from agent.policy.errors import ContextFull
-from agent.policy.processor import PictureProcessor
-from agent.policy.render import Rendered, Renderer
-from agent.policy.sampled import Sampled
-from agent.policy.transformers import TransformersPolicy
-from agent.testing import FixedImage, FixedLocator, FixedText
-from rl import pocket, sampler_process, sampler_worker, shared_weights
-from rl.graph_trainer import GraphGRPOTrainer, GraphRollouts
-from rl.grpo import GRPORecipe, _sampler
-from rl.pocket import PocketSize
-from rl.rollout import Setting
-from rl.sampler_process import ProcessPolicy, SamplerProcess
-from rl.shared_weights import MEMORY, SharedWeights
-from rl.tasks import Task
-from rl.trajectory import Trajectory
+from lensgraph.agent.config import load as load_config
+from lensgraph.agent.dialects import build
+from lensgraph.agent.policy.errors import ContextFull
+from lensgraph.agent.policy.qwen.processor import PictureProcessor
+from lensgraph.agent.policy.render import Rendered, Renderer
+from lensgraph.agent.policy.sampled import Sampled
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.testing import FixedImage, FixedLocator, FixedText
+from lensgraph.rl.pocket import network as pocket
+from lensgraph.rl.sampler import process as sampler_process, worker, shared_weights
+from lensgraph.rl.grpo.trainer import GraphGRPOTrainer, GraphRollouts
+from lensgraph.rl.grpo.run import GRPORecipe, _sampler
+from lensgraph.rl.pocket.network import PocketSize
+from lensgraph.rl.rollout.episode import Setting
+from lensgraph.rl.sampler.process import ProcessPolicy, SamplerProcess
+from lensgraph.rl.sampler.shared_weights import MEMORY, SharedWeights
+from lensgraph.rl.tasks import Task
+from lensgraph.rl.rollout.trajectory import Trajectory
 
 
 @pytest.fixture(scope="module")
@@ -232,10 +233,10 @@ def test_an_error_that_cannot_travel_is_told_in_words() -> None:
     class Stubborn(Exception):
         pass
 
-    told = sampler_worker._sendable(Stubborn("a lock"))
+    told = worker._sendable(Stubborn("a lock"))
     assert isinstance(told, RuntimeError)
     assert str(told) == "Stubborn: a lock"
-    assert isinstance(sampler_worker._sendable(ContextFull("long")), ContextFull)
+    assert isinstance(worker._sendable(ContextFull("long")), ContextFull)
 
 
 @pytest.mark.slow
@@ -243,11 +244,11 @@ def test_it_ends_with_the_program_that_started_it_even_if_that_is_killed(tmp_pat
     program = tmp_path / "program.py"
     program.write_text(
         "import time\n"
-        "from agent.pocket import checkpoint\n"
-        "from agent.policy.processor import load_processor\n"
+        "from lensgraph.agent.pocket import checkpoint\n"
+        "from lensgraph.agent.policy.qwen.processor import load_processor\n"
         "from pathlib import Path\n"
-        "from rl.grpo import load_policy\n"
-        "from rl.sampler_process import SamplerProcess\n"
+        "from lensgraph.rl.grpo.run import load_policy\n"
+        "from lensgraph.rl.sampler.process import SamplerProcess\n"
         "folder = Path(checkpoint('pocket'))\n"
         "one = SamplerProcess(load_policy(folder), load_processor(folder))\n"  # not guarded by __name__: no recursion
         "one.begin(temperature=0.0, max_new_tokens=4)\n"

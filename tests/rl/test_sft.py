@@ -18,15 +18,18 @@ from langchain_core.messages import HumanMessage
 from PIL import Image
 from transformers import TrainerCallback
 
-from agent.policy.render import Renderer
-from agent.policy.transformers import TransformersPolicy
-from rl import pocket, recipes, sft, trackers, train
-from rl.rewrite import Demonstration, Lexicon, Message
-from rl.run_folder import RECIPE, keep_recipe, remove_half_checkpoints, whole_checkpoint
-from rl.sft import SFTRecipe
-from rl.sight import SightRecipe
-from rl.trajectory import Said, Seen, Trajectory, TrajectoryStore
-from tools.local.world import entities, scenes
+from lensgraph.agent.policy.render import Renderer
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.rl.pocket import network
+from lensgraph.rl import recipes, train
+from lensgraph.rl.supervised import run as sft
+from lensgraph.rl.run import trackers
+from lensgraph.rl.pocket.invent import Demonstration, Lexicon, Message
+from lensgraph.rl.run.run_folder import RECIPE, keep_recipe, remove_half_checkpoints, whole_checkpoint
+from lensgraph.rl.supervised.run import SFTRecipe
+from lensgraph.rl.pocket.vision_pretraining import SightRecipe
+from lensgraph.rl.rollout.trajectory import Said, Seen, Trajectory, TrajectoryStore
+from lensgraph.tools.local.world import entities, scenes
 
 
 @pytest.fixture
@@ -216,7 +219,7 @@ def test_trajectories_of_a_teacher_are_imitated(
     assert sorted(len(rows.row(n).pixels) for n in range(4)) == [1, 1, 1, 1]
     said = [i for i, m in zip(rows.row(0).ids, rows.row(0).mask, strict=True) if m]
     assert renderer.tokenizer.decode(said).startswith("<answer>Kenya")
-    pocket.save(pocket.build_network(processor, recipe.size), processor, tmp_path / "base")
+    network.save(network.build_network(processor, recipe.size), processor, tmp_path / "base")
     chosen = {"start_from": tmp_path / "base", "trajectories": tmp_path / "teacher", "lora": lora}
     before = _weights(tmp_path / "base")
     after = _weights(sft.train(recipe.model_copy(update=chosen)))

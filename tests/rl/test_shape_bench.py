@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from rl import shape_bench
+from lensgraph.rl.bench import model_size
 
 
 def test_the_pocket_shape_goes_through_rollout_and_update(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--shape", "pocket", "--rollouts", "4", "--new-tokens", "6", "--batch", "2"]
-    assert shape_bench.main([*arguments, "--json", str(tmp_path / "figures.json")]) == 0
+    assert model_size.main([*arguments, "--json", str(tmp_path / "figures.json")]) == 0
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["parameters"] == 6_076_864
     assert 0 < figures["update_share_of_matrix_rate"] < 1
@@ -26,13 +26,13 @@ def test_published_shapes_have_the_published_size(shape: str, billions: float) -
     """Counted without allocating anything; an untied head would add its rows again."""
     import torch
 
-    from agent.pocket import WEIGHTS
-    from agent.policy.processor import load_processor
-    from rl import pocket
+    from lensgraph.agent.pocket import WEIGHTS
+    from lensgraph.agent.policy.qwen.processor import load_processor
+    from lensgraph.rl.pocket import network as pocket
 
     with torch.device("meta"):
         network = pocket.build_network(
-            load_processor(WEIGHTS), shape_bench.SHAPES[shape], vocabulary=shape_bench.VOCABULARY[shape]
+            load_processor(WEIGHTS), model_size.SHAPES[shape], vocabulary=model_size.VOCABULARY[shape]
         )
     counted = sum(weight.numel() for weight in network.parameters()) / 1e9
     assert counted == pytest.approx(billions, rel=0.07)

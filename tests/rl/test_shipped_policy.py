@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import load as load_config
-from rl import demonstrations, evaluate, sft
-from rl.sft import SFTRecipe
-from rl.tasks import load as load_tasks
+from lensgraph.agent.config import load as load_config
+from lensgraph.rl.pocket import demonstrations
+from lensgraph.rl.evaluation import evaluate
+from lensgraph.rl.supervised import run as sft
+from lensgraph.rl.supervised.run import SFTRecipe
+from lensgraph.rl.tasks import load as load_tasks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 

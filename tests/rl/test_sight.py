@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from rl import pocket, sft, sight
-from rl.collate import IGNORE
-from rl.sft import SFTRecipe
-from rl.sight import SightRecipe, Views, covered
-from tools.local.world import scenes
+from lensgraph.rl.pocket import network as pocket, vision_pretraining
+from lensgraph.rl.supervised import run as sft
+from lensgraph.rl.network.collate import IGNORE
+from lensgraph.rl.supervised.run import SFTRecipe
+from lensgraph.rl.pocket.vision_pretraining import SightRecipe, Views, covered
+from lensgraph.tools.local.world import scenes
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_labels_are_read_from_the_scene(recipe: SightRecipe) -> None:
     scene = scenes.compose(cast, random.Random(1))
     seen = views.seen(scene, scene.render())
     assert (seen.whole["items"], seen.whole["flags"], seen.whole["things"]) == (3, 2, 1)
-    assert seen.whole["background"] == sight.COLOURS.index(scene.background)
+    assert seen.whole["background"] == vision_pretraining.COLOURS.index(scene.background)
     assert {n for n in seen.tokens["entity"] if n != IGNORE} == {views.number[entity] for entity, _ in cast}
     cells = seen.grid[1] * seen.grid[2] // 4
     assert all(len(labels) == cells for labels in seen.tokens.values())
@@ -67,10 +68,10 @@ def test_views_depend_on_their_number_only(recipe: SightRecipe) -> None:
 def test_a_tower_is_trained_resumed_and_put_into_a_policy(
     recipe: SightRecipe, tmp_path: Path, demonstration_file: Path, tiny_size: dict[str, int]
 ) -> None:
-    sight.train(recipe, max_steps=3)
-    tower = sight.train(recipe, resume=True)
+    vision_pretraining.train(recipe, max_steps=3)
+    tower = vision_pretraining.train(recipe, resume=True)
     before = (tower / "model.safetensors").read_bytes()
-    sight.train(recipe, resume=True)
+    vision_pretraining.train(recipe, resume=True)
     assert (tower / "model.safetensors").read_bytes() == before, "a finished run trains no further step"
     cold = SFTRecipe(
         demonstrations=demonstration_file, output=tmp_path / "run", size=tiny_size, sight=tower, steps=2, batch=2,
@@ -88,7 +89,7 @@ def test_a_tower_is_trained_resumed_and_put_into_a_policy(
 def test_a_tower_of_another_width_is_refused(recipe: SightRecipe, processor, tmp_path: Path) -> None:
     wide = recipe.size.model_copy(update={"hidden": 96})
     tower = tmp_path / "tower"
-    sight.new_tower(wide).save_pretrained(tower)
+    vision_pretraining.new_tower(wide).save_pretrained(tower)
     network = pocket.build_network(processor, recipe.size)
     with pytest.raises(ValueError, match="96 wide, the network's 48"):
         pocket.graft(network, tower)
@@ -98,6 +99,6 @@ def test_a_tower_of_another_width_is_refused(recipe: SightRecipe, processor, tmp
 
 def test_tone_and_sharpness_change_but_not_the_size() -> None:
     picture = Image.effect_noise((40, 30), 60).convert("RGB")
-    other = sight.shaken(picture, random.Random(0))
+    other = vision_pretraining.shaken(picture, random.Random(0))
     assert other.size == picture.size
     assert other.tobytes() != picture.tobytes()

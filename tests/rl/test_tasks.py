@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rl import tasks
-from tools.local.world.tasks import WorldTask
+from lensgraph.rl import tasks
+from lensgraph.tools.local.world.questions import WorldTask
 
 
 def write(folder: Path, *rows: object) -> str:

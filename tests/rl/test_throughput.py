@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from agent.policy.render import Rendered
-from agent.policy.sampled import Sampled
-from agent.policy.transformers import TransformersPolicy
-from rl import lockstep, throughput
-from rl.lockstep import LockstepPolicy
+from lensgraph.agent.policy.render import Rendered
+from lensgraph.agent.policy.sampled import Sampled
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.rl.bench import lockstep, throughput
+from lensgraph.rl.bench.lockstep import LockstepPolicy
 
 
 def test_lockstep_answers_nobody_until_every_live_episode_waits(

@@ -18,15 +18,16 @@ import torch
 from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image
 
-from agent.limits import StopReason
-from agent.policy.processor import PictureProcessor
-from agent.policy.render import Renderer
-from agent.policy.transformers import TransformersPolicy
-from rl import pocket, trajectories
-from rl.length_budget import ended
-from rl.pocket import PocketSize
-from rl.rollout import steps_of, tokens_of
-from rl.trajectory import Said, Seen, Step, Trajectory, TrajectoryStore, dump, load
+from lensgraph.agent.limits import StopReason
+from lensgraph.agent.policy.qwen.processor import PictureProcessor
+from lensgraph.agent.policy.render import Renderer
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.rl.pocket import network as pocket
+from lensgraph.rl.evaluation import trajectories
+from lensgraph.rl.rollout.length_budget import ended
+from lensgraph.rl.pocket.network import PocketSize
+from lensgraph.rl.rollout.episode import steps_of, tokens_of
+from lensgraph.rl.rollout.trajectory import Said, Seen, Step, Trajectory, TrajectoryStore, dump, load
 
 
 def _png(colour: str) -> bytes:
@@ -169,7 +170,7 @@ def test_writers_do_not_share_a_file(tmp_path: Path) -> None:
 def test_a_kill_loses_at_most_the_trajectory_that_is_being_written(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[2]);"
-        "from tests.rl.test_trajectory import PICTURES, _trajectory; from rl.trajectory import TrajectoryStore;"
+        "from tests.rl.test_trajectory import PICTURES, _trajectory; from lensgraph.rl.rollout.trajectory import TrajectoryStore;"
         "from pathlib import Path; import itertools;"
         "store = TrajectoryStore(Path(sys.argv[1]));"
         "[(store.append(_trajectory(n), PICTURES), print(n, flush=True)) for n in itertools.count()]"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rl import compare, experiments, seeds
-from rl.evaluate import Record
-from rl.weighting import PAPER, weighted
+from lensgraph.rl.evaluation import compare, experiments, seeds
+from lensgraph.rl.evaluation.evaluate import Record
+from lensgraph.rl.evaluation.question_mix import PAPER, weighted
 
 
 def _record(name: str, knowledge: str, right: bool, calls: int) -> Record:

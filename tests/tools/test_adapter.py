@@ -6,9 +6,9 @@ import pytest
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from PIL import Image
 
-from tools.adapter import adapt, read_hits
-from tools.base import ImageSearch, TextSearch
-from tools.results import Hit, SearchResult, ToolFailure
+from lensgraph.tools.adapter import adapt, read_hits
+from lensgraph.tools.base import ImageSearch, TextSearch
+from lensgraph.tools.results import Hit, SearchResult, ToolFailure
 
 ROW = {"title": "Kenya", "url": "https://k", "content": "a country", "score": 0.9}
 HIT = Hit(title="Kenya", url="https://k", snippet="a country", score=0.9)

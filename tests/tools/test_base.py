@@ -13,9 +13,9 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import StructuredTool
 from PIL import Image
 
-from tools.adapter import adapt
-from tools.base import MAX_QUERY_CHARS, ImageSearch, Locator, TextSearch
-from tools.results import Box, Hit, LocateResult, Region, SearchResult, ToolFailure
+from lensgraph.tools.adapter import adapt
+from lensgraph.tools.base import MAX_QUERY_CHARS, ImageSearch, Locator, TextSearch
+from lensgraph.tools.results import Box, Hit, LocateResult, Region, SearchResult, ToolFailure
 
 
 class Words(TextSearch):
@@ -192,7 +192,7 @@ def test_a_tool_that_never_returns_does_not_keep_the_program_alive() -> None:
 
 def test_importing_the_tools_loads_nothing_heavy() -> None:
     """A warm question answers in three seconds: what is not used must not be imported."""
-    modules = "tools, tools.base, tools.registry, tools.guard, tools.local.text_search, tools.local.engine"
+    modules = "tools, lensgraph.tools.base, lensgraph.tools.registry, lensgraph.tools.guard, lensgraph.tools.local.text_search, lensgraph.tools.local.index.engine"
     code = f"import json, sys, {modules}; print(json.dumps(sorted(sys.modules)))"
     loaded = set(
         json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)

@@ -9,20 +9,20 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.tools import StructuredTool, ToolException
 from pydantic import ValidationError
 
-from agent import nodes
-from agent.config import load
-from agent.errors import UserError
-from agent.policy import PolicyError
-from agent.policy.openai_compatible import OpenAICompatiblePolicy
-from tools import registry
-from tools.adapter import adapt
-from tools.base import TextSearch
-from tools.blot import is_secret, shown, without_keys, without_logins
-from tools.image.publish import S3Publisher
-from tools.locate.served_policy import ServedPolicyLocator
-from tools.pages.summarise import Summariser
-from tools.results import SearchResult, ToolFailure
-from tools.text.searxng import SearxngTextSearch
+from lensgraph.agent import nodes
+from lensgraph.agent.config import load
+from lensgraph.agent.errors import UserError
+from lensgraph.agent.policy import PolicyError
+from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
+from lensgraph.tools import registry
+from lensgraph.tools.adapter import adapt
+from lensgraph.tools.base import TextSearch
+from lensgraph.tools.safety.redact import is_secret, shown, without_keys, without_logins
+from lensgraph.tools.image.publish import S3Publisher
+from lensgraph.tools.locate.served_policy import ServedPolicyLocator
+from lensgraph.tools.pages.summarise import Summariser
+from lensgraph.tools.results import SearchResult, ToolFailure
+from lensgraph.tools.text.searxng import SearxngTextSearch
 
 
 @pytest.mark.parametrize(

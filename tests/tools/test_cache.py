@@ -22,16 +22,17 @@ from langchain_core.tools import StructuredTool, Tool
 from PIL import Image
 from pydantic import Field, SecretStr
 
-from agent.policy.openai_compatible import OpenAICompatiblePolicy
-from tools import cache_identity, cache_key, cache_store, registry
-from tools.__main__ import main
-from tools.adapter import adapt
-from tools.base import NOT_IN_AN_ANSWER, ImageSearch, Locator, TextSearch
-from tools.cache import EMPTY_SECONDS, Cache, CacheSettings, _by_settings, _say_uncached, shared
-from tools.contract import cases
-from tools.contract.provider import Provider, everyone
-from tools.pages.summarise import Summariser
-from tools.results import Box, Hit, LocateResult, Region, SearchResult, ToolError, ToolFailure
+from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
+from lensgraph.tools.cache import identity as cache_identity, key as cache_key, store
+from lensgraph.tools import registry
+from lensgraph.tools.__main__ import main
+from lensgraph.tools.adapter import adapt
+from lensgraph.tools.base import NOT_IN_AN_ANSWER, ImageSearch, Locator, TextSearch
+from lensgraph.tools.cache import EMPTY_SECONDS, Cache, CacheSettings, _by_settings, _say_uncached, shared
+from lensgraph.tools.checks.contract import cases
+from lensgraph.tools.checks.contract.provider import Provider, everyone
+from lensgraph.tools.pages.summarise import Summariser
+from lensgraph.tools.results import Box, Hit, LocateResult, Region, SearchResult, ToolError, ToolFailure
 
 
 class Words(TextSearch):
@@ -193,7 +194,7 @@ async def test_a_process_that_is_killed_while_it_asks_blocks_nobody(tmp_path: Pa
     owner, began = "me", time.monotonic()
     key = identity_of_the_other_process[0]
     while other.store.look_or_claim(key, "", cache_key.words(""), owner) is not True:
-        assert time.monotonic() - began < cache_store.LEASE_SECONDS + 2
+        assert time.monotonic() - began < store.LEASE_SECONDS + 2
         await asyncio.sleep(0.05)
 
 
@@ -205,7 +206,7 @@ def _claims(cache: Cache) -> list[str]:
 async def test_a_call_that_takes_longer_than_a_lease_keeps_its_claim(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("tools.cache", "tools.cache_store"):
+    for module in ("tools.cache", "lensgraph.tools.cache.store"):
         monkeypatch.setattr(f"{module}.LEASE_SECONDS", 0.6)
     folder = str(tmp_path / "cache")
     one, two = (Words(wait=2.0).use_cache(Cache(CacheSettings(folder=folder))) for _ in range(2))
@@ -667,7 +668,7 @@ async def test_an_entry_of_another_version_is_asked_anew(cache: Cache) -> None:
 
 
 async def test_a_file_that_cannot_be_used_costs_no_search(tmp_path: Path) -> None:
-    (tmp_path / cache_store.FILE).write_bytes(b"not a database at all" * 100)
+    (tmp_path / store.FILE).write_bytes(b"not a database at all" * 100)
     tool = Words().use_cache(Cache(CacheSettings(folder=str(tmp_path))))
     with pytest.warns(UserWarning, match="cannot be used"):
         assert (await tool.search("q")).hits
@@ -733,14 +734,14 @@ async def test_a_replay_changes_nothing_and_reads_a_folder_that_nobody_may_write
     keeper = Cache(CacheSettings(folder=str(folder)))
     await Words().use_cache(keeper).search("q")
     keeper.store.close()
-    before = (folder / cache_store.FILE).read_bytes()
-    (folder / cache_store.FILE).chmod(0o444)
+    before = (folder / store.FILE).read_bytes()
+    (folder / store.FILE).chmod(0o444)
     folder.chmod(0o555)
     try:
         replayed = Words().use_cache(Cache(CacheSettings(folder=str(folder), mode="replay")))
         assert (await replayed.search("q")).cached
         assert reason(await replayed.search("p")) == "unavailable"
-        assert (folder / cache_store.FILE).read_bytes() == before
+        assert (folder / store.FILE).read_bytes() == before
     finally:
         folder.chmod(0o755)
 
@@ -783,7 +784,7 @@ def test_one_cache_a_process_for_equal_settings_and_none_if_it_is_off(tmp_path: 
 def test_caches_of_settings_that_are_not_used_any_more_are_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tools.cache.KEPT_CACHES", 4)
+    monkeypatch.setattr("lensgraph.tools.cache.KEPT_CACHES", 4)
     used = CacheSettings(folder=str(tmp_path))
     first = shared(used)
     for n in range(1, 20):

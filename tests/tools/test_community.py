@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tools.registry import build
+from lensgraph.tools.registry import build
 
 PAGES = [{"title": "Kenya", "url": "https://example.org/kenya", "description": "Its capital is Nairobi."}]
 BRAVE = "langchain_community.tools.brave_search.tool:BraveSearch"

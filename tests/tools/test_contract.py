@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from tools import registry
-from tools.__main__ import main
-from tools.contract import cases, table
-from tools.contract.provider import Provider, everyone
-from tools.contract.server import Answer
-from tools.pages.base import PageReader
-from tools.remote import Remote
-from tools.results import SearchResult, ToolError
+from lensgraph.tools import registry
+from lensgraph.tools.__main__ import main
+from lensgraph.tools.checks.contract import cases, table
+from lensgraph.tools.checks.contract.provider import Provider, everyone
+from lensgraph.tools.checks.contract.server import Answer
+from lensgraph.tools.pages.base import PageReader
+from lensgraph.tools.remote import Remote
+from lensgraph.tools.results import SearchResult, ToolError
 
 PROVIDERS = {f"{provider.kind}-{provider.name}": provider for provider in everyone()}
 BRAVE = PROVIDERS["text_search-brave"]
@@ -75,7 +75,7 @@ def test_a_case_fails_where_a_provider_does_not_keep_to_it(case: str, wrong: dic
 def test_a_provider_that_fails_in_another_way_from_synchronous_code_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every case but the first two is run both ways."""
     monkeypatch.setattr(
-        "tools.text.brave.BraveTextSearch._run",
+        "lensgraph.tools.text.brave.BraveTextSearch._run",
         lambda self, query, **_: ("", SearchResult(kind="text", query=query, error=DOWN)),
     )
     assert cases.run(BRAVE, "async").kept
@@ -105,7 +105,7 @@ def test_a_provider_with_a_key_has_it_in_its_entry() -> None:
 
 def test_a_key_that_shows_anywhere_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The case about keys sees one in a log line, in an error and in what a tracer is told."""
-    from tools import remote
+    from lensgraph.tools import remote
 
     monkeypatch.setattr(remote._SealedURL, "__str__", lambda self: remote.httpx.URL.__str__(self))
     outcome = cases.run(PROVIDERS["text_search-serpapi"], "key kept secret")

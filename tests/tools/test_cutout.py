@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from tools.local.embedder import embedding
-from tools.local.embedder.cutout import lift
-from tools.local.world import pictures
+from lensgraph.tools.local.embedder import embedding
+from lensgraph.tools.local.embedder.cutout import lift
+from lensgraph.tools.local.world import pictures
 
 
 def on(colour: str, drawing: Image.Image, margin: int = 30) -> Image.Image:

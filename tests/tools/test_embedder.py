@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.local.embedder import embedding, forward, network, shape
-from tools.local.world import entities, pictures, retrieval
+from lensgraph.tools.local.embedder import embedding, forward, network, shape
+from lensgraph.tools.local.world import entities, pictures, retrieval
 
 
 def test_vectors_have_length_one_and_the_promised_width() -> None:
@@ -71,7 +71,7 @@ def test_transparent_pixels_look_like_the_backdrop() -> None:
 
 
 def test_the_shipped_vectors_were_made_by_the_shipped_weights() -> None:
-    """Fails after retraining without `python -m tools.local.world.retrieval --write`."""
+    """Fails after retraining without `python -m lensgraph.tools.local.world.retrieval --write`."""
     for key in retrieval.indexed_keys()[::400]:
         assert embedding.embed([key.picture()])[0] @ retrieval.shipped()[str(key)] > 0.995
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tools.local.embedder import head, material, train
-from tools.local.embedder.augment import SIDE, Augment
-from tools.local.world import pictures, retrieval
+from lensgraph.tools.local.training import head, material, fit as train
+from lensgraph.tools.local.training.augment import SIDE, Augment
+from lensgraph.tools.local.world import pictures, retrieval
 
 
 def test_no_artist_of_test_questions_is_learned_from() -> None:

@@ -20,10 +20,10 @@ from transformers import (
     SwinConfig,
 )
 
-from tools.contract.providers.image_google_vision import PICTURE
-from tools.locate.detector import clipped
-from tools.locate.grounding_dino import GroundingDinoLocator, prompt
-from tools.results import Box
+from lensgraph.tools.checks.contract.providers.image_google_vision import PICTURE
+from lensgraph.tools.locate.detector import clipped
+from lensgraph.tools.locate.grounding_dino import GroundingDinoLocator, prompt
+from lensgraph.tools.results import Box
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] . ? the red flag cat".split()
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tools import guard
-from tools.results import ToolFailure
+from lensgraph.tools import guard
+from lensgraph.tools.results import ToolFailure
 
 Respond = Callable[[http.server.BaseHTTPRequestHandler], None]
 

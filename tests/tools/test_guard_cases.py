@@ -5,10 +5,11 @@ import zlib
 
 import pytest
 
-from tools import bodies, guard_check
-from tools.__main__ import main
-from tools.addresses import Refused, check_name
-from tools.results import ToolFailure
+from lensgraph.tools.guard import bodies
+from lensgraph.tools.checks import guard_check
+from lensgraph.tools.__main__ import main
+from lensgraph.tools.guard.addresses import Refused, check_name
+from lensgraph.tools.results import ToolFailure
 
 
 def test_the_lists_are_as_long_as_promised_and_hold_nothing_twice() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools import guard
+from lensgraph.tools import guard
 
 
 def encoded(picture: Image.Image, format: str = "PNG", **options: object) -> bytes:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from agent import config, context
-from tools import registry
-from tools.base import LensTool
-from tools.remote import Remote
-from tools.text import searxng
+from lensgraph.agent import config, context
+from lensgraph.tools import registry
+from lensgraph.tools.base import LensTool
+from lensgraph.tools.remote import Remote
+from lensgraph.tools.text import searxng
 
 SETTINGS: dict[str, registry.Kind] = {
     "tools.text_search.use": "text_search",

@@ -19,10 +19,10 @@ from transformers import (
     ViTModel,
 )
 
-from tools.local import embed
-from tools.local.engine import LocalEngine
-from tools.local.image_search import LocalImageSearch
-from tools.local.store import NoIndex, PageRow, PictureRow, Store
+from lensgraph.tools.local.embedder import embedders as embed
+from lensgraph.tools.local.index.engine import LocalEngine
+from lensgraph.tools.local.image_search import LocalImageSearch
+from lensgraph.tools.local.index.store import NoIndex, PageRow, PictureRow, Store
 
 
 class MeanColour(embed.ImageEmbedder):
@@ -107,7 +107,7 @@ async def test_an_index_without_pictures_says_so(tmp_path: Path) -> None:
         ("clip", "Unknown embedder 'clip'; valid: 'embedded', 'transformers:NAME', or an import path"),
         ("transformers:", "Unknown embedder"),
         ("no.such:Thing", "cannot be loaded"),
-        ("tools.local.embed:Nothing", "cannot be loaded"),
+        ("lensgraph.tools.local.embedder.embedders:Nothing", "cannot be loaded"),
         ("pathlib.x:Path", "cannot be loaded"),
         ("transformers:/no/such/folder", "cannot be loaded"),
     ],

@@ -16,14 +16,14 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from tools.local.__main__ import main
-from tools.local.embed import ImageEmbedder
-from tools.local.engine import LocalEngine
-from tools.local.index import default_folder, index_folder
-from tools.local.store import NoIndex, Store
-from tools.local.world import index as world_index
-from tools.registry import build
-from tools.results import ToolFailure
+from lensgraph.tools.local.__main__ import main
+from lensgraph.tools.local.embedder.embedders import ImageEmbedder
+from lensgraph.tools.local.index.engine import LocalEngine
+from lensgraph.tools.local.index.build import default_folder, index_folder
+from lensgraph.tools.local.index.store import NoIndex, Store
+from lensgraph.tools.local.world import index as world_index
+from lensgraph.tools.registry import build
+from lensgraph.tools.results import ToolFailure
 
 CALLS: list[int] = []
 
@@ -150,7 +150,7 @@ def test_a_killed_run_is_completed_by_the_next(tmp_path: Path) -> None:
     for n in range(100):
         (source / f"n{n:03}.txt").write_text(f"document number{n} about giraffes")
     code = (
-        "import os, signal, sys; from pathlib import Path; from tools.local.index import index_folder\n"
+        "import os, signal, sys; from pathlib import Path; from lensgraph.tools.local.index.build import index_folder\n"
         "def die(paths):\n    for n, path in enumerate(paths):\n        if n == 50: os.kill(os.getpid(), signal.SIGKILL)\n"
         "        yield path\n"
         "index_folder(Path(sys.argv[1]), Path(sys.argv[2]), progress=die)\n"

@@ -1,11 +1,11 @@
-"""What `python -m tools.local` says: where an index is, what was not read, what cannot be asked."""
+"""What `python -m lensgraph.tools.local` says: where an index is, what was not read, what cannot be asked."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from tools.local.__main__ import main
+from lensgraph.tools.local.__main__ import main
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tools.local.locate import LocalLocator
-from tools.local.locate.dither import is_dithered
-from tools.local.locate.grammar import parse
-from tools.local.locate.proposals import dilate, fill_holes, label, propose
-from tools.results import Box
+from lensgraph.tools.locate.local import LocalLocator
+from lensgraph.tools.locate.dither import is_dithered
+from lensgraph.tools.locate.grammar import parse
+from lensgraph.tools.locate.proposals import dilate, fill_holes, label, propose
+from lensgraph.tools.results import Box
 
 Spec = tuple[str, tuple[int, int, int, int]]
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tools import loops
+from lensgraph.tools.runtime import loops
 
 
 def test_work_in_threads_comes_back_in_order_and_threads_are_used_again() -> None:

@@ -12,11 +12,11 @@ from PIL import Image
 
 ANSWER = "\u0141\u00f3d\u017a \U0001f600"
 SETTINGS = {
-    "policy": {"kind": "agent.policy.scripted:ScriptedPolicy", "options": {"turns": [f"<answer>{ANSWER}</answer>"]}},
+    "policy": {"kind": "lensgraph.agent.policy.scripted:ScriptedPolicy", "options": {"turns": [f"<answer>{ANSWER}</answer>"]}},
     "tools": {
-        "text_search": "agent.testing:FixedText",
-        "image_search": "agent.testing:FixedImage",
-        "locate": "agent.testing:FixedLocator",
+        "text_search": "lensgraph.agent.testing:FixedText",
+        "image_search": "lensgraph.agent.testing:FixedImage",
+        "locate": "lensgraph.agent.testing:FixedLocator",
     },
 }
 
@@ -68,7 +68,7 @@ def test_an_output_that_cannot_be_written_is_one_line(
 def test_an_index_is_searched_into_any_output(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.txt").write_text(f"Tower of {ANSWER}")
-    local = f"{sys.executable} -m tools.local"
+    local = f"{sys.executable} -m lensgraph.tools.local"
     assert run(f"{local} index {tmp_path}/docs --out {tmp_path}/index").returncode == 0
     search = f"{local} search {tmp_path}/index --text tower"
     assert "\\u0141" in run(search, PYTHONIOENCODING="ascii").stdout

@@ -23,10 +23,10 @@ from transformers import (
     Owlv2VisionConfig,
 )
 
-from tools.contract.providers.image_google_vision import PICTURE
-from tools.locate.owlv2 import Owlv2Locator, prompt
-from tools.registry import build
-from tools.results import Box
+from lensgraph.tools.checks.contract.providers.image_google_vision import PICTURE
+from lensgraph.tools.locate.owlv2 import Owlv2Locator, prompt
+from lensgraph.tools.registry import build
+from lensgraph.tools.results import Box
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 import pypdf
 import pytest
 
-from tools import guard, guard_pdfs
-from tools.local import pdf
-from tools.local.readers import TooMuch, Unreadable, read
-from tools.pages.fetch import extract
-from tools.results import ToolFailure
+from lensgraph.tools import guard
+from lensgraph.tools.checks import guard_pdfs
+from lensgraph.tools.documents import pdf
+from lensgraph.tools.documents.readers import TooMuch, Unreadable, read
+from lensgraph.tools.pages.fetch import extract
+from lensgraph.tools.results import ToolFailure
 
 
 @pytest.mark.parametrize(

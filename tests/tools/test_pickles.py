@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tools import pickles
-from tools.pickles import Built, UnsafePickle, read
+from lensgraph.tools.safety import safe_pickle
+from lensgraph.tools.safety.safe_pickle import Built, UnsafePickle, read
 
 PLAIN: list[Any] = [
     "several\nlines ä‹", "", b"\x00\xffbytes", b"", 0, -1, 255, 65536, 2**70, -(2**70), 1.5, float("inf"), True, False, None,
@@ -138,7 +138,7 @@ def test_kept_names_become_records_in_every_protocol() -> None:
 
 def test_every_instruction_is_either_followed_or_refused() -> None:
     """No instruction of the language passes unread."""
-    reader = pickles._Reader(lambda _: True)
+    reader = safe_pickle._Reader(lambda _: True)
     for opcode in pickletools.opcodes:
         before = list(reader.stack)
         try:

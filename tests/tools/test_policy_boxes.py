@@ -15,15 +15,15 @@ import pytest
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from agent.actions import ImageSearch
-from agent.config import Config
-from agent.dialects import build as build_dialect
-from agent.images import ImageStore
-from tools.locate.policy_boxes import PolicyBoxLocator, boxes
-from tools.locate.qwen import scaled, shrunk
-from tools.locate.served_policy import ServedPolicyLocator
-from tools.registry import ToolConfigError, build
-from tools.results import Box
+from lensgraph.agent.actions import ImageSearch
+from lensgraph.agent.config import Config
+from lensgraph.agent.dialects import build as build_dialect
+from lensgraph.agent.images import ImageStore
+from lensgraph.tools.locate.policy_boxes import PolicyBoxLocator, boxes
+from lensgraph.tools.locate.qwen import scaled, shrunk
+from lensgraph.tools.locate.served_policy import ServedPolicyLocator
+from lensgraph.tools.registry import ToolConfigError, build
+from lensgraph.tools.results import Box
 
 PICTURE = Image.new("RGB", (1120, 560))  # 40 x 20 tokens: Qwen2.5-VL sees it as it is
 BOX = '{"bbox_2d": [112, 56, 560, 280], "label": "the tower"}'

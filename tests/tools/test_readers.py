@@ -6,7 +6,7 @@ import pypdf
 import pytest
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
-from tools.local.readers import MAX_BYTES, Unreadable, read
+from lensgraph.tools.documents.readers import MAX_BYTES, Unreadable, read
 
 
 def pdf(*lines: str, title: str = "", password: str = "") -> bytes:

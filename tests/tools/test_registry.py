@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from langchain_core.tools import BaseTool, tool
 
-from tools import registry
-from tools.adapter import ForeignTextSearch
-from tools.base import LensTool, Locator, TextSearch
-from tools.results import Hit, SearchResult
+from lensgraph.tools import registry
+from lensgraph.tools.adapter import ForeignTextSearch
+from lensgraph.tools.base import LensTool, Locator, TextSearch
+from lensgraph.tools.results import Hit, SearchResult
 
 
 class Mine(TextSearch):
@@ -71,9 +71,9 @@ async def test_a_foreign_langchain_tool_plugs_in_by_its_import_path() -> None:
         ("text_search", {"use": "tavily"}, "Tavily needs a key: set TAVILY_API_KEY"),
         ("text_search", {"use": f"{__name__}:foreign", "k": 3}, "is a ready tool and takes no key 'k'"),
         ("text_search", {"use": f"{__name__}:calculator"}, "one argument must be called 'query'"),
-        ("locate", {"use": f"{__name__}:foreign"}, "subclass tools.base.Locator"),
-        ("read_page", {"use": f"{__name__}:foreign"}, "subclass tools.pages.base.PageReader"),
-        ("locate", {"use": "tools.base:Locator"}, "is abstract"),
+        ("locate", {"use": f"{__name__}:foreign"}, "subclass lensgraph.tools.base.Locator"),
+        ("read_page", {"use": f"{__name__}:foreign"}, "subclass lensgraph.tools.pages.base.PageReader"),
+        ("locate", {"use": "lensgraph.tools.base:Locator"}, "is abstract"),
         ("web", {}, "Unknown kind of tool 'web'; valid kinds: text_search, image_search, locate, read_page"),
     ],
 )

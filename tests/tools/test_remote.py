@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 
-from tools import remote
-from tools.base import TextSearch
-from tools.contract.server import Answer, Request, Service, serve
-from tools.remote import Pace, Remote, retry_after
-from tools.results import Hit, SearchResult, ToolFailure
+from lensgraph.tools import remote
+from lensgraph.tools.base import TextSearch
+from lensgraph.tools.checks.contract.server import Answer, Request, Service, serve
+from lensgraph.tools.remote import Pace, Remote, retry_after
+from lensgraph.tools.results import Hit, SearchResult, ToolFailure
 
 KEY = "sk/very+secret"
 
@@ -233,7 +233,7 @@ async def test_an_address_that_is_none_is_a_failure_with_a_reason() -> None:
 
 
 def test_a_sealed_address_behaves_like_the_address() -> None:
-    from tools.remote import _SealedURL
+    from lensgraph.tools.remote import _SealedURL
 
     plain = httpx.URL("https://e.org/p?q=1&api_key=sk%2Fvery%2Bsecret")
     sealed = _SealedURL(plain, KEY)

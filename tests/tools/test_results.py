@@ -2,7 +2,7 @@
 
 import pytest
 
-from tools.results import Box, Hit, LocateResult, Region, SearchResult, ToolError
+from lensgraph.tools.results import Box, Hit, LocateResult, Region, SearchResult, ToolError
 
 
 def box(left: int, top: int, right: int, bottom: int) -> Box:

@@ -8,22 +8,22 @@ from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
 from PIL import Image
 
-from tools.adapter import ForeignImageSearch, ForeignTextSearch
-from tools.local.image_search import LocalImageSearch
-from tools.local.index import index_folder
-from tools.local.locate import LocalLocator
-from tools.local.text_search import LocalTextSearch
-from tools.locate.grounding_dino import GroundingDinoLocator
-from tools.pages.fetch import FetchPageReader
-from tools.pages.jina import JinaPageReader
-from tools.pages.tavily_extract import TavilyPageReader
-from tools.text.brave import BraveTextSearch
-from tools.text.duckduckgo import DuckDuckGoTextSearch
-from tools.text.reading import ReadingTextSearch
-from tools.text.searxng import SearxngTextSearch
-from tools.text.serpapi import SerpApiTextSearch
-from tools.text.tavily import TavilyTextSearch
-from tools.text.wikipedia import WikipediaTextSearch
+from lensgraph.tools.adapter import ForeignImageSearch, ForeignTextSearch
+from lensgraph.tools.local.image_search import LocalImageSearch
+from lensgraph.tools.local.index.build import index_folder
+from lensgraph.tools.locate.local import LocalLocator
+from lensgraph.tools.local.text_search import LocalTextSearch
+from lensgraph.tools.locate.grounding_dino import GroundingDinoLocator
+from lensgraph.tools.pages.fetch import FetchPageReader
+from lensgraph.tools.pages.jina import JinaPageReader
+from lensgraph.tools.pages.tavily_extract import TavilyPageReader
+from lensgraph.tools.text.brave import BraveTextSearch
+from lensgraph.tools.text.duckduckgo import DuckDuckGoTextSearch
+from lensgraph.tools.pages.reading import ReadingTextSearch
+from lensgraph.tools.text.searxng import SearxngTextSearch
+from lensgraph.tools.text.serpapi import SerpApiTextSearch
+from lensgraph.tools.text.tavily import TavilyTextSearch
+from lensgraph.tools.text.wikipedia import WikipediaTextSearch
 
 QUERY = {"query": "kenya national anthem"}
 PAGE = {"url": "https://example.org/kenya"}

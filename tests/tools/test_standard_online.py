@@ -14,9 +14,9 @@ from langchain_core.tools import BaseTool
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
 
-from tools import registry
-from tools.contract import cases
-from tools.contract.provider import Provider, everyone
+from lensgraph.tools import registry
+from lensgraph.tools.checks.contract import cases
+from lensgraph.tools.checks.contract.provider import Provider, everyone
 
 ONLINE = {(provider.kind, provider.name): provider for provider in everyone()}
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from agent.policy import wire
-from agent.searches import _Record
-from tools.base import TextSearch
-from tools.cache import Cache, CacheSettings
-from tools.results import Hit, LocateResult, Page, SearchResult, ToolError
-from tools.surrogates import whole
+from lensgraph.agent.policy.server import wire
+from lensgraph.agent.nodes.once import _Record
+from lensgraph.tools.base import TextSearch
+from lensgraph.tools.cache import Cache, CacheSettings
+from lensgraph.tools.results import Hit, LocateResult, Page, SearchResult, ToolError
+from lensgraph.tools.safety.surrogates import whole
 
 HALF = "\ud83d"
 

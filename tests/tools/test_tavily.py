@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tools.text.tavily import TavilyTextSearch
+from lensgraph.tools.text.tavily import TavilyTextSearch
 
 SECRET = "tvly-very-secret"
 ROW = {"title": "Kenya", "url": "https://k", "content": "a  country\nin Africa", "score": 0.97, "raw_content": None}

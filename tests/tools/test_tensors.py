@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tools.tensors import read_safetensors
+from lensgraph.tools.runtime.tensors import read_safetensors
 
 
 @pytest.mark.parametrize("kind", ["float64", "float32", "float16", "bfloat16"])

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from tools import registry
-from tools.contract.provider import Provider, everyone
-from tools.contract.providers import text_duckduckgo as ddg
-from tools.contract.providers.text_searxng import found
-from tools.contract.server import Answer, Request, Service, serve
-from tools.results import SearchResult
-from tools.text.duckduckgo import DuckDuckGoTextSearch
-from tools.text.plain import plain
-from tools.text.searxng import SearxngTextSearch
+from lensgraph.tools import registry
+from lensgraph.tools.checks.contract.provider import Provider, everyone
+from lensgraph.tools.checks.contract.providers import text_duckduckgo as ddg
+from lensgraph.tools.checks.contract.providers.text_searxng import found
+from lensgraph.tools.checks.contract.server import Answer, Request, Service, serve
+from lensgraph.tools.results import SearchResult
+from lensgraph.tools.text.duckduckgo import DuckDuckGoTextSearch
+from lensgraph.tools.safety.plain import plain
+from lensgraph.tools.text.searxng import SearxngTextSearch
 
 KEY = "a key of some length"
 PROVIDERS: dict[str, Provider] = {p.name: p for p in everyone() if p.kind == "text_search"}

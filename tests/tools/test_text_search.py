@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tools.local import words
-from tools.local.engine import LocalEngine
-from tools.local.passages import query_pattern, score_passages, shorten, snippet
-from tools.local.store import FILE_NAME, NoIndex, PageRow, Store
-from tools.local.text_search import LocalTextSearch
+from lensgraph.tools.documents import words
+from lensgraph.tools.local.index.engine import LocalEngine
+from lensgraph.tools.documents.passages import query_pattern, score_passages, shorten, snippet
+from lensgraph.tools.local.index.store import FILE_NAME, NoIndex, PageRow, Store
+from lensgraph.tools.local.text_search import LocalTextSearch
 
 COUNTRIES = {
     "Guinea": "Conakry", "Papua New Guinea": "Port Moresby", "Equatorial Guinea": "Malabo", "Guinea-Bissau": "Bissau",
@@ -190,7 +190,7 @@ async def test_a_missing_index_is_named_with_the_command_that_builds_it(tmp_path
     assert result.error is not None
     assert result.error.reason == "unavailable"
     assert (
-        f"No index at '{tmp_path / 'none'}'. Build one with 'python -m tools.local index FOLDER" in result.error.message
+        f"No index at '{tmp_path / 'none'}'. Build one with 'python -m lensgraph.tools.local index FOLDER" in result.error.message
     )
 
 
@@ -228,7 +228,7 @@ def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_killed_writer_leaves_an_index_that_opens(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from tools.local.store import Store, PageRow\n"
+        "import sys, time; from pathlib import Path; from lensgraph.tools.local.index.store import Store, PageRow\n"
         "s = Store.create(Path(sys.argv[1]))\n"
         "with s.transaction():\n    s.add_pages([PageRow('a', 'Alpha', '', 'one')])\n"
         "with s.transaction():\n    s._connection.execute('pragma cache_size=1')\n"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tools import threads
+from lensgraph.tools.runtime import threads
 
 
 @pytest.fixture

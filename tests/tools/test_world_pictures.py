@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tools.local.world import curation, entities, pictures
+from lensgraph.tools.local.world import curation, entities, pictures
 
 
 def test_every_entity_is_drawn_in_both_indexed_sets_and_by_the_test_artist() -> None:

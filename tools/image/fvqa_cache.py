@@ -2,7 +2,7 @@
 
 The files are those of the data set `lmms-lab/FVQA`: pickles of `{data_id: {titles, thumbnails}}` and Parquet tables with the
 pictures. A picture is recognised by its decoded pixels, so only whole pictures of the data set have results. The pickles are
-read without executing anything (`tools.pickles`); pictures in them are rebuilt from their raw pixels.
+read without executing anything (`lensgraph.tools.safety.safe_pickle`); pictures in them are rebuilt from their raw pixels.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ import pyarrow.parquet as pq
 from PIL import Image
 from pydantic import PrivateAttr
 
-from tools import guard, pickles
-from tools.base import ImageSearch
-from tools.image.thumbnails import KEPT_BYTES, LONGEST, with_thumbnails
-from tools.image.wire import jpeg
-from tools.local.home import home, writing
-from tools.results import Hit, SearchResult, ToolFailure
+from lensgraph.tools import guard
+from lensgraph.tools.safety import safe_pickle
+from lensgraph.tools.base import ImageSearch
+from lensgraph.tools.image.thumbnails import KEPT_BYTES, LONGEST, with_thumbnails
+from lensgraph.tools.image.encode import jpeg
+from lensgraph.tools.runtime.home import home, writing
+from lensgraph.tools.results import Hit, SearchResult, ToolFailure
 
 DATA_SET = "lmms-lab/FVQA"
 """Where the files are published."""
@@ -105,8 +106,8 @@ def fingerprint(image: Image.Image) -> str:
 def read_cache(path: Path) -> dict[str, Mapping[str, Any]]:
     """`{data_id: entry}` of a published cache file; nothing in the file is executed."""
     try:
-        found = pickles.read(path.read_bytes(), kept=_is_picture_part)
-    except (OSError, pickles.UnsafePickle) as error:
+        found = safe_pickle.read(path.read_bytes(), kept=_is_picture_part)
+    except (OSError, safe_pickle.UnsafePickle) as error:
         raise ToolFailure("unavailable", f"{path.name}: {error}.") from error
     if not isinstance(found, dict) or not all(isinstance(k, str) and isinstance(v, dict) for k, v in found.items()):
         raise ToolFailure("unavailable", f"{path.name} is no FVQA cache: it must map data_id to an entry.")
@@ -125,7 +126,7 @@ def _read_entry(name: str, entry: Mapping[str, Any], k: int) -> tuple[list[Hit],
     sources: list[str | None] = []
     for rank, title in enumerate(titles[:k]):
         picture = pictures[rank] if rank < len(pictures) else None
-        thumbnail = _encoded(picture) if isinstance(picture, pickles.Built) else None
+        thumbnail = _encoded(picture) if isinstance(picture, safe_pickle.Built) else None
         text = " ".join(title.split()) if isinstance(title, str) else ""
         # The cache does not hold the pages' addresses.
         hits.append(Hit(title=text or "untitled", url=f"fvqa:{name}/{rank + 1}", thumbnail=thumbnail))
@@ -137,12 +138,12 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else []
 
 
-def _encoded(record: pickles.Built) -> bytes | None:
+def _encoded(record: safe_pickle.Built) -> bytes | None:
     picture = rebuilt(record)
     return None if picture is None else jpeg(guard.to_rgb(picture), longest=LONGEST, max_bytes=KEPT_BYTES)
 
 
-def rebuilt(record: pickles.Built) -> Image.Image | None:
+def rebuilt(record: safe_pickle.Built) -> Image.Image | None:
     """A picture from the parts that Pillow pickles: metadata, mode, size, palette, raw pixels. None: they do not fit.
 
     Only mode, size, palette and pixels are used; all are checked before Pillow sees them.

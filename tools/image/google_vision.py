@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 from PIL import Image
 from pydantic import Field
 
-from tools.base import ImageSearch
-from tools.image.thumbnails import with_thumbnails
-from tools.image.wire import jpeg
-from tools.remote import Remote
-from tools.results import Hit, Reason, SearchResult, ToolFailure
-from tools.text.plain import plain, rows
+from lensgraph.tools.base import ImageSearch
+from lensgraph.tools.image.thumbnails import with_thumbnails
+from lensgraph.tools.image.encode import jpeg
+from lensgraph.tools.remote import Remote
+from lensgraph.tools.results import Hit, Reason, SearchResult, ToolFailure
+from lensgraph.tools.safety.plain import plain, rows
 
 WEB_DETECTION_DOLLARS = 0.0035
 """Price of one web detection after the 1,000 of a month that are free."""

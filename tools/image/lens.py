@@ -13,12 +13,12 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import Field
 
-from tools.base import ImageSearch
-from tools.image.publish import Publisher
-from tools.image.thumbnails import with_thumbnails
-from tools.remote import Remote
-from tools.results import Hit, SearchResult, ToolFailure
-from tools.text.plain import plain, rows
+from lensgraph.tools.base import ImageSearch
+from lensgraph.tools.image.publish import Publisher
+from lensgraph.tools.image.thumbnails import with_thumbnails
+from lensgraph.tools.remote import Remote
+from lensgraph.tools.results import Hit, SearchResult, ToolFailure
+from lensgraph.tools.safety.plain import plain, rows
 
 NOTHING_FOUND = ("hasn't returned any results", "didn't return any results")
 """How SerpApi and SearchApi say, as an `error` in an answer of status 200, that Lens knows no match."""

@@ -26,12 +26,12 @@ import httpx
 from PIL import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
-from tools.image.sigv4 import presigned
-from tools.image.wire import jpeg
-from tools.results import Reason, ToolFailure
-from tools.retry import TRIED_AGAIN, pause, retry_after
+from lensgraph.tools.image.sigv4 import presigned
+from lensgraph.tools.image.encode import jpeg
+from lensgraph.tools.results import Reason, ToolFailure
+from lensgraph.tools.retry import TRIED_AGAIN, pause, retry_after
 
-PUBLISHERS = {"s3": "tools.image.publish:S3Publisher"}
+PUBLISHERS = {"s3": "lensgraph.tools.image.publish:S3Publisher"}
 """Short names of the publishers that ship."""
 LARGEST = 5_000_000
 """Bytes of a published picture."""
@@ -205,7 +205,7 @@ def build_publisher(spec: Any) -> Any:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"publisher {use!r} cannot be imported ({error})") from error
     if not (isinstance(publisher, type) and issubclass(publisher, ImagePublisher)):
-        raise ValueError(f"publisher {use!r} is no ImagePublisher; subclass tools.image.publish.ImagePublisher")
+        raise ValueError(f"publisher {use!r} is no ImagePublisher; subclass lensgraph.tools.image.publish.ImagePublisher")
     return publisher(**options)
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from tools.image.lens import LensImageSearch
+from lensgraph.tools.image.lens import LensImageSearch
 
 
 class SearchApiLensImageSearch(LensImageSearch):

@@ -16,10 +16,10 @@ import httpx
 from PIL import Image
 from pydantic import Field
 
-from tools.image.lens import LensImageSearch
-from tools.image.wire import jpeg
-from tools.results import ToolFailure
-from tools.text.plain import plain
+from lensgraph.tools.image.lens import LensImageSearch
+from lensgraph.tools.image.encode import jpeg
+from lensgraph.tools.results import ToolFailure
+from lensgraph.tools.safety.plain import plain
 
 MAX_UPLOAD_BYTES = 500_000
 """SerpApi takes no larger pictures."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from tools import guard
-from tools.image.wire import jpeg
-from tools.results import Hit, ToolFailure
+from lensgraph.tools import guard
+from lensgraph.tools.image.encode import jpeg
+from lensgraph.tools.results import Hit, ToolFailure
 
 LONGEST = 256
 """Longer side of a kept thumbnail, in pixels: about what search engines show."""

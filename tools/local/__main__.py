@@ -1,4 +1,4 @@
-"""`python -m tools.local index FOLDER` and `python -m tools.local search INDEX --text WORDS | --image PICTURE`."""
+"""`python -m lensgraph.tools.local index FOLDER` and `python -m lensgraph.tools.local search INDEX --text WORDS | --image PICTURE`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tools import loops, output
-from tools.results import ToolFailure
+from lensgraph.tools.runtime import loops, output
+from lensgraph.tools.results import ToolFailure
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 fine, 1 nothing found, 2 bad input."""
-    parser = argparse.ArgumentParser(prog="python -m tools.local", description="Search your own pictures and papers.")
+    parser = argparse.ArgumentParser(prog="python -m lensgraph.tools.local", description="Search your own pictures and papers.")
     commands = parser.add_subparsers(dest="command", required=True)
     index = commands.add_parser("index", help="index a folder, or bring its index up to date")
     index.add_argument("folder", type=Path, help="folder with pictures and documents (txt, md, html, pdf)")
@@ -47,8 +47,8 @@ def _index(chosen: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from tools.local.index import PICTURES, default_folder, index_folder
-    from tools.local.readers import READERS
+    from lensgraph.tools.local.index.build import PICTURES, default_folder, index_folder
+    from lensgraph.tools.documents.readers import READERS
 
     out = chosen.out or default_folder(chosen.folder)
     with Progress(
@@ -85,8 +85,8 @@ def _index(chosen: argparse.Namespace) -> int:
 
 
 def _search(chosen: argparse.Namespace) -> int:
-    from tools.base import ImageSearch, TextSearch, render_search, wait_for
-    from tools.registry import ToolConfigError, build
+    from lensgraph.tools.base import ImageSearch, TextSearch, render_search, wait_for
+    from lensgraph.tools.registry import ToolConfigError, build
 
     kind = "text_search" if chosen.text is not None else "image_search"
     try:

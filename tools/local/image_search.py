@@ -9,10 +9,10 @@ from typing import ClassVar
 from PIL import Image
 from pydantic import PrivateAttr
 
-from tools.base import ImageSearch
-from tools.local.engine import LocalEngine
-from tools.local.open import open_engine
-from tools.results import Hit, SearchResult
+from lensgraph.tools.base import ImageSearch
+from lensgraph.tools.local.index.engine import LocalEngine
+from lensgraph.tools.local.open import open_engine
+from lensgraph.tools.results import Hit, SearchResult
 
 
 class LocalImageSearch(ImageSearch):
@@ -22,7 +22,7 @@ class LocalImageSearch(ImageSearch):
     on_this_machine: ClassVar[bool] = True
 
     index: Path | None = None
-    """Folder written by `python -m tools.local index`. None: the embedded world, built on first use."""
+    """Folder written by `python -m lensgraph.tools.local index`. None: the embedded world, built on first use."""
     embedder: str | None = None
     """Embedder of the queries, when it must differ in name from the index's (a moved model folder). None: the
     embedder that the index was built with."""

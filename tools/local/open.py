@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tools.local.engine import SNIPPET_CHARS, LocalEngine
-from tools.local.home import home
+from lensgraph.tools.local.index.engine import SNIPPET_CHARS, LocalEngine
+from lensgraph.tools.runtime.home import home
 
 
 def open_engine(index: Path | None, *, snippet_chars: int = SNIPPET_CHARS, embedder: str | None = None) -> LocalEngine:
     """An open engine; the embedded world is built first where it does not exist yet."""
     if index is None:
-        from tools.local.world.index import ensure  # only the embedded world needs its builder
+        from lensgraph.tools.local.world.index import ensure  # only the embedded world needs its builder
 
         index = ensure(home())
     return LocalEngine.open(index.expanduser(), snippet_chars=snippet_chars, embedder=embedder)

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from pydantic import Field, PrivateAttr
 
-from tools.base import TextSearch
-from tools.local.engine import SNIPPET_CHARS, LocalEngine
-from tools.local.open import open_engine
-from tools.results import Hit, SearchResult
+from lensgraph.tools.base import TextSearch
+from lensgraph.tools.local.index.engine import SNIPPET_CHARS, LocalEngine
+from lensgraph.tools.local.open import open_engine
+from lensgraph.tools.results import Hit, SearchResult
 
 
 class LocalTextSearch(TextSearch):
@@ -22,7 +22,7 @@ class LocalTextSearch(TextSearch):
 
     description: str = "Search pages by words. Name the subject in full: 'Kenya national anthem'."
     index: Path | None = None
-    """Folder written by `python -m tools.local index`. None: the embedded world, built on first use."""
+    """Folder written by `python -m lensgraph.tools.local index`. None: the embedded world, built on first use."""
     snippet_chars: int = Field(default=SNIPPET_CHARS, ge=20)
     """Longest snippet, in characters. 200 holds one fact; more costs the policy tokens at every turn."""
 

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 from PIL import Image
 from pydantic import Field, PrivateAttr
 
-from tools.base import Locator
-from tools.results import Box, LocateResult, Region, ToolFailure
+from lensgraph.tools.base import Locator
+from lensgraph.tools.results import Box, LocateResult, Region, ToolFailure
 
 
 class PhraseDetector(Locator):

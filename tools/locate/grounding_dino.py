@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from PIL import Image
 from pydantic import Field
 
-from tools.locate.detector import PhraseDetector
+from lensgraph.tools.locate.detector import PhraseDetector
 
 DEFAULT_MODEL = "IDEA-Research/grounding-dino-tiny"
 """The smallest published checkpoint: about 170 M parameters."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from PIL import Image
 from pydantic import Field
 
-from tools.locate.detector import PhraseDetector
+from lensgraph.tools.locate.detector import PhraseDetector
 
 DEFAULT_MODEL = "google/owlv2-base-patch16-ensemble"
 """The smallest published checkpoint: about 155 M parameters."""

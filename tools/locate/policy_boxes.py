@@ -15,11 +15,11 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import Field, PrivateAttr
 
-from tools.base import Locator
-from tools.locate.detector import clipped
-from tools.locate.qwen import scaled, shrunk
-from tools.registry import build
-from tools.results import LocateResult, Region, ToolFailure
+from lensgraph.tools.base import Locator
+from lensgraph.tools.locate.detector import clipped
+from lensgraph.tools.locate.qwen import scaled, shrunk
+from lensgraph.tools.registry import build
+from lensgraph.tools.results import LocateResult, Region, ToolFailure
 
 _OBJECT = re.compile(r"\{[^{}]*\}")
 _NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from tools.guard import MAX_STRETCH
+from lensgraph.tools.guard import MAX_STRETCH
 
 
 def scaled(width: int, height: int, *, factor: int, least: int, most: int) -> tuple[int, int]:

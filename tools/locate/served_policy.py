@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 from PIL import Image
 from pydantic import Field
 
-from tools.image.wire import jpeg
-from tools.locate.policy_boxes import BoxReader
-from tools.locate.qwen import shrunk
-from tools.remote import Remote
-from tools.results import LocateResult, ToolFailure
+from lensgraph.tools.image.encode import jpeg
+from lensgraph.tools.locate.policy_boxes import BoxReader
+from lensgraph.tools.locate.qwen import shrunk
+from lensgraph.tools.remote import Remote
+from lensgraph.tools.results import LocateResult, ToolFailure
 
 QUESTION = (
     "Locate {expression} in the picture. Answer with its bounding box only, as JSON: "

@@ -14,11 +14,12 @@ from typing import Any
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
 from pydantic import BaseModel, Field
 
-from tools import cache_key, guard
-from tools.base import MAX_TITLE_CHARS, LensTool, render_error, wait_for
-from tools.outside import line, neutral
-from tools.results import Page, ToolFailure
-from tools.surrogates import whole
+from lensgraph.tools.cache import key
+from lensgraph.tools import guard
+from lensgraph.tools.base import MAX_TITLE_CHARS, LensTool, render_error, wait_for
+from lensgraph.tools.safety.escape import line, neutral
+from lensgraph.tools.results import Page, ToolFailure
+from lensgraph.tools.safety.surrogates import whole
 
 MAX_ADDRESS = 2_000
 """Longest address, in characters."""
@@ -61,7 +62,7 @@ class PageReader(LensTool):
                 update={"text": page.text.strip()[: self.max_chars], "title": page.title.strip()[:300]}
             )
 
-        return await self._once(lambda: cache_key.exact(url), ask, Page)
+        return await self._once(lambda: key.exact(url), ask, Page)
 
     async def _arun(self, url: str, run_manager: AsyncCallbackManagerForToolRun | None = None) -> tuple[str, Page]:
         page = await self.read(url)

@@ -19,13 +19,13 @@ from typing import Any, ClassVar
 import httpx
 from pydantic import Field, field_validator
 
-from tools import guard
-from tools.local import readers
-from tools.pages import markup, robots
-from tools.pages.base import PageReader
-from tools.remote import Pace
-from tools.results import Page, Reason, ToolFailure
-from tools.retry import TRIED_AGAIN, pause
+from lensgraph.tools import guard
+from lensgraph.tools.documents import readers
+from lensgraph.tools.pages import markup, robots
+from lensgraph.tools.pages.base import PageReader
+from lensgraph.tools.remote import Pace
+from lensgraph.tools.results import Page, Reason, ToolFailure
+from lensgraph.tools.retry import TRIED_AGAIN, pause
 
 _warming = threading.Lock()
 _warm = threading.Event()

@@ -14,11 +14,11 @@ from typing import ClassVar
 import httpx
 from pydantic import Field
 
-from tools import guard
-from tools.pages.base import PageReader, for_others
-from tools.remote import Remote
-from tools.results import Page, Reason, ToolFailure
-from tools.text.plain import plain
+from lensgraph.tools import guard
+from lensgraph.tools.pages.base import PageReader, for_others
+from lensgraph.tools.remote import Remote
+from lensgraph.tools.results import Page, Reason, ToolFailure
+from lensgraph.tools.safety.plain import plain
 
 _TARGET_FAILED = re.compile(r"Target URL returned error (\d{3})")
 

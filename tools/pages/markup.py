@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any, TypeVar
 
-from tools.local import readers
+from lensgraph.tools.documents import readers
 
 MAX_CHARS = 1_000_000
 """Most of a page that is looked at, in characters (bytes, if its encoding is unknown)."""

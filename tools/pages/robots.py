@@ -16,8 +16,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tools import guard
-from tools.results import Reason, ToolFailure
+from lensgraph.tools import guard
+from lensgraph.tools.results import Reason, ToolFailure
 
 MAX_BYTES = 1_000_000
 """Largest robots.txt; the standard asks for at least 500 KiB."""

@@ -20,11 +20,11 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
-from tools import cache_identity, cache_key
-from tools.cache import Cache
-from tools.outside import line, neutral
-from tools.results import Page, ToolFailure
-from tools.surrogates import Text
+from lensgraph.tools.cache import identity, key
+from lensgraph.tools.cache import Cache
+from lensgraph.tools.safety.escape import line, neutral
+from lensgraph.tools.results import Page, ToolFailure
+from lensgraph.tools.safety.surrogates import Text
 
 _question: ContextVar[str] = ContextVar("question", default="")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])(?<!\b[A-Z]\.)(?<!\b[A-Z][a-z]\.)\s+")
@@ -85,9 +85,9 @@ class Summariser(BaseModel):
         `seconds` is the time that the caller gives it."""
         if cache is None:
             return await self._write(page, query)
-        asked = cache_key.exact(page.title, page.url, page.text, query, _question.get())
+        asked = key.exact(page.title, page.url, page.text, query, _question.get())
         found = await cache.answer(
-            cache_identity.identity(self), type(self).__name__, lambda: asked,
+            identity.identity(self), type(self).__name__, lambda: asked,
             lambda: self._write(page, query), Summary, seconds=seconds, price=0.0,
         )  # fmt: skip
         return found.model_copy(update={"price": 0.0}) if found.cached else found

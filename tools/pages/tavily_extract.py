@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tools.pages.base import PageReader, for_others
-from tools.results import Page, ToolFailure
-from tools.text.plain import plain, rows
-from tools.text.tavily import BASIC_CREDIT_DOLLARS, Tavily
+from lensgraph.tools.pages.base import PageReader, for_others
+from lensgraph.tools.results import Page, ToolFailure
+from lensgraph.tools.safety.plain import plain, rows
+from lensgraph.tools.text.tavily import BASIC_CREDIT_DOLLARS, Tavily
 
 PAGES_A_CREDIT = 5
 """Pages that one credit pays for at basic depth; two credits at advanced depth."""

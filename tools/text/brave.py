@@ -13,10 +13,10 @@ from typing import ClassVar, Literal
 import httpx
 from pydantic import Field, field_validator
 
-from tools.base import TextSearch
-from tools.remote import Remote
-from tools.results import Hit, Reason, SearchResult, ToolFailure
-from tools.text.plain import plain, rows
+from lensgraph.tools.base import TextSearch
+from lensgraph.tools.remote import Remote
+from lensgraph.tools.results import Hit, Reason, SearchResult, ToolFailure
+from lensgraph.tools.safety.plain import plain, rows
 
 LONGEST_QUERY = 400
 """Characters that the service accepts; it also takes no more than `MOST_WORDS`."""

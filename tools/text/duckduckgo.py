@@ -22,10 +22,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from tools.base import TextSearch
-from tools.remote import Remote
-from tools.results import Hit, Reason, SearchResult, ToolFailure
-from tools.text.plain import plain
+from lensgraph.tools.base import TextSearch
+from lensgraph.tools.remote import Remote
+from lensgraph.tools.results import Hit, Reason, SearchResult, ToolFailure
+from lensgraph.tools.safety.plain import plain
 
 LONGEST_QUERY = 499
 """Characters that the service accepts."""

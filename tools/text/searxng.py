@@ -12,10 +12,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tools.base import TextSearch
-from tools.remote import Remote
-from tools.results import Hit, Reason, SearchResult, ToolFailure
-from tools.text.plain import plain, rows
+from lensgraph.tools.base import TextSearch
+from lensgraph.tools.remote import Remote
+from lensgraph.tools.results import Hit, Reason, SearchResult, ToolFailure
+from lensgraph.tools.safety.plain import plain, rows
 
 URL_VARIABLE = "SEARXNG_URL"
 """Environment variable that names the instance."""

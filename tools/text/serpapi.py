@@ -1,7 +1,7 @@
 """Google's results through SerpApi.
 
 Wire format: https://serpapi.com/search-api and https://serpapi.com/api-status-and-error-codes. The service takes its key in
-the query only; `tools.remote` keeps it out of logs. A search that found nothing is a success with an `error` line.
+the query only; `lensgraph.tools.remote` keeps it out of logs. A search that found nothing is a success with an `error` line.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from tools.base import TextSearch
-from tools.remote import Remote
-from tools.results import Hit, SearchResult, ToolFailure
-from tools.text.plain import plain, rows
+from lensgraph.tools.base import TextSearch
+from lensgraph.tools.remote import Remote
+from lensgraph.tools.results import Hit, SearchResult, ToolFailure
+from lensgraph.tools.safety.plain import plain, rows
 
 NOTHING_FOUND = "hasn't returned any results"
 """Part of the line that stands in `error` when Google knows no page; the search itself is a success."""

@@ -1,6 +1,6 @@
 """Text search on the open web through Tavily.
 
-The requests are those of tavily-python; they leave through the shared client of `tools.remote`, so that the key, the pace,
+The requests are those of tavily-python; they leave through the shared client of `lensgraph.tools.remote`, so that the key, the pace,
 further tries and sizes are what they are everywhere. The key comes from TAVILY_API_KEY or from the configuration.
 """
 
@@ -12,10 +12,10 @@ import httpx
 from pydantic import Field
 from tavily import AsyncTavilyClient, errors
 
-from tools.base import TextSearch
-from tools.remote import Remote
-from tools.results import Hit, SearchResult, ToolFailure
-from tools.text.plain import rows
+from lensgraph.tools.base import TextSearch
+from lensgraph.tools.remote import Remote
+from lensgraph.tools.results import Hit, SearchResult, ToolFailure
+from lensgraph.tools.safety.plain import rows
 
 BASIC_CREDIT_DOLLARS = 0.008
 """Pay-as-you-go price of one credit; a basic search costs one, an advanced one two."""

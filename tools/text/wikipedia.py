@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 import httpx
 from pydantic import Field
 
-from tools.base import TextSearch
-from tools.remote import Remote
-from tools.results import Hit, Reason, SearchResult, ToolFailure
-from tools.text.plain import plain
+from lensgraph.tools.base import TextSearch
+from lensgraph.tools.remote import Remote
+from lensgraph.tools.results import Hit, Reason, SearchResult, ToolFailure
+from lensgraph.tools.safety.plain import plain
 
 LONGEST_QUERY = 300
 """Characters that the search accepts."""

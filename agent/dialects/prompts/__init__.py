@@ -13,8 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from agent.errors import UserError
-from tools import pickles
+from lensgraph.agent.errors import UserError
+from lensgraph.tools.safety import safe_pickle
 
 KEYS = ("first", "after_image_search", "after_text_search", "direct", "rag_query", "rag_answer")
 """first: the opening turn. after_*: what follows an observation. direct, rag_*: the baselines' turns."""
@@ -93,8 +93,8 @@ def _readings(data: bytes, path: Path) -> list[str]:
 def string_in_pickle(data: bytes, path: Path) -> str:
     """The one string that a pickle holds: nothing in the file is executed."""
     try:
-        text = pickles.read(data)
-    except pickles.UnsafePickle as error:
+        text = safe_pickle.read(data)
+    except safe_pickle.UnsafePickle as error:
         raise PromptError(f"dialect.prompts: {path}: {error}; give the published file.") from error
     if not isinstance(text, str):
         raise PromptError(

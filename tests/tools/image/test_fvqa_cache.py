@@ -18,11 +18,11 @@ from langchain_core.tools import BaseTool
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from PIL import Image
 
-from tools import guard
-from tools.image import fvqa_cache, thumbnails
-from tools.image.fvqa_cache import FvqaCacheImageSearch, fingerprint, read_cache, rebuilt
-from tools.pickles import Built
-from tools.results import ToolFailure
+from lensgraph.tools import guard
+from lensgraph.tools.image import fvqa_cache, thumbnails
+from lensgraph.tools.image.fvqa_cache import FvqaCacheImageSearch, fingerprint, read_cache, rebuilt
+from lensgraph.tools.safety.safe_pickle import Built
+from lensgraph.tools.results import ToolFailure
 
 from .conftest import Answer, Service
 

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from tools import guard
-from tools.image import thumbnails
-from tools.image.google_vision import MAX_IMAGE_BYTES, GoogleVisionImageSearch
+from lensgraph.tools import guard
+from lensgraph.tools.image import thumbnails
+from lensgraph.tools.image.google_vision import MAX_IMAGE_BYTES, GoogleVisionImageSearch
 
 from .conftest import Answer, Asked, Service
 

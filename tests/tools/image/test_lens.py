@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from tools.image.lens import LensImageSearch
-from tools.image.searchapi_lens import SearchApiLensImageSearch
-from tools.image.serpapi_lens import MAX_UPLOAD_BYTES, SerpApiLensImageSearch
-from tools.registry import ToolConfigError, build
+from lensgraph.tools.image.lens import LensImageSearch
+from lensgraph.tools.image.searchapi_lens import SearchApiLensImageSearch
+from lensgraph.tools.image.serpapi_lens import MAX_UPLOAD_BYTES, SerpApiLensImageSearch
+from lensgraph.tools.registry import ToolConfigError, build
 
 from .conftest import Answer, Asked, Service
 from .storage import KEY_ID, SECRET, Storage

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from tools.image.google_vision import GoogleVisionImageSearch
-from tools.image.publish import ImagePublisher, S3Publisher, build_publisher
-from tools.image.serpapi_lens import SerpApiLensImageSearch
-from tools.image.sigv4 import presigned
-from tools.image.wire import jpeg
-from tools.results import ToolFailure
+from lensgraph.tools.image.google_vision import GoogleVisionImageSearch
+from lensgraph.tools.image.publish import ImagePublisher, S3Publisher, build_publisher
+from lensgraph.tools.image.serpapi_lens import SerpApiLensImageSearch
+from lensgraph.tools.image.sigv4 import presigned
+from lensgraph.tools.image.encode import jpeg
+from lensgraph.tools.results import ToolFailure
 
 from .conftest import Answer, Asked, Service
 from .storage import KEY_ID, SECRET, Storage
@@ -147,7 +147,7 @@ async def test_pictures_are_written_in_a_thread(
         return jpeg(*arguments, **options)
 
     for module in ("publish", "google_vision", "serpapi_lens"):
-        monkeypatch.setattr(f"tools.image.{module}.jpeg", written)
+        monkeypatch.setattr(f"lensgraph.tools.image.{module}.jpeg", written)
     async with publisher(service).published(PICTURE):
         pass
     service.answer = Answer(status=400)
@@ -231,8 +231,8 @@ def test_a_publisher_is_built_by_name_or_import_path(service: Service) -> None:
     keys = {"access_key_id": KEY_ID, "secret_access_key": SECRET}
     assert isinstance(build_publisher({"use": "s3", "bucket": "b", **keys}), S3Publisher)
     assert isinstance(
-        build_publisher({"use": "tools.image.publish:S3Publisher", "bucket": "b", **keys}), ImagePublisher
+        build_publisher({"use": "lensgraph.tools.image.publish:S3Publisher", "bucket": "b", **keys}), ImagePublisher
     )
-    for use in (None, "imgur", "no.such:Thing", "tools.image.publish:Nothing", "tools.image.sigv4:presigned"):
+    for use in (None, "imgur", "no.such:Thing", "lensgraph.tools.image.publish:Nothing", "lensgraph.tools.image.sigv4:presigned"):
         with pytest.raises(ValueError, match="publisher"):
             build_publisher({"use": use})

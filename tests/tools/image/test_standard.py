@@ -5,16 +5,16 @@ from typing import Any
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
 
-from tools.contract.provider import everyone
-from tools.contract.providers.image_google_vision import PICTURE
-from tools.image.fvqa_cache import FvqaCacheImageSearch
-from tools.image.google_vision import GoogleVisionImageSearch
-from tools.image.searchapi_lens import SearchApiLensImageSearch
-from tools.image.serpapi_lens import SerpApiLensImageSearch
-from tools.locate.owlv2 import Owlv2Locator
-from tools.locate.policy_boxes import PolicyBoxLocator
-from tools.locate.served_policy import ServedPolicyLocator
-from tools.registry import PROVIDERS
+from lensgraph.tools.checks.contract.provider import everyone
+from lensgraph.tools.checks.contract.providers.image_google_vision import PICTURE
+from lensgraph.tools.image.fvqa_cache import FvqaCacheImageSearch
+from lensgraph.tools.image.google_vision import GoogleVisionImageSearch
+from lensgraph.tools.image.searchapi_lens import SearchApiLensImageSearch
+from lensgraph.tools.image.serpapi_lens import SerpApiLensImageSearch
+from lensgraph.tools.locate.owlv2 import Owlv2Locator
+from lensgraph.tools.locate.policy_boxes import PolicyBoxLocator
+from lensgraph.tools.locate.served_policy import ServedPolicyLocator
+from lensgraph.tools.registry import PROVIDERS
 
 IMAGE = {"image": "in/kenya.png"}
 EXPRESSION = {**IMAGE, "expression": "the flag"}

@@ -5,9 +5,9 @@ import time
 import pytest
 from lxml import etree
 
-from tools import guard
-from tools.pages import markup
-from tools.pages.fetch import extract, warm_up
+from lensgraph.tools import guard
+from lensgraph.tools.pages import markup
+from lensgraph.tools.pages.fetch import extract, warm_up
 
 
 def page(body: str) -> guard.Fetched:

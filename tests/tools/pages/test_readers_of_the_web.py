@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from tools import registry
-from tools.cache import Cache, CacheSettings
-from tools.contract.providers import page_jina
-from tools.contract.providers.page_fetch import ARTICLE
-from tools.contract.server import Answer, Request, Service, serve
-from tools.pages import fetch, robots
-from tools.pages.base import for_others
-from tools.pages.fetch import FetchPageReader
-from tools.pages.jina import JinaPageReader
-from tools.pages.tavily_extract import TavilyPageReader, heading
-from tools.results import Page, ToolFailure
+from lensgraph.tools import registry
+from lensgraph.tools.cache import Cache, CacheSettings
+from lensgraph.tools.checks.contract.providers import page_jina
+from lensgraph.tools.checks.contract.providers.page_fetch import ARTICLE
+from lensgraph.tools.checks.contract.server import Answer, Request, Service, serve
+from lensgraph.tools.pages import fetch, robots
+from lensgraph.tools.pages.base import for_others
+from lensgraph.tools.pages.fetch import FetchPageReader
+from lensgraph.tools.pages.jina import JinaPageReader
+from lensgraph.tools.pages.tavily_extract import TavilyPageReader, heading
+from lensgraph.tools.results import Page, ToolFailure
 
 
 @pytest.fixture(autouse=True)

@@ -9,14 +9,14 @@ from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from pydantic import Field
 
-from tools import registry
-from tools.base import TextSearch
-from tools.cache import Cache, CacheSettings
-from tools.pages.base import PageReader
-from tools.pages.passages import passage
-from tools.pages.summarise import Summariser, asking
-from tools.results import Hit, Page, SearchResult, ToolFailure
-from tools.text.reading import ReadingTextSearch
+from lensgraph.tools import registry
+from lensgraph.tools.base import TextSearch
+from lensgraph.tools.cache import Cache, CacheSettings
+from lensgraph.tools.pages.base import PageReader
+from lensgraph.tools.pages.extract import passage
+from lensgraph.tools.pages.summarise import Summariser, asking
+from lensgraph.tools.results import Hit, Page, SearchResult, ToolFailure
+from lensgraph.tools.pages.reading import ReadingTextSearch
 
 TEXT = (
     "Kenya is a country in East Africa. Its capital is Nairobi.\n"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tools.local.world import location, tasks
-from tools.results import Box
+from lensgraph.tools.local.world import location, questions
+from lensgraph.tools.results import Box
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_an_expression_of_which_the_locator_finds_nothing_counts_as_not_found(
     task_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two scenes on which it gives up: "the flag" in the one, "the second flag from the bottom" in the other."""
-    chosen = [task for task in tasks.load("test", "crop_text") if task.id.endswith(task_id)]
-    monkeypatch.setattr(tasks, "load", lambda *_, **__: chosen)
+    chosen = [task for task in questions.load("test", "crop_text") if task.id.endswith(task_id)]
+    monkeypatch.setattr(questions, "load", lambda *_, **__: chosen)
     made = location.measure("test")
     assert made and not all(one.found for one in made)

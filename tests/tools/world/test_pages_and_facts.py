@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tools.local.world import entities, facts, pages
+from lensgraph.tools.local.world import entities, facts, pages
 
 
 @pytest.fixture(scope="module")

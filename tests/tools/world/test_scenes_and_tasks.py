@@ -10,10 +10,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tools.local.engine import LocalEngine
-from tools.local.world import corrections, entities, facts, index, phrasings, pictures, scenes, tasks
+from lensgraph.tools.local.index.engine import LocalEngine
+from lensgraph.tools.local.world import corrections, entities, facts, index, phrasings, pictures, scenes, questions
 
-SPLITS = tuple(tasks.SIZES)
+SPLITS = tuple(questions.SIZES)
 
 
 @pytest.fixture(scope="module")
@@ -26,23 +26,23 @@ def engine() -> LocalEngine:
 
 def test_each_split_has_its_size_and_every_prefix_keeps_the_families_shares() -> None:
     for split in SPLITS:
-        loaded = tasks.load(split)
-        assert len(loaded) == tasks.SIZES[split]
+        loaded = questions.load(split)
+        assert len(loaded) == questions.SIZES[split]
         counts = Counter(task.family for task in loaded[:200])
-        for family, share in tasks.SHARES[split].items():
+        for family, share in questions.SHARES[split].items():
             assert counts[family] == pytest.approx(200 * share, abs=2)
 
 
 def test_what_is_measured_is_search_balanced() -> None:
     """Half of the questions need no search, so neither always searching nor never searching looks good."""
     for split in ("validation", "test"):
-        free = [task.knowledge != "unknown" for task in tasks.load(split)]
+        free = [task.knowledge != "unknown" for task in questions.load(split)]
         assert sum(free) == len(free) / 2
 
 
 def test_no_entity_of_one_split_is_asked_about_or_shown_in_another_except_the_known_ones() -> None:
     for split in SPLITS:
-        for task in tasks.load(split):
+        for task in questions.load(split):
             allowed = {"train"} if task.family == "known" else {split}
             assert {entities.get(item.entity_id).split for item in task.items} <= allowed, task.id
             if task.entity_id:
@@ -51,16 +51,16 @@ def test_no_entity_of_one_split_is_asked_about_or_shown_in_another_except_the_kn
 
 def test_no_entity_of_another_split_is_an_answer_in_training() -> None:
     """But for `known`, where "cat" is a kind of animal and no name."""
-    held = tasks.held_out_names()
+    held = questions.held_out_names()
     assert len(held) > 300
-    for task in tasks.load("train"):
+    for task in questions.load("train"):
         if task.family != "known":
             assert not held & {gold.lower() for gold in task.golds}, task.id
 
 
 def test_a_picture_that_is_searched_for_is_never_an_indexed_drawing() -> None:
     for split in SPLITS:
-        for task in tasks.load(split):
+        for task in questions.load(split):
             if task.knowledge == "unknown" or split != "train":
                 for item in task.items:
                     kind = entities.get(item.entity_id).kind
@@ -71,7 +71,7 @@ def test_reserved_wordings_appear_in_the_test_split_only() -> None:
     reserved = {
         p.id for wordings in phrasings.wordings().values() for p in (*wordings.formal, *wordings.lay) if p.reserved
     }
-    used = {split: {task.phrasing for task in tasks.load(split)} for split in SPLITS}
+    used = {split: {task.phrasing for task in questions.load(split)} for split in SPLITS}
     assert not used["train"] & reserved and not used["validation"] & reserved
     assert used["test"] & reserved and used["test"] - reserved
 
@@ -85,17 +85,17 @@ def test_every_relation_has_at_least_eight_open_wordings_or_seven_and_some_reser
 
 
 def test_the_same_seed_gives_the_same_tasks_and_another_seed_others() -> None:
-    tasks._split.cache_clear()
-    first = tasks.load("validation", limit=50)
-    tasks._split.cache_clear()
-    assert tasks.load("validation", limit=50) == first
-    assert tasks.load("validation", limit=50, seed=1) != first
+    questions._split.cache_clear()
+    first = questions.load("validation", limit=50)
+    questions._split.cache_clear()
+    assert questions.load("validation", limit=50) == first
+    assert questions.load("validation", limit=50, seed=1) != first
 
 
 @pytest.mark.parametrize(("split", "family", "limit"), [("dev", None, None), ("test", "crop", None), ("test", None, 0)])
 def test_a_bad_name_is_an_error_that_lists_the_valid_ones(split: str, family: str | None, limit: int | None) -> None:
     with pytest.raises(ValueError, match=r"there are|at least 1"):
-        tasks.load(split, family=family, limit=limit)
+        questions.load(split, family=family, limit=limit)
 
 
 # --- questions ----------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def test_a_bad_name_is_an_error_that_lists_the_valid_ones(split: str, family: st
 
 def test_no_question_names_its_answer_or_its_entity() -> None:
     for split in SPLITS:
-        for task in tasks.load(split):
+        for task in questions.load(split):
             assert "{" not in task.question and task.question[0].isupper(), task.id
             if task.family not in ("visible",) and task.entity_id:
                 name = entities.get(task.entity_id).name.lower()
@@ -111,7 +111,7 @@ def test_no_question_names_its_answer_or_its_entity() -> None:
 
 
 def test_families_carry_what_their_searches_need() -> None:
-    for task in tasks.load("test"):
+    for task in questions.load("test"):
         assert (task.target is not None) == (task.family == "crop_text" or task.relation in ("kind_at", "main_colour"))
         assert bool(task.query_lay) == (task.family == "correction")
         if task.family in ("image_text", "correction"):
@@ -123,7 +123,7 @@ def test_families_carry_what_their_searches_need() -> None:
 def test_no_answer_rules_a_relation_in_the_searching_families() -> None:
     for split in SPLITS:
         for relation in facts.RELATIONS:
-            counts = Counter(fact.gold for fact in tasks.capped(split, relation))
+            counts = Counter(fact.gold for fact in questions.capped(split, relation))
             if sum(counts.values()) >= 20:
                 assert max(counts.values()) / sum(counts.values()) < 0.2, (split, relation)
 
@@ -132,7 +132,7 @@ def test_no_answer_rules_a_relation_in_the_searching_families() -> None:
 
 
 def test_items_never_overlap_and_keep_their_distance() -> None:
-    for task in tasks.load("test"):
+    for task in questions.load("test"):
         for i, one in enumerate(task.items):
             assert one.box[0] >= 0 and one.box[1] >= 0
             assert one.box[2] <= task.picture.width and one.box[3] <= task.picture.height
@@ -143,7 +143,7 @@ def test_items_never_overlap_and_keep_their_distance() -> None:
 
 
 def test_a_scene_renders_to_the_same_pixels_and_shows_each_item_where_its_box_is() -> None:
-    for task in tasks.load("test", "crop_text", limit=10):
+    for task in questions.load("test", "crop_text", limit=10):
         once, again = np.asarray(task.render()), np.asarray(task.render())
         assert (once == again).all() and once.shape == (task.picture.height, task.picture.width, 3)
         inside = np.zeros(once.shape[:2], bool)
@@ -159,7 +159,7 @@ def test_a_scene_renders_to_the_same_pixels_and_shows_each_item_where_its_box_is
 
 
 def test_counts_are_those_of_the_scene() -> None:
-    for task in tasks.load("test", "visible"):
+    for task in questions.load("test", "visible"):
         if task.relation == "count_flags":
             assert int(task.golds[0]) == sum(item.is_flag for item in task.items)
         if task.relation == "background":
@@ -168,7 +168,7 @@ def test_counts_are_those_of_the_scene() -> None:
 
 def test_a_target_singles_out_one_item_only() -> None:
     chance = random.Random(3)
-    for task in tasks.load("test", "crop_text", limit=120):
+    for task in questions.load("test", "crop_text", limit=120):
         place = task.items.index(task.item)
         mine = scenes.targets(task.picture, place)
         assert task.target in mine
@@ -198,13 +198,13 @@ def test_every_background_shade_is_called_what_it_is() -> None:
 
 def test_gold_queries_find_the_gold_page_and_its_snippet_holds_the_answer(engine: LocalEngine) -> None:
     sample = random.Random(1).sample(list(facts.facts()), 150)
-    read = [corrections.holds(engine.search_text(tasks.formal_query(f), corrections.READ), f) for f in sample]
+    read = [corrections.holds(engine.search_text(questions.formal_query(f), corrections.READ), f) for f in sample]
     assert sum(read) / len(read) >= 0.95
 
 
 def test_in_the_correction_family_the_first_query_misses_and_the_second_does_not(engine: LocalEngine) -> None:
     table = {(fact.entity_id, fact.relation): fact for fact in facts.facts()}
-    for task in tasks.load("test", "correction", limit=60):
+    for task in questions.load("test", "correction", limit=60):
         fact = table[(task.entity_id or "", task.relation)]
         assert not corrections.holds(engine.search_text(task.query_lay, corrections.READ), fact), task.id
         assert corrections.holds(engine.search_text(task.query_formal, corrections.READ), fact), task.id

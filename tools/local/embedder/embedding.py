@@ -18,9 +18,9 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from tools.local.embedder import forward
-from tools.local.embedder.cutout import lift
-from tools.local.embedder.shape import DIMENSION, SIDE, WEIGHTS, Run
+from lensgraph.tools.local.embedder import forward
+from lensgraph.tools.local.embedder.cutout import lift
+from lensgraph.tools.local.embedder.shape import DIMENSION, SIDE, WEIGHTS, Run
 
 BACKDROP = (208, 208, 212)
 """What transparent pixels and the letterbox are filled with: a light grey no flag has."""
@@ -76,5 +76,5 @@ def _readings(image: Image.Image) -> list[Image.Image]:
 
 
 def _in_torch() -> Run:
-    run: Run = importlib.import_module("tools.local.embedder.network").shipped()
+    run: Run = importlib.import_module("lensgraph.tools.local.embedder.network").shipped()
     return run

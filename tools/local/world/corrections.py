@@ -15,11 +15,11 @@ from typing import Protocol
 
 from rich.progress import track
 
-from tools.local.engine import LocalEngine
-from tools.local.world import index, phrasings, tasks
-from tools.local.world.entities import DATA
-from tools.local.world.facts import Fact, facts
-from tools.results import Hit
+from lensgraph.tools.local.index.engine import LocalEngine
+from lensgraph.tools.local.world import index, phrasings, questions
+from lensgraph.tools.local.world.entities import DATA
+from lensgraph.tools.local.world.facts import Fact, facts
+from lensgraph.tools.results import Hit
 
 READ = 2
 """First hits that count: a lay query misses if none of them holds the answer."""
@@ -38,9 +38,9 @@ def holds(hits: Iterable[Hit], fact: Fact) -> bool:
 
 def misleads(engine: _Engine, fact: Fact, lay: phrasings.Phrasing) -> bool:
     """Whether the lay words miss what the formal ones find."""
-    if holds(engine.search_text(tasks.lay_query(fact, lay), READ), fact):
+    if holds(engine.search_text(questions.lay_query(fact, lay), READ), fact):
         return False
-    return holds(engine.search_text(tasks.formal_query(fact), READ), fact)
+    return holds(engine.search_text(questions.formal_query(fact), READ), fact)
 
 
 def verify() -> dict[str, tuple[int, int]]:
@@ -56,5 +56,5 @@ def verify() -> dict[str, tuple[int, int]]:
                 found[lay.id].append(fact.entity_id)
     rows = {key: " ".join(found[key]) for key in sorted(found)}
     FILE.write_text(json.dumps(rows, indent=0) + "\n", encoding="utf-8")
-    tasks.verified.cache_clear()
+    questions.verified.cache_clear()
     return {key: (len(found[key]), asked[key]) for key in asked}

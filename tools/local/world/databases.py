@@ -1,6 +1,6 @@
-"""SQLite against LanceDB as the store of a local index, on the world's own pages: why `tools.local.store` is what it is.
+"""SQLite against LanceDB as the store of a local index, on the world's own pages: why `lensgraph.tools.local.index.store` is what it is.
 
-    pip install lancedb && python -m tools.local.world databases
+    pip install lancedb && python -m lensgraph.tools.local.world databases
 
 Two things are compared: the time to import, which every `ask` pays, and whether the top 3 of a plain full-text query
 ("Kenya national anthem") hold a page of the right country or thing. Both get the same text, the same weight on titles,
@@ -20,9 +20,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tools.local.store import TITLE_WEIGHT, Store
-from tools.local.world import index, pages, tasks
-from tools.local.world.facts import Fact, facts
+from lensgraph.tools.local.index.store import TITLE_WEIGHT, Store
+from lensgraph.tools.local.world import index, pages, questions
+from lensgraph.tools.local.world.facts import Fact, facts
 
 TOP = 3
 RUNS = 5
@@ -57,7 +57,7 @@ def report(sample: int = 500) -> str:
 
 
 def _finds(search: Search, fact: Fact, owner: dict[str, str | None]) -> bool:
-    return fact.entity_id in [owner.get(page) for page in search(tasks.formal_query(fact))]
+    return fact.entity_id in [owner.get(page) for page in search(questions.formal_query(fact))]
 
 
 def _sqlite() -> Search:

@@ -15,9 +15,9 @@ from functools import cache
 
 from typing_extensions import TypedDict
 
-from tools.local.world import entities as world_entities
-from tools.local.world import pages
-from tools.local.world.entities import Entity
+from lensgraph.tools.local.world import entities as world_entities
+from lensgraph.tools.local.world import pages
+from lensgraph.tools.local.world.entities import Entity
 
 
 class Tolerance(TypedDict, total=False):

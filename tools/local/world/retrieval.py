@@ -16,9 +16,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from tools.local.embedder import embedding
-from tools.local.world import entities, pictures
-from tools.local.world.entities import DATA, Kind, Split
+from lensgraph.tools.local.embedder import embedding
+from lensgraph.tools.local.world import entities, pictures
+from lensgraph.tools.local.world.entities import DATA, Kind, Split
 
 Embed = Callable[[Sequence[Image.Image]], np.ndarray]
 VECTORS = DATA / "vectors.npz"
@@ -130,7 +130,7 @@ def shipped() -> dict[str, np.ndarray]:
     if made_by != embedding.fingerprint():
         raise RuntimeError(
             f"{VECTORS.name} was made by embedder {made_by}, the weights are {embedding.fingerprint()}: "
-            "run python -m tools.local.world.retrieval --write"
+            "run python -m lensgraph.tools.local.world.retrieval --write"
         )
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return dict(zip((str(k) for k in keys), vectors, strict=True))

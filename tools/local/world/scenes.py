@@ -18,8 +18,8 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from tools.local.world import pictures
-from tools.local.world.entities import DATA
+from lensgraph.tools.local.world import pictures
+from lensgraph.tools.local.world.entities import DATA
 
 if TYPE_CHECKING:
     import numpy as np

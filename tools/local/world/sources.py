@@ -19,7 +19,7 @@ from typing import Any
 
 from PIL import Image
 
-from tools.local.world import rasterise
+from lensgraph.tools.local.world import rasterise
 
 COUNTRIES = ("countries-list", "3.4.1")
 EMOJI = ("unicode-emoji-json", "0.9.0")

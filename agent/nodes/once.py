@@ -1,0 +1,119 @@
+"""A search of a thread is made once, also when the process is killed while or after it is made.
+
+LangGraph runs the node again that a killed process was in. So a search that may cost money is announced in a file before it
+is sent and its result is written down before the node goes on; the node that runs again finds the result. Only a call that
+was sent and whose result nobody has is lost: it may have been paid for, so it is not sent again, and the policy is told
+that it failed (a tool that costs nothing says that it is `repeatable`, and is asked again).
+
+Invariants: a record belongs to one asking of one question, so that nothing is ever found from an earlier conversation;
+two processes that resume the same thread at once make one call, because the file is locked while it is in flight. The
+records lie beside the pictures (`images.folder`): without a folder, no other process can go on in the thread anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from filelock import FileLock
+from langgraph.runtime import Runtime
+
+from lensgraph.agent.context import Context
+from lensgraph.agent.images import ImageStore
+from lensgraph.agent.state import AgentState
+from lensgraph.tools.base import LensTool
+from lensgraph.tools.results import SearchResult, ToolError
+
+WAIT_SECONDS = 900.0
+"""Longest wait for another process that is making the same search; far above any tool's timeout."""
+FOLDER = "searches"
+"""Below the folder of the pictures."""
+KEPT_SECONDS = 30 * 24 * 3600
+"""Age after which a record is deleted: nobody resumes a question that was asked a month ago."""
+CUT_OFF = (
+    "this search was cut off when the program was stopped, and is not sent a second time because it may have been paid "
+    "for; ask in other words, or answer with what you know"
+)
+"""What the policy is told about a call that was in flight when the process died."""
+
+
+async def once(
+    make: Callable[[], Awaitable[SearchResult]],
+    failed: SearchResult,
+    what: str,
+    tool: LensTool,
+    state: AgentState,
+    store: ImageStore,
+    runtime: Runtime[Context],
+) -> SearchResult:
+    """The result of `make()`, or what an earlier process made of the same search.
+
+    `what` is the query or the picture's id; `failed` is the result to fill in if the call was cut off.
+    """
+    info = runtime.execution_info
+    if store.folder is None or info is None or not info.thread_id:
+        return await make()
+    # The namespace without the ids of tasks: they change when an unsaved step is run again.
+    place = [part.partition(":")[0] for part in info.checkpoint_ns.split("|")]
+    asking = [info.thread_id, place, state["started"], len(state.get("turns") or []), tool.name, what]
+    name = hashlib.sha256(json.dumps(asking).encode()).hexdigest()
+    record = _Record(await asyncio.to_thread(_folder, store.folder), name)
+    lock = await asyncio.to_thread(record.lock)
+    try:
+        known = await asyncio.to_thread(record.read_or_announce, failed, repeatable=tool.repeatable)
+        if known is not None:
+            return known
+        result = await make()
+        await asyncio.to_thread(record.write, result)
+    finally:
+        lock.release()
+    return result
+
+
+class _Record:
+    """Three files of one search: its lock, that it was sent, and its result."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.sent, self.result, self.locked = (folder / f"{name}.{kind}" for kind in ("sent", "json", "lock"))
+
+    def lock(self) -> FileLock:
+        """Wait until no other process is making this search. The kernel frees the lock of a process that dies."""
+        lock = FileLock(self.locked, thread_local=False)
+        lock.acquire(timeout=WAIT_SECONDS)
+        return lock
+
+    def read_or_announce(self, failed: SearchResult, *, repeatable: bool) -> SearchResult | None:
+        """What is known of the search; None: nothing, it may be made, and from now on it counts as sent."""
+        if self.result.exists():
+            return SearchResult.model_validate_json(self.result.read_bytes())
+        if self.sent.exists() and not repeatable:
+            return failed.model_copy(update={"error": ToolError(reason="unavailable", message=CUT_OFF)})
+        self.sent.touch()
+        return None
+
+    def write(self, result: SearchResult) -> None:
+        """Keep the result, failures too: a node that runs again tells the policy what it would have been told."""
+        partial = self.result.with_suffix(".part")  # one writer: the lock is held
+        partial.write_text(result.model_dump_json(), encoding="utf-8")
+        partial.replace(self.result)
+        self.sent.unlink(missing_ok=True)
+
+
+@functools.cache
+def _folder(pictures: Path) -> Path:
+    """The folder of the records, made and swept once a process."""
+    folder = pictures / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    oldest = time.time() - KEPT_SECONDS
+    for path in folder.iterdir():
+        try:
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+        except FileNotFoundError:  # another process sweeps too
+            continue
+    return folder

@@ -1,0 +1,117 @@
+"""The pocket policy without torch and transformers: imported and loaded in the time that a person does not notice.
+
+It runs any small Qwen2.5-VL checkpoint folder on a CPU, renders with the one `Renderer` and says what
+`TransformersPolicy` says (tested). Between the turns of a dialogue the keys and values are kept, so a later turn only
+reads what is new. Not covered: batches (`policy.kind=transformers` samples concurrent questions together) and GPUs; several
+cores share the products of wide matrices, and nothing else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import PrivateAttr
+
+from lensgraph.agent.pocket import checkpoint
+from lensgraph.agent.policy.in_process import InProcessPolicy, Tell
+from lensgraph.agent.policy.light.processor import LightProcessor
+from lensgraph.agent.policy.light.network import Memory, Network
+from lensgraph.agent.policy.render import Rendered, Renderer
+from lensgraph.agent.policy.sampled import Sampled, stopped
+from lensgraph.tools.runtime.threads import one_thread
+
+SMALL = 1024
+"""Up to this width of the decoder numpy multiplies on one thread; see `lensgraph.tools.runtime.threads`."""
+
+
+class LightPolicy(InProcessPolicy):
+    """A small Qwen2.5-VL policy on a CPU."""
+
+    seed: int | None = None
+    """Of the sampling; None draws another one every time."""
+
+    _network: Network | None = PrivateAttr(default=None)
+    _renderer: Renderer | None = PrivateAttr(default=None)
+    _memory: Memory = PrivateAttr(default_factory=Memory)
+    _random: Any = PrivateAttr(default=None)  # naming its type here would import numpy.random for greedy runs, too
+    _lock: Any = PrivateAttr(default_factory=threading.RLock)
+
+    @property
+    def _llm_type(self) -> str:
+        return "lensgraph-light"
+
+    @property
+    def renderer(self) -> Renderer:
+        """Dialogue to tokens, as this checkpoint wants it. Loads the tokenizer on first use."""
+        if self._renderer is None:  # once it is there nobody waits for a turn, which holds the lock
+            with self._lock:
+                if self._renderer is None:
+                    self._renderer = Renderer(LightProcessor(_folder(self.model)))
+        return self._renderer
+
+    @property
+    def network(self) -> Network:
+        """The network. Loads the weights on first use."""
+        with self._lock:
+            if self._network is None:
+                self._network = Network(_folder(self.model))
+            return self._network
+
+    def load(self) -> LightPolicy:
+        """Load everything now rather than at the first question."""
+        _ = self.network, self.renderer
+        return self
+
+    def turn(self, rendered: Rendered, stops: Sequence[str] = (), tell: Tell | None = None) -> Sampled:
+        """Sample one turn; what this policy read before of the same dialogue is not read again. `tell` is called with the
+        turn so far after every token.
+
+        Raises:
+            ValueError: placeholders and pictures do not match, or the dialogue is longer than the context.
+        """
+        with self._lock, one_thread(when=self.network.shape.hidden <= SMALL):
+            network, renderer, memory = self.network, self.renderer, self._memory
+            forbidden = renderer.picture_tokens()
+            turn = Sampled([], [])
+            position = network.next_position(rendered.ids, rendered.pixels)
+            logits = network.read(memory, rendered.ids, rendered.pixels)
+            while True:
+                logprobs = _log_softmax(logits / (self.temperature or 1.0))
+                allowed = logprobs.copy()
+                allowed[forbidden] = -np.inf
+                token = self._pick(allowed)
+                turn.ids.append(token)
+                turn.logprobs.append(float(logprobs[token]))
+                if tell is not None:
+                    tell(turn)
+                if token == renderer.eos or len(turn.ids) == self.max_new_tokens:
+                    return turn
+                if stopped(renderer.tokenizer, turn.ids, stops):
+                    return turn
+                logits = network.step(memory, token, position)
+                position += 1
+
+    def _pick(self, logprobs: np.ndarray) -> int:
+        if self.temperature == 0:
+            return int(logprobs.argmax())
+        if self._random is None:
+            self._random = np.random.default_rng(self.seed)
+        chances = np.exp(logprobs.astype(np.float64))
+        return int(self._random.choice(len(chances), p=chances / chances.sum()))
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    below = logits - logits.max()
+    below -= np.log(np.exp(below).sum())
+    return below
+
+
+def _folder(model: str) -> Path:
+    folder = Path(checkpoint(model))
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{model}: no such folder; policy.kind=transformers also takes the names of a hub")
+    return folder

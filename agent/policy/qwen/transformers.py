@@ -1,0 +1,130 @@
+"""A Qwen2.5-VL policy in this process, through transformers: the pocket policy, or any checkpoint of that architecture.
+
+A policy is a LangChain chat model. Calls that wait at the same time are sampled together, token by token, whatever loop or
+thread they come from; nobody waits for another's turn to end (`lensgraph.agent.policy.qwen.batching`). Every turn carries the ids that were
+sampled (`response_metadata["token_ids"]`), and a turn that comes back in a dialogue is fed with those ids, so the policy sees
+exactly what it said.
+
+Other vision-language models of the hub are `lensgraph.agent.policy.hub`. Not covered: tool calling by schema (dialects write
+actions as text).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import torch
+from pydantic import Field, PrivateAttr
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+
+from lensgraph.agent.pocket import checkpoint
+from lensgraph.agent.policy.qwen.batching import Joining, Worker
+from lensgraph.agent.policy.qwen.decode import CAPACITY, Decoder, Running
+from lensgraph.agent.policy.in_process import InProcessPolicy, Tell
+from lensgraph.agent.policy.qwen.processor import load_processor
+from lensgraph.agent.policy.render import Rendered, Renderer
+from lensgraph.agent.policy.sampled import Sampled
+
+
+class TransformersPolicy(InProcessPolicy):
+    """A Qwen2.5-VL policy through transformers, on the best device there is."""
+
+    device: str | None = None
+    """`cpu`, `cuda`, `cuda:1`, `mps`; None takes CUDA where there is one."""
+    max_batch: int = Field(default=64, ge=1)
+    """Most calls sampled together."""
+    reuse_bytes: int = Field(default=CAPACITY, ge=0)
+    """Memory for what was computed for earlier turns, so that a next turn costs its new tokens only. 0: nothing is kept."""
+
+    _network: Qwen2_5_VLForConditionalGeneration | None = PrivateAttr(default=None)
+    _renderer: Renderer | None = PrivateAttr(default=None)
+    _decoder: Decoder | None = PrivateAttr(default=None)
+    _lock: Any = PrivateAttr(default_factory=threading.RLock)
+    _worker: Worker | None = PrivateAttr(default=None)
+    _beginning: Any = PrivateAttr(default_factory=threading.Lock)
+
+    @property
+    def _llm_type(self) -> str:
+        return "lensgraph-transformers"
+
+    @property
+    def renderer(self) -> Renderer:
+        """Dialogue to tokens, as this checkpoint wants it. Loads the processor on first use."""
+        if self._renderer is None:  # once it is there nobody waits for the network, which holds the lock
+            with self._lock:
+                if self._renderer is None:
+                    self._renderer = Renderer(load_processor(checkpoint(self.model)))
+        return self._renderer
+
+    @property
+    def network(self) -> Qwen2_5_VLForConditionalGeneration:
+        """The model, in eval mode on its device. Loads the weights on first use."""
+        with self._lock:
+            if self._network is None:
+                path = checkpoint(self.model)
+                device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+                dtype = torch.float32 if device == "cpu" else torch.bfloat16
+                network = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, dtype=dtype)
+                self._network = network.to(device).eval()
+            return self._network
+
+    def attach(self, network: Qwen2_5_VLForConditionalGeneration, renderer: Renderer) -> TransformersPolicy:
+        """Use a model that is already in memory (a model in training, say) instead of loading one."""
+        self._network, self._renderer, self._decoder = network, renderer, None
+        return self
+
+    def load(self) -> TransformersPolicy:
+        """Load everything now rather than at the first question."""
+        _ = self.renderer, self.network
+        return self
+
+    @property
+    def decoder(self) -> Decoder:
+        """What samples. Callers hold the policy's lock."""
+        if self._decoder is None:
+            self._decoder = Decoder(self.network, self.renderer, self.reuse_bytes)
+        return self._decoder
+
+    def sample(self, batch: Sequence[Rendered], stops: Sequence[Sequence[str]] = ()) -> list[Sampled]:
+        """Sample one turn for every dialogue of `batch`, together; `stops` are stop strings row by row.
+
+        Raises:
+            ValueError: a dialogue with pictures and one whose placeholders do not match its pictures' grids.
+        """
+        with self._lock:
+            return self.decoder.sample(
+                batch, temperature=self.temperature, max_new_tokens=self.max_new_tokens, stops=stops
+            )
+
+    def submit(
+        self, rendered: Rendered, stops: Sequence[str] = (), tell: Callable[[Sampled], None] | None = None
+    ) -> Future[Sampled]:
+        """A turn, sampled together with whoever else waits. `tell` is called with the turn so far after every token, in the
+        sampling thread."""
+        with self._beginning:  # not the policy's lock: an event loop must not wait for the network here
+            if self._worker is None:
+                self._worker = self.worker()
+        return self._worker.submit(rendered, stops, tell)
+
+    def worker(self) -> Worker:
+        """What brings callers together."""
+        return Joining(self._running, self._lock, self.max_batch)
+
+    def _running(self) -> Running:
+        return Running(self.decoder, temperature=self.temperature, max_new_tokens=self.max_new_tokens)
+
+    def turn(self, rendered: Rendered, stops: Sequence[str], tell: Tell | None = None) -> Sampled:
+        """Sample one turn, together with whoever else waits."""
+        future = self.submit(rendered, stops, tell)
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # an interrupted caller's turn is sampled no further
+
+    async def aturn(self, rendered: Rendered, stops: Sequence[str]) -> Sampled:
+        """`turn`, without a thread that waits."""
+        return await asyncio.wrap_future(self.submit(rendered, stops))

@@ -1,0 +1,128 @@
+"""A run on the terminal: each turn as it happens, then the answer, its sources and its cost.
+
+Invariant: text that came from a model or a page is printed as text; it can neither set colours nor move the cursor.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from lensgraph.tools.safety.escape import neutral
+from lensgraph.agent.state import Hit, Turn
+
+ACTIONS = {
+    "image_search": "search by image",
+    "text_search": "search by text",
+    "crop": "look closer",
+    "answer": "answer",
+    "give_up": "give up",
+    "malformed": "unreadable turn",
+}
+"""What the policy's actions are called here."""
+OVER = {
+    "search_limit": "no search left",
+    "turn_limit": "no turn left",
+    "token_limit": "no tokens left",
+    "time_limit": "no time left",
+}
+"""Why an action was not carried out, by the limit that it is over."""
+LABEL = 17
+"""Columns of the labels in front of what they label; one more than the longest."""
+SECONDS = "  {:.2f} s"
+
+
+class _Terminal(Console):
+    """A console that leaves it to the program what a reader that went away means; rich would exit with 1, for no answer."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+class Show:
+    """Prints one run."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or _Terminal(highlight=False)
+
+    def turn(self, turn: Turn) -> None:
+        """One node's record."""
+        seconds = SECONDS.format(turn.get("seconds", 0.0))
+        if turn["node"] == "reason":
+            self._reason(turn, seconds)
+        elif turn["node"] == "crop":
+            cut = turn.get("crop")
+            if cut is not None and cut["box"]:
+                left, top, right, bottom = cut["box"]
+                self._row("cropped", f"box {left},{top} to {right},{bottom}", "yellow", seconds)
+        elif turn.get("hits"):
+            self._found(turn["hits"], seconds)
+            if cut_off := turn.get("cut_off"):
+                self._row("few tokens", f"{_count(cut_off, 'result')} left out or shortened", "yellow")
+        if turn.get("error"):
+            self._row("failed", str(turn["error"]), "red", seconds)
+
+    def warn(self, text: str) -> None:
+        """Something about the question that the person should know."""
+        self._print([("note    ", "dim"), (text, "yellow")])
+
+    def _reason(self, turn: Turn, seconds: str) -> None:
+        action = turn["action"]
+        self._print([(f"turn {turn['turn']}", "bold cyan"), (seconds, "dim")])
+        if left_out := turn.get("left_out"):
+            self._row("context full", f"{_count(len(left_out), 'thumbnail')} left out", "yellow")
+        if turn.get("thought"):
+            self._row("thought", turn["thought"], "italic")
+        if action["kind"] in ("answer", "give_up"):
+            return  # it is printed at the end
+        wanted = action.get("wanted", action)
+        detail = wanted.get("query") or wanted.get("region") or wanted.get("reason") or "the whole picture"
+        label = OVER[action["stop"]] if action["kind"] == "over_limit" else ACTIONS[action["kind"]]
+        self._row(label, detail, "bold yellow")
+
+    def _found(self, hits: list[Hit], seconds: str) -> None:
+        for rank, hit in enumerate(hits, 1):
+            score = "" if hit["score"] is None else f"  {hit['score']:.2f}"
+            self._row(
+                "found" if rank == 1 else "", f"{rank}. {hit['title']}", "", score + (seconds if rank == 1 else "")
+            )
+
+    def _row(self, label: str, text: str, style: str, rest: str = "") -> None:
+        self._print([(f"  {label:<{LABEL}}", "dim"), (text, style), (rest, "dim")])
+
+    def _print(self, parts: Iterable[tuple[str, str]]) -> None:
+        line = Text()
+        for text, style in parts:
+            line.append(" ".join(neutral(text).split("\n")), style=style)
+        self.console.print(line, soft_wrap=True)
+
+    def end(self, result: dict[str, Any]) -> None:
+        """The answer or why there is none, the sources, the cost."""
+        usage = result["usage"]
+        self.console.print()
+        if result["answer"] is None:
+            self._print([("no answer  ", "bold red"), (result["stop_reason"], "")])
+        else:
+            self._print([("answer  ", "bold green"), (result["answer"], "bold")])
+        for source in result["sources"]:
+            self._print(
+                [("source  ", "dim"), (source["title"], ""), (f"  {source['url']}  turn {source['turn']}", "dim")]
+            )
+        price = sum(usage["price"].values())
+        parts = [
+            _count(usage["turns"], "turn"),
+            _count(usage["searches"]["image"], "image search"),
+            _count(usage["searches"]["text"], "text search"),
+            SECONDS.format(sum(usage["seconds"].values())).strip(),
+            *([f"{price:.4f} USD"] if price else []),
+        ]
+        self._print([("cost    ", "dim"), (", ".join(parts), "dim")])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 'es' if noun.endswith('h') else 's'}"

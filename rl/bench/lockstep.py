@@ -1,0 +1,71 @@
+"""Step-synchronous rollouts, to measure ours against: the policy answers nobody until every live episode waits for it.
+
+The episodes are runs of the same graph with the same tools and the same sampler; the tools of a step run side by side. Used by
+`lensgraph.rl.bench.throughput` only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import PrivateAttr
+
+from lensgraph.agent.policy.render import Rendered
+from lensgraph.agent.policy.sampled import Sampled
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.rl.rollout.episode import Rollout, Setting, roll
+from lensgraph.rl.tasks import Task
+
+Held = tuple[Rendered, list[str], "asyncio.Future[Sampled]"]
+
+
+class LockstepPolicy(TransformersPolicy):
+    """A policy that samples only when every live episode waits for it."""
+
+    _live: int = PrivateAttr(default=0)
+    _held: list[Held] = PrivateAttr(default_factory=list)
+    _task: Any = PrivateAttr(default=None)
+
+    async def aturn(self, rendered: Rendered, stops: Sequence[str]) -> Sampled:
+        """A turn, sampled with those of all live episodes."""
+        future: asyncio.Future[Sampled] = asyncio.get_running_loop().create_future()
+        self._held.append((rendered, list(stops), future))
+        self._fire()
+        return await future
+
+    async def run(
+        self, tasks: Sequence[Task], setting: Setting, numbers: Sequence[int], concurrent: int
+    ) -> list[Rollout]:
+        """All episodes, `concurrent` of them at once, step by step."""
+        made: list[Rollout] = []
+        for start in range(0, len(tasks), concurrent):
+            some = slice(start, start + concurrent)
+            self._live = len(tasks[some])
+            pairs = zip(tasks[some], numbers[some], strict=True)
+            made += await asyncio.gather(*(self._one(task, setting, number) for task, number in pairs))
+        return made
+
+    async def _one(self, task: Task, setting: Setting, number: int) -> Rollout:
+        try:
+            return await roll(task, setting, number)
+        finally:
+            self._live -= 1
+            self._fire()
+
+    def _fire(self) -> None:
+        if self._held and len(self._held) >= self._live:
+            held, self._held = self._held, []
+            self._task = asyncio.get_running_loop().create_task(self._answer(held))
+
+    async def _answer(self, held: list[Held]) -> None:
+        try:
+            rows, stops, _ = zip(*held, strict=True)
+            said = await asyncio.to_thread(self.sample, rows, stops)
+        except Exception as error:
+            for _, _, future in held:
+                future.set_exception(error)
+            return
+        for (_, _, future), turn in zip(held, said, strict=True):
+            future.set_result(turn)

@@ -1,0 +1,170 @@
+"""`python -m lensgraph.rl.bench.model_size --shape 7b`: a policy of a published size with random weights through rollout and update.
+
+What a machine can do before anybody downloads a checkpoint: tokens a second of sampling and of a LoRA update, seconds,
+memory, and which share of the machine's own matrix rate that is (measured in the same run, in the same precision). Random
+weights cost what trained ones do. `--shape pocket` runs on a CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+import trl
+from langchain_core.messages import HumanMessage
+from peft import LoraConfig, get_peft_model
+from rich.console import Console
+
+from lensgraph.agent.pocket import WEIGHTS
+from lensgraph.agent.policy.qwen.decode import Decoder
+from lensgraph.agent.policy.qwen.processor import load_processor
+from lensgraph.agent.policy.render import Rendered, Renderer
+from lensgraph.rl.pocket import network as pocket
+from lensgraph.rl.network.collate import Collator
+from lensgraph.rl.pocket.network import PocketSize
+from lensgraph.rl.supervised.run import LORA
+from lensgraph.rl.tasks import load as load_tasks
+
+TOWER = {"vision_hidden": 1280, "vision_layers": 32, "vision_heads": 16, "vision_mlp": 3420, "picture_tokens": 576}
+SHAPES = {
+    "pocket": PocketSize(),
+    "3b": PocketSize(hidden=2048, layers=36, heads=16, kv_heads=2, mlp=11008, copying=False, **TOWER),
+    "7b": PocketSize(hidden=3584, layers=28, heads=28, kv_heads=4, mlp=18944, copying=False, **TOWER),
+}
+"""Sizes by name; 3b and 7b are Qwen2.5-VL's published configurations."""
+VOCABULARY = {"pocket": 4096, "3b": 151936, "7b": 152064}
+"""Rows of the embedding."""
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of a large matrix product, the best of five."""
+    size = 8192 if device.type == "cuda" else 1536
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = 0.0
+    for _ in range(5):
+        seconds = _timed(lambda: left @ right, device)
+        best = max(best, 2 * size**3 / seconds)
+    return best
+
+
+def measure(shape: str, rollouts: int, new_tokens: int, batch: int) -> dict[str, Any]:
+    """One rollout of `rollouts` turns and one update on them in micro-batches of `batch`."""
+    size, gpu = SHAPES[shape], torch.cuda.is_available()
+    device, dtype = torch.device("cuda" if gpu else "cpu"), torch.bfloat16 if gpu else torch.float32
+    processor = load_processor(WEIGHTS)
+    processor.image_processor = pocket.build_picture_processor(size)
+    torch.set_default_dtype(dtype)
+    try:
+        with device:
+            network = pocket.build_network(processor, size, vocabulary=VOCABULARY[shape]).eval()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    parameters = sum(weight.numel() for weight in network.parameters())
+    rate = matrix_rate(device, dtype)
+    renderer = Renderer(processor)
+    rows = [_row(renderer, task) for task in load_tasks("world/train", rollouts)]
+    decoder = Decoder(network, renderer)
+    decoder.sample(rows[:1], temperature=1.0, max_new_tokens=2)  # to warm up
+    said: list[Any] = []
+    sampling = _timed(lambda: said.extend(decoder.sample(rows, temperature=1.0, max_new_tokens=new_tokens)), device)
+    sampled = sum(len(turn.ids) for turn in said)
+    whole = [
+        Rendered(row.ids + turn.ids, [0] * len(row.ids) + [1] * len(turn.ids), row.pixels)
+        for row, turn in zip(rows, said, strict=True)
+    ]
+    adapted = get_peft_model(network, LoraConfig(**LORA, r=16))
+    if gpu:
+        adapted.gradient_checkpointing_enable({"use_reentrant": False})
+        adapted.enable_input_require_grads()
+    optimizer = torch.optim.AdamW([w for w in adapted.parameters() if w.requires_grad], lr=1e-5)
+    updating = _timed(lambda: _update(adapted, network, whole, batch, optimizer, renderer), device)
+    read = sum(len(row.ids) for row in whole)
+    memory = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    passes = (
+        4 if not gpu else 6
+    )  # forward 2 and backward to the activations 2 a weight and token; checkpointing reads twice
+    return {
+        "shape": shape,
+        "device": torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads",
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "trl": trl.__version__},
+        "parameters": parameters,
+        "rollouts": rollouts,
+        "rollout_seconds": sampling,
+        "sampled_tokens_per_second": sampled / sampling,
+        "rollout_share_of_matrix_rate": 2 * parameters * (read) / sampling / rate,
+        "update_seconds": updating,
+        "trained_tokens_per_second": read / updating,
+        "update_share_of_matrix_rate": passes * parameters * read / updating / rate,
+        "matrix_tflops": rate / 1e12,
+        "memory_gib": memory / 2**30,
+    }
+
+
+def _row(renderer: Renderer, task: Any) -> Rendered:
+    blocks: list[Any] = [{"type": "image", "image": task.pictures()[0]}, {"type": "text", "text": task.question}]
+    return renderer.render([HumanMessage(blocks)])
+
+
+def _update(
+    adapted: Any, network: Any, rows: list[Rendered], batch: int, optimizer: torch.optim.Optimizer, renderer: Renderer
+) -> None:
+    """A policy-gradient step with made-up advantages."""
+    collate = Collator(network.config, pad=renderer.tokenizer.pad_token_id, max_length=1 << 20)
+    rng = random.Random(0)
+    adapted.train()
+    for start in range(0, len(rows), batch):
+        inputs = collate([{"rendered": row} for row in rows[start : start + batch]])
+        labels = inputs.pop("labels").to(network.device)
+        moved = {
+            key: value.to(network.device, network.dtype if value.is_floating_point() else None)
+            for key, value in inputs.items()
+            if isinstance(value, torch.Tensor)
+        }
+        hidden = network.model(**moved, use_cache=False).last_hidden_state[:, :-1]
+        own = labels[:, 1:] >= 0
+        logprobs = torch.log_softmax(network.lm_head(hidden[own]).float(), -1)
+        chosen = logprobs.gather(1, labels[:, 1:][own][:, None])
+        (-rng.choice((-1.0, 1.0)) * chosen.mean()).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _timed(run: Any, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lensgraph.rl.bench.model_size", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="7b" if torch.cuda.is_available() else "pocket")
+    parser.add_argument("--rollouts", type=int, default=16, help="turns sampled together")
+    parser.add_argument("--new-tokens", type=int, default=128, help="of every turn, at most")
+    parser.add_argument("--batch", type=int, default=4, help="rows in one forward and backward pass")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    args = parser.parse_args(argv)
+    figures = measure(args.shape, args.rollouts, args.new_tokens, args.batch)
+    console = Console()
+    for key, value in figures.items():
+        console.print(f"{key:32} {value:,.4g}" if isinstance(value, float) else f"{key:32} {value}", highlight=False)
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=1), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

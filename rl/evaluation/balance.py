@@ -1,0 +1,173 @@
+"""`python -m lensgraph.rl.evaluation.balance`: which tasks need a search, found by trying, and a training set balanced between the kinds.
+
+MMSearch-R1 (arXiv 2506.20670, section 3) rolls a policy out eight times a question: a question that is never answered right
+is dropped; one that is ever answered right without a search is search-free; the rest need what their right episodes used,
+an image search, a text search, or both (mixed). The embedded world's tasks are asked as training asks them: a share of their
+rollouts in other words (`--rephrase-share`), so that a label does not rest on one wording. The labels that ship with the
+package (`world_balance`) rest on one: they were made with a share of 0.
+
+    python -m lensgraph.rl.evaluation.balance --out runs/balance.jsonl --tasks world/train --limit 600
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lensgraph.agent.config import ConfigError
+from lensgraph.agent.config import load as load_config
+from lensgraph.agent.context import Backends, Context
+from lensgraph.rl.run import jsonl
+from lensgraph.rl.evaluation.evaluate import batched
+from lensgraph.rl.pocket.rephrase import in_other_words
+from lensgraph.rl.rollout.episode import Setting, roll_all
+from lensgraph.rl.tasks import Task, TaskError
+from lensgraph.rl.tasks import load as load_tasks
+from lensgraph.rl.rollout.trajectory import Trajectory
+
+Label = Literal["search_free", "image", "text", "mixed", "never_right"]
+
+
+def label(episodes: Sequence[Trajectory]) -> Label:
+    """What a task needs, by its right episodes.
+
+    Raises:
+        ValueError: there are no episodes.
+    """
+    episodes = [episode for episode in episodes if episode.error is None]
+    if not episodes:
+        raise ValueError("a task needs at least one episode that did not fail to be labelled")
+    right = [episode for episode in episodes if episode.correct]
+    if not right:
+        return "never_right"
+    if any(not episode.calls() for episode in right):
+        return "search_free"
+    used = Counter("+".join(sorted(episode.calls())) for episode in right)
+    kinds: dict[str, Label] = {"image_search": "image", "text_search": "text"}
+    # of equally many, the cheaper kind: what one search answers does not need two
+    most = min(used, key=lambda name: (-used[name], len(name)))
+    return kinds.get(most, "mixed")
+
+
+def sample(rows: Sequence[Mapping[str, Any]], search_free_share: float, rng: random.Random) -> list[str]:
+    """Task ids of the largest set in which `search_free_share` of the tasks need no search, in random order.
+
+    The kinds of search stay as frequent as they are among the labelled tasks.
+
+    Raises:
+        ValueError: a kind that the share asks for has no task.
+    """
+    free = [str(row["task"]) for row in rows if row["label"] == "search_free"]
+    needed = [str(row["task"]) for row in rows if row["label"] in ("image", "text", "mixed")]
+    if (search_free_share > 0 and not free) or (search_free_share < 1 and not needed):
+        raise ValueError(f"labels hold {len(free)} search-free tasks and {len(needed)} others; both kinds are needed")
+    total = min(
+        len(free) / search_free_share if search_free_share > 0 else float("inf"),
+        len(needed) / (1 - search_free_share) if search_free_share < 1 else float("inf"),
+    )
+    kept = rng.sample(free, round(total * search_free_share)) + rng.sample(
+        needed, round(total * (1 - search_free_share))
+    )
+    rng.shuffle(kept)
+    return kept
+
+
+def asked(task: Task, rollouts: int, rephrase_share: float) -> list[Task]:
+    """The task once a rollout, some of them in other words; the same ones whatever else is labelled in this run."""
+    rng = random.Random(f"balance/{task.id}")
+    return [in_other_words(task, rng, rephrase_share) for _ in range(rollouts)]
+
+
+async def _label_all(
+    tasks: Sequence[Task], setting: Setting, rollouts: int, concurrent: int, out: Path, rephrase_share: float
+) -> None:
+    order = [one for task in tasks for one in asked(task, rollouts, rephrase_share)]
+    numbers = [n for _ in tasks for n in range(rollouts)]
+    found: defaultdict[str, list[Trajectory]] = defaultdict(list)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("tasks", total=len(tasks))
+        async for index, rollout in roll_all(order, setting, concurrent=concurrent, numbers=numbers):
+            task = order[index]
+            found[task.id].append(rollout.trajectory)
+            if len(found[task.id]) < rollouts:
+                continue
+            episodes = [episode for episode in found.pop(task.id) if episode.error is None]
+            progress.advance(bar)
+            if not episodes:  # it is tried again by the next run
+                progress.console.print(f"{task.id}: every episode failed: {rollout.trajectory.error}")
+                continue
+            right = [episode for episode in episodes if episode.correct]
+            row = {
+                "task": task.id,
+                "label": label(episodes),
+                "right": len(right),
+                "rollouts": len(episodes),
+                "searches": sum(sum(episode.calls().values()) for episode in episodes) / len(episodes),
+                "knowledge": task.knowledge,
+                "rephrase_share": rephrase_share,
+            }
+            jsonl.append(out, row)
+
+
+def main(argv: Iterable[str] | None = None) -> int:
+    """Run the command line; 0 done, 2 bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lensgraph.rl.evaluation.balance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="labels, one JSON object a task; goes on from it")
+    parser.add_argument("--tasks", default="world/train", help="a task set's name or a .jsonl file")
+    parser.add_argument("--limit", type=int, default=600, help="the first so many tasks")
+    parser.add_argument("--rollouts", type=int, default=8, help="episodes of each task")
+    parser.add_argument(
+        "--rephrase-share", type=float, default=0.5,
+        help="share of a task's rollouts in other words, as in the online recipe; 0: the task's own wording only",
+    )  # fmt: skip
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the sampling")
+    parser.add_argument("--concurrent", type=int, default=64, help="episodes at a time")
+    parser.add_argument("--config", type=Path, help="a configuration file of the agent")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as policy.model=FOLDER")
+    args = parser.parse_args(list(argv) if argv is not None else None)
+    try:
+        config = batched(load_config(args.config, [*args.overrides, f"policy.temperature={args.temperature}"]))
+        tasks = load_tasks(args.tasks, args.limit)
+    except (ConfigError, TaskError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    done = {row["task"] for row in jsonl.rows(args.out)}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    backends = Backends(Context(config=config))
+
+    async def run() -> None:
+        setting = Setting(
+            graph="search_agent",
+            config=config,
+            policy=await backends.policy(),
+            dialect=backends.dialect,
+            name=config.policy.model,
+            temperature=args.temperature,
+        )
+        todo = [task for task in tasks if task.id not in done]
+        await _label_all(todo, setting, args.rollouts, args.concurrent, args.out, args.rephrase_share)
+
+    asyncio.run(run())
+    rows = jsonl.rows(args.out)
+    if not rows:
+        print("no task could be labelled", file=sys.stderr)
+        return 2
+    for name, count in Counter(row["label"] for row in rows).most_common():
+        print(f"{name:12} {count:6}  {count / len(rows):.3f}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

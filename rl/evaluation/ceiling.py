@@ -1,0 +1,171 @@
+"""`python -m lensgraph.rl.evaluation.ceiling`: how often a task can be answered at all with these tools, and with how few searches.
+
+    python -m lensgraph.rl.evaluation.ceiling                        the searching families: what retrieval and locating lose
+    python -m lensgraph.rl.evaluation.ceiling --first 300 --frugal   the search floor of the tasks that evaluations use
+    python -m lensgraph.rl.evaluation.ceiling --first 300 --frugal --accuracy 0.5 0.7   and that of a policy that is right so often
+
+The scripted oracle, which knows the best query and recognises the answer when it sees it, runs the real graph with the
+real tools. What it misses is lost in retrieval or in locating the region, not in the policy. Families that need no
+search have a ceiling of 1 by construction.
+
+With `--frugal` the oracle also asks in the page's own words at once, where a demonstration first tries the question's: the
+searches that are left are those that no policy can save without losing answers. A policy that is right less often could
+save more, by giving up exactly where it would be wrong: `--accuracy` tells how much at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from lensgraph.agent.config import Config
+from lensgraph.agent.config import load as load_config
+from lensgraph.agent.context import Backends, Context
+from lensgraph.agent.dialects import Dialect
+from lensgraph.rl.run import jsonl
+from lensgraph.rl.pocket.demonstrations import SEARCHING
+from lensgraph.rl.evaluation.evaluate import Record, ask, interval
+from lensgraph.rl.pocket.oracle import OraclePolicy
+from lensgraph.rl.tasks import from_world
+from lensgraph.tools.local.world import questions as world
+from lensgraph.tools.local.world.questions import WorldTask
+
+WIDTH = 100
+"""Columns that the table needs; a narrower terminal wraps it."""
+
+
+def measure(tasks: Sequence[WorldTask], *, frugal: bool = False) -> list[Record]:
+    """The oracle's run of every task, as an evaluation records it."""
+    config = load_config()
+
+    async def run() -> list[Record]:
+        dialect = Backends(Context(config=config)).dialect
+        shown = track(tasks, "oracle", console=Console(stderr=True), transient=True)
+        return [await _run(task, config, dialect, frugal) for task in shown]
+
+    return asyncio.run(run())
+
+
+async def _run(task: WorldTask, config: Config, dialect: Dialect, frugal: bool) -> Record:
+    oracle = OraclePolicy(task=task, dialect=dialect, frugal=frugal)
+    return await ask(from_world(task), "search_agent", config, oracle, dialect)
+
+
+def figures(records: Sequence[Record]) -> dict[str, Any]:
+    """Accuracy and searches a question, with intervals: all, by family and by where the answer can come from."""
+    parts: dict[str, Any] = {"all": _row(records)}
+    for key in ("family", "knowledge"):
+        names = sorted({getattr(record, key) for record in records})
+        parts[f"by_{key}"] = {name: _row([r for r in records if getattr(r, key) == name]) for name in names}
+    return parts
+
+
+def _row(records: Sequence[Record]) -> dict[str, Any]:
+    right = [float(record.correct) for record in records]
+    calls = [float(record.image_searches + record.text_searches) for record in records]
+    answered = [count for count, good in zip(calls, right, strict=True) if good]
+    return {
+        "tasks": len(records),
+        "ceiling": sum(right) / len(right),
+        "interval": interval(right),
+        "searches": sum(calls) / len(calls),
+        "searches_interval": interval(calls),
+        "searches_of_right": sum(answered) / len(answered) if answered else None,
+        "searching": sum(count > 0 for count in calls) / len(calls),
+    }
+
+
+def fewest(records: Sequence[Record], accuracy: float) -> tuple[float, float]:
+    """Fewest searches a question with which so many answers can be right: giving up at once on all others, or after one
+    search where the answer is unknown (a policy that does not know what it will fail at has to look once).
+
+    Raises:
+        ValueError: the oracle itself is right less often.
+    """
+    wanted = math.ceil(accuracy * len(records) - 1e-9)
+    calls = [record.image_searches + record.text_searches for record in records]
+    right = sorted(count for record, count in zip(records, calls, strict=True) if record.correct)
+    if wanted > len(right):
+        raise ValueError(f"an accuracy of {accuracy} is above the ceiling of {len(right) / len(records):.3f}")
+    looked = sum(count > 0 for count in calls)
+    kept = right[:wanted]
+    return sum(kept) / len(records), (looked + sum(count - 1 for count in kept if count)) / len(records)
+
+
+def table(found: dict[str, Any], title: str) -> Table:
+    """The figures for the terminal."""
+    shown = Table(
+        "tasks of", "tasks", "ceiling (95 %)", "searches a question (95 %)", "where right", "searching", title=title
+    )
+    rows = {"all": found["all"], **found["by_family"]}
+    rows |= {f"({name})": row for name, row in found["by_knowledge"].items()}
+    for name, row in rows.items():
+        (low, high), (fewest, most) = row["interval"], row["searches_interval"]
+        where_right = "-" if row["searches_of_right"] is None else f"{row['searches_of_right']:.2f}"
+        shown.add_row(
+            name, str(row["tasks"]), f"{row['ceiling']:.3f} ({low:.3f}-{high:.3f})",
+            f"{row['searches']:.2f} ({fewest:.2f}-{most:.2f})", where_right, f"{row['searching']:.3f}",
+        )  # fmt: skip
+    return shown
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line: ceiling and searches by family and knowledge, with intervals; 2 bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lensgraph.rl.evaluation.ceiling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--split", choices=list(world.SIZES), default="test")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--limit", type=int, help="the first so many tasks of each searching family; no others")
+    which.add_argument("--first", type=int, help="the first so many tasks of the split, whatever their family")
+    parser.add_argument("--frugal", action="store_true", help="ask in the page's own words at once")
+    parser.add_argument(
+        "--accuracy", type=float, nargs="+", default=[], help="also the fewest searches with which so many are right"
+    )
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--records", type=Path, help="write the runs here, for python -m lensgraph.rl.evaluation.compare")
+    args = parser.parse_args(argv)
+    try:
+        if args.first is not None:
+            tasks = world.load(args.split, limit=args.first)
+        else:
+            tasks = [task for family in SEARCHING for task in world.load(args.split, family, limit=args.limit)]
+        if args.records and args.records.exists():
+            raise ValueError(f"{args.records} exists; name a file that does not")
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    records = measure(tasks, frugal=args.frugal)
+    found = figures(records)
+    oracle = "frugal oracle" if args.frugal else "oracle"
+    Console(width=max(WIDTH, Console().width)).print(table(found, f"{oracle} on world/{args.split}"))
+    try:
+        found["fewest"] = {accuracy: fewest(records, accuracy) for accuracy in args.accuracy}
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for accuracy, (none, once) in found["fewest"].items():
+        print(
+            f"accuracy {accuracy:g}: at least {none:.2f} searches a question, {once:.2f} if every unknown one is searched for"
+        )
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1), "utf-8")
+    if args.records:
+        for record in records:
+            jsonl.append(args.records, asdict(record))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

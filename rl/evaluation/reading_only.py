@@ -1,0 +1,128 @@
+"""`python -m lensgraph.rl.evaluation.reading_only`: how well a policy reads, apart from how well it acts.
+
+The scripted oracle runs the real graph up to the page that states the answer; from there the policy goes on alone. So what
+is counted is accuracy given the gold page. Tasks whose page the oracle does not reach are left out, and said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import PrivateAttr
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from lensgraph.agent.actions import Answer, TextSearch
+from lensgraph.agent.config import Config, ConfigError
+from lensgraph.agent.config import load as load_config
+from lensgraph.agent.context import Backends, Context
+from lensgraph.rl.pocket.demonstrations import demonstrate
+from lensgraph.rl.evaluation.evaluate import batched, interval
+from lensgraph.rl.pocket.oracle import OraclePolicy
+from lensgraph.tools.local.world import questions as world
+from lensgraph.tools.local.world.questions import WorldTask
+
+FAMILIES = ("image_text", "crop_text", "correction")
+"""The families in which a page states the answer."""
+
+
+class HandOver(OraclePolicy):
+    """The oracle until the page with the answer is in sight, the reader from then on."""
+
+    reader: BaseChatModel
+    """The policy that is measured."""
+
+    _reached: bool = PrivateAttr(default=False)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the reader had the word."""
+        return self._reached
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        if not self._reached:
+            said = [self.dialect.read(str(m.text)) for m in messages if isinstance(m, AIMessage)]
+            _, action = self.decide(said, str(messages[-1].text))
+            self._reached = bool(said) and isinstance(said[-1], TextSearch) and isinstance(action, Answer)
+        if not self._reached:
+            return self._generate(messages, stop, None, **kwargs)
+        return ChatResult(
+            generations=[ChatGeneration(message=await self.reader.ainvoke(messages, stop=stop, **kwargs))]
+        )
+
+
+async def read(
+    tasks: Sequence[WorldTask], config: Config, *, concurrent: int = 32
+) -> list[tuple[WorldTask, bool, bool]]:
+    """(task, page reached, answer right) for every task."""
+    backends = await asyncio.to_thread(Backends, Context(config=config))
+    reader, queue = await backends.policy(), iter(tasks)
+    made: list[tuple[WorldTask, bool, bool]] = []
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("reading", total=len(tasks))
+
+        async def worker() -> None:
+            for task in queue:
+                oracle = HandOver(task=task, dialect=backends.dialect, reader=reader)
+                _, is_right = await demonstrate(task, "search_agent", config, oracle=oracle)
+                made.append((task, oracle.reached, is_right))
+                progress.advance(bar)
+
+        await asyncio.gather(*(worker() for _ in range(min(concurrent, len(tasks)))))
+    return made
+
+
+def main(argv: Iterable[str] | None = None) -> int:
+    """Command line: accuracy given the gold page, per family; 0 done, 2 bad input."""
+    parser = argparse.ArgumentParser(prog="python -m lensgraph.rl.evaluation.reading_only", description=__doc__)
+    parser.add_argument("--split", choices=list(world.SIZES), default="test")
+    parser.add_argument("--limit", type=int, help="the first so many tasks of each family that reads")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--config", type=Path, help="a configuration file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as policy.model=FOLDER")
+    args = parser.parse_args(list(argv) if argv is not None else None)
+    try:
+        config = batched(load_config(args.config, args.overrides))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    tasks = [
+        task
+        for family in FAMILIES
+        for task in [t for t in world.load(args.split, family) if t.query_formal][: args.limit]
+    ]
+    rows = asyncio.run(read(tasks, config))
+    table = Table("", "tasks", "page reached", "right, given the page", "95 %", title=f"reading on world/{args.split}")
+    figures = {}
+    for name in ("all", *FAMILIES):
+        mine = [row for row in rows if name in ("all", row[0].family)]
+        right = [float(is_right) for _, reached, is_right in mine if reached]
+        low, high = interval(right)
+        share = sum(right) / max(1, len(right))
+        figures[name] = {"tasks": len(mine), "reached": len(right), "accuracy": share, "interval": [low, high]}
+        table.add_row(name, str(len(mine)), str(len(right)), f"{share:.3f}", f"{low:.3f}-{high:.3f}")
+    Console().print(table)
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=1), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,48 @@
+"""Hand a batch's pictures to TRL as they were processed in the rollout.
+
+So what is trained on is what was sampled with, bit for bit, and nothing is processed twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import BatchFeature
+
+from lensgraph.agent.policy.render import Pixels
+
+
+@contextlib.contextmanager
+def pixels_as_pictures(processor: Any) -> Iterator[None]:
+    """Within it, the processor takes finished pictures (`Pixels`) as they are, and others as ever."""
+    stock = processor.image_processor
+    processor.image_processor = _Processed(stock)
+    try:
+        yield
+    finally:
+        processor.image_processor = stock
+
+
+class _Processed:
+    """An image processor that hands on finished pixels."""
+
+    def __init__(self, stock: Any) -> None:
+        self.stock = stock
+
+    def __call__(self, images: Sequence[Any], **kwargs: Any) -> Any:
+        if not all(isinstance(picture, Pixels) for picture in images):
+            return self.stock(images=images, **kwargs)
+        values = torch.cat([torch.from_numpy(picture.values) for picture in images])
+        grids = torch.tensor([picture.grid for picture in images])
+        return BatchFeature({"pixel_values": values, "image_grid_thw": grids})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stock, name)
+
+    def __reduce__(self) -> Any:
+        """Another process, such as the one that samples, is sent what is stock."""
+        return copy.copy, (self.stock,)

@@ -1,0 +1,174 @@
+"""Figures of a step's rollouts, over all processes.
+
+Every process adds up its own episodes (`episodes`, `decisions`), the sums are gathered and added, and shares and means are
+taken of the total: so what is logged by the main process is the step, and not its own part of it. Wall-clock seconds are
+those of the slowest process, which the others wait for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate.utils import gather_object
+
+from lensgraph.rl.rollout.episode import Rollout
+
+LAST_TURN = 16
+"""Decisions are told apart by turn up to this one; later turns count with it, so that a tracker's keys stay bounded."""
+SEARCHES = ("image_search", "text_search")
+PARTS = ("match", "format", "searches", "cost")
+"""Of a reward, besides its total (`lensgraph.rl.rewards.formulas.Score`)."""
+Sums = Mapping[str, float]
+"""What adds up over processes, by name."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One sampled turn, with its borders in the completion."""
+
+    node: str
+    """The node that let the policy decide."""
+    turn: int
+    """The policy's turn, from 1."""
+    kind: str
+    """What was chosen."""
+    start: int
+    """First sampled token, counted from the completion's beginning."""
+    end: int
+    """One past the last."""
+    reward: float | None
+    """Of its episode; None: it has none."""
+
+
+def decisions_of(rollout: Rollout) -> list[Decision]:
+    """The rollout's sampled turns, in order."""
+    trajectory = rollout.trajectory
+    if not any(rollout.rendered.mask):
+        return []
+    border = rollout.rendered.mask.index(1)
+    total = trajectory.reward["total"] if trajectory.reward else None
+    return [
+        Decision(step.node, step.turn, step.kind, step.tokens[0] - border, step.tokens[1] - border, total)
+        for step in trajectory.decisions
+        if step.tokens is not None
+    ]
+
+
+def episodes(made: Sequence[Rollout]) -> dict[str, float]:
+    """The sums of this process's episodes."""
+    sums: Counter[str] = Counter()
+    for rollout in made:
+        trajectory, calls = rollout.trajectory, rollout.trajectory.calls()
+        sums["episodes"] += 1
+        sums["accuracy"] += trajectory.correct
+        sums["failed"] += trajectory.error is not None
+        sums["searching"] += bool(calls)
+        sums["searches"] += sum(calls.values())
+        for node in SEARCHES:
+            sums[f"searches/{node}"] += calls.get(node, 0)
+        sums["turns"] += len(trajectory.decisions)
+        sums["malformed_turns"] += sum(step.kind == "malformed" for step in trajectory.decisions)
+        sums["completions/mean_length"] += sum(trajectory.mask)
+        for step in trajectory.steps:
+            waited = "policy" if step.action is not None else "tools"
+            sums[f"seconds/{waited}_per_episode"] += step.seconds  # type: ignore[assignment]
+        if trajectory.reward is not None:
+            sums["rewarded"] += 1
+            for part in PARTS:
+                sums[f"reward/{part}"] += trajectory.reward.get(part, 0.0)  # type: ignore[assignment]
+    return dict(sums)
+
+
+def decisions(
+    found: Sequence[Sequence[Decision]], output: Mapping[str, Any], *, by_row: bool = False
+) -> dict[str, float]:
+    """The sums of this process's decisions by node, turn and kind: how often, its advantages, its tokens in the loss, and its
+    pull: |advantage| a token. `by_row`: the loss is a mean of every row's own mean, so that a token of a long row pulls less.
+    """
+    sums: dict[str, float] = {}
+    mask, advantages = output["completion_mask"] * output["tool_mask"], output["advantages"]
+    for row, made in enumerate(found):
+        weight = 1 / max(1.0, float(mask[row].sum())) if by_row else 1.0
+        for one in made:
+            advantage = float(advantages[row] if advantages.dim() == 1 else advantages[row, one.start])
+            tokens = float(mask[row, one.start : one.end].sum())
+            choice = f"{one.node}/turn_{min(one.turn, LAST_TURN)}/{one.kind}"
+            pull = abs(advantage) * tokens * weight
+            for part, value in (("count", 1.0), ("advantage", advantage), ("tokens", tokens), ("pull", pull)):
+                sums[f"{choice}/{part}"] = sums.get(f"{choice}/{part}", 0.0) + value
+    return sums
+
+
+def added(sums: Sums) -> dict[str, float]:
+    """The sums of all processes together, on each of them."""
+    return total(gather_object([dict(sums)]))
+
+
+def slowest(seconds: float) -> float:
+    """The longest of all processes."""
+    return max(gather_object([seconds]))
+
+
+def total(parts: Sequence[Sums]) -> dict[str, float]:
+    """Sums added up, name by name."""
+    return {
+        name: sum(part.get(name, 0.0) for part in parts) for name in sorted({name for part in parts for name in part})
+    }
+
+
+def of_episodes(sums: Sums) -> dict[str, float]:
+    """Metrics of a step from the sums of `episodes`: means an episode, malformed turns as a share of turns, and the parts of
+    the reward as means over the episodes that have one.
+
+    `accuracy` is always by the task's own tolerance; `reward/match` is what the run's own rule took for right.
+    """
+    count = sums["episodes"]
+    every = [
+        "accuracy", "searches", *(f"searches/{node}" for node in SEARCHES), "searching", "turns", "failed",
+        "completions/mean_length", "seconds/policy_per_episode", "seconds/tools_per_episode",
+    ]  # fmt: skip
+    return {
+        **{name: sums.get(name, 0.0) / count for name in every},
+        "malformed_turns": sums.get("malformed_turns", 0.0) / max(1.0, sums.get("turns", 0.0)),
+        **{
+            f"reward/{part}": sums.get(f"reward/{part}", 0.0) / sums["rewarded"]
+            for part in PARTS
+            if sums.get("rewarded")
+        },
+    }
+
+
+def of_decisions(sums: Sums) -> dict[str, float]:
+    """Metrics of a step from the sums of `decisions`: what was chosen at every decision point.
+
+    `decisions/NODE/KIND/...` is over all turns of a node, `decisions/NODE/turn_N/KIND/...` of one: how often the kind was
+    chosen there (`share`, 1 over the kinds), its mean advantage, its share of the tokens that the loss counts (`token_share`)
+    and of what moves the policy (`loss_share`): |advantage| times tokens, 0 for all where no row has an advantage. What a
+    clip or a reference adds is not in it.
+    """
+    counts: Counter[str] = Counter()
+    there: Counter[str] = Counter()
+    advantages: defaultdict[str, float] = defaultdict(float)
+    tokens: defaultdict[str, float] = defaultdict(float)
+    pulls: defaultdict[str, float] = defaultdict(float)
+    in_loss = pulled = 0.0
+    for choice in (name.removesuffix("/count") for name in sums if name.endswith("/count")):
+        node, turn, kind = choice.split("/")
+        in_loss += sums[f"{choice}/tokens"]
+        pulled += sums[f"{choice}/pull"]
+        for point in (node, f"{node}/{turn}"):
+            counts[f"{point}/{kind}"] += int(sums[f"{choice}/count"])
+            there[point] += int(sums[f"{choice}/count"])
+            advantages[f"{point}/{kind}"] += sums[f"{choice}/advantage"]
+            tokens[f"{point}/{kind}"] += sums[f"{choice}/tokens"]
+            pulls[f"{point}/{kind}"] += sums[f"{choice}/pull"]
+    made = {}
+    for name, count in counts.items():
+        made[f"decisions/{name}/share"] = count / there[name.rpartition("/")[0]]
+        made[f"decisions/{name}/advantage"] = advantages[name] / count
+        made[f"decisions/{name}/token_share"] = tokens[name] / max(1.0, in_loss)
+        made[f"decisions/{name}/loss_share"] = pulls[name] / pulled if pulled else 0.0
+    return made

@@ -1,0 +1,93 @@
+"""Rendered dialogues to the padded batch that a Qwen2.5-VL model trains on.
+
+Everything that depends on the layout of pictures is worked out here, in the data loader's workers: the three-part
+rotary positions and the order of patches in the vision tower. The model would do the same row by row on the device.
+
+Invariants (tested): labels are the ids where the mask is 1 and -100 elsewhere; positions equal the model's own;
+placeholders = grid / merge**2 for every picture, else a ValueError (the model would silently mix up rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import Qwen2_5_VLConfig
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
+from transformers.vision_utils import get_vision_cu_seqlens, get_vision_position_ids, get_vision_window_index
+
+from lensgraph.agent.policy.positions import mrope_positions
+from lensgraph.agent.policy.render import Rendered, Renderer
+
+IGNORE = -100
+
+
+class Collator:
+    """Pads on the right: training needs no alignment at the end."""
+
+    def __init__(self, config: Qwen2_5_VLConfig, *, pad: int, max_length: int = 2048) -> None:
+        self.pad, self.max_length = pad, max_length
+        self.image_pad, self.vision = config.image_token_id, config.vision_config
+        self.merge = self.vision.spatial_merge_size
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """`rows` hold a `Rendered` each under `rendered`."""
+        dialogues: list[Rendered] = [row["rendered"] for row in rows]
+        longest = max(len(dialogue.ids) for dialogue in dialogues)
+        if longest > self.max_length:
+            raise ValueError(
+                f"a dialogue of {longest} tokens is over max_length={self.max_length}; raise it or drop the row"
+            )
+        shape = (len(dialogues), longest)
+        ids = torch.full(shape, self.pad)
+        attention = torch.zeros(shape, dtype=torch.long)
+        labels = torch.full(shape, IGNORE)
+        positions = torch.ones((3, *shape), dtype=torch.long)
+        for i, dialogue in enumerate(dialogues):
+            n = len(dialogue.ids)
+            row = torch.tensor(dialogue.ids)
+            ids[i, :n], attention[i, :n] = row, 1
+            labels[i, :n] = torch.where(torch.tensor(dialogue.mask) == 1, row, IGNORE)
+            grids = [picture.grid for picture in dialogue.pixels]
+            positions[:, i, :n] = torch.from_numpy(mrope_positions(dialogue.ids, grids, self.image_pad, self.merge))
+        batch = {"input_ids": ids, "attention_mask": attention, "labels": labels, "position_ids": positions}
+        pictures = [picture for dialogue in dialogues for picture in dialogue.pixels]
+        if pictures:
+            batch["pixel_values"] = torch.from_numpy(np.concatenate([picture.values for picture in pictures]))
+            batch |= vision_layout(torch.tensor([picture.grid for picture in pictures]), self.vision)
+        return batch
+
+
+def vision_layout(grid: torch.Tensor, config: Qwen2_5_VLVisionConfig) -> dict[str, torch.Tensor]:
+    """What the vision tower would work out itself from `grid` (pictures, 3), under the names that it takes.
+
+    A model passes on what begins with `image_`; the tower alone takes the same names without it.
+    """
+    window, borders = get_vision_window_index(grid, config.spatial_merge_size, config.window_size, config.patch_size)
+    return {
+        "image_grid_thw": grid,
+        "image_position_ids": get_vision_position_ids(grid, config.spatial_merge_size),
+        "image_cu_seqlens": get_vision_cu_seqlens(grid),
+        "image_window_index": window,
+        "image_cu_window_seqlens": borders,
+    }
+
+
+def check_pictures(rendered: Rendered, renderer: Renderer) -> None:
+    """Placeholders, pictures and grids of one row agree.
+
+    Raises:
+        ValueError: they do not, and training would go on without pictures.
+    """
+    merge = renderer.processor.merge_size**2
+    wanted = sum(picture.grid[0] * picture.grid[1] * picture.grid[2] // merge for picture in rendered.pixels)
+    found = sum(token == renderer.image_pad for token in rendered.ids)
+    patches = [
+        (len(picture.values), picture.grid[0] * picture.grid[1] * picture.grid[2]) for picture in rendered.pixels
+    ]
+    if wanted != found or any(have != want for have, want in patches):
+        raise ValueError(
+            f"{found} placeholders for {wanted} visual tokens of {len(rendered.pixels)} pictures ({patches})"
+        )

@@ -1,0 +1,296 @@
+"""One record that joins what the graph did with the tokens that the policy saw and said.
+
+Invariants:
+- `ids`, `mask` and `logprobs` have one length; the mask is 1 exactly on sampled tokens; a step's `tokens` are the
+  borders of its sampled turn in `ids`.
+- Placeholders of a picture in `ids` = rows of its grid / merge_size**2, in the order of `pictures`.
+- A record is plain JSON and names its `version`; a store of an unknown version is refused, not misread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from lensgraph.rl.run import jsonl
+
+OUTSIDE = ("timeout", "rate_limited", "unavailable", "malformed")
+"""Reasons of a tool's failure (`lensgraph.tools.results.Reason`) that are not the policy's fault."""
+VERSION = 1
+"""Of the record. Raised when a field changes its meaning."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one node did."""
+
+    node: str
+    """The node that ran."""
+    edge: str | None
+    """The node that ran next; None: the episode ended."""
+    turn: int
+    """The policy's turn that this belongs to, from 1."""
+    seconds: float
+    """Waiting for the policy or the tool."""
+    price: float
+    """In the currency of the configured prices."""
+    text: str = ""
+    """The turn as the policy wrote it; empty for a tool."""
+    action: dict[str, Any] | None = None
+    """The policy's action, as `lensgraph.agent.actions.dump` writes it."""
+    query: str | None = None
+    """What a tool was asked for."""
+    hits: tuple[dict[str, Any], ...] | None = None
+    """What a search showed the policy; None: no search ran (another node, or a limit forbade it)."""
+    crop: dict[str, Any] | None = None
+    """The crop's picture record, with its box in pixels of the question's picture."""
+    error: str | None = None
+    """`reason: message` if the tool or the policy failed."""
+    left_out: tuple[str, ...] = ()
+    """Ids of thumbnails that the policy was not shown in this turn, because its context was full."""
+    cut_off: int = 0
+    """Results of this search that were left out or shortened, because few tokens were left."""
+    tokens: tuple[int, int] | None = None
+    """First and one past the last sampled token in `Trajectory.ids`; None: nothing was sampled here."""
+
+    @property
+    def kind(self) -> str:
+        """The action's kind, or the node's name for a tool."""
+        return str(self.action["kind"]) if self.action else self.node
+
+
+@dataclass(frozen=True)
+class Said:
+    """One message of the policy's dialogue."""
+
+    role: str
+    """`user` (the environment) or `assistant` (the policy)."""
+    blocks: tuple[dict[str, str], ...]
+    """In order, `{"type": "text", "text": ...}` or `{"type": "image", "id": ...}`."""
+
+    @property
+    def text(self) -> str:
+        """All text of the message."""
+        return "".join(block["text"] for block in self.blocks if block["type"] == "text")
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """Ids of its pictures, in order."""
+        return tuple(block["id"] for block in self.blocks if block["type"] == "image")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One picture as it entered the policy."""
+
+    id: str
+    """sha256 of its encoded bytes; the name under which the store keeps them."""
+    grid: tuple[int, int, int]
+    """(time, height, width) in patches."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One episode."""
+
+    id: str
+    """The task, which of its rollouts in the step, and the step: unique in a run."""
+    task: str
+    """Id of the task."""
+    family: str
+    """Kind of question, for tables."""
+    knowledge: str
+    """`visible`, `known`, `unknown` or empty: where the answer can come from without a search."""
+    question: str
+    """As it was asked."""
+    golds: tuple[str, ...]
+    """Accepted answers."""
+    graph: str
+    """Name of the graph that ran."""
+    dialect: str
+    """How actions were written."""
+    policy: str
+    """The checkpoint, or the training run."""
+    temperature: float
+    """Of the sampling."""
+    answer: str | None = None
+    """None: there was none."""
+    correct: bool = False
+    """By the task's golds and tolerance."""
+    stop_reason: str = ""
+    """A value of `lensgraph.agent.limits.StopReason`; empty if the run failed."""
+    well_formed: bool = False
+    """Whether the episode keeps the dialect's format rules."""
+    steps: tuple[Step, ...] = ()
+    """What the nodes did, in order."""
+    messages: tuple[Said, ...] = ()
+    """The policy's dialogue."""
+    pictures: tuple[Seen, ...] = ()
+    """Every picture, in token order."""
+    ids: tuple[int, ...] = ()
+    """Token ids of the whole dialogue. Empty: the policy does not report token ids."""
+    mask: tuple[int, ...] = ()
+    """1: sampled. 0: the environment's, the template's, or an end-of-turn that a length limit left out."""
+    logprobs: tuple[float, ...] = ()
+    """Log-probability of each sampled token when it was sampled; 0 elsewhere."""
+    reward: dict[str, float] | None = None
+    """`total` and its parts; None: the episode has no reward (a failure that is not the policy's)."""
+    error: str | None = None
+    """What went wrong outside the policy; None: nothing. Where it was the reward, all else is recorded."""
+    step: int | None = None
+    """Training step that the policy had reached."""
+    version: int = field(default=VERSION)
+    """Of this record."""
+
+    def __post_init__(self) -> None:
+        if not len(self.ids) == len(self.mask) == len(self.logprobs):
+            raise ValueError(
+                f"trajectory {self.id}: {len(self.ids)} ids, {len(self.mask)} mask entries and "
+                f"{len(self.logprobs)} log-probabilities; they must be as many"
+            )
+
+    @property
+    def decisions(self) -> tuple[Step, ...]:
+        """The policy's turns."""
+        return tuple(step for step in self.steps if step.action is not None)
+
+    def calls(self) -> dict[str, int]:
+        """Executed tool calls by node."""
+        counts: dict[str, int] = {}
+        for step in self.steps:
+            if step.hits is not None:
+                counts[step.node] = counts.get(step.node, 0) + 1
+        return counts
+
+    def failed_tools(self) -> bool:
+        """Whether a tool failed for a reason that no policy can help."""
+        return any(
+            step.action is None and step.error is not None and step.error.split(":")[0] in OUTSIDE
+            for step in self.steps
+        )
+
+
+def dump(trajectory: Trajectory) -> dict[str, Any]:
+    """The record as plain JSON values."""
+    return asdict(trajectory)
+
+
+def load(record: Mapping[str, Any]) -> Trajectory:
+    """The trajectory that `dump` wrote.
+
+    Raises:
+        ValueError: the record has another version or an unknown field.
+    """
+    if record.get("version") != VERSION:
+        raise ValueError(f"trajectory of version {record.get('version')!r}; this package reads version {VERSION}")
+    unknown = sorted(set(record) - {f.name for f in fields(Trajectory)})
+    if unknown:
+        raise ValueError(f"trajectory {record.get('id')!r} has unknown fields: {', '.join(unknown)}")
+    nested = {
+        "golds": tuple(record["golds"]),
+        "steps": tuple(_step(step) for step in record["steps"]),
+        "messages": tuple(Said(m["role"], tuple(m["blocks"])) for m in record["messages"]),
+        "pictures": tuple(Seen(p["id"], _triple(p["grid"])) for p in record["pictures"]),
+        **{name: tuple(record[name]) for name in ("ids", "mask", "logprobs")},
+    }
+    return Trajectory(**{**record, **nested})
+
+
+def _step(record: Mapping[str, Any]) -> Step:
+    tokens = tuple(record["tokens"]) if record["tokens"] else None
+    hits = None if record["hits"] is None else tuple(record["hits"])
+    left_out = tuple(record.get("left_out", ()))
+    return Step(**{**record, "hits": hits, "tokens": tokens, "left_out": left_out})
+
+
+def _triple(values: Any) -> tuple[int, int, int]:
+    time, height, width = values
+    return int(time), int(height), int(width)
+
+
+def _forget(path: Path, step: int) -> int:
+    rows = jsonl.rows(path)
+    kept = [row for row in rows if row["step"] is None or row["step"] < step]
+    if len(kept) < len(rows):
+        partial = path.with_suffix(f".{os.getpid()}.part")
+        partial.write_text("".join(map(jsonl.line, kept)), "utf-8")
+        partial.replace(path)
+    return len(rows) - len(kept)
+
+
+class TrajectoryStore:
+    """A folder of trajectories, one file a writer, with every picture once.
+
+    A kill at any moment loses at most the trajectory that is being written: a picture is there before the line that names
+    it, a line counts once its newline is written, and opening the store again forgets half a line.
+    """
+
+    def __init__(self, folder: Path, *, writer: int = 0) -> None:
+        self.folder, self.writer, self.path = folder, writer, folder / f"trajectories-{writer}.jsonl"
+        self.pictures = folder / "pictures"
+        self._ready = False
+
+    def append(self, trajectory: Trajectory, pictures: Mapping[str, bytes]) -> None:
+        """Keep one trajectory; `pictures` are the encoded bytes of those it names.
+
+        Raises:
+            ValueError: a picture that the trajectory names is neither given nor stored.
+        """
+        if not self._ready:
+            self.pictures.mkdir(parents=True, exist_ok=True)
+            jsonl.rows(self.path)  # forgets what a kill left of the last line
+            self._ready = True
+        for identity in {picture for said in trajectory.messages for picture in said.pictures}:
+            self._keep(identity, pictures.get(identity))
+        jsonl.append(self.path, dump(trajectory), durable=True)
+
+    def _keep(self, identity: str, data: bytes | None) -> None:
+        path = self.pictures / identity
+        if path.exists():
+            return
+        if data is None:
+            raise ValueError(f"picture {identity[:12]} is named by a trajectory but was not given")
+        partial = path.with_suffix(f".{os.getpid()}.part")
+        partial.write_bytes(data)
+        partial.replace(path)
+
+    def forget(self, step: int, *, processes: int | None = None) -> int:
+        """Drop this writer's trajectories of training step `step` and later; how many. A run that goes on from a
+        checkpoint makes them again.
+
+        With `processes`, the first writer also drops those of writers that there are no longer: a run of more processes
+        left them.
+        """
+        dropped = _forget(self.path, step)
+        if processes is not None and self.writer == 0:
+            for path in self.folder.glob("trajectories-*.jsonl"):
+                number = path.stem.rpartition("-")[2]
+                if number.isdecimal() and int(number) >= processes:
+                    dropped += _forget(path, step)
+        return dropped
+
+    def __iter__(self) -> Iterator[Trajectory]:
+        """All trajectories of all writers, file by file; safe while they are written.
+
+        Raises:
+            FileNotFoundError: there is no store in the folder.
+        """
+        files = sorted(self.folder.glob("trajectories-*.jsonl"))
+        if not files:
+            raise FileNotFoundError(f"{self.folder}: no trajectories there; give the folder of a run that kept them")
+        for path in files:
+            yield from map(load, jsonl.peek(path))
+
+    def picture(self, identity: str) -> bytes:
+        """The encoded bytes of a picture.
+
+        Raises:
+            FileNotFoundError: the store does not hold it.
+        """
+        path = self.pictures / identity
+        if not path.is_file():
+            raise FileNotFoundError(f"{self.folder}: no picture {identity}")
+        return path.read_bytes()

@@ -1,0 +1,274 @@
+"""A sampler in a process of its own, for rollouts on a CPU.
+
+The graphs of a rollout are Python, and so is most of sampling from a small network: in one process they wait for each other's
+interpreter lock. Here the sampler has an interpreter of its own and shares the weights' memory, so that it samples from
+what the optimizer has just written, and nothing is copied.
+
+`SamplerProcess` starts the process and speaks with it; `ProcessPolicy` is the policy that the graphs call. What runs on the
+other side is `lensgraph.rl.sampler.worker`. Not covered: adapters, weights on a GPU, sharded weights, and Windows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import pickle
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import PrivateAttr
+from torch import nn
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+
+from lensgraph.agent.policy.qwen.decode import CAPACITY
+from lensgraph.agent.policy.qwen.processor import PictureProcessor
+from lensgraph.agent.policy.render import Rendered
+from lensgraph.agent.policy.sampled import Sampled
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.rl.sampler.shared_weights import SharedWeights
+
+Sampler = Literal["thread", "process"]
+"""Where turns are sampled."""
+END_SECONDS = 5.0
+"""How long the process may take to end."""
+
+
+class SamplerProcess:
+    """The other process, for one network. It starts at once and is waited for at the first `begin`."""
+
+    def __init__(self, network: nn.Module, processor: PictureProcessor) -> None:
+        """
+        Raises:
+            ValueError: the network is none that can be sampled there, see `can_sample`.
+        """
+        if not can_sample(network):
+            raise ValueError(
+                f"a {type(network).__name__} here cannot be sampled in another process; use sampler=thread"
+            )
+        self._network = network
+        self._weights: SharedWeights | None = None
+        self._numbers = itertools.count()
+        self._sent: set[str] = set()
+        hello = pickle.dumps((network.config, network.dtype, processor))
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                # -P: modules are looked for where this program found them, not in the working directory
+                [sys.executable, "-P", "-m", "lensgraph.rl.sampler.worker", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(_paths())},
+                start_new_session=True,  # Ctrl-C is for this program alone, which then ends the other
+            )
+        self._line = Line(Connection(ours.detach()), self._process)
+        self._line.put(hello)
+        self._finalizer = weakref.finalize(self, _end, self._process, self._line)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has gone, so that nothing can be sampled any more."""
+        return self._line.ended or self._process.poll() is not None
+
+    def begin(
+        self, *, temperature: float, max_new_tokens: int, max_batch: int = 64, reuse_bytes: int = CAPACITY
+    ) -> None:
+        """Before a batch of rollouts: the weights may have changed, so nothing that was computed with others is kept.
+
+        Raises:
+            RuntimeError: the process has ended.
+            OSError: there is no room for the weights in memory that can be shared.
+        """
+        if self.ended:
+            raise RuntimeError(self._line.why())
+        if self._weights is None or not self._weights.holds(self._network):
+            self._weights = self._share()
+        # drawn here, so that a seeded program samples from seeded numbers
+        seed = int(torch.randint(2**62, ()))
+        with self._line.guard:
+            self._line.drop_all("another batch of rollouts began before this turn was sampled")
+            self._sent.clear()
+            self._line.put(pickle.dumps(("begin", seed, temperature, max_new_tokens, max_batch, reuse_bytes)))
+
+    def submit(self, rendered: Rendered, stops: Sequence[str]) -> Future[Sampled]:
+        """A turn of this dialogue. Cancelling the future takes it out.
+
+        Raises:
+            RuntimeError: the process has ended.
+        """
+        future: Future[Sampled] = Future()
+        number = next(self._numbers)
+        with self._line.guard:  # also keeps pictures before the dialogues that only name them
+            if self._line.ended:
+                raise RuntimeError(self._line.why())
+            new = [picture for picture in rendered.pixels if picture.id not in self._sent]
+            names = [picture.id for picture in rendered.pixels]
+            self._line.put(pickle.dumps(("turn", number, rendered.ids, rendered.mask, names, new, list(stops))))
+            self._sent |= {picture.id for picture in new}
+            self._line.waiting[number] = future
+        line = self._line
+        future.add_done_callback(lambda done: line.drop(number) if done.cancelled() else None)
+        return future
+
+    def close(self) -> None:
+        """End the process."""
+        self._finalizer()
+
+    def _share(self) -> SharedWeights:
+        self._line.attached.clear()
+        weights = SharedWeights.share(self._network)
+        try:
+            self._line.put(pickle.dumps(("weights", weights.path, weights.places)))
+            while not self._line.attached.wait(1.0):
+                if self.ended:
+                    break
+            if self.ended:
+                raise RuntimeError(self._line.why())
+        finally:  # both have it by now, or the other never will
+            weights.forget_name()
+        return weights
+
+
+class Line:
+    """The connection and the turns that are on their way. Its threads hold nothing else, so that a `SamplerProcess` that nobody
+    needs any more is freed."""
+
+    def __init__(self, connection: Connection[Any, Any], process: subprocess.Popen[bytes]) -> None:
+        self.guard = threading.RLock()
+        self.waiting: dict[int, Future[Sampled]] = {}
+        self.attached = threading.Event()
+        """The other side computes with the weights that were shared last, or has gone."""
+        self.ended = False
+        self._connection, self._process = connection, process
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        for target in (self._send, self._receive):
+            threading.Thread(target=target, name="lensgraph-sampler", daemon=True).start()
+
+    def put(self, message: bytes) -> None:
+        """Send a message, in the order of the calls and without waiting: a full pipe must not stop an event loop."""
+        self._outbox.put(message)
+
+    def drop(self, number: int) -> None:
+        """Nobody waits for this turn any more."""
+        with self.guard:
+            if self.waiting.pop(number, None) is not None:
+                self.put(pickle.dumps(("drop", number)))
+
+    def drop_all(self, why: str) -> None:
+        """Nobody may wait any more."""
+        with self.guard:
+            left, self.waiting = list(self.waiting.values()), {}
+        for future in left:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(RuntimeError(why))
+
+    def why(self) -> str:
+        """What became of the process."""
+        code = self._process.poll()
+        what = "cannot be reached" if code is None else f"ended with exit code {code}"
+        return f"the process that samples {what}; its own message stands above, and sampler=thread does without it"
+
+    def _send(self) -> None:
+        while (message := self._outbox.get()) is not None:
+            try:
+                self._connection.send_bytes(message)
+            except OSError:  # the other side is gone; `_receive` tells those who wait
+                return
+
+    def _receive(self) -> None:
+        try:
+            while True:
+                kind, *rest = self._connection.recv()
+                if kind == "attached":
+                    self.attached.set()
+                else:
+                    self._deliver(*rest)
+        except (EOFError, OSError):
+            pass  # the other side has gone: those who wait are told below
+        except Exception:  # what came cannot be read: nothing of it can be trusted any more
+            traceback.print_exc()
+            self._process.kill()
+        with self.guard:
+            self.ended = True
+        self._outbox.put(None)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)
+        self.attached.set()
+        self.drop_all(self.why())
+
+    def _deliver(self, number: int, said: Any) -> None:
+        with self.guard:
+            future = self.waiting.pop(number, None)
+        if future is None or not future.set_running_or_notify_cancel():
+            return
+        if isinstance(said, Exception):
+            future.set_exception(said)
+        else:
+            future.set_result(Sampled(*said))
+
+
+def _end(process: subprocess.Popen[bytes], line: Line) -> None:
+    process.terminate()
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _paths() -> list[str]:
+    """Where this program finds modules, wherever the other one stands."""
+    return [str(Path(__file__).resolve().parent.parent), *(str(Path(path).resolve()) for path in sys.path if path)]
+
+
+def can_sample(network: nn.Module) -> bool:
+    """Whether a network can be sampled in another process: a plain Qwen2.5-VL on a CPU, under Linux or macOS."""
+    plain = type(network) is Qwen2_5_VLForConditionalGeneration and os.name == "posix"
+    return plain and all(weight.device.type == "cpu" for weight in network.parameters())
+
+
+def where(network: nn.Module, processes: int = 1) -> Sampler:
+    """The faster place on this machine: another process where this one may use a second core and the network can go there.
+
+    `processes` share the machine, as those of `accelerate launch` do.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    spare = cores >= 2 * processes and torch.get_num_threads() >= 2
+    return "process" if spare and can_sample(network) else "thread"
+
+
+class ProcessPolicy(TransformersPolicy):
+    """The policy that the graphs call, sampled by a `SamplerProcess`. `attach` gives it its network as ever."""
+
+    _process: SamplerProcess | None = PrivateAttr(default=None)
+
+    def through(self, process: SamplerProcess) -> ProcessPolicy:
+        """Sample there from now on, with what the network's weights are now."""
+        process.begin(
+            temperature=self.temperature,
+            max_new_tokens=self.max_new_tokens,
+            max_batch=self.max_batch,
+            reuse_bytes=self.reuse_bytes,
+        )
+        self._process = process
+        return self
+
+    def submit(
+        self, rendered: Rendered, stops: Sequence[str] = (), tell: Callable[[Sampled], None] | None = None
+    ) -> Future[Sampled]:
+        """A turn, sampled together with whoever else waits. It comes in one piece: `tell` is not called."""
+        if self._process is None:
+            return super().submit(rendered, stops, tell)
+        return self._process.submit(rendered, stops)

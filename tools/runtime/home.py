@@ -1,0 +1,71 @@
+"""Where this machine keeps what the package builds for itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lensgraph.tools.results import ToolFailure
+
+VARIABLE = "LENSGRAPH_HOME"
+"""Environment variable that overrides the default."""
+
+
+def home() -> Path:
+    """The folder for indexes and caches: LENSGRAPH_HOME, or the platform's cache folder."""
+    chosen = os.environ.get(VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return base / "lensgraph"
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what the system says against writing below `folder` into one line.
+
+    Raises:
+        ToolFailure: it said something.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ToolFailure(
+            "unavailable", f"{folder}: cannot be written ({why}); set {VARIABLE} to a folder that you may write to."
+        ) from error
+
+
+@contextmanager
+def having_room(folder: Path) -> Iterator[None]:
+    """Turn a disk, or a quota, that is full while something is written into `folder` into one line. Other errors pass.
+
+    Raises:
+        ToolFailure: it was full.
+    """
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        if not _is_full(error):
+            raise
+        raise ToolFailure(
+            "unavailable",
+            f"{folder}: the disk is full, and no half index is left; make room, or set {VARIABLE} (for an index of your own "
+            "also --out) to a folder on another disk.",
+        ) from error
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+    return "disk is full" in str(error)  # what SQLite says for SQLITE_FULL
