@@ -23,8 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr
 from pydantic.json_schema import SkipJsonSchema
 
 from lensgraph.agent import config as configuration
-from lensgraph.agent import policy as policies
 from lensgraph.agent import page_summaries
+from lensgraph.agent import policy as policies
 from lensgraph.agent.config import Config, ImagesConfig, PolicyConfig
 from lensgraph.agent.dialects import Dialect
 from lensgraph.agent.dialects import build as build_dialect

@@ -240,8 +240,8 @@ def test_the_records_that_training_reads_keep_their_fields() -> None:
 
 
 def test_tasks_and_their_match_keep_their_arguments() -> None:
-    from lensgraph.rl.tasks import match
     from lensgraph.rl import tasks
+    from lensgraph.rl.tasks import match
 
     assert parameters(tasks.load) == ["name", "limit", "family", "seed"]
     assert parameters(match.match)[:3] == ["answer", "golds", "tolerance"]

@@ -16,8 +16,8 @@ from langchain_core.tools import BaseTool
 from PIL import Image
 
 from lensgraph.tools.base import ImageSearch, LensTool, TextSearch
-from lensgraph.tools.safety.redact import without_keys
 from lensgraph.tools.results import Hit, SearchResult, ToolFailure
+from lensgraph.tools.safety.redact import without_keys
 
 _TITLES = ("title", "name", "source")
 _URLS = ("url", "link", "href", "page_url")
@@ -67,8 +67,12 @@ def adapt(kind: str, tool: BaseTool) -> LensTool:
         argument = _argument(tool, ("image", "picture", "image_url", "url", "image_path", "__arg1"))
         return ForeignImageSearch(tool=tool, argument=argument)
     if kind == "read_page":
-        raise ValueError(f"{tool.name!r} is a foreign tool; subclass lensgraph.tools.pages.base.PageReader and call it there.")
-    raise ValueError(f"{tool.name!r} is a foreign tool, and boxes have no common form; subclass lensgraph.tools.base.Locator.")
+        raise ValueError(
+            f"{tool.name!r} is a foreign tool; subclass lensgraph.tools.pages.base.PageReader and call it there."
+        )
+    raise ValueError(
+        f"{tool.name!r} is a foreign tool, and boxes have no common form; subclass lensgraph.tools.base.Locator."
+    )
 
 
 def _argument(tool: BaseTool, preferred: tuple[str, ...]) -> str:

@@ -22,12 +22,13 @@ from langchain_core.tools import BaseTool
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, WithJsonSchema
 
-from lensgraph.tools.cache import identity as cache_identity, key
 from lensgraph.tools import guard
-from lensgraph.tools.runtime import loops
-from lensgraph.tools.safety.redact import without_keys
-from lensgraph.tools.safety.escape import entry, line
+from lensgraph.tools.cache import identity as cache_identity
+from lensgraph.tools.cache import key
 from lensgraph.tools.results import LocateResult, Page, SearchResult, ToolError, ToolFailure
+from lensgraph.tools.runtime import loops
+from lensgraph.tools.safety.escape import entry, line
+from lensgraph.tools.safety.redact import without_keys
 from lensgraph.tools.safety.surrogates import whole
 
 if TYPE_CHECKING:

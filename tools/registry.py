@@ -18,11 +18,11 @@ from langchain_core.tools import BaseTool
 from pydantic import ValidationError
 
 from lensgraph.tools.base import ImageSearch, LensTool, Locator, TextSearch
-from lensgraph.tools.safety.redact import shown, without_logins
 from lensgraph.tools.cache import Cache
 from lensgraph.tools.pages.base import PageReader
-from lensgraph.tools.pages.summarise import Summariser
 from lensgraph.tools.pages.reading import ReadingTextSearch
+from lensgraph.tools.pages.summarise import Summariser
+from lensgraph.tools.safety.redact import shown, without_logins
 
 Kind = Literal["text_search", "image_search", "locate", "read_page"]
 """The kinds of tool, named as the graph calls them."""

@@ -26,11 +26,11 @@ from typing import Any, ClassVar
 import httpx
 from pydantic import Field, SecretStr, model_validator
 
-from lensgraph.tools.cache import key as cache_key
 from lensgraph.tools.base import LensTool, _Result
-from lensgraph.tools.safety.redact import HIDDEN, blot, blot_bytes, blot_tree
+from lensgraph.tools.cache import key as cache_key
 from lensgraph.tools.results import Reason, ToolError, ToolFailure
 from lensgraph.tools.retry import TRIED_AGAIN, pause, retry_after
+from lensgraph.tools.safety.redact import HIDDEN, blot, blot_bytes, blot_tree
 
 __all__ = ["TRIED_AGAIN", "Client", "Pace", "Remote", "retry_after"]
 

@@ -22,8 +22,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from lensgraph.agent.errors import UserError
 from lensgraph.tools import guard
-from lensgraph.tools.safety.redact import HIDDEN, begins_like_key, is_credential, is_secret, looks_like_key, shown, without_keys
 from lensgraph.tools.cache import CacheSettings
+from lensgraph.tools.safety.redact import (
+    HIDDEN,
+    begins_like_key,
+    is_credential,
+    is_secret,
+    looks_like_key,
+    shown,
+    without_keys,
+)
 
 PREFIX = "LENSGRAPH_"
 CONFIG_VARIABLE = "LENSGRAPH_CONFIG"

@@ -16,10 +16,10 @@ from langchain_core.messages import BaseMessage, HumanMessage
 
 from lensgraph.agent.actions import Action, Crop, ImageSearch, OverLimit, TextSearch
 from lensgraph.agent.dialects import prompts as prompt_files
-from lensgraph.tools.safety.escape import entry, line, neutral
 from lensgraph.agent.images import Picture, View
 from lensgraph.agent.limits import Counts, Limits
 from lensgraph.tools.results import Hit, SearchResult, ToolError
+from lensgraph.tools.safety.escape import entry, line, neutral
 
 Block = dict[str, Any]
 _PLACEHOLDER = re.compile(r"(<image>|\{question\}|\{information\})")

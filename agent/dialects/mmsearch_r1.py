@@ -17,10 +17,10 @@ from lensgraph.agent.actions import Action, Answer, GiveUp, ImageSearch, Malform
 from lensgraph.agent.dialects import prompts as prompt_files
 from lensgraph.agent.dialects import tags
 from lensgraph.agent.dialects.base import TITLE_CHARS, Block, Dialect, thumbnail_block
-from lensgraph.tools.safety.escape import line, neutral
 from lensgraph.agent.images import Picture
 from lensgraph.agent.limits import Limits
 from lensgraph.tools.results import Hit, SearchResult, ToolError
+from lensgraph.tools.safety.escape import line, neutral
 
 IMAGE = "<search><img></search>"
 LEAD = "Searched results: <information>"

@@ -19,19 +19,19 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from lensgraph.agent import actions, question, usage
-from lensgraph.agent.nodes import token_budget, once
 from lensgraph.agent.actions import Answer, Crop, GiveUp, ImageSearch, Malformed, OverLimit, TextSearch
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.dialects import Dialect
 from lensgraph.agent.images import ImageStore, Picture
 from lensgraph.agent.limits import StopReason
+from lensgraph.agent.nodes import once, token_budget
 from lensgraph.agent.policy.errors import ContextFull, PolicyError
 from lensgraph.agent.state import AgentState, Hit, Turn, this_dialogue, this_question
 from lensgraph.tools.base import LensTool
-from lensgraph.tools.safety.redact import without_keys
 from lensgraph.tools.guard import Refused
 from lensgraph.tools.pages.summarise import asking
 from lensgraph.tools.results import LocateResult, SearchResult, ToolError
+from lensgraph.tools.safety.redact import without_keys
 
 Update = dict[str, Any]
 R = TypeVar("R", SearchResult, LocateResult)

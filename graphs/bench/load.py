@@ -30,8 +30,8 @@ from PIL import Image
 from lensgraph.agent.context import Context
 from lensgraph.agent.images import ImageStore
 from lensgraph.agent.limits import StopReason
-from lensgraph.graphs.bench.load_server import Faults, LoadServer
 from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
+from lensgraph.graphs.bench.load_server import Faults, LoadServer
 from lensgraph.tools.base import ImageSearch, TextSearch
 from lensgraph.tools.remote import Remote
 from lensgraph.tools.results import Hit, SearchResult, ToolFailure

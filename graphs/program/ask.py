@@ -17,12 +17,12 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from lensgraph.agent import config as configuration
-from lensgraph.graphs.program import providers
 from lensgraph.agent.config import Config
 from lensgraph.agent.errors import UserError
+from lensgraph.graphs.program import providers
 from lensgraph.tools import guard
-from lensgraph.tools.runtime import loops, output
 from lensgraph.tools.results import ToolFailure
+from lensgraph.tools.runtime import loops, output
 
 if TYPE_CHECKING:
     from lensgraph.agent.context import Context

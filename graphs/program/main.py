@@ -55,7 +55,9 @@ def ask(argv: Sequence[str]) -> int:
                 parser.error(wrong)
             _check_file(parser, picture)
 
-    from lensgraph.graphs.program import ask as command  # imports start here, lightest first: settings and the pictures are checked next
+    from lensgraph.graphs.program import (
+        ask as command,  # imports start here, lightest first: settings and the pictures are checked next
+    )
 
     return command.ask(pictures, question, given.config, settings, as_json=given.json)
 

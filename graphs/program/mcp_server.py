@@ -18,13 +18,13 @@ from typing import Annotated, Any
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from lensgraph.graphs.program import providers
 from lensgraph.agent.config import Config
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.errors import UserError
 from lensgraph.agent.images import permit
 from lensgraph.agent.savers import saver
 from lensgraph.graphs.asking import AskGraph
+from lensgraph.graphs.program import providers
 from lensgraph.graphs.tool import ANSWER_KEYS, as_text
 from lensgraph.tools import guard
 from lensgraph.tools.safety.redact import without_logins

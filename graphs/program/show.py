@@ -13,8 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from lensgraph.tools.safety.escape import neutral
 from lensgraph.agent.state import Hit, Turn
+from lensgraph.tools.safety.escape import neutral
 
 ACTIONS = {
     "image_search": "search by image",

@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import PrivateAttr
 
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Rendered
 from lensgraph.agent.policy.sampled import Sampled
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.rl.rollout.episode import Rollout, Setting, roll
 from lensgraph.rl.tasks import Task
 

@@ -26,8 +26,8 @@ from lensgraph.agent.pocket import WEIGHTS
 from lensgraph.agent.policy.qwen.decode import Decoder
 from lensgraph.agent.policy.qwen.processor import load_processor
 from lensgraph.agent.policy.render import Rendered, Renderer
-from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.network.collate import Collator
+from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.network import PocketSize
 from lensgraph.rl.supervised.run import LORA
 from lensgraph.rl.tasks import load as load_tasks
@@ -149,7 +149,9 @@ def _timed(run: Any, device: torch.device) -> float:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl.bench.model_size", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m lensgraph.rl.bench.model_size",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--shape", choices=sorted(SHAPES), default="7b" if torch.cuda.is_available() else "pocket")
     parser.add_argument("--rollouts", type=int, default=16, help="turns sampled together")

@@ -44,15 +44,15 @@ from lensgraph.agent.context import Backends, Context
 from lensgraph.agent.dialects import Dialect
 from lensgraph.agent.pocket import checkpoint
 from lensgraph.agent.policy.qwen.processor import load_processor
-from lensgraph.agent.policy.render import Renderer
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
-from lensgraph.rl.sampler import process as sampler_process
-from lensgraph.rl.grpo.trainer import in_own_loop
-from lensgraph.rl.grpo.run import load_policy
+from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.bench.lockstep import LockstepPolicy
-from lensgraph.rl.rollout.episode import Setting, gathered
-from lensgraph.rl.sampler.process import ProcessPolicy, SamplerProcess
 from lensgraph.rl.bench.trl_loop import StockLoop, row
+from lensgraph.rl.grpo.run import load_policy
+from lensgraph.rl.grpo.trainer import in_own_loop
+from lensgraph.rl.rollout.episode import Setting, gathered
+from lensgraph.rl.sampler import process as sampler_process
+from lensgraph.rl.sampler.process import ProcessPolicy, SamplerProcess
 from lensgraph.rl.tasks import Task
 from lensgraph.rl.tasks import load as load_tasks
 from lensgraph.tools.base import ImageSearch, LensTool, TextSearch
@@ -303,7 +303,9 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 2 bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl.bench.throughput", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m lensgraph.rl.bench.throughput",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--policy", default="pocket", help="a checkpoint")
     parser.add_argument("--tasks", default="world/train", help="a task set's name or a .jsonl file")

@@ -26,13 +26,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lensgraph.agent.config import ConfigError
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.context import Backends, Context
-from lensgraph.rl.run import jsonl
 from lensgraph.rl.evaluation.evaluate import batched
 from lensgraph.rl.pocket.rephrase import in_other_words
 from lensgraph.rl.rollout.episode import Setting, roll_all
+from lensgraph.rl.rollout.trajectory import Trajectory
+from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import Task, TaskError
 from lensgraph.rl.tasks import load as load_tasks
-from lensgraph.rl.rollout.trajectory import Trajectory
 
 Label = Literal["search_free", "image", "text", "mixed", "never_right"]
 
@@ -122,7 +122,9 @@ async def _label_all(
 def main(argv: Iterable[str] | None = None) -> int:
     """Run the command line; 0 done, 2 bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl.evaluation.balance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m lensgraph.rl.evaluation.balance",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, required=True, help="labels, one JSON object a task; goes on from it")
     parser.add_argument("--tasks", default="world/train", help="a task set's name or a .jsonl file")

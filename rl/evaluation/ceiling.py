@@ -33,10 +33,10 @@ from lensgraph.agent.config import Config
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.context import Backends, Context
 from lensgraph.agent.dialects import Dialect
-from lensgraph.rl.run import jsonl
-from lensgraph.rl.pocket.demonstrations import SEARCHING
 from lensgraph.rl.evaluation.evaluate import Record, ask, interval
+from lensgraph.rl.pocket.demonstrations import SEARCHING
 from lensgraph.rl.pocket.oracle import OraclePolicy
+from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import from_world
 from lensgraph.tools.local.world import questions as world
 from lensgraph.tools.local.world.questions import WorldTask
@@ -123,7 +123,9 @@ def table(found: dict[str, Any], title: str) -> Table:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: ceiling and searches by family and knowledge, with intervals; 2 bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl.evaluation.ceiling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m lensgraph.rl.evaluation.ceiling",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--split", choices=list(world.SIZES), default="test")
     which = parser.add_mutually_exclusive_group()
@@ -134,7 +136,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--accuracy", type=float, nargs="+", default=[], help="also the fewest searches with which so many are right"
     )
     parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--records", type=Path, help="write the runs here, for python -m lensgraph.rl.evaluation.compare")
+    parser.add_argument(
+        "--records", type=Path, help="write the runs here, for python -m lensgraph.rl.evaluation.compare"
+    )
     args = parser.parse_args(argv)
     try:
         if args.first is not None:

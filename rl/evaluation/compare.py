@@ -34,7 +34,9 @@ def load(path: Path) -> dict[str, Record]:
         ValueError: it holds no records.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; make it with 'python -m lensgraph.rl.evaluation.evaluate --records {path}'")
+        raise FileNotFoundError(
+            f"{path}: no such file; make it with 'python -m lensgraph.rl.evaluation.evaluate --records {path}'"
+        )
     try:
         records = {row["task"]: Record(**row) for row in provenance.rows(path)}
     except (TypeError, KeyError) as error:
@@ -178,7 +180,9 @@ def _named(run: str) -> tuple[str, dict[str, Record]]:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 2 bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl.evaluation.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m lensgraph.rl.evaluation.compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "runs", nargs="+", metavar="NAME=FILE", help="records; the first is what others are held against"

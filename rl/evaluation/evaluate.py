@@ -38,10 +38,11 @@ from lensgraph.agent.dialects import Dialect
 from lensgraph.agent.images import ImageStore
 from lensgraph.agent.limits import Limits
 from lensgraph.agent.state import AskInput
-from lensgraph.rl.evaluation import report as evaluation_report, provenance
+from lensgraph.rl.evaluation import provenance
+from lensgraph.rl.evaluation import report as evaluation_report
+from lensgraph.rl.evaluation.provenance import OtherRecordsError
 from lensgraph.rl.rollout import find_graph
 from lensgraph.rl.run import jsonl
-from lensgraph.rl.evaluation.provenance import OtherRecordsError
 from lensgraph.rl.tasks import Task, TaskError
 from lensgraph.rl.tasks import load as load_tasks
 
@@ -276,7 +277,9 @@ def report(records: Sequence[Record], allowed: int = ALLOWED_CALLS) -> dict[str,
 def main(argv: Iterable[str] | None = None) -> int:
     """Run the command line; 0 done, 1 every run failed, 2 bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl.evaluation.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m lensgraph.rl.evaluation.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--graph", default="search_agent", help=find_graph.HELP)
     parser.add_argument("--tasks", default="world/test", help="a task set's name or a .jsonl file")

@@ -29,9 +29,9 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from lensgraph.rl.evaluation import provenance
+from lensgraph.rl.evaluation.question_mix import add_option, caption
 from lensgraph.rl.evaluation.seeds import Row, against, markdown, row, weighted_markdown
 from lensgraph.rl.evaluation.seeds import draw as draw_curve
-from lensgraph.rl.evaluation.question_mix import add_option, caption
 
 PLAN = Path(__file__).parent / "experiments.yaml"
 BEGIN, END = "<!-- tables: python -m lensgraph.rl.evaluation.experiments table -->", "<!-- end of tables -->"
@@ -275,7 +275,9 @@ def refreshed(page: str, tables: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 1 a run failed, 2 bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl.evaluation.experiments", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m lensgraph.rl.evaluation.experiments",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=("run", "table"))
     parser.add_argument("--plan", type=Path, default=PLAN, help="which experiments there are")

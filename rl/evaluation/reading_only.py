@@ -27,8 +27,8 @@ from lensgraph.agent.actions import Answer, TextSearch
 from lensgraph.agent.config import Config, ConfigError
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.context import Backends, Context
-from lensgraph.rl.pocket.demonstrations import demonstrate
 from lensgraph.rl.evaluation.evaluate import batched, interval
+from lensgraph.rl.pocket.demonstrations import demonstrate
 from lensgraph.rl.pocket.oracle import OraclePolicy
 from lensgraph.tools.local.world import questions as world
 from lensgraph.tools.local.world.questions import WorldTask

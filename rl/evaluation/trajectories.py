@@ -33,16 +33,16 @@ from rich.text import Text
 
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.context import Backends, Context
-from lensgraph.rl.rollout import find_graph
-from lensgraph.rl.run import jsonl
 from lensgraph.rl import recipes
-from lensgraph.rl.rewards.recipe import EpisodeReward, Rewarding
 from lensgraph.rl.evaluation.evaluate import batched
 from lensgraph.rl.evaluation.provenance import policy_name
+from lensgraph.rl.rewards.recipe import EpisodeReward, Rewarding
+from lensgraph.rl.rollout import find_graph
 from lensgraph.rl.rollout.episode import Setting, roll_all
+from lensgraph.rl.rollout.trajectory import Step, Trajectory, TrajectoryStore
+from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import Task
 from lensgraph.rl.tasks import load as load_tasks
-from lensgraph.rl.rollout.trajectory import Step, Trajectory, TrajectoryStore
 
 
 def show(trajectory: Trajectory, console: Console) -> None:
@@ -307,7 +307,9 @@ def _record(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 2 bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl.evaluation.trajectories", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m lensgraph.rl.evaluation.trajectories",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
     recorder = commands.add_parser("record", help="run a policy over tasks and keep every trajectory")

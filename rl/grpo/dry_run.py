@@ -14,11 +14,11 @@ import torch
 from rich.console import Console
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
+from lensgraph.rl.evaluation.trajectories import show
 from lensgraph.rl.grpo.trainer import GraphGRPOTrainer, in_own_loop
 from lensgraph.rl.rewards.judge import Judge
 from lensgraph.rl.rollout.episode import Rollout
 from lensgraph.rl.tasks import Task
-from lensgraph.rl.evaluation.trajectories import show
 
 TASKS = 2
 NATS = 0.1

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from lensgraph.rl.rollout.episode import Rollout
 from lensgraph.rl.grpo.metrics import Decision
+from lensgraph.rl.rollout.episode import Rollout
 
 ROW_MEANS = frozenset({"grpo", "sapo", "luspo", "dr_grpo"})
 """Losses that TRL divides by the number of rows; `kept_share` says how many of them count."""

@@ -31,31 +31,39 @@ from lensgraph.agent.dialects import Dialect
 from lensgraph.agent.pocket import checkpoint
 from lensgraph.agent.policy.qwen.decode import CAPACITY
 from lensgraph.agent.policy.qwen.processor import PictureProcessor, load_processor
-from lensgraph.agent.policy.render import Renderer
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
-from lensgraph.rl.grpo import dry_run as dry
-from lensgraph.rl.evaluation import evaluate, report as evaluation_report
-from lensgraph.rl.rollout import find_graph
-from lensgraph.rl.run import jsonl, trackers
-from lensgraph.rl.pocket import network as pocket
-from lensgraph.rl.sampler import process as sampler_process
-from lensgraph.rl.grpo import sharded
+from lensgraph.agent.policy.render import Renderer
+from lensgraph.rl.evaluation import evaluate
+from lensgraph.rl.evaluation import report as evaluation_report
 from lensgraph.rl.evaluation.balance import sample
-from lensgraph.rl.run.callbacks import Shown, StopAt, SummaryLog
-from lensgraph.rl.grpo.credit import Credit
-from lensgraph.rl.rewards.recipe import EpisodeReward, RewardRecipe
-from lensgraph.rl.grpo.trainer import GraphGRPOTrainer, GraphRollouts, in_own_loop
 from lensgraph.rl.evaluation.provenance import weights_in
-from lensgraph.rl.run.progress_plot import draw
-from lensgraph.rl.recipes import FOLDER
+from lensgraph.rl.grpo import dry_run as dry
+from lensgraph.rl.grpo import sharded
+from lensgraph.rl.grpo.credit import Credit
+from lensgraph.rl.grpo.trainer import GraphGRPOTrainer, GraphRollouts, in_own_loop
+from lensgraph.rl.network.vision_attention import batch_pictures
+from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.rephrase import in_other_words
+from lensgraph.rl.recipes import FOLDER
+from lensgraph.rl.rewards.recipe import EpisodeReward, RewardRecipe
+from lensgraph.rl.rollout import find_graph
 from lensgraph.rl.rollout.episode import Setting
-from lensgraph.rl.run.run_folder import fresh_output, keep_recipe, last_step, remove_half_checkpoints, step_of, whole_checkpoint
+from lensgraph.rl.rollout.trajectory import TrajectoryStore
+from lensgraph.rl.run import jsonl, trackers
+from lensgraph.rl.run.callbacks import Shown, StopAt, SummaryLog
+from lensgraph.rl.run.progress_plot import draw
+from lensgraph.rl.run.run_folder import (
+    fresh_output,
+    keep_recipe,
+    last_step,
+    remove_half_checkpoints,
+    step_of,
+    whole_checkpoint,
+)
+from lensgraph.rl.sampler import process as sampler_process
 from lensgraph.rl.sampler.process import Sampler
 from lensgraph.rl.tasks import Task
 from lensgraph.rl.tasks import load as load_tasks
-from lensgraph.rl.rollout.trajectory import TrajectoryStore
-from lensgraph.rl.network.vision_attention import batch_pictures
 
 REWARD_STATE = "reward.json"
 """In a checkpoint: what the reward remembers. It is written last of all."""
@@ -426,7 +434,9 @@ def chosen_tasks(recipe: GRPORecipe) -> list[Task]:
     shipped = FOLDER / f"{recipe.balanced}.jsonl"
     labels = shipped if shipped.is_file() else recipe.balanced
     if not labels.is_file():
-        raise FileNotFoundError(f"balanced={recipe.balanced}: no such file; make it with 'python -m lensgraph.rl.evaluation.balance'")
+        raise FileNotFoundError(
+            f"balanced={recipe.balanced}: no such file; make it with 'python -m lensgraph.rl.evaluation.balance'"
+        )
     by_id = {task.id: task for task in tasks}
     rows = [row for row in jsonl.peek(labels) if row["task"] in by_id]
     return [by_id[identity] for identity in sample(rows, recipe.search_free_share, random.Random(recipe.seed))]

@@ -40,21 +40,22 @@ from trl.models.utils import unwrap_model_for_generation
 
 from lensgraph.agent.policy.qwen.batching import Batches, Worker
 from lensgraph.agent.policy.qwen.decode import CAPACITY
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Pixels, Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
-from lensgraph.rl.rollout import find_graph
-from lensgraph.rl.grpo import loss_mask, resumed_batch, metrics as rollout_metrics, sharded
-from lensgraph.rl.rollout.wait_clock import BusyClock
-from lensgraph.rl.network.collate import check_pictures
+from lensgraph.rl.grpo import loss_mask, resumed_batch, sharded
+from lensgraph.rl.grpo import metrics as rollout_metrics
 from lensgraph.rl.grpo.credit import Credit, decision_advantages
 from lensgraph.rl.grpo.finished_pixels import pixels_as_pictures
-from lensgraph.rl.grpo.zero_advantage import LOSSES, needed, worth_a_pass
-from lensgraph.rl.rollout.episode import Rollout, Setting, gathered
 from lensgraph.rl.grpo.metrics import Decision, decisions_of
+from lensgraph.rl.grpo.zero_advantage import LOSSES, needed, worth_a_pass
+from lensgraph.rl.network.collate import check_pictures
+from lensgraph.rl.rollout import find_graph
+from lensgraph.rl.rollout.episode import Rollout, Setting, gathered
+from lensgraph.rl.rollout.trajectory import TrajectoryStore
+from lensgraph.rl.rollout.wait_clock import BusyClock
 from lensgraph.rl.sampler.process import ProcessPolicy, Sampler, SamplerProcess
 from lensgraph.rl.tasks import Task
-from lensgraph.rl.rollout.trajectory import TrajectoryStore
 
 T = TypeVar("T")
 CANCELLED_SECONDS = 5.0

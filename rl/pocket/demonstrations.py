@@ -27,10 +27,10 @@ from lensgraph.agent.config import load as load_config
 from lensgraph.agent.context import Context
 from lensgraph.agent.dialects import build as build_dialect
 from lensgraph.agent.images import ImageStore
-from lensgraph.rl.run import jsonl
-from lensgraph.rl.rollout.find_graph import GRAPHS
-from lensgraph.rl.pocket.oracle import OraclePolicy, right
 from lensgraph.rl.pocket.invent import Demonstration, Lexicon, Manner, Message
+from lensgraph.rl.pocket.oracle import OraclePolicy, right
+from lensgraph.rl.rollout.find_graph import GRAPHS
+from lensgraph.rl.run import jsonl
 from lensgraph.tools.local.world import entities, pages
 from lensgraph.tools.local.world import questions as world
 from lensgraph.tools.local.world.index import subject

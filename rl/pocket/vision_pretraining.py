@@ -29,16 +29,24 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTra
 
 from lensgraph.agent.policy.qwen.processor import patches_of
 from lensgraph.rl.network import optimizers
-from lensgraph.rl.pocket import network
-from lensgraph.rl.run.callbacks import StopAt, SummaryLog
 from lensgraph.rl.network.collate import IGNORE, vision_layout
 from lensgraph.rl.network.precision import autocasts
-from lensgraph.rl.run.run_folder import fresh_output, keep_devices, keep_recipe, last_step, remove_half_checkpoints, step_of, whole_checkpoint
 from lensgraph.rl.network.vision_attention import batch_pictures
+from lensgraph.rl.pocket import network
+from lensgraph.rl.run.callbacks import StopAt, SummaryLog
+from lensgraph.rl.run.run_folder import (
+    fresh_output,
+    keep_devices,
+    keep_recipe,
+    last_step,
+    remove_half_checkpoints,
+    step_of,
+    whole_checkpoint,
+)
 from lensgraph.tools.local.world import entities, pictures, scenes
 from lensgraph.tools.local.world.entities import Entity
-from lensgraph.tools.local.world.scenes import Scene
 from lensgraph.tools.local.world.questions import sort_of
+from lensgraph.tools.local.world.scenes import Scene
 
 SORTS = ("nothing", "flag", "animal", "plant", "food", "vehicle", "building", "object")
 COLOURS = tuple(scenes.BACKGROUNDS)

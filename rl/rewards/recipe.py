@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from lensgraph.agent import policy as policies
 from lensgraph.agent.config import PolicyConfig
 from lensgraph.rl.rewards import formulas as reward
-from lensgraph.rl.rewards.judge import Judge
-from lensgraph.rl.tasks.match import match, normalise
 from lensgraph.rl.rewards.formulas import Score, ShadowPrice
-from lensgraph.rl.tasks import Task
+from lensgraph.rl.rewards.judge import Judge
 from lensgraph.rl.rollout.trajectory import Trajectory
+from lensgraph.rl.tasks import Task
+from lensgraph.rl.tasks.match import match, normalise
 
 
 class RewardRecipe(BaseModel):

@@ -26,9 +26,9 @@ from lensgraph.agent.nodes import materialise, text_of
 from lensgraph.agent.policy.render import Rendered
 from lensgraph.agent.state import EVERYTHING, AgentState
 from lensgraph.rl.rollout import find_graph, length_budget
+from lensgraph.rl.rollout.trajectory import Said, Seen, Step, Trajectory
 from lensgraph.rl.rollout.wait_clock import BusyClock
 from lensgraph.rl.tasks import Task
-from lensgraph.rl.rollout.trajectory import Said, Seen, Step, Trajectory
 
 Reward = Callable[[Trajectory, Task], Awaitable["dict[str, float] | None"]]
 """The reward's parts with their `total`; None: this episode has no reward."""

@@ -32,20 +32,28 @@ from trl import SFTConfig, SFTTrainer
 from lensgraph.agent.policy.qwen.processor import PictureProcessor, load_processor
 from lensgraph.agent.policy.render import Pixels, Rendered, Renderer
 from lensgraph.rl.network import optimizers
-from lensgraph.rl.pocket import network as pocket
-from lensgraph.rl.run import trackers
-from lensgraph.rl.run.callbacks import StopAt, SummaryLog
 from lensgraph.rl.network.collate import IGNORE, Collator, check_pictures
+from lensgraph.rl.network.precision import autocasts
+from lensgraph.rl.network.vision_attention import batch_pictures
+from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.demonstrations import lexicon as world_lexicon
 from lensgraph.rl.pocket.demonstrations import load as load_demonstrations
 from lensgraph.rl.pocket.demonstrations import make as demonstrations_of_world
-from lensgraph.rl.pocket.invented_flags import lookalike
-from lensgraph.rl.network.precision import autocasts
-from lensgraph.rl.pocket.rephrase import Rephrasing
 from lensgraph.rl.pocket.invent import Demonstration, Lexicon, Manner, rewrite, worn
-from lensgraph.rl.run.run_folder import fresh_output, keep_devices, keep_recipe, last_step, remove_half_checkpoints, step_of, whole_checkpoint
+from lensgraph.rl.pocket.invented_flags import lookalike
+from lensgraph.rl.pocket.rephrase import Rephrasing
 from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStore
-from lensgraph.rl.network.vision_attention import batch_pictures
+from lensgraph.rl.run import trackers
+from lensgraph.rl.run.callbacks import StopAt, SummaryLog
+from lensgraph.rl.run.run_folder import (
+    fresh_output,
+    keep_devices,
+    keep_recipe,
+    last_step,
+    remove_half_checkpoints,
+    step_of,
+    whole_checkpoint,
+)
 from lensgraph.tools.local.world import entities, pictures, scenes
 from lensgraph.tools.local.world.scenes import Scene
 

@@ -23,13 +23,13 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from PIL import Image
 
-from lensgraph.graphs.program import main as program
 from lensgraph.agent import testing
-from lensgraph.graphs.program.main import main
 from lensgraph.agent.policy.scripted import ScriptedPolicy
 from lensgraph.agent.question import BadInput
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
+from lensgraph.graphs.program import main as program
+from lensgraph.graphs.program.main import main
 from lensgraph.tools.local import __main__ as local
 from lensgraph.tools.local.embedder.embedders import ImageEmbedder
 from lensgraph.tools.local.index.build import index_folder
@@ -207,7 +207,10 @@ def test_a_question_of_100_000_characters(capsys: Any, png: Path) -> None:
         ("policy.modle=x", "policy.modle: unknown key; did you mean 'model'? Valid keys of policy: model, kind,"),
         ("polcy.model=x", "polcy: unknown key; did you mean 'policy'? Valid keys: graph, policy,"),
         ("tools.text_search=bing", "unknown provider 'bing'; valid names: local,"),
-        ("tools.text_search.kk=3", "tools.text_search: unknown key 'kk' for 'lensgraph.agent.testing:FixedText'; valid keys:"),
+        (
+            "tools.text_search.kk=3",
+            "tools.text_search: unknown key 'kk' for 'lensgraph.agent.testing:FixedText'; valid keys:",
+        ),
         ("tools.image_search.use=no.such:Thing", "cannot be imported"),
         ("policy.kind=gpt", "policy.kind: unknown kind 'gpt'; valid: pocket, transformers, openai_compatible"),
         ("policy.kind=no.such:Policy", "cannot be imported"),
@@ -245,7 +248,10 @@ def test_a_question_of_100_000_characters(capsys: Any, png: Path) -> None:
         ("limits=3", "limits=3: has settings below it; set one of them: limits.image_searches, limits.text_searches"),
         ("dialect.prompts=/nowhere.yaml", "cannot be read as YAML"),
         ("tools.locate=nothing", "tools.locate.use: unknown provider 'nothing'; valid names: local, grounding_dino,"),
-        ("tools.locate.foo=3", "tools.locate: unknown key 'foo' for 'lensgraph.agent.testing:FixedLocator'; valid keys:"),
+        (
+            "tools.locate.foo=3",
+            "tools.locate: unknown key 'foo' for 'lensgraph.agent.testing:FixedLocator'; valid keys:",
+        ),
         ("tools.locate=lensgraph.agent.errors:UserError", "is no LangChain tool; subclass Locator or BaseTool"),
         (
             "tools.text_search={use: wikipedia, read: {reader: 3}}",

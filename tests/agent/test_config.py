@@ -8,10 +8,10 @@ import pytest
 import yaml
 from pydantic import BaseModel, SecretStr
 
-from lensgraph.graphs.program.main import main
 from lensgraph.agent.config import Config, ConfigError, ToolsConfig, ToolSpec, load, render
 from lensgraph.agent.config import ready as config_names
 from lensgraph.agent.context import Backends, Context
+from lensgraph.graphs.program.main import main
 from lensgraph.tools.safety.redact import without_keys
 
 

@@ -17,8 +17,8 @@ from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
 from lensgraph.agent.policy.light.policy import LightPolicy
-from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
 
 pytestmark = pytest.mark.usefixtures("picture_of_the_suite")
 

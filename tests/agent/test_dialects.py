@@ -2,11 +2,22 @@
 
 import pytest
 
-from lensgraph.agent.actions import Action, Answer, Crop, GiveUp, ImageSearch, Malformed, OverLimit, TextSearch, dump, load
+from lensgraph.agent.actions import (
+    Action,
+    Answer,
+    Crop,
+    GiveUp,
+    ImageSearch,
+    Malformed,
+    OverLimit,
+    TextSearch,
+    dump,
+    load,
+)
 from lensgraph.agent.dialects import DIALECTS, build
-from lensgraph.tools.safety.escape import line, neutral
 from lensgraph.agent.limits import Counts, Limits, StopReason
 from lensgraph.tools.results import Hit, SearchResult, ToolError
+from lensgraph.tools.safety.escape import line, neutral
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from PIL import Image
 
 from lensgraph.agent.config import ConfigError, PolicyConfig
 from lensgraph.agent.policy import build
-from lensgraph.agent.policy.light.policy import LightPolicy
 from lensgraph.agent.policy.light.network import Memory
-from lensgraph.agent.policy.render import Rendered
+from lensgraph.agent.policy.light.policy import LightPolicy
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.render import Rendered
 
 CLOSE = 1e-4
 

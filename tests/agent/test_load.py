@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
-from lensgraph.graphs.bench import load
-from lensgraph.graphs.program.main import main
 from lensgraph.agent.limits import StopReason
+from lensgraph.graphs.bench import load
 from lensgraph.graphs.bench.load_server import Faults
+from lensgraph.graphs.program.main import main
 
 
 def test_every_fault_is_met_in_its_share_and_always_the_same_way() -> None:

@@ -7,14 +7,14 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage
 from PIL import Image
 
-from lensgraph.agent.nodes import token_budget
 from lensgraph.agent import testing
 from lensgraph.agent.dialects import build
 from lensgraph.agent.images import ImageStore
+from lensgraph.agent.nodes import token_budget
 from lensgraph.agent.policy.scripted import ScriptedPolicy
-from lensgraph.graphs.program.show import Show
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
+from lensgraph.graphs.program.show import Show
 from lensgraph.tools.results import Hit, SearchResult
 
 IMAGE, TEXT, ANSWER = (
@@ -111,6 +111,8 @@ async def test_a_search_behind_the_last_token_ends_the_episode() -> None:
 @pytest.mark.parametrize("left", [0, 1, -500])
 def test_the_first_title_always_stays(left: int) -> None:
     found = SearchResult(kind="text", query="q", hits=pages(3))
-    kept, _, touched = token_budget.fit(found, [], left, lambda result, _: 10 + sum(len(h.snippet) for h in result.hits), 1200)
+    kept, _, touched = token_budget.fit(
+        found, [], left, lambda result, _: 10 + sum(len(h.snippet) for h in result.hits), 1200
+    )
     assert [(hit.title, hit.snippet) for hit in kept.hits] == [("page 0", "")]
     assert touched == 3

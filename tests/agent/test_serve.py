@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from lensgraph.agent import config
-from lensgraph.graphs.program import serve
 from lensgraph.agent.config import ConfigError
+from lensgraph.graphs.program import serve
 
 STAND_IN = """#!{python}
 import http.server, json, os, signal, sys, time

@@ -17,12 +17,12 @@ from lensgraph.agent import testing
 from lensgraph.agent.config import ConfigError, PolicyConfig
 from lensgraph.agent.dialects import build as build_dialect
 from lensgraph.agent.policy import PolicyError, build
-from lensgraph.agent.policy.server import openai_compatible, wire
 from lensgraph.agent.policy.light.policy import LightPolicy
+from lensgraph.agent.policy.server import openai_compatible, wire
 from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
-from lensgraph.graphs.program.show import Show
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
+from lensgraph.graphs.program.show import Show
 from lensgraph.tools.results import Hit
 
 KINDS = ["vllm", "sglang", "llama_cpp", "transformers"]

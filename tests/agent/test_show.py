@@ -10,13 +10,13 @@ from PIL import Image
 from rich.console import Console
 
 from lensgraph.agent import config as configuration
-from lensgraph.graphs.program import show
 from lensgraph.agent import testing
-from lensgraph.graphs.program.main import main
 from lensgraph.agent.limits import StopReason
-from lensgraph.graphs.program.show import Show
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
+from lensgraph.graphs.program import show
+from lensgraph.graphs.program.main import main
+from lensgraph.graphs.program.show import Show
 from lensgraph.tools.results import Hit
 
 TURNS = [

@@ -9,11 +9,11 @@ import pytest
 from langchain_core.messages import HumanMessage
 from PIL import Image
 
-from lensgraph.graphs.bench import siblings
 from lensgraph.agent import testing
-from lensgraph.graphs.program.main import main
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import rag, search_agent
+from lensgraph.graphs.bench import siblings
+from lensgraph.graphs.program.main import main
 from lensgraph.tools.cache import Cache, CacheSettings
 
 TURNS = [

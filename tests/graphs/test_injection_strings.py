@@ -33,11 +33,11 @@ from lensgraph.agent.dialects.tags import GIVE_UP
 from lensgraph.agent.limits import Counts
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
-from lensgraph.tools.safety import escape
 from lensgraph.tools.base import render_regions, render_search
 from lensgraph.tools.pages.base import render_page
 from lensgraph.tools.pages.summarise import Summariser
 from lensgraph.tools.results import Box, Hit, LocateResult, Page, Region, SearchResult, ToolError
+from lensgraph.tools.safety import escape
 
 PWNED = "pwned"
 TAGS = (

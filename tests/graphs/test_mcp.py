@@ -16,11 +16,11 @@ pytest.importorskip("mcp", reason="needs lensgraph[mcp]")
 from mcp import Client
 
 from lensgraph.agent import testing
-from lensgraph.graphs.program.main import main
 from lensgraph.agent.config import Config, load
 from lensgraph.agent.errors import UserError
-from lensgraph.graphs.program import mcp_server
 from lensgraph.graphs import search_agent
+from lensgraph.graphs.program import mcp_server
+from lensgraph.graphs.program.main import main
 
 
 def turns(messages: list[Any]) -> str:

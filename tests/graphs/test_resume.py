@@ -16,9 +16,9 @@ import pytest
 from langgraph.runtime import ExecutionInfo, Runtime
 from PIL import Image
 
-from lensgraph.agent.nodes import once
 from lensgraph.agent import testing
 from lensgraph.agent.images import ImageStore
+from lensgraph.agent.nodes import once
 from lensgraph.agent.savers import saver
 from lensgraph.graphs import search_agent
 from lensgraph.tools.results import Hit, SearchResult

@@ -11,12 +11,12 @@ pytest.importorskip("trl", reason="the rl room needs lensgraph[train]")
 
 from lensgraph.agent.dialects import build
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
-from lensgraph.agent.policy.render import Renderer
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.pocket import network as pocket
-from lensgraph.rl.pocket.oracle import OraclePolicy
-from lensgraph.rl.pocket.network import PocketSize
 from lensgraph.rl.pocket.invent import Demonstration, Message
+from lensgraph.rl.pocket.network import PocketSize
+from lensgraph.rl.pocket.oracle import OraclePolicy
 from lensgraph.tools.local.world import questions as world
 
 TINY = PocketSize(

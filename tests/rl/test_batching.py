@@ -12,13 +12,13 @@ import torch
 from langchain_core.messages import HumanMessage
 from PIL import Image
 
+from lensgraph.agent.policy.errors import ContextFull
 from lensgraph.agent.policy.qwen.batching import Batches
 from lensgraph.agent.policy.qwen.decode import Decoder, Running, Turn
-from lensgraph.agent.policy.errors import ContextFull
-from lensgraph.agent.policy.render import Rendered, Renderer
-from lensgraph.agent.policy.sampled import Sampled
 from lensgraph.agent.policy.qwen.kv_rows import Slots, empty
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.render import Rendered, Renderer
+from lensgraph.agent.policy.sampled import Sampled
 
 
 def _dialogue(number: int) -> list[HumanMessage]:

@@ -8,8 +8,8 @@ import torch
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from PIL import Image
 
-from lensgraph.agent.policy.qwen.decode import Decoder
 from lensgraph.agent.policy.positions import mrope_positions
+from lensgraph.agent.policy.qwen.decode import Decoder
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled

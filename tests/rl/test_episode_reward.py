@@ -9,8 +9,8 @@ import pytest
 
 from lensgraph.rl.rewards import formulas
 from lensgraph.rl.rewards.recipe import EpisodeReward, RewardRecipe
-from lensgraph.rl.tasks import Task
 from lensgraph.rl.rollout.trajectory import Step, Trajectory
+from lensgraph.rl.tasks import Task
 
 TASK = Task(id="t", question="How long?", images=(), golds=("3 km",))
 

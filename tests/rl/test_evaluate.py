@@ -54,10 +54,23 @@ def test_calls_are_allowed_by_the_limits_that_ran(
 
 def test_any_compiled_graph_can_be_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = tmp_path / "figures.json"
-    arguments = ["--graph", "lensgraph.graphs.direct:graph", "--family", "visible", "--limit", "2", "--json", str(figures)]
+    arguments = [
+        "--graph",
+        "lensgraph.graphs.direct:graph",
+        "--family",
+        "visible",
+        "--limit",
+        "2",
+        "--json",
+        str(figures),
+    ]
     assert evaluate.main([*arguments, *SCRIPTED]) == 0
     written = json.loads(figures.read_text("utf-8"))
-    assert (written["graph"], written["all"]["tasks"], written["allowed_calls"]) == ("lensgraph.graphs.direct:graph", 2, 5)
+    assert (written["graph"], written["all"]["tasks"], written["allowed_calls"]) == (
+        "lensgraph.graphs.direct:graph",
+        2,
+        5,
+    )
     capsys.readouterr()
 
 

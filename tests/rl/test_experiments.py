@@ -18,12 +18,12 @@ from lensgraph.agent.config import load as load_config
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.rl.evaluation import experiments, provenance, seeds
-from lensgraph.rl.run import jsonl
-from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.evaluation.evaluate import Record
 from lensgraph.rl.grpo.run import GRPORecipe
+from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.network import PocketSize
 from lensgraph.rl.recipes import read as read_recipe
+from lensgraph.rl.run import jsonl
 
 
 def _record(task: int, right: bool, calls: int) -> Record:

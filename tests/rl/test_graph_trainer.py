@@ -29,24 +29,26 @@ from lensgraph.agent.config import load as load_config
 from lensgraph.agent.dialects import build
 from lensgraph.agent.policy.qwen.batching import Batches
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Pixels, Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.testing import FixedImage, FixedLocator, FixedText
-from lensgraph.rl.rollout import wait_clock
-from lensgraph.rl.grpo import trainer as graph_trainer, resumed_batch, metrics as rollout_metrics, sharded
-from lensgraph.rl.pocket import network as pocket
-from lensgraph.rl.rollout.wait_clock import BusyClock
-from lensgraph.rl.network.collate import check_pictures
+from lensgraph.rl.grpo import metrics as rollout_metrics
+from lensgraph.rl.grpo import resumed_batch, sharded
+from lensgraph.rl.grpo import trainer as graph_trainer
 from lensgraph.rl.grpo.credit import decision_advantages
 from lensgraph.rl.grpo.finished_pixels import pixels_as_pictures
+from lensgraph.rl.grpo.metrics import Decision
 from lensgraph.rl.grpo.trainer import EnginePolicy, GraphGRPOTrainer, GraphRollouts, in_own_loop
 from lensgraph.rl.grpo.zero_advantage import worth_a_pass
+from lensgraph.rl.network.collate import check_pictures
+from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.network import PocketSize
+from lensgraph.rl.rollout import wait_clock
 from lensgraph.rl.rollout.episode import Setting
-from lensgraph.rl.grpo.metrics import Decision
-from lensgraph.rl.tasks import Task
 from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStore
+from lensgraph.rl.rollout.wait_clock import BusyClock
+from lensgraph.rl.tasks import Task
 
 SEARCH, CROP = "<img_search><img></img_search>", "<img_search>the flag</img_search>"
 TEXT, ANSWER = "<text_search>{}</text_search>", "<answer>{}</answer>"

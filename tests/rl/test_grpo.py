@@ -23,22 +23,22 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
-from lensgraph.rl.evaluation import balance
-from lensgraph.rl.grpo import run as grpo
-from lensgraph.rl.run import jsonl, trackers
-from lensgraph.rl.pocket import network
 from lensgraph.rl import recipes, train
+from lensgraph.rl.evaluation import balance
 from lensgraph.rl.evaluation.balance import label, sample
-from lensgraph.rl.rewards.recipe import EpisodeReward, RewardRecipe
-from lensgraph.rl.grpo.trainer import GraphGRPOTrainer
+from lensgraph.rl.grpo import run as grpo
 from lensgraph.rl.grpo.run import GRPORecipe
+from lensgraph.rl.grpo.trainer import GraphGRPOTrainer
+from lensgraph.rl.pocket import network
 from lensgraph.rl.pocket.network import PocketSize
-from lensgraph.rl.run.progress_plot import draw
+from lensgraph.rl.rewards.recipe import EpisodeReward, RewardRecipe
 from lensgraph.rl.rollout.episode import Rollout
+from lensgraph.rl.rollout.trajectory import Step, Trajectory, TrajectoryStore
+from lensgraph.rl.run import jsonl, trackers
+from lensgraph.rl.run.progress_plot import draw
 from lensgraph.rl.run.run_folder import RECIPE, whole_checkpoint
 from lensgraph.rl.tasks import Task
 from lensgraph.rl.tasks import load as load_tasks
-from lensgraph.rl.rollout.trajectory import Step, Trajectory, TrajectoryStore
 
 
 @pytest.fixture

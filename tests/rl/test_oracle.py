@@ -11,10 +11,10 @@ from lensgraph.agent.actions import Answer, GiveUp, ImageSearch, TextSearch
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.dialects import build
 from lensgraph.rl.evaluation import ceiling, compare
-from lensgraph.rl.pocket import demonstrations
-from lensgraph.rl.run import jsonl
 from lensgraph.rl.evaluation.evaluate import Record, batched
+from lensgraph.rl.pocket import demonstrations
 from lensgraph.rl.pocket.oracle import OraclePolicy, quote
+from lensgraph.rl.run import jsonl
 from lensgraph.tools.local.world import entities
 from lensgraph.tools.local.world import questions as world
 

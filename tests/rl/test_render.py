@@ -12,11 +12,11 @@ from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image
 
 from lensgraph.agent import pocket as pocket_folder
-from lensgraph.agent.policy.qwen.decode import Running, Turn
 from lensgraph.agent.policy.light.processor import LightProcessor
+from lensgraph.agent.policy.qwen.decode import Running, Turn
 from lensgraph.agent.policy.qwen.processor import PictureProcessor, load_processor
-from lensgraph.agent.policy.render import Renderer
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.render import Renderer
 
 
 def _picture(width: int, height: int) -> dict[str, object]:

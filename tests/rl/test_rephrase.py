@@ -9,8 +9,8 @@ from difflib import SequenceMatcher
 
 import pytest
 
-from lensgraph.rl.pocket.rephrase import Rephrasing, paraphrases, rephrased
 from lensgraph.rl.pocket.invent import Demonstration, Message
+from lensgraph.rl.pocket.rephrase import Rephrasing, paraphrases, rephrased
 from lensgraph.tools.local.world import phrasings, questions
 
 

@@ -29,20 +29,21 @@ from lensgraph.agent.config import load as load_config
 from lensgraph.agent.dialects import build
 from lensgraph.agent.policy.errors import ContextFull
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.testing import FixedImage, FixedLocator, FixedText
-from lensgraph.rl.pocket import network as pocket
-from lensgraph.rl.sampler import process as sampler_process, worker, shared_weights
-from lensgraph.rl.grpo.trainer import GraphGRPOTrainer, GraphRollouts
 from lensgraph.rl.grpo.run import GRPORecipe, _sampler
+from lensgraph.rl.grpo.trainer import GraphGRPOTrainer, GraphRollouts
+from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.network import PocketSize
 from lensgraph.rl.rollout.episode import Setting
+from lensgraph.rl.rollout.trajectory import Trajectory
+from lensgraph.rl.sampler import process as sampler_process
+from lensgraph.rl.sampler import shared_weights, worker
 from lensgraph.rl.sampler.process import ProcessPolicy, SamplerProcess
 from lensgraph.rl.sampler.shared_weights import MEMORY, SharedWeights
 from lensgraph.rl.tasks import Task
-from lensgraph.rl.rollout.trajectory import Trajectory
 
 
 @pytest.fixture(scope="module")

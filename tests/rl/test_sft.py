@@ -18,17 +18,17 @@ from langchain_core.messages import HumanMessage
 from PIL import Image
 from transformers import TrainerCallback
 
-from lensgraph.agent.policy.render import Renderer
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
-from lensgraph.rl.pocket import network
+from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl import recipes, train
-from lensgraph.rl.supervised import run as sft
-from lensgraph.rl.run import trackers
+from lensgraph.rl.pocket import network
 from lensgraph.rl.pocket.invent import Demonstration, Lexicon, Message
-from lensgraph.rl.run.run_folder import RECIPE, keep_recipe, remove_half_checkpoints, whole_checkpoint
-from lensgraph.rl.supervised.run import SFTRecipe
 from lensgraph.rl.pocket.vision_pretraining import SightRecipe
 from lensgraph.rl.rollout.trajectory import Said, Seen, Trajectory, TrajectoryStore
+from lensgraph.rl.run import trackers
+from lensgraph.rl.run.run_folder import RECIPE, keep_recipe, remove_half_checkpoints, whole_checkpoint
+from lensgraph.rl.supervised import run as sft
+from lensgraph.rl.supervised.run import SFTRecipe
 from lensgraph.tools.local.world import entities, scenes
 
 

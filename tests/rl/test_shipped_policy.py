@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from lensgraph.agent.config import load as load_config
-from lensgraph.rl.pocket import demonstrations
 from lensgraph.rl.evaluation import evaluate
+from lensgraph.rl.pocket import demonstrations
 from lensgraph.rl.supervised import run as sft
 from lensgraph.rl.supervised.run import SFTRecipe
 from lensgraph.rl.tasks import load as load_tasks

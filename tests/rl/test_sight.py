@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from lensgraph.rl.pocket import network as pocket, vision_pretraining
-from lensgraph.rl.supervised import run as sft
 from lensgraph.rl.network.collate import IGNORE
-from lensgraph.rl.supervised.run import SFTRecipe
+from lensgraph.rl.pocket import network as pocket
+from lensgraph.rl.pocket import vision_pretraining
 from lensgraph.rl.pocket.vision_pretraining import SightRecipe, Views, covered
+from lensgraph.rl.supervised import run as sft
+from lensgraph.rl.supervised.run import SFTRecipe
 from lensgraph.tools.local.world import scenes
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from langchain_core.messages import BaseMessage, HumanMessage
 
+from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Rendered
 from lensgraph.agent.policy.sampled import Sampled
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.rl.bench import lockstep, throughput
 from lensgraph.rl.bench.lockstep import LockstepPolicy
 

@@ -20,13 +20,13 @@ from PIL import Image
 
 from lensgraph.agent.limits import StopReason
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
-from lensgraph.agent.policy.render import Renderer
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
-from lensgraph.rl.pocket import network as pocket
+from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.evaluation import trajectories
-from lensgraph.rl.rollout.length_budget import ended
+from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.network import PocketSize
 from lensgraph.rl.rollout.episode import steps_of, tokens_of
+from lensgraph.rl.rollout.length_budget import ended
 from lensgraph.rl.rollout.trajectory import Said, Seen, Step, Trajectory, TrajectoryStore, dump, load
 
 

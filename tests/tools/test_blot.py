@@ -17,11 +17,11 @@ from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePoli
 from lensgraph.tools import registry
 from lensgraph.tools.adapter import adapt
 from lensgraph.tools.base import TextSearch
-from lensgraph.tools.safety.redact import is_secret, shown, without_keys, without_logins
 from lensgraph.tools.image.publish import S3Publisher
 from lensgraph.tools.locate.served_policy import ServedPolicyLocator
 from lensgraph.tools.pages.summarise import Summariser
 from lensgraph.tools.results import SearchResult, ToolFailure
+from lensgraph.tools.safety.redact import is_secret, shown, without_keys, without_logins
 from lensgraph.tools.text.searxng import SearxngTextSearch
 
 

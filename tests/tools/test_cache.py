@@ -23,12 +23,13 @@ from PIL import Image
 from pydantic import Field, SecretStr
 
 from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
-from lensgraph.tools.cache import identity as cache_identity, key as cache_key, store
 from lensgraph.tools import registry
 from lensgraph.tools.__main__ import main
 from lensgraph.tools.adapter import adapt
 from lensgraph.tools.base import NOT_IN_AN_ANSWER, ImageSearch, Locator, TextSearch
-from lensgraph.tools.cache import EMPTY_SECONDS, Cache, CacheSettings, _by_settings, _say_uncached, shared
+from lensgraph.tools.cache import EMPTY_SECONDS, Cache, CacheSettings, _by_settings, _say_uncached, shared, store
+from lensgraph.tools.cache import identity as cache_identity
+from lensgraph.tools.cache import key as cache_key
 from lensgraph.tools.checks.contract import cases
 from lensgraph.tools.checks.contract.provider import Provider, everyone
 from lensgraph.tools.pages.summarise import Summariser

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lensgraph.tools.local.training import head, material, fit as train
+from lensgraph.tools.local.training import fit as train
+from lensgraph.tools.local.training import head, material
 from lensgraph.tools.local.training.augment import SIDE, Augment
 from lensgraph.tools.local.world import pictures, retrieval
 

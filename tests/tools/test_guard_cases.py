@@ -5,9 +5,9 @@ import zlib
 
 import pytest
 
-from lensgraph.tools.guard import bodies
-from lensgraph.tools.checks import guard_check
 from lensgraph.tools.__main__ import main
+from lensgraph.tools.checks import guard_check
+from lensgraph.tools.guard import bodies
 from lensgraph.tools.guard.addresses import Refused, check_name
 from lensgraph.tools.results import ToolFailure
 

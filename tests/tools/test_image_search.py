@@ -20,8 +20,8 @@ from transformers import (
 )
 
 from lensgraph.tools.local.embedder import embedders as embed
-from lensgraph.tools.local.index.engine import LocalEngine
 from lensgraph.tools.local.image_search import LocalImageSearch
+from lensgraph.tools.local.index.engine import LocalEngine
 from lensgraph.tools.local.index.store import NoIndex, PageRow, PictureRow, Store
 
 

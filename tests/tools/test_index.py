@@ -18,8 +18,8 @@ from PIL import Image
 
 from lensgraph.tools.local.__main__ import main
 from lensgraph.tools.local.embedder.embedders import ImageEmbedder
-from lensgraph.tools.local.index.engine import LocalEngine
 from lensgraph.tools.local.index.build import default_folder, index_folder
+from lensgraph.tools.local.index.engine import LocalEngine
 from lensgraph.tools.local.index.store import NoIndex, Store
 from lensgraph.tools.local.world import index as world_index
 from lensgraph.tools.registry import build

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from lensgraph.tools.locate.local import LocalLocator
 from lensgraph.tools.locate.dither import is_dithered
 from lensgraph.tools.locate.grammar import parse
+from lensgraph.tools.locate.local import LocalLocator
 from lensgraph.tools.locate.proposals import dilate, fill_holes, label, propose
 from lensgraph.tools.results import Box
 

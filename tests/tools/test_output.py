@@ -12,7 +12,10 @@ from PIL import Image
 
 ANSWER = "\u0141\u00f3d\u017a \U0001f600"
 SETTINGS = {
-    "policy": {"kind": "lensgraph.agent.policy.scripted:ScriptedPolicy", "options": {"turns": [f"<answer>{ANSWER}</answer>"]}},
+    "policy": {
+        "kind": "lensgraph.agent.policy.scripted:ScriptedPolicy",
+        "options": {"turns": [f"<answer>{ANSWER}</answer>"]},
+    },
     "tools": {
         "text_search": "lensgraph.agent.testing:FixedText",
         "image_search": "lensgraph.agent.testing:FixedImage",

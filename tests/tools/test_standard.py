@@ -11,15 +11,15 @@ from PIL import Image
 from lensgraph.tools.adapter import ForeignImageSearch, ForeignTextSearch
 from lensgraph.tools.local.image_search import LocalImageSearch
 from lensgraph.tools.local.index.build import index_folder
-from lensgraph.tools.locate.local import LocalLocator
 from lensgraph.tools.local.text_search import LocalTextSearch
 from lensgraph.tools.locate.grounding_dino import GroundingDinoLocator
+from lensgraph.tools.locate.local import LocalLocator
 from lensgraph.tools.pages.fetch import FetchPageReader
 from lensgraph.tools.pages.jina import JinaPageReader
+from lensgraph.tools.pages.reading import ReadingTextSearch
 from lensgraph.tools.pages.tavily_extract import TavilyPageReader
 from lensgraph.tools.text.brave import BraveTextSearch
 from lensgraph.tools.text.duckduckgo import DuckDuckGoTextSearch
-from lensgraph.tools.pages.reading import ReadingTextSearch
 from lensgraph.tools.text.searxng import SearxngTextSearch
 from lensgraph.tools.text.serpapi import SerpApiTextSearch
 from lensgraph.tools.text.tavily import TavilyTextSearch

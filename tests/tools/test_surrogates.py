@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from lensgraph.agent.policy.server import wire
 from lensgraph.agent.nodes.once import _Record
+from lensgraph.agent.policy.server import wire
 from lensgraph.tools.base import TextSearch
 from lensgraph.tools.cache import Cache, CacheSettings
 from lensgraph.tools.results import Hit, LocateResult, Page, SearchResult, ToolError

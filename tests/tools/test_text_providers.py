@@ -12,8 +12,8 @@ from lensgraph.tools.checks.contract.providers import text_duckduckgo as ddg
 from lensgraph.tools.checks.contract.providers.text_searxng import found
 from lensgraph.tools.checks.contract.server import Answer, Request, Service, serve
 from lensgraph.tools.results import SearchResult
-from lensgraph.tools.text.duckduckgo import DuckDuckGoTextSearch
 from lensgraph.tools.safety.plain import plain
+from lensgraph.tools.text.duckduckgo import DuckDuckGoTextSearch
 from lensgraph.tools.text.searxng import SearxngTextSearch
 
 KEY = "a key of some length"

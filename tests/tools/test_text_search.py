@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lensgraph.tools.documents import words
-from lensgraph.tools.local.index.engine import LocalEngine
 from lensgraph.tools.documents.passages import query_pattern, score_passages, shorten, snippet
+from lensgraph.tools.local.index.engine import LocalEngine
 from lensgraph.tools.local.index.store import FILE_NAME, NoIndex, PageRow, Store
 from lensgraph.tools.local.text_search import LocalTextSearch
 
@@ -190,7 +190,8 @@ async def test_a_missing_index_is_named_with_the_command_that_builds_it(tmp_path
     assert result.error is not None
     assert result.error.reason == "unavailable"
     assert (
-        f"No index at '{tmp_path / 'none'}'. Build one with 'python -m lensgraph.tools.local index FOLDER" in result.error.message
+        f"No index at '{tmp_path / 'none'}'. Build one with 'python -m lensgraph.tools.local index FOLDER"
+        in result.error.message
     )
 
 

@@ -34,8 +34,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from lensgraph.tools.cache.key import Question
 from lensgraph.tools.cache.store import LEASE_SECONDS, Found, Store, ToolStats
-from lensgraph.tools.runtime.home import home
 from lensgraph.tools.results import ToolFailure
+from lensgraph.tools.runtime.home import home
 
 Mode = Literal["off", "use", "replay"]
 EMPTY_SECONDS = 3600.0

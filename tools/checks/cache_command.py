@@ -11,8 +11,8 @@ import json
 import sqlite3
 from typing import Any
 
-from lensgraph.tools.checks import cache_pictures
 from lensgraph.tools.cache import Cache, CacheSettings
+from lensgraph.tools.checks import cache_pictures
 
 
 def add_to(commands: Any) -> None:

@@ -23,12 +23,12 @@ from PIL import Image
 from pydantic import PrivateAttr
 
 from lensgraph.tools import guard
-from lensgraph.tools.safety import safe_pickle
 from lensgraph.tools.base import ImageSearch
-from lensgraph.tools.image.thumbnails import KEPT_BYTES, LONGEST, with_thumbnails
 from lensgraph.tools.image.encode import jpeg
-from lensgraph.tools.runtime.home import home, writing
+from lensgraph.tools.image.thumbnails import KEPT_BYTES, LONGEST, with_thumbnails
 from lensgraph.tools.results import Hit, SearchResult, ToolFailure
+from lensgraph.tools.runtime.home import home, writing
+from lensgraph.tools.safety import safe_pickle
 
 DATA_SET = "lmms-lab/FVQA"
 """Where the files are published."""

@@ -16,8 +16,8 @@ from PIL import Image
 from pydantic import Field
 
 from lensgraph.tools.base import ImageSearch
-from lensgraph.tools.image.thumbnails import with_thumbnails
 from lensgraph.tools.image.encode import jpeg
+from lensgraph.tools.image.thumbnails import with_thumbnails
 from lensgraph.tools.remote import Remote
 from lensgraph.tools.results import Hit, Reason, SearchResult, ToolFailure
 from lensgraph.tools.safety.plain import plain, rows

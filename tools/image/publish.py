@@ -26,8 +26,8 @@ import httpx
 from PIL import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
-from lensgraph.tools.image.sigv4 import presigned
 from lensgraph.tools.image.encode import jpeg
+from lensgraph.tools.image.sigv4 import presigned
 from lensgraph.tools.results import Reason, ToolFailure
 from lensgraph.tools.retry import TRIED_AGAIN, pause, retry_after
 
@@ -205,7 +205,9 @@ def build_publisher(spec: Any) -> Any:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"publisher {use!r} cannot be imported ({error})") from error
     if not (isinstance(publisher, type) and issubclass(publisher, ImagePublisher)):
-        raise ValueError(f"publisher {use!r} is no ImagePublisher; subclass lensgraph.tools.image.publish.ImagePublisher")
+        raise ValueError(
+            f"publisher {use!r} is no ImagePublisher; subclass lensgraph.tools.image.publish.ImagePublisher"
+        )
     return publisher(**options)
 
 

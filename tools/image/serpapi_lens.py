@@ -16,8 +16,8 @@ import httpx
 from PIL import Image
 from pydantic import Field
 
-from lensgraph.tools.image.lens import LensImageSearch
 from lensgraph.tools.image.encode import jpeg
+from lensgraph.tools.image.lens import LensImageSearch
 from lensgraph.tools.results import ToolFailure
 from lensgraph.tools.safety.plain import plain
 

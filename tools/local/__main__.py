@@ -8,13 +8,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lensgraph.tools.runtime import loops, output
 from lensgraph.tools.results import ToolFailure
+from lensgraph.tools.runtime import loops, output
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 fine, 1 nothing found, 2 bad input."""
-    parser = argparse.ArgumentParser(prog="python -m lensgraph.tools.local", description="Search your own pictures and papers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m lensgraph.tools.local", description="Search your own pictures and papers."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     index = commands.add_parser("index", help="index a folder, or bring its index up to date")
     index.add_argument("folder", type=Path, help="folder with pictures and documents (txt, md, html, pdf)")
@@ -47,8 +49,8 @@ def _index(chosen: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from lensgraph.tools.local.index.build import PICTURES, default_folder, index_folder
     from lensgraph.tools.documents.readers import READERS
+    from lensgraph.tools.local.index.build import PICTURES, default_folder, index_folder
 
     out = chosen.out or default_folder(chosen.folder)
     with Progress(

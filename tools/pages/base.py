@@ -14,11 +14,11 @@ from typing import Any
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
 from pydantic import BaseModel, Field
 
-from lensgraph.tools.cache import key
 from lensgraph.tools import guard
 from lensgraph.tools.base import MAX_TITLE_CHARS, LensTool, render_error, wait_for
-from lensgraph.tools.safety.escape import line, neutral
+from lensgraph.tools.cache import key
 from lensgraph.tools.results import Page, ToolFailure
+from lensgraph.tools.safety.escape import line, neutral
 from lensgraph.tools.safety.surrogates import whole
 
 MAX_ADDRESS = 2_000

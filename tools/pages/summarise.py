@@ -20,10 +20,9 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
-from lensgraph.tools.cache import identity, key
-from lensgraph.tools.cache import Cache
-from lensgraph.tools.safety.escape import line, neutral
+from lensgraph.tools.cache import Cache, identity, key
 from lensgraph.tools.results import Page, ToolFailure
+from lensgraph.tools.safety.escape import line, neutral
 from lensgraph.tools.safety.surrogates import Text
 
 _question: ContextVar[str] = ContextVar("question", default="")

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from lensgraph.agent.policy.errors import ContextFull
-from lensgraph.agent.policy.positions import mrope_positions
 from lensgraph.agent.policy.light.mathematics import attention, frequencies, linear, rms_norm, rotate, silu
 from lensgraph.agent.policy.light.vision import Vision
 from lensgraph.agent.policy.light.weights import Shape, read_tensors
+from lensgraph.agent.policy.positions import mrope_positions
 from lensgraph.agent.policy.render import Pixels
 
 CHUNK = 256

@@ -18,8 +18,8 @@ from pydantic import PrivateAttr
 
 from lensgraph.agent.pocket import checkpoint
 from lensgraph.agent.policy.in_process import InProcessPolicy, Tell
-from lensgraph.agent.policy.light.processor import LightProcessor
 from lensgraph.agent.policy.light.network import Memory, Network
+from lensgraph.agent.policy.light.processor import LightProcessor
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled, stopped
 from lensgraph.tools.runtime.threads import one_thread

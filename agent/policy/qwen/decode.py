@@ -19,11 +19,11 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from lensgraph.agent.policy.errors import ContextFull
-from lensgraph.agent.policy.qwen.prefix_cache import Kept
 from lensgraph.agent.policy.positions import mrope_positions
+from lensgraph.agent.policy.qwen.kv_rows import Slots, empty
+from lensgraph.agent.policy.qwen.prefix_cache import Kept
 from lensgraph.agent.policy.render import Pixels, Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled, stopped
-from lensgraph.agent.policy.qwen.kv_rows import Slots, empty
 
 CAPACITY = 1 << 30
 """Bytes of keys and values that are kept between turns."""

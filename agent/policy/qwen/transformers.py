@@ -22,9 +22,9 @@ from pydantic import Field, PrivateAttr
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
 from lensgraph.agent.pocket import checkpoint
+from lensgraph.agent.policy.in_process import InProcessPolicy, Tell
 from lensgraph.agent.policy.qwen.batching import Joining, Worker
 from lensgraph.agent.policy.qwen.decode import CAPACITY, Decoder, Running
-from lensgraph.agent.policy.in_process import InProcessPolicy, Tell
 from lensgraph.agent.policy.qwen.processor import load_processor
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled

@@ -30,12 +30,12 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
 from lensgraph.agent.policy import pieces
-from lensgraph.agent.policy.server import wire
 from lensgraph.agent.policy.errors import ContextFull, PolicyError
+from lensgraph.agent.policy.server import wire
 from lensgraph.agent.policy.server.wire import DoesNotFit, Passing, Server, Turn
-from lensgraph.tools.runtime import loops
 from lensgraph.tools import retry
 from lensgraph.tools.base import wait_for
+from lensgraph.tools.runtime import loops
 from lensgraph.tools.safety.redact import blot, shown, without_keys, without_logins
 
 logger = logging.getLogger(__name__)

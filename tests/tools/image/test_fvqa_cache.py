@@ -21,8 +21,8 @@ from PIL import Image
 from lensgraph.tools import guard
 from lensgraph.tools.image import fvqa_cache, thumbnails
 from lensgraph.tools.image.fvqa_cache import FvqaCacheImageSearch, fingerprint, read_cache, rebuilt
-from lensgraph.tools.safety.safe_pickle import Built
 from lensgraph.tools.results import ToolFailure
+from lensgraph.tools.safety.safe_pickle import Built
 
 from .conftest import Answer, Service
 

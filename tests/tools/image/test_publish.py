@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from lensgraph.tools.image.encode import jpeg
 from lensgraph.tools.image.google_vision import GoogleVisionImageSearch
 from lensgraph.tools.image.publish import ImagePublisher, S3Publisher, build_publisher
 from lensgraph.tools.image.serpapi_lens import SerpApiLensImageSearch
 from lensgraph.tools.image.sigv4 import presigned
-from lensgraph.tools.image.encode import jpeg
 from lensgraph.tools.results import ToolFailure
 
 from .conftest import Answer, Asked, Service
@@ -233,6 +233,12 @@ def test_a_publisher_is_built_by_name_or_import_path(service: Service) -> None:
     assert isinstance(
         build_publisher({"use": "lensgraph.tools.image.publish:S3Publisher", "bucket": "b", **keys}), ImagePublisher
     )
-    for use in (None, "imgur", "no.such:Thing", "lensgraph.tools.image.publish:Nothing", "lensgraph.tools.image.sigv4:presigned"):
+    for use in (
+        None,
+        "imgur",
+        "no.such:Thing",
+        "lensgraph.tools.image.publish:Nothing",
+        "lensgraph.tools.image.sigv4:presigned",
+    ):
         with pytest.raises(ValueError, match="publisher"):
             build_publisher({"use": use})

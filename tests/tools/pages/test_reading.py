@@ -14,9 +14,9 @@ from lensgraph.tools.base import TextSearch
 from lensgraph.tools.cache import Cache, CacheSettings
 from lensgraph.tools.pages.base import PageReader
 from lensgraph.tools.pages.extract import passage
+from lensgraph.tools.pages.reading import ReadingTextSearch
 from lensgraph.tools.pages.summarise import Summariser, asking
 from lensgraph.tools.results import Hit, Page, SearchResult, ToolFailure
-from lensgraph.tools.pages.reading import ReadingTextSearch
 
 TEXT = (
     "Kenya is a country in East Africa. Its capital is Nairobi.\n"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lensgraph.tools.local.index.engine import LocalEngine
-from lensgraph.tools.local.world import corrections, entities, facts, index, phrasings, pictures, scenes, questions
+from lensgraph.tools.local.world import corrections, entities, facts, index, phrasings, pictures, questions, scenes
 
 SPLITS = tuple(questions.SIZES)
 

@@ -26,10 +26,10 @@ from langchain_core.callbacks import BaseCallbackHandler
 
 from lensgraph.tools import registry
 from lensgraph.tools.base import LensTool
-from lensgraph.tools.safety.redact import blot
 from lensgraph.tools.checks.contract.provider import Provider
 from lensgraph.tools.checks.contract.server import Answer, Request, Service, serve
 from lensgraph.tools.results import LocateResult, Page, Reason, SearchResult, ToolFailure
+from lensgraph.tools.safety.redact import blot
 
 PATIENCE = 30.0
 """Seconds that a call is given where time is not what is checked; busy machines are slow."""

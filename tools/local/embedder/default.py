@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from lensgraph.tools.local.embedder.embedders import ImageEmbedder
 from lensgraph.tools.local.embedder import embedding, shape
+from lensgraph.tools.local.embedder.embedders import ImageEmbedder
 
 
 class DefaultEmbedder(ImageEmbedder):

@@ -78,7 +78,9 @@ def load(name: str = DEFAULT) -> ImageEmbedder:
             f"Embedder {name!r} cannot be loaded: {what.rstrip('.')}; correct the name, or install what it needs."
         ) from error
     if not isinstance(embedder, ImageEmbedder):
-        raise EmbedderError(f"Embedder {name!r} is no lensgraph.tools.local.embedder.embedders.ImageEmbedder; subclass it.")
+        raise EmbedderError(
+            f"Embedder {name!r} is no lensgraph.tools.local.embedder.embedders.ImageEmbedder; subclass it."
+        )
     return embedder
 
 

@@ -23,10 +23,10 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from lensgraph.tools import guard
-from lensgraph.tools.local.embedder import embedders
 from lensgraph.tools.documents import readers
-from lensgraph.tools.runtime.home import VARIABLE, having_room, home
+from lensgraph.tools.local.embedder import embedders
 from lensgraph.tools.local.index.store import FILE_NAME, FileRow, NoIndex, PageRow, PictureRow, Store
+from lensgraph.tools.runtime.home import VARIABLE, having_room, home
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 """Endings of files indexed as pictures. What a file really is decides the guard, not its name."""

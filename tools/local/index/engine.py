@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lensgraph.tools.local.embedder import embedders  # light: numpy or torch come with an embedder, and text searches load none
 from lensgraph.tools.documents.passages import Passage, query_pattern, score_passages, snippet
-from lensgraph.tools.local.index.store import NoIndex, PageRow, Store
 from lensgraph.tools.documents.words import STOP_WORDS, query_words, stem, stems
+from lensgraph.tools.local.embedder import (
+    embedders,  # light: numpy or torch come with an embedder, and text searches load none
+)
+from lensgraph.tools.local.index.store import NoIndex, PageRow, Store
 from lensgraph.tools.results import Hit
 from lensgraph.tools.runtime.threads import one_thread
 

@@ -45,7 +45,9 @@ AVERAGE = 0.99
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m lensgraph.tools.local.training.fit", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m lensgraph.tools.local.training.fit", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--steps", type=int, default=800, help="length of the schedule of the learning rate")
     parser.add_argument("--stop", type=int, default=200, help="steps taken: later, only classes of train improve")
     parser.add_argument("--seed", type=int, default=0)

@@ -18,15 +18,17 @@ import torch
 from safetensors.torch import load_file
 
 from lensgraph.tools.local.embedder import embedding, network, shape
-from lensgraph.tools.local.training.material import ALLOWED
 from lensgraph.tools.local.training.fit import save
+from lensgraph.tools.local.training.material import ALLOWED
 from lensgraph.tools.local.world import entities, pictures
 
 FLOOR = 6.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m lensgraph.tools.local.training.head", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m lensgraph.tools.local.training.head", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--weights", type=Path, default=shape.WEIGHTS)
     options = parser.parse_args()
     fit(options.weights)

@@ -39,7 +39,9 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m lensgraph.tools.local.world.build", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m lensgraph.tools.local.world.build", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lensgraph-packages")
     options = parser.parse_args()
     build(options.cache, DATA)

@@ -12,7 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lensgraph.tools.local.index.engine import LocalEngine
-from lensgraph.tools.local.world import corrections, entities, facts, index, location, pages, phrasings, pictures, questions
+from lensgraph.tools.local.world import (
+    corrections,
+    entities,
+    facts,
+    index,
+    location,
+    pages,
+    phrasings,
+    pictures,
+    questions,
+)
 
 RESAMPLES = 1000
 TOP = 3

@@ -22,11 +22,11 @@ from filelock import FileLock
 
 from lensgraph.tools.local.embedder import embedders
 from lensgraph.tools.local.index import store
-from lensgraph.tools.runtime.home import having_room, writing
-from lensgraph.tools.runtime.home import home as default_home
 from lensgraph.tools.local.index.store import PageRow, PictureRow, Store
 from lensgraph.tools.local.world import entities, pages, pictures
 from lensgraph.tools.local.world.entities import DATA, Entity
+from lensgraph.tools.runtime.home import having_room, writing
+from lensgraph.tools.runtime.home import home as default_home
 
 if TYPE_CHECKING:
     import numpy as np

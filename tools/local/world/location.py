@@ -10,8 +10,8 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+from lensgraph.tools.local.world import questions, scenes
 from lensgraph.tools.locate.local import LocalLocator
-from lensgraph.tools.local.world import scenes, questions
 from lensgraph.tools.results import Box, ToolFailure
 
 OVERLAP = 0.7

@@ -1,0 +1,52 @@
+"""LensGraph: a multimodal search agent as a LangGraph workflow.
+
+The front door. `search_agent`, `rag` and `direct` are modules, each with a compiled `graph` and a `build` that compiles one
+with a checkpointer; `Context` holds the options of one run, `Config` the configuration, which `load_config` reads; `as_tool`
+makes a graph one tool of another agent.
+
+Invariant: `import lensgraph` loads nothing but this file; a name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lensgraph.agent.config import Config
+    from lensgraph.agent.config import load as load_config
+    from lensgraph.agent.context import Context
+    from lensgraph.graphs import direct, rag, search_agent
+    from lensgraph.graphs.tool import as_tool
+
+__all__ = ["Config", "Context", "as_tool", "direct", "load_config", "rag", "search_agent"]
+
+_WHERE = {
+    "Config": ("lensgraph.agent.config", "Config"),
+    "Context": ("lensgraph.agent.context", "Context"),
+    "as_tool": ("lensgraph.graphs.tool", "as_tool"),
+    "direct": ("lensgraph.graphs.direct", ""),
+    "load_config": ("lensgraph.agent.config", "load"),
+    "rag": ("lensgraph.graphs.rag", ""),
+    "search_agent": ("lensgraph.graphs.search_agent", ""),
+}
+"""Name -> its module and the attribute there; an empty attribute: the module itself."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use.
+
+    Raises:
+        AttributeError: the package has no such name.
+    """
+    if name not in _WHERE:
+        raise AttributeError(f"module 'lensgraph' has no attribute {name!r}; it has {', '.join(__all__)}")
+    module, attribute = _WHERE[name]
+    found = import_module(module)
+    value = getattr(found, attribute) if attribute else found
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
