@@ -9,6 +9,7 @@ Invariant: `import lensgraph` loads nothing but this file; a name is imported wh
 
 from __future__ import annotations
 
+import os.path
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,11 @@ _WHERE = {
     "search_agent": ("lensgraph.graphs.search_agent", ""),
 }
 """Name -> its module and the attribute there; an empty attribute: the module itself."""
+
+
+if not os.path.isdir(os.path.join(os.path.dirname(__file__), "agent")):
+    # Read from a clone, where the rooms lie beside this folder and not in it.
+    __path__.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def __getattr__(name: str) -> Any:

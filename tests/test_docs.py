@@ -55,9 +55,13 @@ def test_the_blocks_import_names_that_exist(guide: str, repository: Path) -> Non
 @pytest.mark.parametrize("guide", GUIDES)
 def test_commands_and_settings_exist(guide: str, repository: Path) -> None:
     text = (repository / guide).read_text(encoding="utf-8")
-    told = subprocess.run([sys.executable, "-m", "agent", "mcp", "--help"], capture_output=True, text=True, timeout=120)
+    told = subprocess.run(
+        [sys.executable, "-m", "lensgraph", "mcp", "--help"], capture_output=True, text=True, timeout=120
+    )
     assert told.returncode == 0, told.stderr
-    options = {o for line in text.splitlines() if "-m agent mcp" in line for o in re.findall(r"(?<!\w)--[a-z]+", line)}
+    options = {
+        o for line in text.splitlines() if "-m lensgraph mcp" in line for o in re.findall(r"(?<!\w)--[a-z]+", line)
+    }
     assert options == {"--http", "--files", "--threads", "--config"}
     assert {option for option in options if option not in told.stdout} == set()
     extras = set(re.findall(r"lensgraph\[(\w+)\]", text))

@@ -56,7 +56,7 @@ def test_every_command_names_a_program_that_explains_itself(readme: str) -> None
     shown: dict[tuple[str, ...], set[str]] = {}
     for command in commands(readme):
         if command[0] == "lensgraph":
-            program: tuple[str, ...] = (sys.executable, "-m", "agent", command[1])
+            program: tuple[str, ...] = (sys.executable, "-m", "lensgraph", command[1])
         elif command[:2] == ["python", "-m"]:
             subcommand = command[3:4] if command[3:4] and not command[3].startswith("-") else []
             program = (sys.executable, "-m", command[2], *subcommand)
@@ -120,7 +120,7 @@ def test_the_first_command_answers(readme: str, repository: Path) -> None:
     words = shlex.split(ask)
     assert words[:2] == ["lensgraph", "ask"]
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "agent", *words[1:]],
+        [sys.executable, "-P", "-m", "lensgraph", *words[1:]],
         capture_output=True,
         text=True,
         cwd=repository,

@@ -1,9 +1,9 @@
 """What tools share, tried and shown from the command line; nothing leaves this machine, and no key is needed.
 
-`python -m tools providers`: what every provider does when its service answers, is late, busy, broken, wrong or empty. The
+`python -m lensgraph.tools providers`: what every provider does when its service answers, is late, busy, broken, wrong or empty. The
 services are servers on this machine that speak each provider's wire format.
-`python -m tools guard`: hostile addresses and hosts that must be refused, and honest ones that must not.
-`python -m tools cache`: what is kept of the tools' answers.
+`python -m lensgraph.tools guard`: hostile addresses and hosts that must be refused, and honest ones that must not.
+`python -m lensgraph.tools cache`: what is kept of the tools' answers.
 
 Exits with 1 if something is not as it must be.
 """
@@ -23,7 +23,7 @@ from lensgraph.tools.checks.contract.provider import everyone
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tools", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m lensgraph.tools", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     providers = commands.add_parser("providers", help="run every provider through the contract and print a table")
     providers.add_argument(

@@ -26,7 +26,7 @@ def main() -> None:
     if command is None:
         sys.exit("README.md: no line 'pip install . && lensgraph ask ...'; write it back.")
     shown = command.group(1)
-    run = [sys.executable, "-m", "agent", *shlex.split(shown)[1:], *sys.argv[1:]]
+    run = [sys.executable, "-m", "lensgraph", *shlex.split(shown)[1:], *sys.argv[1:]]
     environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(WIDTH), "TERM": "xterm-256color"}
     done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT, env=environment, check=True)
     console = Console(record=True, width=WIDTH, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115

@@ -199,8 +199,8 @@ class ImagesConfig(Section):
 class Config(Section):
     """Everything that can be set."""
 
-    graph: Literal["search_agent", "direct", "rag"] = "search_agent"
-    """Which graph answers: the agent that searches on demand, or one of the baselines."""
+    graph: str = "search_agent"
+    """The graph that answers: `search_agent`, a baseline (`rag`, `direct`), or package.module:attribute of a compiled one."""
     policy: PolicyConfig = PolicyConfig()
     """The chat model that decides."""
     dialect: DialectConfig = DialectConfig()

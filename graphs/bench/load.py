@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import io
 import json
 import os
@@ -31,6 +30,7 @@ from lensgraph.agent.context import Context
 from lensgraph.agent.images import ImageStore
 from lensgraph.agent.limits import StopReason
 from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
+from lensgraph.graphs import search_agent
 from lensgraph.graphs.bench.load_server import Faults, LoadServer
 from lensgraph.tools.base import ImageSearch, TextSearch
 from lensgraph.tools.remote import Remote
@@ -191,7 +191,7 @@ def run(questions: int, rounds: int, faults: Faults, *, timeout: float) -> tuple
 
 
 async def _rounds(questions: int, rounds: int, url: str, timeout: float) -> list[Round]:
-    graph = importlib.import_module("lensgraph.graphs.search_agent").graph
+    graph = search_agent.graph
     policy = OpenAICompatiblePolicy(
         model="scripted", base_url=f"{url}/v1", timeout=timeout, server="other", concurrency=questions
     )

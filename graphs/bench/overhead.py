@@ -7,7 +7,6 @@ escaping, encoding and the image store included, less only the seconds that poli
 from __future__ import annotations
 
 import asyncio
-import importlib
 import io
 import json
 import random
@@ -20,6 +19,7 @@ from PIL import Image
 from lensgraph.agent import testing
 from lensgraph.agent.policy.scripted import ScriptedPolicy
 from lensgraph.agent.state import EVERYTHING
+from lensgraph.graphs import search_agent
 
 TURNS = [
     "<reason>I cannot name it.</reason><img_search>the white tower</img_search>",
@@ -61,7 +61,7 @@ def main(runs: int, *, as_json: bool) -> int:
 
 def measure(runs: int) -> dict[str, Any]:
     """Milliseconds a node visit over `runs` episodes, with a bootstrap interval of the mean."""
-    graph = importlib.import_module("lensgraph.graphs.search_agent").graph
+    graph = search_agent.graph
     samples: list[float] = []
     processor: list[float] = []
     nodes = 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import http.server
-import importlib
 import json
 import re
 import tempfile
@@ -29,6 +28,7 @@ from lensgraph.agent.context import Context
 from lensgraph.agent.images import ImageStore
 from lensgraph.agent.nodes import text_of
 from lensgraph.agent.policy.scripted import ScriptedPolicy
+from lensgraph.graphs import search_agent
 
 SERVICE_SECONDS = 0.2
 """How long the service thinks: long enough that all siblings ask before it answers the first."""
@@ -95,7 +95,7 @@ async def trajectories(
     count: int, distinct: int, address: str, folder: str, mode: str
 ) -> tuple[list[str | None], float]:
     """The answers of `count` trajectories that run at once, and what their searches cost."""
-    graph = importlib.import_module("lensgraph.graphs.search_agent").graph
+    graph = search_agent.graph
     config = Config.model_validate(
         {
             "tools": {

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lensgraph.tools.local.world import questions
 
-COMMAND = (sys.executable, "-m", "agent", "ask")
+COMMAND = (sys.executable, "-m", "lensgraph", "ask")
 
 
 def main(runs: int, *, as_json: bool) -> int:

@@ -1,8 +1,7 @@
 """`lensgraph ask`: check, load, run the graph, show each turn as it happens.
 
 Invariant: settings and picture are checked before LangChain, LangGraph or an index is imported; those are then loaded side
-by side, because importing them is most of what a warm question costs. Which graph runs is a setting, imported by name:
-this package does not depend on `graphs`.
+by side, because importing them is most of what a warm question costs.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lensgraph.agent import config as configuration
 from lensgraph.agent.config import Config
 from lensgraph.agent.errors import UserError
+from lensgraph.graphs import table
 from lensgraph.graphs.program import providers
 from lensgraph.tools import guard
 from lensgraph.tools.results import ToolFailure
@@ -117,10 +117,10 @@ def _load(config: Config, pool: ThreadPoolExecutor) -> tuple[Context, Any]:
     for future in early:
         future.result()
     policy = pool.submit(backends.build_policy)
-    graph = importlib.import_module(f"graphs.{config.graph}").graph
+    graph = table.find(config.graph)
     providers.check(config)
     policy.result()  # a wrong setting is said before an index is built
-    for kind in providers.USED[config.graph]:
+    for kind in table.tools_of(config.graph):
         backends.build_tool(kind)
     return context, graph
 

@@ -1,4 +1,4 @@
-"""The graph as a server of the Model Context Protocol, over stdio or HTTP: `python -m agent mcp [--http PORT]`.
+"""The graph as a server of the Model Context Protocol, over stdio or HTTP: `python -m lensgraph mcp [--http PORT]`.
 
 Invariants: a client names no file of this machine unless a folder was opened to it; addresses pass the guard; HTTP listens on
 this machine only, because the protocol's server has no users of its own (put a proxy that knows them in front); a thread
@@ -23,8 +23,8 @@ from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.errors import UserError
 from lensgraph.agent.images import permit
 from lensgraph.agent.savers import saver
+from lensgraph.graphs import table
 from lensgraph.graphs.asking import AskGraph
-from lensgraph.graphs.program import providers
 from lensgraph.graphs.tool import ANSWER_KEYS, as_text
 from lensgraph.tools import guard
 from lensgraph.tools.safety.redact import without_logins
@@ -122,11 +122,10 @@ async def serve(config: Config, *, port: int | None, files: str | None, threads:
         )
     context = Context(config=config)
     await _load(await backends_of(context), config)
-    module = importlib.import_module(f"graphs.{config.graph}")
     async with AsyncExitStack() as stack:
         checkpoints = await stack.enter_async_context(saver(threads)) if threads else None
         opened = files or (config.images.local_files if isinstance(config.images.local_files, str) else False)
-        made = server(module.build(checkpoints), context, files=opened, threads=threads is not None)
+        made = server(table.build(config.graph, checkpoints), context, files=opened, threads=threads is not None)
         if port is None:
             await made.run_stdio_async()
         else:
@@ -136,5 +135,5 @@ async def serve(config: Config, *, port: int | None, files: str | None, threads:
 async def _load(backends: Backends, config: Config) -> None:
     """Policy and tools now: a server that cannot answer should not start."""
     await backends.policy()
-    for kind in providers.USED[config.graph]:
+    for kind in table.tools_of(config.graph):
         await backends.tool(kind)

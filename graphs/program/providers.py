@@ -6,17 +6,8 @@ it, so no service's key has to be there. Not covered: the values of options, whi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lensgraph.agent.config import Config, ConfigError, PolicyConfig, ToolSpec
-
-if TYPE_CHECKING:
-    from lensgraph.tools.registry import Kind
-
-TOOLS: tuple[Kind, ...] = ("text_search", "image_search", "locate")
-"""The tools of a configuration, named as the graph calls them."""
-USED: dict[str, tuple[Kind, ...]] = {"search_agent": TOOLS, "rag": TOOLS[:2], "direct": ()}
-"""Graph -> the tools that it may call."""
+from lensgraph.graphs import table
 
 
 def check(config: Config) -> None:
@@ -25,11 +16,16 @@ def check(config: Config) -> None:
     Raises:
         ConfigError: what is wrong, in one line.
     """
+    if config.graph not in table.GRAPHS:
+        try:
+            table.find(config.graph)
+        except ValueError as error:
+            raise ConfigError(f"{error}.") from error
     if config.policy.kind != PolicyConfig().kind:
         from lensgraph.agent import policy
 
         policy.check_kind(config.policy.kind)
-    for kind in TOOLS:
+    for kind in table.ALL_TOOLS:
         spec: ToolSpec = getattr(config.tools, kind)
         if spec != ToolSpec():
             from lensgraph.tools import registry

@@ -38,10 +38,10 @@ from lensgraph.agent.dialects import Dialect
 from lensgraph.agent.images import ImageStore
 from lensgraph.agent.limits import Limits
 from lensgraph.agent.state import AskInput
+from lensgraph.graphs import table
 from lensgraph.rl.evaluation import provenance
 from lensgraph.rl.evaluation import report as evaluation_report
 from lensgraph.rl.evaluation.provenance import OtherRecordsError
-from lensgraph.rl.rollout import find_graph
 from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import Task, TaskError
 from lensgraph.rl.tasks import load as load_tasks
@@ -95,7 +95,7 @@ async def ask(task: Task, graph: str, config: Config, policy: BaseChatModel, dia
     context = Context(config=config, policy=policy, dialect=dialect, store=ImageStore())
     state: AskInput = {"question": task.question, "images": await asyncio.to_thread(task.pictures)}
     final: dict[str, Any] = {}
-    async for final in find_graph.find(graph).astream(state, context=context, stream_mode="values"):
+    async for final in table.find(graph).astream(state, context=context, stream_mode="values"):
         pass
     turns, usage = final["turns"], final["usage"]
     spoken = [turn for turn in turns if "action" in turn]
@@ -281,7 +281,7 @@ def main(argv: Iterable[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--graph", default="search_agent", help=find_graph.HELP)
+    parser.add_argument("--graph", default="search_agent", help=table.HELP)
     parser.add_argument("--tasks", default="world/test", help="a task set's name or a .jsonl file")
     parser.add_argument("--family", help="only this family")
     parser.add_argument("--limit", type=int, help="the first so many tasks")
@@ -296,7 +296,7 @@ def main(argv: Iterable[str] | None = None) -> int:
     try:
         config = batched(load_config(args.config, args.overrides))
         tasks = load_tasks(args.tasks, args.limit, family=args.family)
-        find_graph.find(args.graph)
+        table.find(args.graph)
         limits = Backends(Context(config=config)).dialect.limits
     except (ConfigError, TaskError, ValueError) as error:
         print(error, file=sys.stderr)

@@ -33,11 +33,11 @@ from rich.text import Text
 
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.context import Backends, Context
+from lensgraph.graphs import table
 from lensgraph.rl import recipes
 from lensgraph.rl.evaluation.evaluate import batched
 from lensgraph.rl.evaluation.provenance import policy_name
 from lensgraph.rl.rewards.recipe import EpisodeReward, Rewarding
-from lensgraph.rl.rollout import find_graph
 from lensgraph.rl.rollout.episode import Setting, roll_all
 from lensgraph.rl.rollout.trajectory import Step, Trajectory, TrajectoryStore
 from lensgraph.rl.run import jsonl
@@ -287,7 +287,7 @@ def record(store: TrajectoryStore, tasks: Sequence[Task], setting: Setting, roll
 
 
 def _record(args: argparse.Namespace) -> int:
-    find_graph.find(args.graph)
+    table.find(args.graph)
     config = batched(load_config(args.config, [*args.overrides, f"policy.temperature={args.temperature}"]))
     rewarding = recipes.read(args.recipe, Rewarding)
     backends = Backends(Context(config=config))
@@ -314,7 +314,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     recorder = commands.add_parser("record", help="run a policy over tasks and keep every trajectory")
     recorder.add_argument("--out", type=Path, required=True, dest="folder", help="the store; goes on from it")
-    recorder.add_argument("--graph", default="search_agent", help=find_graph.HELP)
+    recorder.add_argument("--graph", default="search_agent", help=table.HELP)
     recorder.add_argument("--tasks", default="world/train", help="a task set's name or a .jsonl file")
     recorder.add_argument("--limit", type=int, help="the first so many tasks")
     recorder.add_argument("--rollouts", type=int, default=1, help="trajectories of each task")

@@ -33,6 +33,7 @@ from lensgraph.agent.policy.qwen.decode import CAPACITY
 from lensgraph.agent.policy.qwen.processor import PictureProcessor, load_processor
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Renderer
+from lensgraph.graphs import table
 from lensgraph.rl.evaluation import evaluate
 from lensgraph.rl.evaluation import report as evaluation_report
 from lensgraph.rl.evaluation.balance import sample
@@ -46,7 +47,6 @@ from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.rephrase import in_other_words
 from lensgraph.rl.recipes import FOLDER
 from lensgraph.rl.rewards.recipe import EpisodeReward, RewardRecipe
-from lensgraph.rl.rollout import find_graph
 from lensgraph.rl.rollout.episode import Setting
 from lensgraph.rl.rollout.trajectory import TrajectoryStore
 from lensgraph.rl.run import jsonl, trackers
@@ -146,7 +146,7 @@ class GRPORecipe(BaseModel):
     judge: PolicyConfig | None = None
     """A chat model for `reward.match=judge`, configured like a policy."""
     train_nodes: list[str] = []
-    """Nodes whose decisions are trained, as records name them (`lensgraph.rl.rollout.find_graph.deciders`); empty: all."""
+    """Nodes whose decisions are trained, as records name them (`lensgraph.rl.rollout.deciders`); empty: all."""
     credit: Credit = "trajectory"
     """`trajectory` or `decision`: see `lensgraph.rl.grpo.trainer.GraphRollouts`."""
     freeze_vision: bool = True
@@ -216,7 +216,7 @@ def train(
     end = last_step(recipe.steps, max_steps)
     sharded.refuse_environment(os.environ)
     trackers.check(recipe.trackers)
-    find_graph.find(recipe.graph)
+    table.find(recipe.graph)
     config = load_config(recipe.config, recipe.settings)
     tasks = chosen_tasks(recipe)
     if len(tasks) < recipe.prompts:

@@ -50,7 +50,7 @@ from lensgraph.rl.grpo.finished_pixels import pixels_as_pictures
 from lensgraph.rl.grpo.metrics import Decision, decisions_of
 from lensgraph.rl.grpo.zero_advantage import LOSSES, needed, worth_a_pass
 from lensgraph.rl.network.collate import check_pictures
-from lensgraph.rl.rollout import find_graph
+from lensgraph.rl.rollout.deciders import deciders
 from lensgraph.rl.rollout.episode import Rollout, Setting, gathered
 from lensgraph.rl.rollout.trajectory import TrajectoryStore
 from lensgraph.rl.rollout.wait_clock import BusyClock
@@ -79,7 +79,7 @@ class GraphRollouts:
     store: TrajectoryStore | None = None
     """Where trajectories are kept; None: nowhere."""
     train_nodes: tuple[str, ...] = ()
-    """Nodes whose decisions are trained, as records name them (`lensgraph.rl.rollout.find_graph.deciders`); empty: all."""
+    """Nodes whose decisions are trained, as records name them (`lensgraph.rl.rollout.deciders`); empty: all."""
     credit: Credit = "trajectory"
     """`trajectory`: every decision gets its episode's advantage. `decision`: a decision gets the advantage of its choice,
     which is the mean reward of the group's episodes that chose the same at the same step, against all that got there."""
@@ -116,7 +116,7 @@ class GraphGRPOTrainer(GRPOTrainer):
                 f"a batch of rollouts is {each} rows a process, which splits groups of num_generations="
                 f"{self.num_generations}; change per_device_train_batch_size, steps_per_generation or the processes"
             )
-        nodes = find_graph.deciders(rollouts.setting.graph)
+        nodes = deciders(rollouts.setting.graph)
         if unknown := sorted(set(rollouts.train_nodes) - set(nodes)):
             raise ValueError(
                 f"train_nodes: in {rollouts.setting.graph} the policy decides nothing in {', '.join(unknown)}; "

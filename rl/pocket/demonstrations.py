@@ -27,9 +27,9 @@ from lensgraph.agent.config import load as load_config
 from lensgraph.agent.context import Context
 from lensgraph.agent.dialects import build as build_dialect
 from lensgraph.agent.images import ImageStore
+from lensgraph.graphs import table
 from lensgraph.rl.pocket.invent import Demonstration, Lexicon, Manner, Message
 from lensgraph.rl.pocket.oracle import OraclePolicy, right
-from lensgraph.rl.rollout.find_graph import GRAPHS
 from lensgraph.rl.run import jsonl
 from lensgraph.tools.local.world import entities, pages
 from lensgraph.tools.local.world import questions as world
@@ -83,7 +83,7 @@ async def demonstrate(
     context = Context(policy=policy, dialect=dialect, store=store, config=config)
     state = {"question": task.question, "images": [task.render()]}
     final: dict[str, Any] = {}
-    async for final in GRAPHS[workflow].astream(state, context=context, stream_mode="values"):
+    async for final in table.find(workflow).astream(state, context=context, stream_mode="values"):
         pass
     crops = [turn["crop"] for turn in final["turns"] if turn.get("crop")]
     known = {final["pictures"][0]["id"]: 0} | {crop["id"]: n for n, crop in enumerate(crops, 1)}

@@ -25,7 +25,8 @@ from lensgraph.agent.images import ImageStore
 from lensgraph.agent.nodes import materialise, text_of
 from lensgraph.agent.policy.render import Rendered
 from lensgraph.agent.state import EVERYTHING, AgentState
-from lensgraph.rl.rollout import find_graph, length_budget
+from lensgraph.graphs import table
+from lensgraph.rl.rollout import length_budget
 from lensgraph.rl.rollout.trajectory import Said, Seen, Step, Trajectory
 from lensgraph.rl.rollout.wait_clock import BusyClock
 from lensgraph.rl.tasks import Task
@@ -51,7 +52,7 @@ class Setting:
     """Everything that rollouts have in common."""
 
     graph: str
-    """A name or an import path, as `lensgraph.rl.rollout.find_graph.find` takes it."""
+    """A name or an import path, as `lensgraph.graphs.table.find` takes it."""
     config: Config
     """Tools and limits."""
     policy: BaseChatModel
@@ -106,7 +107,7 @@ async def _roll(base: Trajectory, task: Task, setting: Setting) -> Rollout:
         config=setting.config, policy=setting.policy, dialect=setting.dialect, store=store, **setting.tools
     )
     pictures = await asyncio.to_thread(task.pictures)
-    final: dict[str, Any] = await find_graph.find(setting.graph).ainvoke(
+    final: dict[str, Any] = await table.find(setting.graph).ainvoke(
         {"question": task.question, "images": pictures},
         None if setting.clock is None else {"callbacks": [setting.clock]},
         context=context,

@@ -32,6 +32,7 @@ from pydantic import PrivateAttr
 from torch import nn
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
+import lensgraph
 from lensgraph.agent.policy.qwen.decode import CAPACITY
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
@@ -230,7 +231,10 @@ def _end(process: subprocess.Popen[bytes], line: Line) -> None:
 
 def _paths() -> list[str]:
     """Where this program finds modules, wherever the other one stands."""
-    return [str(Path(__file__).resolve().parent.parent), *(str(Path(path).resolve()) for path in sys.path if path)]
+    return [
+        str(Path(lensgraph.__file__).resolve().parents[1]),
+        *(str(Path(path).resolve()) for path in sys.path if path),
+    ]
 
 
 def can_sample(network: nn.Module) -> bool:

@@ -651,7 +651,7 @@ async def test_a_server_can_turn_off_local_files(png: Path) -> None:
 
 
 def test_json_mode_prints_one_object_and_nothing_else(png: Path, settings: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "agent", "ask", str(png), "What?", "--json", "--config", str(settings)]
+    command = [sys.executable, "-m", "lensgraph", "ask", str(png), "What?", "--json", "--config", str(settings)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["answer"] == "1987"
@@ -659,7 +659,7 @@ def test_json_mode_prints_one_object_and_nothing_else(png: Path, settings: Path,
 
 
 def test_bad_input_is_refused_before_anything_heavy_is_imported(tmp_path: Path) -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "agent", "ask", str(tmp_path / "no.png"), "What?"]
+    command = [sys.executable, "-X", "importtime", "-m", "lensgraph", "ask", str(tmp_path / "no.png"), "What?"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "| pydantic" not in done.stderr

@@ -144,7 +144,7 @@ def test_what_cannot_be_served_is_said(given: list[str], message: str) -> None:
 
 def program(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "agent", "serve", *arguments],
+        [sys.executable, "-m", "lensgraph", "serve", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment},
     )  # fmt: skip
 

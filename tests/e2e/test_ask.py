@@ -27,7 +27,7 @@ def script(tmp_path: Path) -> Path:
 
 
 def ask(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "agent", "ask", "notebooks/flags.png", *arguments]
+    command = [sys.executable, "-m", "lensgraph", "ask", "notebooks/flags.png", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=repository, timeout=170, env=dict(os.environ))
 
 

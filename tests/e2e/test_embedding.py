@@ -132,13 +132,13 @@ async def test_a_follow_up_in_a_thread_on_disk(plain: Seen, picture: Path, tmp_p
 
 @pytest.fixture(scope="module")
 def port(repository: Path) -> Iterator[int]:
-    """`python -m agent mcp --http`, on a free port."""
+    """`python -m lensgraph mcp --http`, on a free port."""
     pytest.importorskip("mcp", reason="needs lensgraph[mcp]")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         number: int = probe.getsockname()[1]
     options = ["--http", str(number), "--files", "notebooks", "--threads", "memory"]
-    command = [sys.executable, "-m", "agent", "mcp", *options]
+    command = [sys.executable, "-m", "lensgraph", "mcp", *options]
     process = subprocess.Popen(command, cwd=repository, stderr=subprocess.PIPE, text=True)
     try:
         for _ in range(600):
@@ -157,7 +157,7 @@ def port(repository: Path) -> Iterator[int]:
 async def session(transport: str, repository: Path, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     mcp = pytest.importorskip("mcp", reason="needs lensgraph[mcp]")
     if transport == "stdio":
-        arguments = ["-m", "agent", "mcp", "--files", "notebooks", "--threads", "memory"]
+        arguments = ["-m", "lensgraph", "mcp", "--files", "notebooks", "--threads", "memory"]
         where: Any = mcp.StdioServerParameters(
             command=sys.executable, args=arguments, cwd=repository, env=dict(os.environ)
         )

@@ -54,7 +54,7 @@ def mortal(name, node):
     return run
 
 
-module = importlib.import_module(f"graphs.{name_of_graph}")
+module = importlib.import_module(f"lensgraph.graphs.{name_of_graph}")
 own = nodes if name_of_graph == "search_agent" else module  # where the functions of the nodes stand
 for name in ("receive", "reason", "crop", "image_search", "query", "text_search", "conclude", "answer"):
     if hasattr(own, name):

@@ -21,6 +21,7 @@ import torch
 import yaml
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
+import lensgraph
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.rl import recipes, train
@@ -317,7 +318,7 @@ def _two_processes(*arguments: str) -> subprocess.CompletedProcess[str]:
     launcher = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(_free_port())]
     return subprocess.run(
         [sys.executable, "-m", *launcher, *arguments], capture_output=True, text=True, timeout=280,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(grpo.__file__).parents[1])},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(lensgraph.__file__).parents[1])},
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from langchain_core.messages import HumanMessage
 from PIL import Image
 from trl import GRPOConfig
 
+import lensgraph
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.dialects import build
 from lensgraph.agent.policy.errors import ContextFull
@@ -256,7 +257,7 @@ def test_it_ends_with_the_program_that_started_it_even_if_that_is_killed(tmp_pat
         "print(one._process.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
-    repository = str(Path(pocket.__file__).parent.parent)
+    repository = str(Path(lensgraph.__file__).parents[1])
     with subprocess.Popen(
         [sys.executable, str(program)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": repository}
     ) as started:

@@ -29,7 +29,7 @@ def test_a_program_with_a_late_thread_ends_with_its_own_code() -> None:
     """A network at work in a thread that nobody waits for would abort Python's end."""
     code = (
         "import asyncio, sys, torch\n"
-        "from tools import loops\n"
+        "from lensgraph.tools.runtime import loops\n"
         "def work():\n"
         "    a = torch.rand(400, 400)\n"
         "    while True: a @ a\n"

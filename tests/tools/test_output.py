@@ -29,7 +29,7 @@ def command(tmp_path: Path) -> str:
     """A question that is answered with letters beyond Latin-1, as a shell writes it."""
     Image.new("RGB", (40, 32), "teal").save(tmp_path / "a.png")
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(SETTINGS))
-    return f"{sys.executable} -m agent ask {tmp_path}/a.png What? --config {tmp_path}/settings.yaml"
+    return f"{sys.executable} -m lensgraph ask {tmp_path}/a.png What? --config {tmp_path}/settings.yaml"
 
 
 def run(line: str, **environ: str) -> "subprocess.CompletedProcess[str]":

@@ -1,4 +1,4 @@
-"""`python -m tools cache stats|clear|pictures`: what is kept, forgetting it, and how far pictures are apart.
+"""`python -m lensgraph.tools cache stats|clear|pictures`: what is kept, forgetting it, and how far pictures are apart.
 
 What it says is for people, or JSON.
 """

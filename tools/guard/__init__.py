@@ -7,7 +7,7 @@ address between check and connection gains nothing.
 Bodies: counted and unpacked under a cap while they arrive, and taken for what their own bytes say (`bodies`).
 
 Covered: pixel bombs, truncated and mislabelled files, animated, CMYK, 16-bit, palette, transparent and
-EXIF-rotated pictures; odd schemes and ports; bodies over the cap, packed ones too; slow servers. `python -m tools guard`
+EXIF-rotated pictures; odd schemes and ports; bodies over the cap, packed ones too; slow servers. `python -m lensgraph.tools guard`
 tries all of it. Not covered: valid pictures with misleading content; proxies (environment proxies are ignored, because a
 proxy would resolve the name itself)."""
 

@@ -330,7 +330,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
                 starting = not self._answered and isinstance(error, httpx.ConnectError)
                 if starting and await self._patient(url, began):
                     continue
-                hint = "start a server there or set policy.base_url (`python -m agent serve` starts vLLM)"
+                hint = "start a server there or set policy.base_url (`python -m lensgraph serve` starts vLLM)"
                 said = wire.first_line(str(error), self._key()) or "no answer"
                 broken = f"{url}: {type(error).__name__}: {said}; {hint}"
                 # Neither is raised `from error`: it may quote what the server wrote.
