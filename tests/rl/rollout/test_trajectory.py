@@ -170,7 +170,7 @@ def test_writers_do_not_share_a_file(tmp_path: Path) -> None:
 def test_a_kill_loses_at_most_the_trajectory_that_is_being_written(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[2]);"
-        "from tests.rl.test_trajectory import PICTURES, _trajectory; from lensgraph.rl.rollout.trajectory import TrajectoryStore;"
+        "from tests.rl.rollout.test_trajectory import PICTURES, _trajectory; from lensgraph.rl.rollout.trajectory import TrajectoryStore;"
         "from pathlib import Path; import itertools;"
         "store = TrajectoryStore(Path(sys.argv[1]));"
         "[(store.append(_trajectory(n), PICTURES), print(n, flush=True)) for n in itertools.count()]"
