@@ -38,7 +38,7 @@ CONFIG_VARIABLE = "LENSGRAPH_CONFIG"
 """Names the YAML file to read if the program names none; the way to configure `langgraph dev`."""
 OTHER_VARIABLES = ("config", "home", "locate_api_key")
 """Variables with the prefix that are no settings."""
-READY = Path(__file__).parent / "configs"
+READY = Path(__file__).parent / "ready"
 """Configurations that ship with the package; each is selected by its bare name."""
 
 

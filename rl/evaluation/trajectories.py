@@ -360,8 +360,8 @@ def main(argv: list[str] | None = None) -> int:
             if args.json:
                 print(json.dumps(figures, indent=1))
             else:
-                for table in tables(figures):
-                    console.print(table)
+                for shown in tables(figures):
+                    console.print(shown)
         else:
             console.print(f"{export(store, args.out, right=args.right, policy=args.policy)} rows in {args.out}")
     except (FileNotFoundError, FileExistsError, ValueError) as error:

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensgraph.rl.tasks.match import match
+from lensgraph.rl.tasks import match as matching
 from lensgraph.tools.local.world import questions as world
 from lensgraph.tools.local.world.facts import Tolerance
 
@@ -67,7 +67,7 @@ class Task:
 
     def correct(self, answer: str | None) -> bool:
         """Whether an answer is right."""
-        return match(answer, self.golds, self.tolerance)
+        return matching.match(answer, self.golds, self.tolerance)
 
 
 def load(name: str, limit: int | None = None, *, family: str | None = None, seed: int = 0) -> list[Task]:

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 POLICY = '''
-from agent.policy.scripted import ScriptedPolicy
+from lensgraph.agent.policy.scripted import ScriptedPolicy
 
 
 class Policy(ScriptedPolicy):

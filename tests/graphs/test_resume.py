@@ -28,10 +28,11 @@ pytest.importorskip("langgraph.checkpoint.sqlite", reason="needs lensgraph[threa
 PROGRAM = '''
 import asyncio, functools, importlib, json, os, signal, sys
 from pathlib import Path
-from agent import nodes, testing
-from agent.images import ImageStore
-from agent.savers import saver
-from agent.state import EVERYTHING
+from lensgraph.agent import nodes
+from lensgraph.agent import testing
+from lensgraph.agent.images import ImageStore
+from lensgraph.agent.savers import saver
+from lensgraph.agent.state import EVERYTHING
 
 address, folder, die, given, name_of_graph = sys.argv[1], Path(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4]), sys.argv[5]
 visits = {}

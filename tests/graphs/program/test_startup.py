@@ -15,15 +15,16 @@ HEAVY = ["transformers", "scipy", "pandas", "lancedb", "pyarrow", "langchain_com
 ASK = """
 import asyncio, json, sys
 from concurrent.futures import ThreadPoolExecutor
-from agent import command, config
-from agent.context import Backends
+from lensgraph.graphs.program import ask as command
+from lensgraph.agent import config
+from lensgraph.agent.context import Backends
 settings = config.load(None, json.loads(sys.argv[1]), environ={})
 with ThreadPoolExecutor() as pool:
     command._load(settings, pool)
-from tools.local import embed
+from lensgraph.tools.local.embedder import embedders as embed
 from PIL import Image
 embed.load().embed([Image.new("RGB", (80, 60), "red")])
-from agent.context import _built
+from lensgraph.agent.context import _built
 policy = next(built for key, built in _built.items() if key[0] == "policy")
 from langchain_core.messages import HumanMessage
 asyncio.run(policy.ainvoke([HumanMessage("q")]))

@@ -281,8 +281,9 @@ def test_two_processes_share_a_step(recipe: GRPORecipe) -> None:
 
 UNEVEN = """
 import os, sys
-from rl import grpo, recipes
-from rl.episode_reward import EpisodeReward
+from lensgraph.rl.grpo import run as grpo
+from lensgraph.rl import recipes
+from lensgraph.rl.rewards.recipe import EpisodeReward
 
 async def chance(self, trajectory, task):  # one process's groups differ, the other's earn the same
     return {"total": float(int(trajectory.id.split("#")[1].split("@")[0]) % 2) if os.environ["RANK"] == "0" else 0.0}

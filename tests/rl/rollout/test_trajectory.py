@@ -175,7 +175,7 @@ def test_a_kill_loses_at_most_the_trajectory_that_is_being_written(tmp_path: Pat
         "store = TrajectoryStore(Path(sys.argv[1]));"
         "[(store.append(_trajectory(n), PICTURES), print(n, flush=True)) for n in itertools.count()]"
     )
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     child = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path), root], stdout=subprocess.PIPE, text=True, cwd=root,
         env={**os.environ, "PYTHONPATH": root},

@@ -136,9 +136,11 @@ def test_synchronous_callers_share_what_is_kept(cache: Cache) -> None:
 
 SIBLINGS = """
 import asyncio, os, sys, time
-from tools.base import TextSearch
-from tools.cache import Cache, CacheSettings
-from tools.results import Hit, SearchResult
+from lensgraph.tools.base import TextSearch
+from lensgraph.tools.cache import Cache
+from lensgraph.tools.cache import CacheSettings
+from lensgraph.tools.results import Hit
+from lensgraph.tools.results import SearchResult
 
 class Words(TextSearch):
     log: str
