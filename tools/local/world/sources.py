@@ -30,7 +30,7 @@ class Artist:
     """One set of drawings, shipped as the rendition `name`."""
 
     name: str
-    """Name of the rendition and of its parquet file."""
+    """Name of the rendition and of its archive."""
     package: tuple[str, str]
     """npm package and version."""
     licence: str

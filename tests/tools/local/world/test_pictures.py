@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +74,27 @@ def test_a_drawing_is_small_has_alpha_and_touches_all_four_sides(rendition: str)
         assert top <= 2
         assert right >= picture.width - 2
         assert bottom >= picture.height - 2
+
+
+def test_a_written_rendition_reads_back_and_is_written_the_same_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawings = pictures.encoded("circle_flags")
+    (tmp_path / "renditions").mkdir()
+    written = pictures.archive(tmp_path, "circle_flags")
+    pictures.write(written, drawings)
+    assert written.read_bytes() == pictures.archive(entities.DATA, "circle_flags").read_bytes()
+    monkeypatch.setattr(pictures, "DATA", tmp_path)
+    assert list(pictures.encoded.__wrapped__("circle_flags").items()) == list(drawings.items())
+
+
+def test_looking_at_a_picture_needs_nothing_but_the_standard_library_and_pillow() -> None:
+    code = (
+        "import sys; sys.modules.update(pyarrow=None, numpy=None);"
+        "from lensgraph.tools.local.world import pictures; print(pictures.load('flag:KE', 'twemoji').size)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.startswith("(128, ")
 
 
 def test_a_missing_entity_or_rendition_is_named_in_the_error() -> None:
