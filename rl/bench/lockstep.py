@@ -15,7 +15,7 @@ from pydantic import PrivateAttr
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Rendered
 from lensgraph.agent.policy.sampled import Sampled
-from lensgraph.rl.rollout.episode import Rollout, Setting, roll
+from lensgraph.rl.rollout.episode import Rollout, RolloutSetup, roll
 from lensgraph.rl.tasks import Task
 
 Held = tuple[Rendered, list[str], "asyncio.Future[Sampled]"]
@@ -36,7 +36,7 @@ class LockstepPolicy(TransformersPolicy):
         return await future
 
     async def run(
-        self, tasks: Sequence[Task], setting: Setting, numbers: Sequence[int], concurrent: int
+        self, tasks: Sequence[Task], setup: RolloutSetup, numbers: Sequence[int], concurrent: int
     ) -> list[Rollout]:
         """All episodes, `concurrent` of them at once, step by step."""
         made: list[Rollout] = []
@@ -44,12 +44,12 @@ class LockstepPolicy(TransformersPolicy):
             some = slice(start, start + concurrent)
             self._live = len(tasks[some])
             pairs = zip(tasks[some], numbers[some], strict=True)
-            made += await asyncio.gather(*(self._one(task, setting, number) for task, number in pairs))
+            made += await asyncio.gather(*(self._one(task, setup, number) for task, number in pairs))
         return made
 
-    async def _one(self, task: Task, setting: Setting, number: int) -> Rollout:
+    async def _one(self, task: Task, setup: RolloutSetup, number: int) -> Rollout:
         try:
-            return await roll(task, setting, number)
+            return await roll(task, setup, number)
         finally:
             self._live -= 1
             self._fire()

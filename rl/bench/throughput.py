@@ -49,8 +49,8 @@ from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.bench.lockstep import LockstepPolicy
 from lensgraph.rl.bench.trl_loop import StockLoop, row
 from lensgraph.rl.grpo.run import load_policy
-from lensgraph.rl.grpo.trainer import in_own_loop
-from lensgraph.rl.rollout.episode import Setting, gathered
+from lensgraph.rl.rollout.episode import RolloutSetup, roll_in_order
+from lensgraph.rl.rollout.own_loop import in_own_loop
 from lensgraph.rl.sampler import process as sampler_process
 from lensgraph.rl.sampler.process import ProcessPolicy, SamplerProcess
 from lensgraph.rl.tasks import Task
@@ -175,14 +175,14 @@ class Bench:
         if isinstance(policy, ProcessPolicy) and self.sampler == "process":
             self._process = self._process or SamplerProcess(self.network, self.processor)
             policy.through(self._process)
-        setting = Setting(
+        setup = RolloutSetup(
             graph="search_agent", config=self.config, policy=policy, dialect=self.dialect, tools=tools, name=way
         )
         started = time.perf_counter()
         if isinstance(policy, LockstepPolicy):
-            made = in_own_loop(policy.run(self.tasks, setting, self.numbers, concurrent))
+            made = in_own_loop(policy.run(self.tasks, setup, self.numbers, concurrent))
         else:
-            made = in_own_loop(gathered(self.tasks, setting, concurrent=concurrent, numbers=self.numbers))
+            made = in_own_loop(roll_in_order(self.tasks, setup, concurrent=concurrent, numbers=self.numbers))
         seconds = time.perf_counter() - started
         failed = [one.trajectory.error for one in made if one.trajectory.error]
         if failed:

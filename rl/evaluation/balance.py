@@ -28,7 +28,7 @@ from lensgraph.agent.config import load as load_config
 from lensgraph.agent.context import Backends, Context
 from lensgraph.rl.evaluation.evaluate import batched
 from lensgraph.rl.pocket.rephrase import in_other_words
-from lensgraph.rl.rollout.episode import Setting, roll_all
+from lensgraph.rl.rollout.episode import RolloutSetup, roll_all
 from lensgraph.rl.rollout.trajectory import Trajectory
 from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import Task, TaskError
@@ -88,7 +88,7 @@ def asked(task: Task, rollouts: int, rephrase_share: float) -> list[Task]:
 
 
 async def _label_all(
-    tasks: Sequence[Task], setting: Setting, rollouts: int, concurrent: int, out: Path, rephrase_share: float
+    tasks: Sequence[Task], setup: RolloutSetup, rollouts: int, concurrent: int, out: Path, rephrase_share: float
 ) -> None:
     order = [one for task in tasks for one in asked(task, rollouts, rephrase_share)]
     numbers = [n for _ in tasks for n in range(rollouts)]
@@ -96,7 +96,7 @@ async def _label_all(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("tasks", total=len(tasks))
-        async for index, rollout in roll_all(order, setting, concurrent=concurrent, numbers=numbers):
+        async for index, rollout in roll_all(order, setup, concurrent=concurrent, numbers=numbers):
             task = order[index]
             found[task.id].append(rollout.trajectory)
             if len(found[task.id]) < rollouts:
@@ -150,7 +150,7 @@ def main(argv: Iterable[str] | None = None) -> int:
     backends = Backends(Context(config=config))
 
     async def run() -> None:
-        setting = Setting(
+        setup = RolloutSetup(
             graph="search_agent",
             config=config,
             policy=await backends.policy(),
@@ -159,7 +159,7 @@ def main(argv: Iterable[str] | None = None) -> int:
             temperature=args.temperature,
         )
         todo = [task for task in tasks if task.id not in done]
-        await _label_all(todo, setting, args.rollouts, args.concurrent, args.out, args.rephrase_share)
+        await _label_all(todo, setup, args.rollouts, args.concurrent, args.out, args.rephrase_share)
 
     asyncio.run(run())
     rows = jsonl.rows(args.out)

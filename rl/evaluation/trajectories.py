@@ -38,7 +38,7 @@ from lensgraph.rl import recipes
 from lensgraph.rl.evaluation.evaluate import batched
 from lensgraph.rl.evaluation.provenance import policy_name
 from lensgraph.rl.rewards.recipe import EpisodeReward, Rewarding
-from lensgraph.rl.rollout.episode import Setting, roll_all
+from lensgraph.rl.rollout.episode import RolloutSetup, roll_all
 from lensgraph.rl.rollout.trajectory import Step, Trajectory, TrajectoryStore
 from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import Task
@@ -256,14 +256,14 @@ def export(store: TrajectoryStore, out: Path, *, right: bool = False, policy: st
     return len(rows)
 
 
-def record(store: TrajectoryStore, tasks: Sequence[Task], setting: Setting, rollouts: int, concurrent: int) -> int:
+def record(store: TrajectoryStore, tasks: Sequence[Task], setup: RolloutSetup, rollouts: int, concurrent: int) -> int:
     """Roll out every task `rollouts` times into the store, except what it already holds of this policy and graph; how many
     were added.
 
     Raises:
         ValueError: every rollout failed; the message tells why the first did.
     """
-    here = (one for one in store if (one.policy, one.graph) == (setting.name, setting.graph) and one.error is None)
+    here = (one for one in store if (one.policy, one.graph) == (setup.name, setup.graph) and one.error is None)
     held = {one.id for one in here} if store.path.is_file() else set()
     todo = [(task, n) for task in tasks for n in range(rollouts) if f"{task.id}#{n}" not in held]
 
@@ -273,7 +273,7 @@ def record(store: TrajectoryStore, tasks: Sequence[Task], setting: Setting, roll
         with Progress(*columns, console=Console(stderr=True)) as progress:
             bar = progress.add_task("trajectories", total=len(todo))
             order, numbers = [task for task, _ in todo], [n for _, n in todo]
-            async for _, made in roll_all(order, setting, concurrent=concurrent, numbers=numbers):
+            async for _, made in roll_all(order, setup, concurrent=concurrent, numbers=numbers):
                 first = first or made.trajectory.error or ""
                 if made.trajectory.error is None:  # a failed one is tried again by the next run
                     store.append(made.trajectory, made.pictures)
@@ -291,7 +291,7 @@ def _record(args: argparse.Namespace) -> int:
     config = batched(load_config(args.config, [*args.overrides, f"policy.temperature={args.temperature}"]))
     rewarding = recipes.read(args.recipe, Rewarding)
     backends = Backends(Context(config=config))
-    setting = Setting(
+    setup = RolloutSetup(
         graph=args.graph,
         config=config,
         policy=asyncio.run(backends.policy()),
@@ -301,7 +301,7 @@ def _record(args: argparse.Namespace) -> int:
         reward=EpisodeReward.of(rewarding.reward, rewarding.judge),
     )
     tasks = load_tasks(args.tasks, args.limit)
-    return record(TrajectoryStore(args.folder), tasks, setting, args.rollouts, args.concurrent)
+    return record(TrajectoryStore(args.folder), tasks, setup, args.rollouts, args.concurrent)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,9 +15,10 @@ from rich.console import Console
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from lensgraph.rl.evaluation.trajectories import show
-from lensgraph.rl.grpo.trainer import GraphGRPOTrainer, in_own_loop
+from lensgraph.rl.grpo.trainer import GraphGRPOTrainer
 from lensgraph.rl.rewards.judge import Judge
 from lensgraph.rl.rollout.episode import Rollout
+from lensgraph.rl.rollout.own_loop import in_own_loop
 from lensgraph.rl.tasks import Task
 
 TASKS = 2

@@ -41,13 +41,14 @@ from lensgraph.rl.evaluation.provenance import weights_in
 from lensgraph.rl.grpo import dry_run as dry
 from lensgraph.rl.grpo import sharded
 from lensgraph.rl.grpo.credit import Credit
-from lensgraph.rl.grpo.trainer import GraphGRPOTrainer, GraphRollouts, in_own_loop
+from lensgraph.rl.grpo.trainer import GraphGRPOTrainer, GraphRollouts
 from lensgraph.rl.network.vision_attention import batch_pictures
 from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.rephrase import in_other_words
 from lensgraph.rl.recipes import FOLDER
 from lensgraph.rl.rewards.recipe import EpisodeReward, RewardRecipe
-from lensgraph.rl.rollout.episode import Setting
+from lensgraph.rl.rollout.episode import RolloutSetup
+from lensgraph.rl.rollout.own_loop import in_own_loop
 from lensgraph.rl.rollout.trajectory import TrajectoryStore
 from lensgraph.rl.run import jsonl, trackers
 from lensgraph.rl.run.callbacks import Shown, StopAt, SummaryLog
@@ -230,7 +231,7 @@ def train(
     processor, network = load_processor(folder), load_policy(folder, frozen=recipe.lora is not None)
     dialect = in_own_loop(_dialect(config))
     rule = EpisodeReward.of(recipe.reward, recipe.judge)
-    setting = Setting(
+    setup = RolloutSetup(
         graph=recipe.graph,
         config=config,
         policy=TransformersPolicy(
@@ -248,7 +249,7 @@ def train(
     if dry_run:
         with tempfile.TemporaryDirectory() as nowhere:
             trainer = _trainer(
-                recipe.model_copy(update={"output": Path(nowhere)}), setting, network, processor, tasks, rule
+                recipe.model_copy(update={"output": Path(nowhere)}), setup, network, processor, tasks, rule
             )
             try:
                 dry.check(trainer, tasks, console, rule.judge)
@@ -263,7 +264,7 @@ def train(
     store = None
     if recipe.keep_trajectories:
         store = TrajectoryStore(recipe.output / "trajectories", writer=int(os.environ.get("RANK", "0")))
-    trainer = _trainer(recipe, setting, network, processor, tasks, rule, store)
+    trainer = _trainer(recipe, setup, network, processor, tasks, rule, store)
     trainer.add_callback(SummaryLog(recipe.output / "log.jsonl"))
     trainer.add_callback(StopAt(end))
     trainer.add_callback(RewardMemory(rule))
@@ -295,7 +296,7 @@ def train(
 
 def _trainer(
     recipe: GRPORecipe,
-    setting: Setting,
+    setup: RolloutSetup,
     network: Qwen2_5_VLForConditionalGeneration,
     processor: PictureProcessor,
     tasks: Sequence[Task],
@@ -314,7 +315,7 @@ def _trainer(
         peft_config=_lora(recipe),
         rollouts=GraphRollouts(
             tasks={task.id: task for task in tasks},
-            setting=setting,
+            setup=setup,
             concurrent=recipe.concurrent,
             reuse_bytes=recipe.reuse_bytes,
             sampler=_sampler(recipe, network),

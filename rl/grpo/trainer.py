@@ -22,9 +22,7 @@ row, because TRL would otherwise silently train without any picture.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,15 +49,14 @@ from lensgraph.rl.grpo.metrics import Decision, decisions_of
 from lensgraph.rl.grpo.zero_advantage import LOSSES, needed, worth_a_pass
 from lensgraph.rl.network.collate import check_pictures
 from lensgraph.rl.rollout.deciders import deciders
-from lensgraph.rl.rollout.episode import Rollout, Setting, gathered
+from lensgraph.rl.rollout.episode import Rollout, RolloutSetup, roll_in_order
+from lensgraph.rl.rollout.own_loop import in_own_loop
 from lensgraph.rl.rollout.trajectory import TrajectoryStore
-from lensgraph.rl.rollout.wait_clock import BusyClock
+from lensgraph.rl.rollout.wait_clock import WaitClock
 from lensgraph.rl.sampler.process import ProcessPolicy, Sampler, SamplerProcess
 from lensgraph.rl.tasks import Task
 
 T = TypeVar("T")
-CANCELLED_SECONDS = 5.0
-"""How long an interrupted program waits for its rollouts to end."""
 
 
 @dataclass
@@ -68,7 +65,7 @@ class GraphRollouts:
 
     tasks: Mapping[str, Task]
     """Every task by id; a prompt of the data set is a task's id."""
-    setting: Setting
+    setup: RolloutSetup
     """Graph, tools, dialect and reward; its policy is replaced by the one in training."""
     concurrent: int = 64
     """Episodes at a time on each process."""
@@ -116,10 +113,10 @@ class GraphGRPOTrainer(GRPOTrainer):
                 f"a batch of rollouts is {each} rows a process, which splits groups of num_generations="
                 f"{self.num_generations}; change per_device_train_batch_size, steps_per_generation or the processes"
             )
-        nodes = deciders(rollouts.setting.graph)
+        nodes = deciders(rollouts.setup.graph)
         if unknown := sorted(set(rollouts.train_nodes) - set(nodes)):
             raise ValueError(
-                f"train_nodes: in {rollouts.setting.graph} the policy decides nothing in {', '.join(unknown)}; "
+                f"train_nodes: in {rollouts.setup.graph} the policy decides nothing in {', '.join(unknown)}; "
                 f"it decides in {', '.join(nodes)}"
             )
         self.rollouts = rollouts
@@ -144,20 +141,20 @@ class GraphGRPOTrainer(GRPOTrainer):
         for task in tasks:
             numbers.append(seen[task.id])
             seen[task.id] += 1
-        started, clock = time.perf_counter(), BusyClock()
+        started, clock = time.perf_counter(), WaitClock()
         store = self.rollouts.store if mode == "train" else None
         with self._policy() as policy:
-            setting = replace(
-                self.rollouts.setting,
+            setup = replace(
+                self.rollouts.setup,
                 policy=policy,
                 temperature=self.temperature,
                 step=self.state.global_step,
                 clock=clock,
             )
             made = in_own_loop(
-                gathered(
+                roll_in_order(
                     tasks,
-                    setting,
+                    setup,
                     concurrent=self.rollouts.concurrent,
                     numbers=numbers,
                     # as they finish: a kill loses those that are under way, not the whole step
@@ -444,43 +441,3 @@ def _no_tool() -> None:
 
 def _task_id(prompt: Any) -> str:
     return str(prompt if isinstance(prompt, str) else prompt[-1]["content"])
-
-
-def in_own_loop(coroutine: Any) -> Any:
-    """Run a coroutine to its end on a loop of its own thread: safe where the caller already runs a loop.
-
-    What interrupts the caller (Ctrl-C) cancels the coroutine, and the program can end.
-    """
-    box: dict[str, Any] = {}
-    done = threading.Event()  # Thread.join, once interrupted, takes a running thread for an ended one
-
-    async def cancellable() -> Any:
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
-        assert task is not None
-        box["cancel"] = lambda: loop.call_soon_threadsafe(task.cancel)
-        if "interrupted" in box:  # before there was anything to cancel
-            coroutine.close()
-            raise asyncio.CancelledError
-        return await coroutine
-
-    def run() -> None:
-        try:
-            box["value"] = asyncio.run(cancellable())
-        except BaseException as error:
-            box["error"] = error
-        finally:
-            done.set()
-
-    thread = threading.Thread(target=run, name="rollouts", daemon=True)
-    try:
-        thread.start()
-        done.wait()
-    except BaseException:
-        box["interrupted"] = True
-        with contextlib.suppress(KeyError, RuntimeError):  # it has not begun, or has ended
-            box["cancel"]()
-        done.wait(CANCELLED_SECONDS)
-        raise
-    if "error" in box:
-        raise box["error"]
-    return box["value"]

@@ -28,7 +28,7 @@ from lensgraph.agent.state import EVERYTHING, AgentState
 from lensgraph.graphs import table
 from lensgraph.rl.rollout import length_budget
 from lensgraph.rl.rollout.trajectory import Said, Seen, Step, Trajectory
-from lensgraph.rl.rollout.wait_clock import BusyClock
+from lensgraph.rl.rollout.wait_clock import WaitClock
 from lensgraph.rl.tasks import Task
 
 Reward = Callable[[Trajectory, Task], Awaitable["dict[str, float] | None"]]
@@ -48,7 +48,7 @@ class Rollout:
 
 
 @dataclass(frozen=True)
-class Setting:
+class RolloutSetup:
     """Everything that rollouts have in common."""
 
     graph: str
@@ -72,27 +72,27 @@ class Setting:
     """Live tools (`text_search`, `image_search`, `locate`) in place of the configured ones."""
     step: int | None = None
     """Training step, for the records."""
-    clock: BusyClock | None = None
+    clock: WaitClock | None = None
     """Measures the seconds in which anybody waited for the policy or a tool. None: nobody asks."""
 
 
-async def roll(task: Task, setting: Setting, number: int = 0) -> Rollout:
+async def roll(task: Task, setup: RolloutSetup, number: int = 0) -> Rollout:
     """Run one task through the graph; `number` tells the rollouts of one task apart. Raises nothing but cancellation."""
     base = Trajectory(
-        id=f"{task.id}#{number}" + ("" if setting.step is None else f"@{setting.step}"),
+        id=f"{task.id}#{number}" + ("" if setup.step is None else f"@{setup.step}"),
         task=task.id,
         family=task.family,
         knowledge=task.knowledge,
         question=task.question,
         golds=task.golds,
-        graph=setting.graph,
-        dialect=setting.dialect.name,
-        policy=setting.name,
-        temperature=setting.temperature,
-        step=setting.step,
+        graph=setup.graph,
+        dialect=setup.dialect.name,
+        policy=setup.name,
+        temperature=setup.temperature,
+        step=setup.step,
     )
     try:
-        return await _roll(base, task, setting)
+        return await _roll(base, task, setup)
     except Exception as error:  # one bad run must not lose its group
         return Rollout(replace(base, error=_told(error)))
 
@@ -101,20 +101,18 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:500]
 
 
-async def _roll(base: Trajectory, task: Task, setting: Setting) -> Rollout:
+async def _roll(base: Trajectory, task: Task, setup: RolloutSetup) -> Rollout:
     store = ImageStore()
-    context = Context(
-        config=setting.config, policy=setting.policy, dialect=setting.dialect, store=store, **setting.tools
-    )
+    context = Context(config=setup.config, policy=setup.policy, dialect=setup.dialect, store=store, **setup.tools)
     pictures = await asyncio.to_thread(task.pictures)
-    final: dict[str, Any] = await table.find(setting.graph).ainvoke(
+    final: dict[str, Any] = await table.find(setup.graph).ainvoke(
         {"question": task.question, "images": pictures},
-        None if setting.clock is None else {"callbacks": [setting.clock]},
+        None if setup.clock is None else {"callbacks": [setup.clock]},
         context=context,
         output_keys=EVERYTHING,
     )
-    messages = await materialise(final["dialogue"], store, setting.dialect, setting.config.images.view_pixels)
-    rendered, logprobs, spans = await asyncio.to_thread(tokens_of, messages, setting.policy, setting.max_tokens)
+    messages = await materialise(final["dialogue"], store, setup.dialect, setup.config.images.view_pixels)
+    rendered, logprobs, spans = await asyncio.to_thread(tokens_of, messages, setup.policy, setup.max_tokens)
     said = tuple(_said(message) for message in final["dialogue"])
     spoken = [turn["text"] for turn in final["turns"] if "action" in turn]
     trajectory = replace(
@@ -122,7 +120,7 @@ async def _roll(base: Trajectory, task: Task, setting: Setting) -> Rollout:
         answer=final["answer"],
         correct=task.correct(final["answer"]),
         stop_reason=str(final["stop_reason"]),
-        well_formed=setting.dialect.well_formed(spoken),
+        well_formed=setup.dialect.well_formed(spoken),
         steps=steps_of(final, spans),
         messages=said,
         pictures=tuple(Seen(picture.id, picture.grid) for picture in rendered.pixels),
@@ -130,11 +128,11 @@ async def _roll(base: Trajectory, task: Task, setting: Setting) -> Rollout:
         mask=tuple(rendered.mask),
         logprobs=tuple(logprobs),
     )
-    if setting.max_tokens is not None and _reported(messages, setting.policy) and len(spans) < _turns(messages):
+    if setup.max_tokens is not None and _reported(messages, setup.policy) and len(spans) < _turns(messages):
         trajectory = length_budget.ended(trajectory, len(spans))
     kept = {identity: store.bytes(identity) for one in trajectory.messages for identity in one.pictures}
     try:
-        reward = None if setting.reward is None else await setting.reward(trajectory, task)
+        reward = None if setup.reward is None else await setup.reward(trajectory, task)
     except Exception as error:  # what the policy did is worth keeping all the same
         return Rollout(replace(trajectory, error=_told(error)), pictures=kept)
     return Rollout(replace(trajectory, reward=reward), rendered, kept)
@@ -226,7 +224,7 @@ def _block(block: str | dict[str, Any]) -> dict[str, str]:
 
 async def roll_all(
     tasks: Sequence[Task],
-    setting: Setting,
+    setup: RolloutSetup,
     *,
     concurrent: int = 64,
     numbers: Sequence[int] | None = None,
@@ -243,7 +241,7 @@ async def roll_all(
 
     async def worker() -> None:
         for index, (task, number) in queue:
-            rollout = await roll(task, setting, number)
+            rollout = await roll(task, setup, number)
             if on_done is not None:
                 try:
                     async with one_at_a_time:
@@ -266,9 +264,9 @@ async def roll_all(
         await asyncio.gather(*workers, return_exceptions=True)
 
 
-async def gathered(
+async def roll_in_order(
     tasks: Sequence[Task],
-    setting: Setting,
+    setup: RolloutSetup,
     *,
     concurrent: int = 64,
     numbers: Sequence[int] | None = None,
@@ -276,7 +274,7 @@ async def gathered(
 ) -> list[Rollout]:
     """`roll_all` in the order of the tasks."""
     found: dict[int, Rollout] = {}
-    rolling = roll_all(tasks, setting, concurrent=concurrent, numbers=numbers, on_done=on_done)
+    rolling = roll_all(tasks, setup, concurrent=concurrent, numbers=numbers, on_done=on_done)
     async for index, rollout in rolling:
         found[index] = rollout
     return [found[index] for index in range(len(tasks))]

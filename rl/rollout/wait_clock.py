@@ -15,7 +15,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 Kind = Literal["policy", "tools"]
 
 
-class BusyClock(BaseCallbackHandler):
+class WaitClock(BaseCallbackHandler):
     """A LangChain callback for all runs of one event loop; `seconds` holds what it measured.
 
     What a tool asks of a model (a summary, say) is the tool's time.

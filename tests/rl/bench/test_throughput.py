@@ -27,7 +27,7 @@ def test_lockstep_answers_nobody_until_every_live_episode_waits(
         batches.append(len(batch))
         return [Sampled([self.renderer.eos], [0.0]) for _ in batch]
 
-    async def roll(task: str, setting: Any, number: int) -> str:
+    async def roll(task: str, setup: Any, number: int) -> str:
         dialogue: list[BaseMessage] = [HumanMessage(f"task {task}")]
         for turn in range(number):
             dialogue += [await steps.ainvoke(dialogue), HumanMessage("result")]

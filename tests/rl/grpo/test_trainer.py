@@ -39,15 +39,16 @@ from lensgraph.rl.grpo import trainer as graph_trainer
 from lensgraph.rl.grpo.credit import decision_advantages
 from lensgraph.rl.grpo.finished_pixels import pixels_as_pictures
 from lensgraph.rl.grpo.metrics import Decision
-from lensgraph.rl.grpo.trainer import EnginePolicy, GraphGRPOTrainer, GraphRollouts, in_own_loop
+from lensgraph.rl.grpo.trainer import EnginePolicy, GraphGRPOTrainer, GraphRollouts
 from lensgraph.rl.grpo.zero_advantage import worth_a_pass
 from lensgraph.rl.network.collate import check_pictures
 from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.network import PocketSize
 from lensgraph.rl.rollout import wait_clock
-from lensgraph.rl.rollout.episode import Setting
+from lensgraph.rl.rollout.episode import RolloutSetup
+from lensgraph.rl.rollout.own_loop import in_own_loop
 from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStore
-from lensgraph.rl.rollout.wait_clock import BusyClock
+from lensgraph.rl.rollout.wait_clock import WaitClock
 from lensgraph.rl.tasks import Task
 
 SEARCH, CROP = "<img_search><img></img_search>", "<img_search>the flag</img_search>"
@@ -121,7 +122,7 @@ def _trainer(
     network: Any = None,
 ) -> GraphGRPOTrainer:  # fmt: skip
     network = network if network is not None else pocket.build_network(processor, size)
-    setting = Setting(
+    setup = RolloutSetup(
         graph="search_agent",
         config=load_config(),
         policy=TransformersPolicy(model="none"),
@@ -142,7 +143,7 @@ def _trainer(
         train_dataset=_data(tasks),
         eval_dataset=_data(tasks) if "eval_strategy" in fields else None,
         processing_class=processor,
-        rollouts=GraphRollouts(tasks=tasks, setting=setting, concurrent=8, **(options or {})),
+        rollouts=GraphRollouts(tasks=tasks, setup=setup, concurrent=8, **(options or {})),
     )  # fmt: skip
 
 
@@ -322,7 +323,7 @@ def test_small_advantages_count_and_rounding_does_not(
     async def nearly_equal(trajectory: Trajectory, task: Task) -> dict[str, float] | None:
         return {"total": 0.91 - (0.0018 if next(calls) == 0 else 0.0)}
 
-    trainer.rollouts.setting = replace(trainer.rollouts.setting, reward=nearly_equal)
+    trainer.rollouts.setup = replace(trainer.rollouts.setup, reward=nearly_equal)
     batch = _batch(trainer, tasks)
     moved = batch["advantages"] != 0
     assert sorted([int(moved[:4].sum()), int(moved[4:].sum())]) == [0, 4]
@@ -341,7 +342,7 @@ def test_a_failed_run_is_recorded_and_masked_and_its_group_goes_on(
             raise RuntimeError("the reward broke")
         return await _score(trajectory, task)
 
-    trainer.rollouts.setting = replace(trainer.rollouts.setting, reward=breaks)
+    trainer.rollouts.setup = replace(trainer.rollouts.setup, reward=breaks)
     batch = _batch(trainer, tasks)
     failed = [row for row, rollout in enumerate(trainer.made) if rollout.trajectory.error]
     assert len(failed) == 1
@@ -394,7 +395,7 @@ def test_an_episode_without_a_reward_leaves_no_trace_in_the_update(
         number = int(trajectory.id.partition("#")[2].partition("@")[0])
         return None if number == 1 else {"total": float(number)}
 
-    trainer.rollouts.setting = replace(trainer.rollouts.setting, reward=no_verdict)
+    trainer.rollouts.setup = replace(trainer.rollouts.setup, reward=no_verdict)
     batch = _batch(trainer, tasks)
     trainer.current_gradient_accumulation_steps = 1
     with torch.no_grad():  # away from the reference, so that there is a divergence
@@ -430,7 +431,7 @@ def test_a_length_budget_ends_the_episode_behind_a_whole_turn(
     async def paid(trajectory: Trajectory, task: Task) -> dict[str, float] | None:
         return {"total": 1.0 if trajectory.answer is not None else 0.0, "match": float(trajectory.correct)}
 
-    trainer.rollouts.setting = replace(trainer.rollouts.setting, max_tokens=150, reward=paid)
+    trainer.rollouts.setup = replace(trainer.rollouts.setup, max_tokens=150, reward=paid)
     _batch(trainer, tasks)
     assert max(len(rollout.rendered.ids) for rollout in trainer.made) <= 150
     cut = 0
@@ -462,7 +463,7 @@ def test_a_budget_that_nothing_reaches_changes_nothing(
     for budget in (None, 4096):
         actor.rng = random.Random(7)
         trainer.rollouts.concurrent = 1
-        trainer.rollouts.setting = replace(trainer.rollouts.setting, max_tokens=budget)
+        trainer.rollouts.setup = replace(trainer.rollouts.setup, max_tokens=budget)
         _batch(trainer, tasks)
         made.append([(r.trajectory.ids, r.trajectory.stop_reason, r.trajectory.reward) for r in trainer.made])
     assert made[0] == made[1]
@@ -805,7 +806,7 @@ def test_a_trajectory_is_on_the_disk_as_soon_as_it_is_finished(
         there.append(len(list(store)) if store.path.is_file() else 0)
         return {"total": 0.0}
 
-    trainer.rollouts.setting = replace(trainer.rollouts.setting, reward=late)
+    trainer.rollouts.setup = replace(trainer.rollouts.setup, reward=late)
     trainer.model.train()
     _batch(trainer, tasks)
     assert there == list(range(8))
@@ -823,7 +824,7 @@ def test_parts_of_the_reward_are_logged_as_they_were_given(
         number = int(trajectory.id.partition("#")[2].partition("@")[0])
         return None if number == 3 else {"total": 0.5, "match": 1.0, "format": 0.0, "searches": number, "cost": 0.25}
 
-    trainer.rollouts.setting = replace(trainer.rollouts.setting, reward=judged)
+    trainer.rollouts.setup = replace(trainer.rollouts.setup, reward=judged)
     trainer.model.train()
     _batch(trainer, tasks)
     metrics = trainer._metrics["train"]
@@ -837,7 +838,7 @@ def test_waiting_together_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The seconds of the policy and of the tools are those of the wall; a model that a tool asks is the tool's."""
     now = [0.0]
     monkeypatch.setattr(wait_clock.time, "perf_counter", lambda: now[0])
-    clock, turns, tool, summary = BusyClock(), [uuid4() for _ in range(3)], uuid4(), uuid4()
+    clock, turns, tool, summary = WaitClock(), [uuid4() for _ in range(3)], uuid4(), uuid4()
     for turn in turns:
         clock.on_chat_model_start(run_id=turn, parent_run_id=uuid4())
     clock.on_tool_start(run_id=tool)

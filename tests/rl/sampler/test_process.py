@@ -38,7 +38,7 @@ from lensgraph.rl.grpo.run import GRPORecipe, _sampler
 from lensgraph.rl.grpo.trainer import GraphGRPOTrainer, GraphRollouts
 from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.network import PocketSize
-from lensgraph.rl.rollout.episode import Setting
+from lensgraph.rl.rollout.episode import RolloutSetup
 from lensgraph.rl.rollout.trajectory import Trajectory
 from lensgraph.rl.sampler import process as sampler_process
 from lensgraph.rl.sampler import shared_weights, worker
@@ -415,7 +415,7 @@ def test_what_is_trained_is_what_the_process_sampled_with_the_weights_of_that_st
 ) -> None:
     """Every batch's sampled log-probabilities are those of the trainer's network before the update, over three updates."""
     tasks = _train_tasks()
-    setting = Setting(
+    setup = RolloutSetup(
         graph="search_agent", config=load_config(), policy=TransformersPolicy(model="none"), dialect=build("compact"),
         reward=_by_number,
         tools={"text_search": FixedText(), "image_search": FixedImage(), "locate": FixedLocator()},
@@ -429,7 +429,7 @@ def test_what_is_trained_is_what_the_process_sampled_with_the_weights_of_that_st
         ),
         train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": name}]} for name in tasks]),
         processing_class=processor,
-        rollouts=GraphRollouts(tasks=tasks, setting=setting, concurrent=8, sampler="process"),
+        rollouts=GraphRollouts(tasks=tasks, setup=setup, concurrent=8, sampler="process"),
     )  # fmt: skip
     furthest: list[float] = []
     stock = trainer._generate_and_score_completions
