@@ -1,4 +1,4 @@
-"""Which hosts may be connected to: decided on the name before it is looked up, and on every address that it stands for.
+"""Hosts that may be connected to: decided on the name before it is looked up, and on every address that it resolves to.
 
 Covered: private, loopback, link-local, shared, reserved, unallocated and multicast addresses; IPv6 that carries an IPv4
 address inside (mapped, translated, compatible, NAT64, 6to4, Teredo, ISATAP); cloud metadata; decimal, octal, hexadecimal and
@@ -14,10 +14,11 @@ import socket
 from dataclasses import dataclass
 
 from lensgraph.tools.results import Reason, ToolFailure
+from lensgraph.tools.safety.errors import one_line
 
 
 class Refused(ToolFailure, ValueError):
-    """The guard did not let this through. The message is one line that names the value and the fix."""
+    """The guard refuses an address or bytes. The message is one line that names the value and the fix."""
 
     def __init__(self, message: str, reason: Reason = "bad_input") -> None:
         super().__init__(reason, message)
@@ -28,12 +29,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True)
 class FetchPolicy:
-    """Where `fetch` may connect."""
+    """Connections that `fetch` may make."""
 
     schemes: frozenset[str] = frozenset({"http", "https"})
     """Allowed URL schemes."""
     ports: frozenset[int] = frozenset({80, 443})
-    """Allowed ports; other services of a public host are not ours to poke."""
+    """Allowed ports; other services of a public host are none of a page fetcher's business."""
     networks: tuple[Network, ...] = ()
     """Networks allowed although they are not public, for an intranet. Empty: public addresses only."""
 
@@ -41,7 +42,7 @@ class FetchPolicy:
 PUBLIC_WEB = FetchPolicy()
 _NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"),)
 _ALLOCATED = ipaddress.IPv6Network("2000::/3")
-"""Where all public IPv6 addresses lie; Python calls global whatever is not known to be something else."""
+"""The block of all public IPv6 addresses; Python calls `global` every address that it does not know otherwise."""
 _NEVER = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -50,14 +51,14 @@ _NEVER = tuple(
         "168.63.129.16/32",  # public by its number, and yet the inside of a cloud
     )
 )  # fmt: skip
-"""Addresses that hide another one, and networks that Python still calls global."""
+"""Networks whose addresses hide another one, and networks that are not public though Python calls them global."""
 _ISATAP = (0x00005EFE, 0x02005EFE)
-"""The middle of an address whose last 32 bits are an IPv4 address of an inner network."""
+"""Bits 32 to 63 of an ISATAP address, whose last 32 bits are an IPv4 address of an inner network."""
 INNER_NAMES = (
     "localhost", "local", "internal", "lan", "home", "corp", "intranet", "private", "home.arpa", "in-addr.arpa", "ip6.arpa",
     "onion",
 )  # fmt: skip
-"""Ends of names that no public host has (RFC 6761, 6762, 7686, 8375, and what inner networks use)."""
+"""Name endings that no public host has (RFC 6761, 6762, 7686, 8375, and those that inner networks use)."""
 _LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 
@@ -83,7 +84,7 @@ def address_allowed(address: str, policy: FetchPolicy = PUBLIC_WEB) -> bool:
 
 
 def check_name(host: str, policy: FetchPolicy = PUBLIC_WEB) -> None:
-    """Refuse a host by how it is written, before anybody is asked about it."""
+    """Refuse a host by its spelling, before any name server is asked."""
     name = host.rstrip(".").lower()
     if not name:
         raise Refused(f"{host[:80]!r} names no host; give http://host/...", "refused")
@@ -94,7 +95,7 @@ def check_name(host: str, policy: FetchPolicy = PUBLIC_WEB) -> None:
     labels = name.split(".")
     if not all(_LABEL.fullmatch(label) for label in labels):
         raise Refused(f"{host[:80]!r} is not the name of a host; correct it.", "refused")
-    if _NUMBER.fullmatch(labels[-1]):  # what browsers take for an IPv4 address
+    if _NUMBER.fullmatch(labels[-1]):  # browsers take such a name for an IPv4 address
         try:
             ipaddress.IPv4Address(name)
         except ValueError:
@@ -107,15 +108,18 @@ def check_name(host: str, policy: FetchPolicy = PUBLIC_WEB) -> None:
 
 
 async def resolve(host: str, port: int, policy: FetchPolicy) -> str:
-    """One checked address of `host`; refused when any of its addresses is not allowed, because a mix is
-    a trick."""
+    """One checked address of `host`.
+
+    Raises:
+        Refused: any of its addresses is not allowed; a mix of public and inner addresses is a trick.
+        ToolFailure: there is no such host.
+    """
     check_name(host, policy)
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        what = " ".join(str(error).split())[:120] or type(error).__name__
-        raise ToolFailure("unavailable", f"{host}: no such host ({what}).") from error
+        raise ToolFailure("unavailable", f"{host}: no such host ({one_line(error, 120)}).") from error
     addresses = [str(entry[4][0]) for entry in found]
     for address in addresses:
         if not address_allowed(address, policy):

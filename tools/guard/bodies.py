@@ -1,4 +1,4 @@
-"""What a body is, by its own bytes, and how it is unpacked without growing beyond a cap.
+"""Bodies from the web: their kind told from their own bytes, and unpacking that never grows beyond a cap.
 
 Invariant: unpacking stops at the cap, however small the packed bytes are; only encodings that the standard library can
 unpack step by step are unpacked (gzip, deflate), one layer of them.
@@ -13,13 +13,13 @@ from lensgraph.tools.guard.addresses import Refused
 from lensgraph.tools.results import ToolFailure
 
 Kind = Literal["html", "xml", "text", "json", "pdf", "image", "archive", "media", "program", "binary"]
-"""What a body may be."""
+"""Kinds of body."""
 PAGE: tuple[Kind, ...] = ("html", "xml", "text", "json", "pdf")
-"""What can be read as a page."""
+"""Kinds that can be read as a page."""
 PICTURE: tuple[Kind, ...] = ("image",)
-"""What can be looked at."""
+"""Kinds that can be decoded as a picture."""
 ENCODINGS = "gzip, deflate"
-"""What is asked for."""
+"""Value of the Accept-Encoding header."""
 
 _MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (b"\x89PNG\r\n\x1a\n", "image"), (b"\xff\xd8\xff", "image"), (b"GIF87a", "image"), (b"GIF89a", "image"),
@@ -31,7 +31,7 @@ _MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (b"ID3", "media"), (b"OggS", "media"), (b"fLaC", "media"), (b"\x1a\x45\xdf\xa3", "media"),
 )  # fmt: skip
 _SHORT = {b"BM", b"MZ", b"#!", b"ID3", b"BZh"}
-"""Beginnings that words may have too: they count only where the rest is no text."""
+"""Magic bytes that ordinary words may begin with: they count only where the rest is no text."""
 _HTML = (
     b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<title", b"<meta", b"<!--", b"<div", b"<p>", b"<p ",
     b"<h1", b"<table", b"<a ", b"<br", b"<style", b"<b>", b"<iframe", b"<font",
@@ -40,7 +40,7 @@ _TEXT_CONTROLS = frozenset(b"\t\n\x0c\r\x1b")
 
 
 def sniff(body: bytes, declared: str = "") -> Kind:
-    """What the bytes are. `declared` (the Content-Type) only decides between kinds of text."""
+    """The kind of body, told from its first bytes. `declared` (the Content-Type) only decides between kinds of text."""
     start = body[:1024]
     is_text = _is_text(start)
     for magic, kind in _MAGIC:
@@ -74,7 +74,7 @@ def _is_text(start: bytes) -> bool:
 
 
 class Unpacker:
-    """Takes the content encoding off while a body arrives."""
+    """Undoes the content encoding while a body arrives."""
 
     def __init__(self, url: str, encoding: str, max_bytes: int) -> None:
         encoding = encoding.strip().lower() or "identity"
@@ -88,7 +88,7 @@ class Unpacker:
         self.body = bytearray()
 
     def feed(self, data: bytes) -> None:
-        """Add what arrived; refused once the body is over the cap, packed or not."""
+        """Add the next chunk; raises `Refused` once the body is over the cap, packed or not."""
         self._packed += len(data)
         if self._unzip is None:
             self.body += data
@@ -119,7 +119,7 @@ class Unpacker:
                 self._unzip = zlib.decompressobj(31)
 
     def close(self) -> bytes:
-        """The whole body."""
+        """End the body and return all of it; raises `ToolFailure` where packed bytes are missing."""
         if self._unzip is not None and self._packed and not self._unzip.eof:
             raise ToolFailure("malformed", f"{self._url}: the packed body ends too early.")
         return bytes(self.body)

@@ -2,7 +2,8 @@
 
 Invariant: the name in the URL is resolved here, checked here, and the request leaves for that literal
 address; TLS still verifies the certificate against the name. Redirects come back through this transport,
-so each is checked too."""
+so each is checked too.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +12,17 @@ import ssl
 
 import httpx
 
-from lensgraph.tools.guard import FetchPolicy, Refused, resolve
+from lensgraph.tools.guard.addresses import FetchPolicy, Refused, resolve
 
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    """Reading the certificates takes longer than a request to a near server."""
+    """The TLS context, made once: reading the certificates takes longer than a request to a near server."""
     return httpx.create_ssl_context(trust_env=False)
 
 
 class CheckedTransport(httpx.AsyncBaseTransport):
-    """Resolve, check, pin; then let httpx do the rest."""
+    """Resolves, checks and pins the address; httpx does the rest."""
 
     def __init__(self, policy: FetchPolicy) -> None:
         self.policy = policy
