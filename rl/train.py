@@ -82,15 +82,17 @@ def _parser() -> argparse.ArgumentParser:
 # the training stack loads only once the arguments are known to be good
 def _sight(args: argparse.Namespace) -> Path:
     from lensgraph.rl.pocket import vision_pretraining
+    from lensgraph.rl.pocket.vision_recipe import SightRecipe
 
-    recipe = recipes.read(args.recipe, vision_pretraining.SightRecipe, args.overrides)
+    recipe = recipes.read(args.recipe, SightRecipe, args.overrides)
     return _told(args, lambda: vision_pretraining.train(recipe, resume=args.resume, max_steps=args.max_steps))
 
 
 def _sft(args: argparse.Namespace) -> Path | None:
     from lensgraph.rl.supervised import run as sft
+    from lensgraph.rl.supervised.recipe import SFTRecipe
 
-    recipe = recipes.read(args.recipe, sft.SFTRecipe, args.overrides)
+    recipe = recipes.read(args.recipe, SFTRecipe, args.overrides)
     return _told(args, lambda: sft.train(recipe, resume=args.resume, max_steps=args.max_steps, dry_run=args.dry_run))
 
 

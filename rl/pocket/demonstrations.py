@@ -145,7 +145,7 @@ async def _make(path: Path, todo: Sequence[tuple[WorldTask, str]], concurrent: i
         await asyncio.gather(*(worker() for _ in range(concurrent)))
 
 
-def load(path: Path) -> list[Demonstration]:
+def load_right(path: Path) -> list[Demonstration]:
     """The right runs of a file."""
     return [_demonstration(row) for row in jsonl.rows(path) if row["right"] and _counted_as(row)]
 

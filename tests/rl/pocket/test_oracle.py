@@ -127,7 +127,8 @@ def test_demonstrations_are_made_in_every_manner_and_counted_by_it(tmp_path: Pat
         "eager/known": 1, "frugal/correction": 2, "search_agent/correction": 2,
     }  # fmt: skip
     turns = {
-        (one.task, one.manner): sum(m.role == "assistant" for m in one.messages) for one in demonstrations.load(path)
+        (one.task, one.manner): sum(m.role == "assistant" for m in one.messages)
+        for one in demonstrations.load_right(path)
     }
     for task in {task for task, manner in turns if manner == "frugal"}:
         assert turns[task, "frugal"] == 3 < turns[task, "plain"]

@@ -11,7 +11,7 @@ from lensgraph.agent.config import load as load_config
 from lensgraph.rl.evaluation import evaluate
 from lensgraph.rl.pocket import demonstrations
 from lensgraph.rl.supervised import run as sft
-from lensgraph.rl.supervised.run import SFTRecipe
+from lensgraph.rl.supervised.recipe import SFTRecipe
 from lensgraph.rl.tasks import load as load_tasks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]

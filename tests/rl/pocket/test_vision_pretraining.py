@@ -12,9 +12,11 @@ from PIL import Image
 from lensgraph.rl.network.collate import IGNORE
 from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket import vision_pretraining
-from lensgraph.rl.pocket.vision_pretraining import SightRecipe, Views, covered
+from lensgraph.rl.pocket.redraw import training_artists
+from lensgraph.rl.pocket.vision_recipe import SightRecipe
+from lensgraph.rl.pocket.vision_targets import COLOURS, LabelledPictures, covered, shaken
 from lensgraph.rl.supervised import run as sft
-from lensgraph.rl.supervised.run import SFTRecipe
+from lensgraph.rl.supervised.recipe import SFTRecipe
 from lensgraph.tools.local.world import scenes
 
 
@@ -34,13 +36,13 @@ def recipe(tmp_path: Path, tiny_size: dict[str, int]) -> SightRecipe:
 
 
 def test_labels_are_read_from_the_scene(recipe: SightRecipe) -> None:
-    views = Views(recipe.size, 0)
-    cast = [(views.flags[0].id, "twemoji"), (views.things[0].id, "twemoji"), (views.flags[1].id, "twemoji")]
+    pictures = LabelledPictures(recipe.size, 0)
+    cast = [(pictures.flags[0].id, "twemoji"), (pictures.things[0].id, "twemoji"), (pictures.flags[1].id, "twemoji")]
     scene = scenes.compose(cast, random.Random(1))
-    seen = views.seen(scene, scene.render())
+    seen = pictures.labelled(scene, scene.render())
     assert (seen.whole["items"], seen.whole["flags"], seen.whole["things"]) == (3, 2, 1)
-    assert seen.whole["background"] == vision_pretraining.COLOURS.index(scene.background)
-    assert {n for n in seen.tokens["entity"] if n != IGNORE} == {views.number[entity] for entity, _ in cast}
+    assert seen.whole["background"] == COLOURS.index(scene.background)
+    assert {n for n in seen.tokens["entity"] if n != IGNORE} == {pictures.number[entity] for entity, _ in cast}
     cells = seen.grid[1] * seen.grid[2] // 4
     assert all(len(labels) == cells for labels in seen.tokens.values())
     assert all(
@@ -48,10 +50,10 @@ def test_labels_are_read_from_the_scene(recipe: SightRecipe) -> None:
     )
 
 
-def test_no_view_shows_what_training_may_not_see(recipe: SightRecipe) -> None:
-    views = Views(recipe.size, 0)
-    assert all(entity.split == "train" for entity in views.cast)
-    artists = {artist for entity in views.cast for artist in views.artists(entity)}
+def test_no_picture_shows_what_training_may_not_see(recipe: SightRecipe) -> None:
+    pictures = LabelledPictures(recipe.size, 0)
+    assert all(entity.split == "train" for entity in pictures.cast)
+    artists = {artist for entity in pictures.cast for artist in training_artists(entity)}
     assert not artists & {"flagpack", "fluent_3d", "circle_flags"}
 
 
@@ -60,10 +62,10 @@ def test_a_small_item_still_has_a_token() -> None:
     assert covered((0, 0, 100, 50), 100, 100, 2, 2) == {0, 1}
 
 
-def test_views_depend_on_their_number_only(recipe: SightRecipe) -> None:
-    a, b = Views(recipe.size, 3), Views(recipe.size, 3)
-    first = [a.view(n).tokens for n in range(5)]
-    assert [b.view(n).tokens for n in reversed(range(5))] == first[::-1]
+def test_pictures_depend_on_their_number_only(recipe: SightRecipe) -> None:
+    a, b = LabelledPictures(recipe.size, 3), LabelledPictures(recipe.size, 3)
+    first = [a.picture(n).tokens for n in range(5)]
+    assert [b.picture(n).tokens for n in reversed(range(5))] == first[::-1]
 
 
 def test_a_tower_is_trained_resumed_and_put_into_a_policy(
@@ -100,6 +102,6 @@ def test_a_tower_of_another_width_is_refused(recipe: SightRecipe, processor, tmp
 
 def test_tone_and_sharpness_change_but_not_the_size() -> None:
     picture = Image.effect_noise((40, 30), 60).convert("RGB")
-    other = vision_pretraining.shaken(picture, random.Random(0))
+    other = shaken(picture, random.Random(0))
     assert other.size == picture.size
     assert other.tobytes() != picture.tobytes()

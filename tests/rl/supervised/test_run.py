@@ -5,10 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-import random
 import shutil
-from collections import Counter
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,26 +16,15 @@ from PIL import Image
 from transformers import TrainerCallback
 
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
-from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl import recipes, train
-from lensgraph.rl.pocket import network
-from lensgraph.rl.pocket.invent import Demonstration, Lexicon, Message
-from lensgraph.rl.pocket.vision_pretraining import SightRecipe
+from lensgraph.rl.pocket import demonstrations, network
+from lensgraph.rl.pocket.vision_recipe import SightRecipe
 from lensgraph.rl.rollout.trajectory import Said, Seen, Trajectory, TrajectoryStore
 from lensgraph.rl.run import trackers
 from lensgraph.rl.run.run_folder import RECIPE, keep_recipe, remove_half_checkpoints, whole_checkpoint
 from lensgraph.rl.supervised import run as sft
-from lensgraph.rl.supervised.run import SFTRecipe
-from lensgraph.tools.local.world import entities, scenes
-
-
-@pytest.fixture
-def recipe(tmp_path: Path, demonstration_file: Path, tiny_size: dict[str, int]) -> SFTRecipe:
-    """Four steps of a tiny network."""
-    return SFTRecipe(
-        demonstrations=demonstration_file, output=tmp_path / "run", size=tiny_size, steps=4, batch=3, accumulate=2,
-        warmup_steps=1, decay_steps=1, save_every=2, log_every=1,
-    )  # fmt: skip
+from lensgraph.rl.supervised.recipe import ORDER, SFTRecipe
+from lensgraph.rl.supervised.trajectory_rows import TrajectoryRows
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -120,11 +106,11 @@ def test_demonstrations_of_a_killed_build_do_not_pass_for_all(
         path.write_text(whole)
 
     chosen = recipe.model_copy(update={"demonstrations": tmp_path / "made.jsonl"})
-    monkeypatch.setattr(sft, "demonstrations_of_world", killed)
+    monkeypatch.setattr(demonstrations, "make", killed)
     with pytest.raises(KeyboardInterrupt):
         sft.train(chosen, dry_run=True)
     assert not chosen.demonstrations.exists()
-    monkeypatch.setattr(sft, "demonstrations_of_world", goes_on)
+    monkeypatch.setattr(demonstrations, "make", goes_on)
     sft.train(chosen, dry_run=True)
     assert chosen.demonstrations.read_text() == whole
 
@@ -214,7 +200,7 @@ def test_trajectories_of_a_teacher_are_imitated(
     recipe: SFTRecipe, tmp_path: Path, lora: dict | None, processor, renderer
 ) -> None:
     store = _teacher(tmp_path / "teacher")
-    rows = sft.TrajectoryRows(store, renderer, seed=0)
+    rows = TrajectoryRows(store, renderer, seed=0)
     assert len(rows.right) == 2
     assert sorted(len(rows.row(n).pixels) for n in range(4)) == [1, 1, 1, 1]
     said = [i for i, m in zip(rows.row(0).ids, rows.row(0).mask, strict=True) if m]
@@ -241,86 +227,6 @@ def test_imitation_needs_a_teacher_and_a_pupil(recipe: SFTRecipe, tmp_path: Path
         sft.train(recipe.model_copy(update={"trajectories": tmp_path}))
 
 
-def test_rows_depend_on_their_number_only(recipe: SFTRecipe, demonstrations: list, renderer) -> None:
-    rows = [sft.Rows(demonstrations, renderer, recipe, Lexicon(names=("Peru",))) for _ in range(2)]
-    forward = [rows[0].row(n).ids for n in range(6)]
-    assert [rows[1].row(n).ids for n in reversed(range(6))] == forward[::-1]
-
-
-@pytest.fixture
-def searched(demonstrations: list[Demonstration]) -> Demonstration:
-    """A run that looked an unknown flag up."""
-    flag = next(one for one in entities.select(split="train", kind="flag") if not one.known)
-    scene = scenes.compose([(flag.id, "emojione")], random.Random(0))
-    messages = (
-        Message("user", "Whose flag is this?", (0,)),
-        Message("assistant", "<reason>I do not know this.</reason><img_search>"),
-        Message("user", f"<information>1. Flag of {flag.name} (0.91)</information>"),
-        Message("assistant", f"<reason>Found.</reason><answer> {flag.name}</answer>"),
-    )
-    return Demonstration(
-        "world/train/image/00000", "search_agent", "image", asdict(scene), messages, name=flag.name, answer=flag.name
-    )
-
-
-def test_invented_flags_are_made_up_by_their_share(
-    recipe: SFTRecipe, searched: Demonstration, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is made up is what the row shows, and the other rows show what they would have shown."""
-    asked: list[str] = []
-    known = {flag.id for flag in entities.select(split="train", kind="flag") if flag.known}
-
-    def shown(colour: str, **changed: float) -> list[tuple[bool, bytes]]:
-        """Of 60 rows, whether something was made up and the pixels."""
-
-        def plain(entity_id: str, rendition: str, rng: random.Random) -> Image.Image:
-            asked.append(entity_id)
-            return Image.new("RGBA", (40, 30), colour)
-
-        asked.clear()
-        monkeypatch.setattr(sft, "lookalike", plain)
-        chosen = recipe.model_copy(update={"rephrase_share": 0.0, "worn_share": 0.0, **changed})
-        rows = sft.Rows([searched], renderer, chosen, Lexicon(names=("Peru",)))
-        found = []
-        for number in range(60):
-            before = len(asked)
-            pixels = rows.row(number).pixels[0].values.tobytes()
-            found.append((len(asked) > before, pixels))
-        return found
-
-    def made_up(**changed: float) -> int:
-        one, other = shown("magenta", **changed), shown("lime", **changed)
-        assert [made for made, _ in one] == [a != b for (_, a), (_, b) in zip(one, other, strict=True)]
-        return len(asked)
-
-    assert made_up(rewrite_share=1.0, lookalike_share=0.0) == 0
-    assert made_up(rewrite_share=0.0, lookalike_share=1.0) == 0
-    assert 15 <= made_up(rewrite_share=1.0, lookalike_share=0.5) <= 45
-    assert made_up(rewrite_share=1.0, lookalike_share=1.0) == 60
-    assert 15 <= sum(one in known for one in asked) <= 45, "from known flags and from others"
-
-
-def test_made_up_rows_depend_on_their_number_only(
-    recipe: SFTRecipe, searched: Demonstration, renderer: Renderer
-) -> None:
-    chosen = recipe.model_copy(update={"rewrite_share": 1.0, "lookalike_share": 0.5})
-    rows = [sft.Rows([searched], renderer, chosen, Lexicon(names=("Peru",))) for _ in range(2)]
-    forward = [(rows[0].row(n).ids, rows[0].row(n).pixels[0].values.tobytes()) for n in range(8)]
-    backward = [(rows[1].row(n).ids, rows[1].row(n).pixels[0].values.tobytes()) for n in reversed(range(8))]
-    assert backward[::-1] == forward
-
-
-def test_an_invented_thing_is_not_made_up(
-    recipe: SFTRecipe, searched: Demonstration, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sft, "lookalike", lambda *_: pytest.fail("a flag was made up for a thing"))
-    thing = next(one for one in entities.select(split="train", kind="thing") if not one.known)
-    scene = asdict(scenes.compose([(thing.id, "emojione")], random.Random(0)))
-    chosen = recipe.model_copy(update={"rewrite_share": 1.0, "lookalike_share": 1.0})
-    rows = sft.Rows([replace(searched, scene=scene)], renderer, chosen, Lexicon(names=("Peru",)))
-    assert all(rows.row(number).ids for number in range(10))
-
-
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
@@ -335,12 +241,12 @@ def test_a_tower_or_flags_that_have_no_place_are_refused(changed: dict[str, Any]
 
 
 def test_a_field_that_is_younger_than_the_run_was_at_its_default(recipe: SFTRecipe) -> None:
-    keep_recipe(recipe.output, recipe, sft.ORDER, resume=False)
+    keep_recipe(recipe.output, recipe, ORDER, resume=False)
     kept = recipe.output / RECIPE
     kept.write_text("".join(line for line in kept.read_text().splitlines(True) if "lookalike_share" not in line))
     with pytest.raises(ValueError, match=r"lookalike_share=0.5 would change .* begun with lookalike_share=0.0"):
-        keep_recipe(recipe.output, recipe.model_copy(update={"lookalike_share": 0.5}), sft.ORDER, resume=True)
-    keep_recipe(recipe.output, recipe, sft.ORDER, resume=True)
+        keep_recipe(recipe.output, recipe.model_copy(update={"lookalike_share": 0.5}), ORDER, resume=True)
+    keep_recipe(recipe.output, recipe, ORDER, resume=True)
 
 
 def test_a_frozen_tower_stays_and_its_merger_learns(recipe: SFTRecipe, tmp_path: Path) -> None:
@@ -352,25 +258,6 @@ def test_a_frozen_tower_stays_and_its_merger_learns(recipe: SFTRecipe, tmp_path:
     assert not [name for name in moved if "visual.blocks" in name or "visual.patch_embed" in name]
     assert [name for name in moved if "visual.merger" in name]
     assert [name for name in moved if "language_model" in name]
-
-
-def test_a_lay_question_is_shown_both_ways_by_its_share(recipe: SFTRecipe, demonstrations: list, renderer) -> None:
-    """However many demonstrations there are of each; what is known or in sight goes by another share."""
-    first, *rest = demonstrations
-    several = [
-        *[replace(first, family="correction", manner="plain")] * 5,
-        replace(first, family="correction", manner="frugal"),
-        *rest,
-        *[replace(one, manner="eager") for one in rest],
-    ]
-    chosen = recipe.model_copy(update={"frugal_share": 0.3, "eager_share": 0.9})
-    rows = sft.Rows(several, renderer, chosen, Lexicon())
-    odds = Counter[tuple[str, str]]()
-    for (_, family, _, manner), share in zip(rows.shelves, rows.odds, strict=True):
-        odds[family, manner] += share
-    for family, manner, share in (("correction", "frugal", 0.3), ("visible", "eager", 0.9), ("known", "eager", 0.9)):
-        whole = odds[family, manner] + odds[family, "plain"]
-        assert odds[family, manner] / whole == pytest.approx(share)
 
 
 @pytest.mark.parametrize(

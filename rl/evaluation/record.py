@@ -1,0 +1,50 @@
+"""The record of one question's run, from which every metric is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Record:
+    """One question's outcome."""
+
+    task: str
+    """Task id."""
+    family: str
+    """Kind of question; empty if the set names none."""
+    knowledge: str
+    """`visible`, `known` or `unknown`: where the answer can come from without a search. Empty: not labelled."""
+    answer: str | None
+    """The final answer; None: there was none."""
+    correct: bool
+    """Whether the answer matches the task's golds within its tolerance."""
+    stop_reason: str
+    """A value of `lensgraph.agent.limits.StopReason`, or `failed` if the run raised."""
+    turns: int
+    """Turns of the policy."""
+    malformed: int
+    """Turns that could not be read as an action."""
+    well_formed: bool
+    """Whether the whole episode keeps the dialect's format rules."""
+    image_searches: int
+    """Image searches made."""
+    text_searches: int
+    """Text searches made."""
+    seconds: dict[str, float]
+    """Seconds spent waiting for the policy or a tool, by node. Concurrent questions share the policy, so this is not
+    latency."""
+    price: float
+    """Price of all calls, in the currency of the configured prices."""
+    trace: list[dict[str, Any]]
+    """The nodes' records, shortened, for reading a single case."""
+    error: str | None = None
+    """The exception of the run in one line; None: it ran to its end."""
+    asked: str = ""
+    """Digest of question, golds and tolerance. Empty: an earlier version did not write it."""
+
+    @property
+    def searches(self) -> int:
+        """Searches made, by image and by text."""
+        return self.image_searches + self.text_searches

@@ -1,0 +1,73 @@
+"""The policy that a supervised run begins with, and the rows that it learns from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+
+from lensgraph.agent.policy.qwen.processor import PictureProcessor, load_processor
+from lensgraph.agent.policy.render import Renderer
+from lensgraph.rl.pocket import demonstrations, network
+from lensgraph.rl.pocket.invent import Demonstration, Lexicon, rewrite
+from lensgraph.rl.pocket.rephrase import Rephrasing
+from lensgraph.rl.rollout.trajectory import TrajectoryStore
+from lensgraph.rl.supervised.demonstration_rows import DemonstrationRows
+from lensgraph.rl.supervised.recipe import SFTRecipe
+from lensgraph.rl.supervised.trajectory_rows import TrajectoryRows
+
+Start = tuple[PictureProcessor, Qwen2_5_VLForConditionalGeneration, DemonstrationRows | TrajectoryRows]
+
+
+def start(recipe: SFTRecipe) -> Start:
+    """Processor, network and rows of a recipe; missing demonstrations are made first."""
+    if recipe.trajectories is not None and recipe.start_from is not None:
+        return _from_trajectories(recipe.start_from, recipe.trajectories, recipe.seed)
+    return _from_demonstrations(recipe)
+
+
+def _from_demonstrations(recipe: SFTRecipe) -> Start:
+    """A policy of the pocket's size, new or from a checkpoint, and rows about the embedded world."""
+    recipe.demonstrations.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{recipe.demonstrations}.lock"):  # one process makes them, the others wait
+        if not recipe.demonstrations.is_file():
+            partial = recipe.demonstrations.with_suffix(".part")  # a killed build must not pass for a whole one
+            demonstrations.make(partial)
+            partial.replace(recipe.demonstrations)
+    shown, lexicon = demonstrations.load_right(recipe.demonstrations), demonstrations.lexicon()
+    if recipe.start_from is None:
+        tokenizer = network.train_tokenizer(_tokenizer_texts(shown, recipe, lexicon), recipe.size.vocabulary)
+        processor = network.build_processor(tokenizer, recipe.size)
+        policy = network.build_network(processor, recipe.size, seed=recipe.seed)
+    else:
+        processor, policy = load_processor(recipe.start_from), network.load_network(recipe.start_from)
+    if recipe.sight is not None:
+        network.graft(policy, recipe.sight)
+        processor.image_processor = network.build_picture_processor(recipe.size)
+    held_out = {name.lower() for name in lexicon.forbidden}
+    pieces = tuple(piece for piece in network.pieces(processor.tokenizer) if piece.lower() not in held_out)
+    renderer = Renderer(processor, cached_pictures=0)
+    return processor, policy, DemonstrationRows(shown, renderer, recipe, replace(lexicon, pieces=pieces))
+
+
+def _tokenizer_texts(shown: Sequence[Demonstration], recipe: SFTRecipe, lexicon: Lexicon) -> Iterator[str]:
+    """Texts to train the tokenizer on: demonstrations as they are and rewritten, without the held-out names."""
+    rng = random.Random(recipe.seed)
+    rephrasing = Rephrasing(shown if recipe.rephrase_share else ())
+    for demo in shown:
+        for share in (0.0, 1.0):
+            told = rewrite(rephrasing(demo, rng) if share else demo, rng, lexicon, share=share)
+            yield from (message.text for message in told.messages)
+
+
+def _from_trajectories(model: Path, folder: Path, seed: int) -> Start:
+    """A checkpoint of the family, and the trajectories that it imitates."""
+    processor = load_processor(model)
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    policy = Qwen2_5_VLForConditionalGeneration.from_pretrained(model, dtype=dtype)
+    return processor, policy, TrajectoryRows(TrajectoryStore(folder), Renderer(processor), seed)
