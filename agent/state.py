@@ -1,6 +1,6 @@
 """What flows through a graph: input, output and internal state, kept apart.
 
-Invariants: `dialogue` and `turns` only ever grow at the end, so one episode is one training row; a picture is an id
+Invariants: `dialogue` and `steps` only ever grow at the end, so one episode is one training row; a picture is an id
 and a box, never bytes; every value besides messages is plain JSON, so that a checkpoint needs no custom types.
 """
 
@@ -46,8 +46,8 @@ class Hit(TypedDict):
     """The engine's score, if it gave one."""
 
 
-class Turn(TypedDict, total=False):
-    """What one node did. A list of these is the story of an episode."""
+class Step(TypedDict, total=False):
+    """One node's record. A list of these is the story of an episode."""
 
     node: str
     """Which node ran."""
@@ -125,7 +125,7 @@ class AskOutput(TypedDict, total=False):
     """Turns, searches, seconds and price of this question."""
     stop_reason: str
     """A value of `lensgraph.agent.limits.StopReason`."""
-    turns: Annotated[list[Turn], append]
+    steps: Annotated[list[Step], append]
     """One record a node visit, over the whole thread; streamed as it happens with `stream_mode="updates"`."""
 
 
@@ -138,8 +138,8 @@ class AgentState(AskInput, AskOutput, total=False):
     """The current question's pictures. Kept for a follow-up that brings none of its own."""
     dialogue: Annotated[list[AnyMessage], append]
     """The policy's own conversation. Image blocks hold ids only; the policy's messages are kept as it returned them."""
-    first_turn: int
-    """Where the current question starts in `turns`."""
+    first_step: int
+    """Where the current question starts in `steps`."""
     first_message: int
     """Where the policy's view of `dialogue` starts: 0, or at the current question where the dialect restarts."""
     started: float
@@ -156,9 +156,9 @@ EVERYTHING = sorted(AgentState.__annotations__)
 """Pass as `output_keys` to get the internal state (`dialogue`, `pictures`) back too, for training and evaluation."""
 
 
-def this_question(state: AgentState) -> list[Turn]:
-    """The turns of the current question, without those of earlier questions in the thread."""
-    return state.get("turns", [])[state.get("first_turn", 0) :]
+def this_question(state: AgentState) -> list[Step]:
+    """The steps of the current question, without those of earlier questions in the thread."""
+    return state.get("steps", [])[state.get("first_step", 0) :]
 
 
 def this_dialogue(state: AgentState) -> list[AnyMessage]:
@@ -167,6 +167,6 @@ def this_dialogue(state: AgentState) -> list[AnyMessage]:
 
 
 __all__ = [
-    "EVERYTHING", "AgentState", "AskInput", "AskOutput", "Hit", "NodeName", "Picture", "Source", "Turn", "Usage",
+    "EVERYTHING", "AgentState", "AskInput", "AskOutput", "Hit", "NodeName", "Picture", "Source", "Step", "Usage",
     "append", "this_dialogue", "this_question",
 ]  # fmt: skip

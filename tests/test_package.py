@@ -215,7 +215,7 @@ def test_the_graphs_keep_their_input_and_output() -> None:
             "sources",
             "usage",
             "stop_reason",
-            "turns",  # Studio streams output keys only: without it a run would show no thought, box or result
+            "steps",  # Studio streams output keys only: without it a run would show no thought, box or result
         }
         assert parameters(module.build) == ["checkpointer"]
 
@@ -231,11 +231,11 @@ def test_a_run_keeps_its_options() -> None:
 
 
 def test_the_records_that_training_reads_keep_their_fields() -> None:
-    from lensgraph.agent.state import EVERYTHING, Turn, Usage
+    from lensgraph.agent.state import EVERYTHING, Step, Usage
 
-    assert {"dialogue", "turns", "pictures", "messages", "answer", "stop_reason"} <= set(EVERYTHING)
+    assert {"dialogue", "steps", "pictures", "messages", "answer", "stop_reason"} <= set(EVERYTHING)
     told = {"node", "turn", "seconds", "price", "text", "thought", "action", "query", "crop", "hits", "error"}
-    assert told <= set(Turn.__annotations__)
+    assert told <= set(Step.__annotations__)
     assert set(Usage.__annotations__) >= {"turns", "searches", "seconds", "price"}
 
 

@@ -1,7 +1,7 @@
 """The steps of an episode. Each node is small; which node comes next stands in its return type.
 
 Invariants: `reason` is the only sampled decision; a tool that fails, finds nothing or is over a limit becomes an
-observation; only `answer` ends an episode; every node visit that waited for someone leaves one record in `turns`.
+observation; only `answer` ends an episode; every node visit that waited for someone leaves one record in `steps`.
 The functions without a `Command` do the work and are shared with the baselines in `graphs`.
 """
 
@@ -26,7 +26,7 @@ from lensgraph.agent.images import ImageStore, Picture
 from lensgraph.agent.limits import StopReason
 from lensgraph.agent.nodes import once, token_budget
 from lensgraph.agent.policy.errors import ContextFull, PolicyError
-from lensgraph.agent.state import AgentState, Hit, Turn, this_dialogue, this_question
+from lensgraph.agent.state import AgentState, Hit, Step, this_dialogue, this_question
 from lensgraph.tools.base import LensTool
 from lensgraph.tools.guard import Refused
 from lensgraph.tools.pages.summarise import asking
@@ -38,7 +38,7 @@ R = TypeVar("R", SearchResult, LocateResult)
 WHOLE_PICTURE = "<whole picture>"
 """What a record calls a search without a region."""
 CONTEXT_FULL = "context_full"
-"""The reason in a turn's `error` when the dialogue did not fit the policy's context."""
+"""The reason in a step's `error` when the dialogue did not fit the policy's context."""
 UNANSWERED = {
     StopReason.GAVE_UP: "I could not find the answer.",
     StopReason.MALFORMED: "I have no answer: the policy's last turn could not be read.",
@@ -77,7 +77,7 @@ async def take_question(state: AgentState, backends: Backends) -> Update:
         "messages": [asked.message],
         "asked": asked.text,
         "pictures": asked.pictures,
-        "first_turn": len(state.get("turns") or []),
+        "first_step": len(state.get("steps") or []),
         "first_message": len(state.get("dialogue") or []) if backends.dialect.follow_up == "restart" else 0,
         "started": time.time(),
         "crop": None,
@@ -116,8 +116,8 @@ def _route(action: actions.Action, backends: Backends) -> Literal["crop", "image
 
 async def think(state: AgentState, backends: Backends) -> Update:
     """One turn of the policy: call it on the dialogue, read its action."""
-    turns = this_question(state)
-    number = len(usage.policy_turns(turns)) + 1
+    steps = this_question(state)
+    number = len(usage.policy_turns(steps)) + 1
     policy = await backends.policy()
     messages = await materialise(
         this_dialogue(state), backends.store, backends.dialect, backends.view_pixels,
@@ -131,18 +131,18 @@ async def think(state: AgentState, backends: Backends) -> Update:
         if error is None:
             raise
         failed = actions.dump(Malformed("the policy failed"))
-        record = Turn(
+        record = Step(
             node="reason", turn=number, seconds=time.perf_counter() - started, price=0.0, text="", thought="",
             action=failed, error=f"{CONTEXT_FULL if isinstance(error, ContextFull) else 'policy'}: {error}",
         )  # fmt: skip
         if isinstance(error, ContextFull) and error.left_out:
             record["left_out"] = error.left_out
-        return {"turns": [record], "action": failed}
+        return {"steps": [record], "action": failed}
     seconds = time.perf_counter() - started
     text = text_of(reply)
     tokens = _tokens(reply)
-    action = backends.dialect.parse(text, usage.spent(turns, state["started"], tokens))
-    record = Turn(
+    action = backends.dialect.parse(text, usage.spent(steps, state["started"], tokens))
+    record = Step(
         node="reason",
         turn=number,
         seconds=seconds,
@@ -156,7 +156,7 @@ async def think(state: AgentState, backends: Backends) -> Update:
     )
     if left_out := reply.response_metadata.get("left_out"):
         record["left_out"] = list(left_out)
-    return {"dialogue": [reply], "turns": [record], "action": record["action"]}
+    return {"dialogue": [reply], "steps": [record], "action": record["action"]}
 
 
 def _failure(problem: Exception, backends: Backends) -> PolicyError | None:
@@ -240,11 +240,11 @@ async def crop(state: AgentState, runtime: Runtime[Context]) -> Command[Literal[
             cut = await asyncio.to_thread(backends.store.crop, parent, located.regions[0].box)
         except ValueError as problem:  # a locator's box outside the picture
             error = ToolError(reason="malformed", message=str(problem).splitlines()[0])
-    record = Turn(
+    record = Step(
         node="crop", turn=_turn(state), seconds=located.seconds, price=located.price, query=action.region,
         crop=cut, error=_line(error),
     )  # fmt: skip
-    update: Update = {"turns": [record], "crop": cut, "note": None}
+    update: Update = {"steps": [record], "crop": cut, "note": None}
     if cut is not None:
         if isinstance(action, ImageSearch):
             return Command(goto="image_search", update=update)
@@ -323,7 +323,7 @@ async def search_by_image(
     query = _region(state) if cut is not None else WHOLE_PICTURE
     record = _search_record("image_search", state, result, query, cut_off)
     record["crop"] = cut
-    return result, thumbnails, {"turns": [record]}
+    return result, thumbnails, {"steps": [record]}
 
 
 async def _fitted(
@@ -383,12 +383,12 @@ async def search_by_text(
     result, _, cut_off = await _fitted(
         state, backends, result, [], lambda found, _: backends.dialect.observe_text(found, question=state["asked"])
     )
-    return result, {"turns": [_search_record("text_search", state, result, query, cut_off)]}
+    return result, {"steps": [_search_record("text_search", state, result, query, cut_off)]}
 
 
-def _search_record(node: str, state: AgentState, result: SearchResult, query: str, cut_off: int) -> Turn:
+def _search_record(node: str, state: AgentState, result: SearchResult, query: str, cut_off: int) -> Step:
     hits = [Hit(title=h.title, url=h.url, snippet=h.snippet, score=h.score) for h in result.hits]
-    record = Turn(
+    record = Step(
         node=node, turn=_turn(state), seconds=result.seconds, price=result.price, query=query, hits=hits,
         error=_line(result.error),
     )  # fmt: skip
@@ -405,7 +405,7 @@ def _refused(state: AgentState) -> OverLimit | None:
 def refuse(state: AgentState, backends: Backends, kind: Literal["image", "text"], action: OverLimit) -> Update:
     """Tell the policy that this search is over a limit. No tool runs, so the record holds no `hits`."""
     error = ToolError(reason="refused", message=f"no {kind} searches left; answer with what you know")
-    record = Turn(
+    record = Step(
         node=f"{kind}_search",
         turn=_turn(state),
         seconds=0.0,
@@ -414,7 +414,7 @@ def refuse(state: AgentState, backends: Backends, kind: Literal["image", "text"]
         error=_line(error),
     )
     return {
-        "turns": [record],
+        "steps": [record],
         "dialogue": [backends.dialect.observe_failure(kind, error, question=state["asked"])],
     }
 
@@ -434,7 +434,7 @@ async def call(tool: LensTool, arguments: dict[str, Any], failed: R) -> R:
         if isinstance(artifact, type(failed)):
             return artifact
         error = ToolError(reason="malformed", message=f"{tool.name} returned no {type(failed).__name__}")
-    except Exception as problem:  # the boundary to foreign code: recorded in the turn, told to the policy
+    except Exception as problem:  # the boundary to foreign code: recorded in the step, told to the policy
         message_line = (without_keys(str(problem)).splitlines() or [""])[0][:200]
         error = ToolError(reason="unavailable", message=f"{tool.name}: {type(problem).__name__}: {message_line}")
     return failed.model_copy(update={"error": error, "seconds": time.perf_counter() - started})
@@ -462,10 +462,10 @@ async def answer(state: AgentState, runtime: Runtime[Context]) -> Update:
 
 
 def close(state: AgentState) -> Update:
-    """The output of the graph, from the last action and the turns of this question."""
-    turns = this_question(state)
-    text, stop = outcome(turns)
-    sources = usage.sources(turns)
+    """The output of the graph, from the last action and the steps of this question."""
+    steps = this_question(state)
+    text, stop = outcome(steps)
+    sources = usage.sources(steps)
     message = AIMessage(
         UNANSWERED[stop] if text is None else text,
         response_metadata={"stop_reason": str(stop), "sources": sources},
@@ -474,14 +474,14 @@ def close(state: AgentState) -> Update:
         "messages": [message],
         "answer": text,
         "sources": sources,
-        "usage": usage.usage(turns),
+        "usage": usage.usage(steps),
         "stop_reason": str(stop),
     }
 
 
-def outcome(turns: list[Turn]) -> tuple[str | None, StopReason]:
+def outcome(steps: list[Step]) -> tuple[str | None, StopReason]:
     """The answer, None if there is none, and why the episode ended."""
-    last = usage.policy_turns(turns)[-1]
+    last = usage.policy_turns(steps)[-1]
     if error := last.get("error"):
         full = error.partition(":")[0] == CONTEXT_FULL
         return None, StopReason.TOKEN_LIMIT if full else StopReason.POLICY_FAILED

@@ -60,7 +60,7 @@ async def once(
         return await make()
     # The namespace without the ids of tasks: they change when an unsaved step is run again.
     place = [part.partition(":")[0] for part in info.checkpoint_ns.split("|")]
-    asking = [info.thread_id, place, state["started"], len(state.get("turns") or []), tool.name, what]
+    asking = [info.thread_id, place, state["started"], len(state.get("steps") or []), tool.name, what]
     name = hashlib.sha256(json.dumps(asking).encode()).hexdigest()
     record = _Record(await asyncio.to_thread(_folder, store.folder), name)
     lock = await asyncio.to_thread(record.lock)

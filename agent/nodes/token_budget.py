@@ -16,7 +16,7 @@ from langchain_core.messages import BaseMessage
 
 from lensgraph.agent.dialects import Dialect
 from lensgraph.agent.images import ImageStore, view_size
-from lensgraph.agent.state import Turn
+from lensgraph.agent.state import Step
 from lensgraph.agent.usage import policy_turns
 from lensgraph.tools.results import SearchResult
 
@@ -29,9 +29,9 @@ SHORTEST = 80
 Thumbnails = list[str | None]
 
 
-def left(turns: Sequence[Turn], limit: int | None) -> int | None:
+def left(steps: Sequence[Step], limit: int | None) -> int | None:
     """Tokens left behind the first prompt after the policy's last turn. None: no limit, or the policy does not count."""
-    spoken = policy_turns(turns)
+    spoken = policy_turns(steps)
     if limit is None or not spoken or not spoken[0].get("tokens_in"):
         return None
     last = spoken[-1]

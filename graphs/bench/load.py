@@ -228,10 +228,10 @@ async def _round(graph: Any, context: Context, number: int, questions: int, time
             one.endings[type(error).__name__] += 1
         else:
             one.endings[str(result["stop_reason"])] += 1
-            failed = [turn["error"] for turn in result["turns"] if turn["node"] != "reason" and turn.get("error")]
+            failed = [step["error"] for step in result["steps"] if step["node"] != "reason" and step.get("error")]
             one.tool_errors.update(error.partition(":")[0] for error in failed)
             if result["stop_reason"] == StopReason.POLICY_FAILED:
-                one.policy_errors[_met(str(result["turns"][-1].get("error")))] += 1
+                one.policy_errors[_met(str(result["steps"][-1].get("error")))] += 1
         one.latencies.append(time.perf_counter() - started)
 
     await asyncio.gather(*(ask(index) for index in range(questions)))

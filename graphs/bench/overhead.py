@@ -115,5 +115,5 @@ async def _episode(graph: Any, number: int, parts: dict[str, Any]) -> tuple[floa
     wall, cpu = time.perf_counter() - started, time.process_time() - busy
     parts["policy"].seen.clear()  # it would keep every picture
     # `receive` and `answer` leave no record; a scripted policy's own time is part of the graph's here.
-    elsewhere = sum(turn["seconds"] for turn in state["turns"] if turn["node"] != "reason")
-    return (wall - elsewhere) * 1000, cpu * 1000, len(state["turns"]) + 2
+    elsewhere = sum(step["seconds"] for step in state["steps"] if step["node"] != "reason")
+    return (wall - elsewhere) * 1000, cpu * 1000, len(state["steps"]) + 2

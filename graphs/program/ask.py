@@ -128,15 +128,15 @@ def _load(config: Config, pool: ThreadPoolExecutor) -> tuple[Context, Any]:
 async def _run(graph: Any, context: Context, question: dict[str, Any], show: Show | None) -> dict[str, Any]:
     """Run the graph; show each node's record as it arrives. The result is the graph's output and the last error."""
     result: dict[str, Any] = {"error": None}
-    # Closed also when a turn cannot be shown: left to itself, the graph would complain at the end of the loop.
+    # Closed also when a step cannot be shown: left to itself, the graph would complain at the end of the loop.
     async with aclosing(graph.astream(question, context=context, stream_mode="updates")) as updates:
         async for update in updates:
             for values in update.values():
-                for turn in values.get("turns", []):
-                    if turn["node"] == "reason" and turn.get("error"):
-                        result["error"] = turn["error"]
+                for step in values.get("steps", []):
+                    if step["node"] == "reason" and step.get("error"):
+                        result["error"] = step["error"]
                     if show is not None:
-                        show.turn(turn)
+                        show.step(step)
                 result |= {key: values[key] for key in ("answer", "sources", "usage", "stop_reason") if key in values}
     return result
 

@@ -1,4 +1,4 @@
-"""A run on the terminal: each turn as it happens, then the answer, its sources and its cost.
+"""A run on the terminal: each step as it happens, then the answer, its sources and its cost.
 
 Invariant: text that came from a model or a page is printed as text; it can neither set colours nor move the cursor.
 """
@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from lensgraph.agent.state import Hit, Turn
+from lensgraph.agent.state import Hit, Step
 from lensgraph.tools.safety.escape import neutral
 
 ACTIONS = {
@@ -50,34 +50,34 @@ class Show:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or _Terminal(highlight=False)
 
-    def turn(self, turn: Turn) -> None:
+    def step(self, step: Step) -> None:
         """One node's record."""
-        seconds = SECONDS.format(turn.get("seconds", 0.0))
-        if turn["node"] == "reason":
-            self._reason(turn, seconds)
-        elif turn["node"] == "crop":
-            cut = turn.get("crop")
+        seconds = SECONDS.format(step.get("seconds", 0.0))
+        if step["node"] == "reason":
+            self._reason(step, seconds)
+        elif step["node"] == "crop":
+            cut = step.get("crop")
             if cut is not None and cut["box"]:
                 left, top, right, bottom = cut["box"]
                 self._row("cropped", f"box {left},{top} to {right},{bottom}", "yellow", seconds)
-        elif turn.get("hits"):
-            self._found(turn["hits"], seconds)
-            if cut_off := turn.get("cut_off"):
+        elif step.get("hits"):
+            self._found(step["hits"], seconds)
+            if cut_off := step.get("cut_off"):
                 self._row("few tokens", f"{_count(cut_off, 'result')} left out or shortened", "yellow")
-        if turn.get("error"):
-            self._row("failed", str(turn["error"]), "red", seconds)
+        if step.get("error"):
+            self._row("failed", str(step["error"]), "red", seconds)
 
     def warn(self, text: str) -> None:
         """Something about the question that the person should know."""
         self._print([("note    ", "dim"), (text, "yellow")])
 
-    def _reason(self, turn: Turn, seconds: str) -> None:
-        action = turn["action"]
-        self._print([(f"turn {turn['turn']}", "bold cyan"), (seconds, "dim")])
-        if left_out := turn.get("left_out"):
+    def _reason(self, step: Step, seconds: str) -> None:
+        action = step["action"]
+        self._print([(f"turn {step['turn']}", "bold cyan"), (seconds, "dim")])
+        if left_out := step.get("left_out"):
             self._row("context full", f"{_count(len(left_out), 'thumbnail')} left out", "yellow")
-        if turn.get("thought"):
-            self._row("thought", turn["thought"], "italic")
+        if step.get("thought"):
+            self._row("thought", step["thought"], "italic")
         if action["kind"] in ("answer", "give_up"):
             return  # it is printed at the end
         wanted = action.get("wanted", action)

@@ -97,8 +97,8 @@ async def ask(task: Task, graph: str, config: Config, policy: BaseChatModel, dia
     final: dict[str, Any] = {}
     async for final in table.find(graph).astream(state, context=context, stream_mode="values"):
         pass
-    turns, usage = final["turns"], final["usage"]
-    spoken = [turn for turn in turns if "action" in turn]
+    steps, usage = final["steps"], final["usage"]
+    spoken = [step for step in steps if "action" in step]
     return Record(
         task=task.id,
         family=task.family,
@@ -113,7 +113,7 @@ async def ask(task: Task, graph: str, config: Config, policy: BaseChatModel, dia
         text_searches=usage["searches"]["text"],
         seconds=usage["seconds"],
         price=sum(usage["price"].values()),
-        trace=[{k: v for k, v in turn.items() if k in ("node", "text", "query", "error", "hits")} for turn in turns],
+        trace=[{k: v for k, v in step.items() if k in ("node", "text", "query", "error", "hits")} for step in steps],
         asked=asked(task),
     )
 

@@ -39,7 +39,7 @@ from lensgraph.rl.evaluation.evaluate import batched
 from lensgraph.rl.evaluation.provenance import policy_name
 from lensgraph.rl.rewards.recipe import EpisodeReward, Rewarding
 from lensgraph.rl.rollout.episode import RolloutSetup, roll_all
-from lensgraph.rl.rollout.trajectory import Step, Trajectory, TrajectoryStore
+from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStep, TrajectoryStore
 from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import Task
 from lensgraph.rl.tasks import load as load_tasks
@@ -68,7 +68,7 @@ def show(trajectory: Trajectory, console: Console) -> None:
     )
 
 
-def _line(step: Step) -> str:
+def _line(step: TrajectoryStep) -> str:
     where = f" box {tuple(step.crop['box'])}" if step.crop and step.crop.get("box") else ""
     what = f" {step.query!r}" if step.query else ""
     tokens = f"  tokens {step.tokens[0]}-{step.tokens[1]}" if step.tokens else ""
@@ -85,7 +85,7 @@ def stats(trajectories: Iterable[Trajectory]) -> dict[str, Any]:
     count, right, failed, searching = 0, 0, 0, 0
     rewards: list[float] = []
     stops: Counter[str] = Counter()
-    nodes: defaultdict[str, list[Step]] = defaultdict(list)
+    nodes: defaultdict[str, list[TrajectoryStep]] = defaultdict(list)
     decisions: defaultdict[str, defaultdict[str, list[tuple[bool, float | None]]]] = defaultdict(
         lambda: defaultdict(list)
     )
@@ -122,7 +122,7 @@ def stats(trajectories: Iterable[Trajectory]) -> dict[str, Any]:
     }
 
 
-def _node(steps: list[Step], episodes: int) -> dict[str, float]:
+def _node(steps: list[TrajectoryStep], episodes: int) -> dict[str, float]:
     return {
         "visits_per_episode": len(steps) / episodes,
         "seconds": sum(step.seconds for step in steps) / len(steps),

@@ -85,7 +85,7 @@ async def demonstrate(
     final: dict[str, Any] = {}
     async for final in table.find(workflow).astream(state, context=context, stream_mode="values"):
         pass
-    crops = [turn["crop"] for turn in final["turns"] if turn.get("crop")]
+    crops = [step["crop"] for step in final["steps"] if step.get("crop")]
     known = {final["pictures"][0]["id"]: 0} | {crop["id"]: n for n, crop in enumerate(crops, 1)}
     demo = Demonstration(
         task=task.id,
@@ -94,7 +94,7 @@ async def demonstrate(
         scene=asdict(task.picture),
         messages=tuple(_message(message, known) for message in final["dialogue"]),
         crops=tuple(tuple(crop["box"]) for crop in crops),
-        name=_name(final["turns"]),
+        name=_name(final["steps"]),
         answer=final["answer"] or "",
         manner=manner,
     )
@@ -187,9 +187,9 @@ def _message(message: BaseMessage, known: dict[str, int]) -> Message:
     return Message("user", "".join(texts), tuple(shown))
 
 
-def _name(turns: Iterable[dict[str, Any]]) -> str | None:
+def _name(steps: Iterable[dict[str, Any]]) -> str | None:
     """What the last image search put first, as a page would name it."""
-    titles = [turn["hits"][0]["title"] for turn in turns if turn["node"] == "image_search" and turn.get("hits")]
+    titles = [step["hits"][0]["title"] for step in steps if step["node"] == "image_search" and step.get("hits")]
     return subject(titles[-1]) if titles else None
 
 

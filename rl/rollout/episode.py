@@ -27,7 +27,7 @@ from lensgraph.agent.policy.render import Rendered
 from lensgraph.agent.state import EVERYTHING, AgentState
 from lensgraph.graphs import table
 from lensgraph.rl.rollout import length_budget
-from lensgraph.rl.rollout.trajectory import Said, Seen, Step, Trajectory
+from lensgraph.rl.rollout.trajectory import Said, Seen, Trajectory, TrajectoryStep
 from lensgraph.rl.rollout.wait_clock import WaitClock
 from lensgraph.rl.tasks import Task
 
@@ -114,7 +114,7 @@ async def _roll(base: Trajectory, task: Task, setup: RolloutSetup) -> Rollout:
     messages = await materialise(final["dialogue"], store, setup.dialect, setup.config.images.view_pixels)
     rendered, logprobs, spans = await asyncio.to_thread(tokens_of, messages, setup.policy, setup.max_tokens)
     said = tuple(_said(message) for message in final["dialogue"])
-    spoken = [turn["text"] for turn in final["turns"] if "action" in turn]
+    spoken = [step["text"] for step in final["steps"] if "action" in step]
     trajectory = replace(
         base,
         answer=final["answer"],
@@ -178,29 +178,29 @@ def tokens_of(
     return Rendered(rendered.ids[:end], rendered.mask[:end], rendered.pixels), logprobs[:end], spans
 
 
-def steps_of(final: dict[str, Any] | AgentState, spans: Sequence[tuple[int, int]]) -> tuple[Step, ...]:
-    """The graph's turn records as steps, each with the node that followed and the tokens that it sampled."""
-    turns = list(final["turns"])
-    nodes = [turn["node"] for turn in turns]
+def steps_of(final: dict[str, Any] | AgentState, spans: Sequence[tuple[int, int]]) -> tuple[TrajectoryStep, ...]:
+    """The graph's steps as the trajectory keeps them, each with the node that followed and the tokens that it sampled."""
+    records = list(final["steps"])
+    nodes = [record["node"] for record in records]
     remaining = iter(spans)
     steps = []
-    for turn, after in zip(turns, [*nodes[1:], None], strict=True):
-        spoke = "action" in turn
+    for record, after in zip(records, [*nodes[1:], None], strict=True):
+        spoke = "action" in record
         steps.append(
-            Step(
-                node=turn["node"],
-                edge=after if after is not None else ("answer" if turn["node"] != "answer" else None),
-                turn=turn["turn"],
-                seconds=turn["seconds"],
-                price=turn["price"],
-                text=turn.get("text", ""),
-                action=turn.get("action"),
-                query=turn.get("query"),
-                hits=tuple(dict(hit) for hit in turn["hits"]) if "hits" in turn else None,
-                crop=dict(turn["crop"]) if turn.get("crop") else None,
-                error=turn.get("error"),
-                left_out=tuple(turn.get("left_out", ())),
-                cut_off=turn.get("cut_off", 0),
+            TrajectoryStep(
+                node=record["node"],
+                edge=after if after is not None else ("answer" if record["node"] != "answer" else None),
+                turn=record["turn"],
+                seconds=record["seconds"],
+                price=record["price"],
+                text=record.get("text", ""),
+                action=record.get("action"),
+                query=record.get("query"),
+                hits=tuple(dict(hit) for hit in record["hits"]) if "hits" in record else None,
+                crop=dict(record["crop"]) if record.get("crop") else None,
+                error=record.get("error"),
+                left_out=tuple(record.get("left_out", ())),
+                cut_off=record.get("cut_off", 0),
                 tokens=next(remaining, None) if spoke else None,
             )
         )

@@ -24,8 +24,8 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one node did."""
+class TrajectoryStep:
+    """One node's record, with the node that ran next and the tokens that were sampled in it."""
 
     node: str
     """The node that ran."""
@@ -124,7 +124,7 @@ class Trajectory:
     """A value of `lensgraph.agent.limits.StopReason`; empty if the run failed."""
     well_formed: bool = False
     """Whether the episode keeps the dialect's format rules."""
-    steps: tuple[Step, ...] = ()
+    steps: tuple[TrajectoryStep, ...] = ()
     """What the nodes did, in order."""
     messages: tuple[Said, ...] = ()
     """The policy's dialogue."""
@@ -153,7 +153,7 @@ class Trajectory:
             )
 
     @property
-    def decisions(self) -> tuple[Step, ...]:
+    def decisions(self) -> tuple[TrajectoryStep, ...]:
         """The policy's turns."""
         return tuple(step for step in self.steps if step.action is not None)
 
@@ -199,11 +199,11 @@ def load(record: Mapping[str, Any]) -> Trajectory:
     return Trajectory(**{**record, **nested})
 
 
-def _step(record: Mapping[str, Any]) -> Step:
+def _step(record: Mapping[str, Any]) -> TrajectoryStep:
     tokens = tuple(record["tokens"]) if record["tokens"] else None
     hits = None if record["hits"] is None else tuple(record["hits"])
     left_out = tuple(record.get("left_out", ()))
-    return Step(**{**record, "hits": hits, "tokens": tokens, "left_out": left_out})
+    return TrajectoryStep(**{**record, "hits": hits, "tokens": tokens, "left_out": left_out})
 
 
 def _triple(values: Any) -> tuple[int, int, int]:

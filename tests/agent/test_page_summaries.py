@@ -82,7 +82,7 @@ async def test_in_a_run_the_summary_is_made_for_the_users_question(tmp_path: Pat
     context = testing.context(turns, "mmsearch_r1", text_search=tool)
     given = {"question": "When was this lamp automated?", "images": [Image.new("RGB", (64, 48))]}
     state = await search_agent.graph.ainvoke(given, context=context)
-    hits = [hit for turn in state["turns"] for hit in turn.get("hits") or []]
+    hits = [hit for step in state["steps"] for hit in step.get("hits") or []]
     assert [hit["snippet"] for hit in hits] == ["It was automated in 1987, says the page."]
     shown = str(writer.seen[0][1].content)
     assert shown.startswith("Question: When was this lamp automated?\nSearch query: lighthouse lamp\n")

@@ -133,9 +133,9 @@ def test_a_run_with_a_picture_streams_every_node_and_ends_in_the_answer(
     assert [node for data in updates for node in data] == [
         "receive", "reason", "crop", "image_search", "reason", "answer",
     ]  # fmt: skip
-    assert updates[1]["reason"]["turns"][0]["thought"] == "Unknown."
-    assert updates[2]["crop"]["turns"][0]["crop"]["box"] == [8, 8, 24, 24]
-    assert updates[3]["image_search"]["turns"][0]["hits"][0]["title"] == "Kestrel Point Light"
+    assert updates[1]["reason"]["steps"][0]["thought"] == "Unknown."
+    assert updates[2]["crop"]["steps"][0]["crop"]["box"] == [8, 8, 24, 24]
+    assert updates[3]["image_search"]["steps"][0]["hits"][0]["title"] == "Kestrel Point Light"
     last = [data for name, data in events if name == "values"][-1]
     assert (last["answer"], last["stop_reason"]) == ("picture seen", "answered")
     assert last["messages"][-1]["content"] == "picture seen"

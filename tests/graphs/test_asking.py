@@ -169,7 +169,7 @@ def test_a_tool_that_is_late_in_a_thread_does_not_hold_a_synchronous_caller() ->
     assert time.monotonic() - started < 10
     steps = {node: update for part in parts for node, update in part.items()}
     assert steps["answer"]["answer"] == "1987"
-    assert steps["text_search"]["turns"][0]["error"] == "timeout: text_search: no answer in 0.2 s."
+    assert steps["text_search"]["steps"][0]["error"] == "timeout: text_search: no answer in 0.2 s."
 
 
 # --- what a checkpoint weighs

@@ -457,7 +457,7 @@ async def test_the_graph_answers_what_the_policy_answers_even_if_it_copies_all_i
         given = {"question": "When?", "images": [Image.new("RGB", (40, 40))]}
         state = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
         assert (state["answer"], state["stop_reason"]) == ("1987", "answered"), string[:80]
-        nodes = [turn["node"] for turn in state["turns"] if turn["node"] != "crop"]
+        nodes = [step["node"] for step in state["steps"] if step["node"] != "crop"]
         assert nodes == ["reason", "image_search", "reason", "text_search", "reason"], string[:80]
 
 

@@ -99,7 +99,7 @@ async def main():
         state = await graph.ainvoke(given, thread, context=context, output_keys=EVERYTHING)
     dialogue = [message.text for message in state["dialogue"]]
     print(json.dumps({
-        "answer": state["answer"], "turns": [turn["node"] for turn in state["turns"]], "dialogue": dialogue,
+        "answer": state["answer"], "steps": [step["node"] for step in state["steps"]], "dialogue": dialogue,
         "messages": len(state["messages"]), "price": state["usage"]["price"],
     }))
 
@@ -149,7 +149,7 @@ def killed_and_resumed(tmp_path: Path, address: str, place: str, graph: str = "s
 )
 def test_a_run_killed_in_a_node_goes_on_in_a_new_process(tmp_path: Path, place: str) -> None:
     result = killed_and_resumed(tmp_path, f"sqlite:///{tmp_path}/threads.db", place)
-    assert (result["answer"], result["turns"], result["messages"]) == ("1987", WHOLE, 2)
+    assert (result["answer"], result["steps"], result["messages"]) == ("1987", WHOLE, 2)
     assert result["price"] == {"reason": 0.0, "crop": 0.0, "image_search": 0.01, "text_search": 0.01}
     assert sent(tmp_path) == {"image": 1, "text": 1}
 
@@ -159,14 +159,14 @@ def test_a_run_killed_in_a_node_goes_on_in_a_new_process(tmp_path: Path, place: 
                                    for moment in ("before", "after")])  # fmt: skip
 def test_the_baseline_that_always_searches_goes_on_too(tmp_path: Path, place: str) -> None:
     result = killed_and_resumed(tmp_path, f"sqlite:///{tmp_path}/threads.db", place, "rag")
-    assert (result["answer"], result["turns"]) == ("1987", ["image_search", "reason", "text_search", "reason"])
+    assert (result["answer"], result["steps"]) == ("1987", ["image_search", "reason", "text_search", "reason"])
     assert sent(tmp_path) == {"image": 1, "text": 1}
 
 
 @pytest.mark.parametrize("kind", ["image", "text"])
 def test_a_search_that_was_in_flight_is_not_sent_again_and_the_policy_is_told(tmp_path: Path, kind: str) -> None:
     result = killed_and_resumed(tmp_path, f"sqlite:///{tmp_path}/threads.db", f"sent {kind} 1")
-    assert (result["answer"], result["turns"]) == ("1987", WHOLE)
+    assert (result["answer"], result["steps"]) == ("1987", WHOLE)
     assert sent(tmp_path) == {"image": 1, "text": 1}
     assert sum("cut off when the program was stopped" in message for message in result["dialogue"]) == 1
     other = {"image": "text_search", "text": "image_search"}[kind]
@@ -192,7 +192,7 @@ async def test_the_same_on_postgres(tmp_path: Path, place: str) -> None:
     async with saver(POSTGRES) as checkpoints:
         await checkpoints.adelete_thread("1")
     result = await asyncio.to_thread(killed_and_resumed, tmp_path, POSTGRES, place)
-    assert (result["answer"], result["turns"]) == ("1987", WHOLE)
+    assert (result["answer"], result["steps"]) == ("1987", WHOLE)
     assert sent(tmp_path) == {"image": 1, "text": 1}
 
 
@@ -204,7 +204,7 @@ def runtime(thread: str | None = "1") -> Runtime[Any]:
     return Runtime(execution_info=info)
 
 
-STATE: Any = {"started": 1.5, "turns": [], "action": {}}
+STATE: Any = {"started": 1.5, "steps": [], "action": {}}
 FAILED = SearchResult(kind="text", query="q")
 
 
@@ -252,7 +252,7 @@ async def test_another_question_turn_thread_or_query_is_another_search(tmp_path:
     calls: list[str] = []
     await look(tmp_path, calls)
     await look(tmp_path, calls, state={**STATE, "started": 2.5})
-    await look(tmp_path, calls, state={**STATE, "turns": [{}]})
+    await look(tmp_path, calls, state={**STATE, "steps": [{}]})
     await look(tmp_path, calls, run=runtime("2"))
     await look(tmp_path, calls, what="p")
     assert len(calls) == 5

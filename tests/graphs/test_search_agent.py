@@ -39,7 +39,7 @@ async def ask(turns: Any, dialect: str = "compact", graph: Any = search_agent.gr
     return {**state, "context": context}
 
 
-PUBLIC = {"messages", "answer", "sources", "usage", "stop_reason", "turns"}
+PUBLIC = {"messages", "answer", "sources", "usage", "stop_reason", "steps"}
 
 
 def edges(graph: Any) -> set[tuple[str, str]]:
@@ -132,11 +132,11 @@ async def test_3_pictures_are_ids_in_the_state_and_bytes_for_the_policy() -> Non
 
 async def test_4_one_record_a_node_visit_tells_the_whole_story() -> None:
     state = await ask(["<reason>Which tower?</reason>" + REGION, TEXT, ANSWER])
-    story = [(turn["node"], turn["turn"]) for turn in state["turns"]]
+    story = [(step["node"], step["turn"]) for step in state["steps"]]
     assert story == [
         ("reason", 1), ("crop", 1), ("image_search", 1), ("reason", 2), ("text_search", 2), ("reason", 3),
     ]  # fmt: skip
-    first, crop, search, *_ = state["turns"]
+    first, crop, search, *_ = state["steps"]
     assert (first["thought"], first["action"]) == (
         "Which tower?",
         {"kind": "image_search", "region": "the white tower"},
@@ -145,7 +145,7 @@ async def test_4_one_record_a_node_visit_tells_the_whole_story() -> None:
     assert crop["crop"]["parent"] == state["pictures"][0]["id"]
     assert search["crop"] == crop["crop"]
     assert search["hits"][0]["title"] == testing.PAGE.title
-    assert all(turn["error"] is None and turn["seconds"] >= 0 for turn in state["turns"])
+    assert all(step["error"] is None and step["seconds"] >= 0 for step in state["steps"])
 
 
 # --- observations of the compact dialect
@@ -177,8 +177,8 @@ async def test_a_search_with_the_whole_picture_does_not_show_it_again() -> None:
 
 async def test_the_crop_action_shows_a_region_without_searching() -> None:
     state = await ask(["<crop>the lamp</crop>", ANSWER])
-    assert [turn["node"] for turn in state["turns"]] == ["reason", "crop", "reason"]
-    assert state["dialogue"][2].content == [{"type": "image", "id": state["turns"][1]["crop"]["id"]}]
+    assert [step["node"] for step in state["steps"]] == ["reason", "crop", "reason"]
+    assert state["dialogue"][2].content == [{"type": "image", "id": state["steps"][1]["crop"]["id"]}]
     assert state["usage"]["searches"] == {"image": 0, "text": 0}
 
 
@@ -191,7 +191,7 @@ async def test_5_a_failed_tool_is_told_to_the_policy_and_recorded() -> None:
     )
     assert state["dialogue"][2].content == "<information>error: the image search is down</information>"
     assert state["dialogue"][4].content == "<information>error: the text search is down</information>"
-    assert [turn["error"] for turn in state["turns"] if "hits" in turn] == [
+    assert [step["error"] for step in state["steps"] if "hits" in step] == [
         "unavailable: the image search is down",
         "unavailable: the text search is down",
     ]
@@ -211,7 +211,7 @@ async def test_6_a_region_that_is_not_found_is_told_and_no_search_is_made(turn: 
 async def test_a_box_outside_the_picture_is_a_failed_location() -> None:
     outside = testing.FixedLocator(box=Box(left=500, top=500, right=600, bottom=600))
     state = await ask([REGION, ANSWER], locate=outside)
-    assert state["turns"][1]["error"].startswith("malformed:")
+    assert state["steps"][1]["error"].startswith("malformed:")
     assert state["stop_reason"] == "answered"
 
 
@@ -241,7 +241,7 @@ async def test_a_crop_that_is_a_sliver_is_told_and_no_search_is_made(turn: str) 
     context = testing.context([turn, ANSWER], locate=testing.FixedLocator(box=Box(left=0, top=0, right=402, bottom=2)))
     given = {"question": "?", "images": [Image.new("RGB", (500, 50), "navy")]}
     state = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
-    assert "402x2 pixels is a sliver" in state["turns"][1]["error"]
+    assert "402x2 pixels is a sliver" in state["steps"][1]["error"]
     assert "402x2 pixels is a sliver" in state["dialogue"][2].content
     assert context.image_search.asked == []
     assert state["stop_reason"] == "answered"
@@ -253,7 +253,7 @@ async def test_a_tool_that_breaks_the_langchain_way_is_a_failed_tool() -> None:
             raise RuntimeError("boom\nwith details")
 
     state = await ask([TEXT, ANSWER], text_search=Broken())
-    assert state["turns"][1]["error"] == "unavailable: text_search: RuntimeError: boom"
+    assert state["steps"][1]["error"] == "unavailable: text_search: RuntimeError: boom"
     assert state["stop_reason"] == "answered"
 
 
@@ -263,7 +263,7 @@ async def test_a_policy_that_cannot_be_reached_ends_the_episode_with_its_reason(
 
     state = await ask(fail)
     assert (state["stop_reason"], state["answer"]) == ("policy_failed", None)
-    assert state["turns"][0]["error"] == "policy: http://127.0.0.1:1: connection refused"
+    assert state["steps"][0]["error"] == "policy: http://127.0.0.1:1: connection refused"
 
 
 async def test_a_bug_in_a_policy_is_not_swallowed() -> None:
@@ -283,7 +283,7 @@ async def test_7_the_compact_dialect_tells_the_policy_that_a_kind_of_search_is_u
         "<information>error: no image searches left; answer with what you know</information>"
     )
     assert state["usage"]["searches"] == {"image": 2, "text": 1}
-    assert state["turns"][5] == {
+    assert state["steps"][5] == {
         "node": "image_search", "turn": 3, "seconds": 0.0, "price": 0.0, "query": "<whole picture>",
         "error": "refused: no image searches left; answer with what you know",
     }  # fmt: skip
@@ -345,7 +345,7 @@ async def test_a_crop_is_searched_at_the_originals_resolution_and_viewed_under_t
         {"question": "?", "images": [big]}, context=context, output_keys=EVERYTHING
     )
     assert context.image_search.asked == [(400, 300)]
-    crop = state["turns"][1]["crop"]
+    crop = state["steps"][1]["crop"]
     assert store.open(crop["id"]).tobytes() == big.crop((100, 50, 500, 350)).tobytes()
     import base64
 
@@ -366,7 +366,7 @@ async def test_with_two_pictures_the_surest_region_of_either_is_cut_out() -> Non
     given = {"question": "?", "images": [PICTURE, Image.new("RGB", (100, 100))]}
     state = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
     assert [block["type"] for block in state["dialogue"][0].content] == ["image", "image", "text"]
-    assert state["turns"][1]["crop"]["parent"] == state["pictures"][1]["id"]
+    assert state["steps"][1]["crop"]["parent"] == state["pictures"][1]["id"]
 
 
 async def test_a_question_without_a_picture_can_still_search_by_text() -> None:

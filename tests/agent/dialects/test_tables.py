@@ -25,10 +25,10 @@ async def play(turns: list[str], dialect: str) -> tuple[list[str], dict[str, Any
     context = testing.context(turns, dialect)
     state = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
     executed = []
-    for turn in state["turns"]:
-        if "hits" in turn:
-            whole = turn["node"] == "image_search" and turn.get("crop") is None
-            executed.append("text" if turn["node"] == "text_search" else "image" if whole else "crop")
+    for step in state["steps"]:
+        if "hits" in step:
+            whole = step["node"] == "image_search" and step.get("crop") is None
+            executed.append("text" if step["node"] == "text_search" else "image" if whole else "crop")
     return executed, state
 
 
@@ -132,7 +132,7 @@ async def test_mmsearch_r1_follows_the_state_machine(row: int, turns: list[str],
 async def test_mmsearch_r1_searches_with_the_last_match_unstripped(turn: str, query: str) -> None:
     """Rows 38 and 39. The blank query reaches the tool, which refuses it: an observation, not a crash."""
     _, state = await play([R + turn, A], "mmsearch_r1")
-    assert next(t["query"] for t in state["turns"] if t["node"] == "text_search") == query
+    assert next(t["query"] for t in state["steps"] if t["node"] == "text_search") == query
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ async def test_deepmmsearch_r1_ends_when_the_token_budget_is_spent() -> None:
     state = await search_agent.graph.ainvoke(
         {"question": "?", "images": [Image.new("RGB", (64, 48))]}, context=context, output_keys=EVERYTHING
     )
-    assert [turn["node"] for turn in state["turns"] if "hits" in turn] == ["image_search", "text_search"]
+    assert [step["node"] for step in state["steps"] if "hits" in step] == ["image_search", "text_search"]
     assert (state["stop_reason"], state["answer"]) == ("token_limit", None)
     assert build("deepmmsearch_r1").well_formed(turns[:2]) is False
 
@@ -232,7 +232,7 @@ async def test_deepmmsearch_r1_ends_when_the_token_budget_is_spent() -> None:
 async def test_deepmmsearch_r1_searches_the_joined_lines_of_a_query() -> None:
     """Row 18."""
     _, state = await play([R + "<text_search>a\nb</text_search>", R + E], "deepmmsearch_r1")
-    assert state["turns"][1]["query"] == "a b"
+    assert state["steps"][1]["query"] == "a b"
 
 
 @pytest.mark.parametrize(

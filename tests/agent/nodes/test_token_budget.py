@@ -62,7 +62,7 @@ async def ask(turns: list[str], behind: int, **fields: Any) -> dict[str, Any]:
 
 async def test_results_that_do_not_fit_are_cut_on_the_right_and_the_trajectory_says_so(capsys: Any) -> None:
     state = await ask([IMAGE, TEXT, ANSWER], 7400, text_search=testing.FixedText(hits=pages(5)))
-    record = state["turns"][3]
+    record = state["steps"][3]
     assert [hit["title"] for hit in record["hits"]] == ["page 0", "page 1"]
     assert record["hits"][0]["snippet"] == pages(5)[0].snippet
     assert 80 <= len(record["hits"][1]["snippet"]) < 1000
@@ -75,28 +75,28 @@ async def test_results_that_do_not_fit_are_cut_on_the_right_and_the_trajectory_s
     assert told.rstrip().endswith(build("mmsearch_r1").prompts["after_text_search"].rstrip()[-40:])
     assert token_budget.tokens_of(state["dialogue"][-2], ImageStore(), build("mmsearch_r1"), 1) <= 8192 - 7450
     assert state["answer"] == "1987"
-    Show().turn(record)
+    Show().step(record)
     assert "4 results left out or shortened" in capsys.readouterr().out
 
 
 async def test_results_that_fit_are_told_whole() -> None:
     state = await ask([IMAGE, TEXT, ANSWER], 500, text_search=testing.FixedText(hits=pages(5)))
-    assert len(state["turns"][3]["hits"]) == 5
-    assert all("cut_off" not in turn for turn in state["turns"])
+    assert len(state["steps"][3]["hits"]) == 5
+    assert all("cut_off" not in step for step in state["steps"])
 
 
 async def test_without_a_count_of_tokens_nothing_is_cut() -> None:
     policy = ScriptedPolicy([TEXT, ANSWER])
     context = testing.context([], policy=policy, dialect="mmsearch_r1", text_search=testing.FixedText(hits=pages(5)))
     state = await search_agent.graph.ainvoke({"question": "?", "images": [Image.new("RGB", (30, 30))]}, context=context)
-    assert len(state["turns"][1]["hits"]) == 5
+    assert len(state["steps"][1]["hits"]) == 5
 
 
 async def test_a_thumbnail_is_shown_whole_or_not_at_all() -> None:
     """784 pixels are a token: five thumbnails of 896 x 896 pixels would take 5,130 of 3,992 that are left."""
     found = testing.FixedImage(hits=thumbnails(5, 896))
     state = await ask([TEXT, IMAGE, ANSWER], 4150, image_search=found)
-    record = state["turns"][3]
+    record = state["steps"][3]
     assert (len(record["hits"]), record["cut_off"]) == (3, 2)
     blocks = [block["type"] for block in state["dialogue"][-2].content]
     assert blocks.count("image") == 3

@@ -85,6 +85,6 @@ async def test_a_question_that_was_not_recorded_is_told_to_the_policy(tmp_path: 
     turns = ["<text_search>something else</text_search>", "<answer>I do not know</answer>"]
     state = await run(search_agent.graph, turns, tools(tmp_path, "replay"))
     assert state["stop_reason"] == "answered"
-    (search,) = (turn for turn in state["turns"] if turn["node"] == "text_search")
+    (search,) = (step for step in state["steps"] if step["node"] == "text_search")
     assert search["error"].startswith("unavailable: FixedText: this question is not in the recorded run")
     assert "not in the recorded run" in state["dialogue"][2].content

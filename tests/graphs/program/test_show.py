@@ -32,8 +32,8 @@ async def shown(turns: list[str], **fields: Any) -> str:
     state = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
     out = io.StringIO()
     screen = Show(Console(file=out, width=200, force_terminal=False, highlight=False))
-    for turn in state["turns"]:
-        screen.turn({**turn, "seconds": 0.25})
+    for step in state["steps"]:
+        screen.step({**step, "seconds": 0.25})
     screen.end(state)
     return out.getvalue()
 
@@ -97,8 +97,8 @@ def test_turns_are_streamed_while_the_graph_runs(
 ) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
     order: list[str] = []
-    turn = Show.turn
-    monkeypatch.setattr(Show, "turn", lambda self, record: (order.append(record["node"]), turn(self, record)))
+    step = Show.step
+    monkeypatch.setattr(Show, "step", lambda self, record: (order.append(record["node"]), step(self, record)))
     search = testing.FixedImage.asearch
 
     async def recorded(self: Any, image: Any) -> Any:

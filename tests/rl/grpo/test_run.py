@@ -34,7 +34,7 @@ from lensgraph.rl.pocket import network
 from lensgraph.rl.pocket.network import PocketSize
 from lensgraph.rl.rewards.recipe import EpisodeReward, RewardRecipe
 from lensgraph.rl.rollout.episode import Rollout
-from lensgraph.rl.rollout.trajectory import Step, Trajectory, TrajectoryStore
+from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStep, TrajectoryStore
 from lensgraph.rl.run import jsonl, trackers
 from lensgraph.rl.run.progress_plot import draw
 from lensgraph.rl.run.run_folder import RECIPE, whole_checkpoint
@@ -617,7 +617,7 @@ def test_vllm_is_told_what_it_must_not_say_and_never_waits_for_itself(monkeypatc
 
 
 def _episode(*nodes: str, correct: bool = True) -> Trajectory:
-    steps = tuple(Step(node, "reason", 1, 0.1, 0.0, hits=()) for node in nodes)
+    steps = tuple(TrajectoryStep(node, "reason", 1, 0.1, 0.0, hits=()) for node in nodes)
     return Trajectory(
         id="t#0", task="t", family="", knowledge="", question="", golds=(), graph="search_agent", dialect="compact",
         policy="", temperature=1.0, correct=correct, steps=steps,

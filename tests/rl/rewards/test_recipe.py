@@ -9,14 +9,14 @@ import pytest
 
 from lensgraph.rl.rewards import formulas
 from lensgraph.rl.rewards.recipe import EpisodeReward, RewardRecipe
-from lensgraph.rl.rollout.trajectory import Step, Trajectory
+from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStep
 from lensgraph.rl.tasks import Task
 
 TASK = Task(id="t", question="How long?", images=(), golds=("3 km",))
 
 
 def _episode(*nodes: str, answer: str | None = "3 km", error: str | None = None, step: int = 0) -> Trajectory:
-    steps = tuple(Step(node, "reason", 1, 0.1, 0.0, hits=(), error=error) for node in nodes)
+    steps = tuple(TrajectoryStep(node, "reason", 1, 0.1, 0.0, hits=(), error=error) for node in nodes)
     return Trajectory(
         id="t#0", task="t", family="", knowledge="", question="How long?", golds=("3 km",), graph="search_agent",
         dialect="compact", policy="", temperature=1.0, answer=answer, well_formed=True, steps=steps, step=step,
@@ -121,7 +121,9 @@ def test_a_shadow_price_is_restored_from_a_checkpoint() -> None:
 
 
 def _spoken(dialect: str, *turns: str) -> Trajectory:
-    steps = tuple(Step("reason", None, n, 0.1, 0.0, text=text, action={"kind": "x"}) for n, text in enumerate(turns, 1))
+    steps = tuple(
+        TrajectoryStep("reason", None, n, 0.1, 0.0, text=text, action={"kind": "x"}) for n, text in enumerate(turns, 1)
+    )
     return replace(_episode(), dialect=dialect, steps=steps)
 
 

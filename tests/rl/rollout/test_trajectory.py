@@ -27,7 +27,7 @@ from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.network import PocketSize
 from lensgraph.rl.rollout.episode import steps_of, tokens_of
 from lensgraph.rl.rollout.length_budget import ended
-from lensgraph.rl.rollout.trajectory import Said, Seen, Step, Trajectory, TrajectoryStore, dump, load
+from lensgraph.rl.rollout.trajectory import Said, Seen, Trajectory, TrajectoryStep, TrajectoryStore, dump, load
 
 
 def _png(colour: str) -> bytes:
@@ -43,13 +43,13 @@ def _said(role: str, text: str, *pictures: str) -> Said:
 def _trajectory(number: int = 0, **changes: object) -> Trajectory:
     search = {"kind": "image_search", "region": None}
     steps = (
-        Step("reason", "image_search", 1, 0.5, 0.0, text="<img_search><img></img_search>", action=search, tokens=(4, 6)),
-        Step(
+        TrajectoryStep("reason", "image_search", 1, 0.5, 0.0, text="<img_search><img></img_search>", action=search, tokens=(4, 6)),
+        TrajectoryStep(
             "image_search", "reason", 1, 0.2, 0.01, query="<whole picture>",
             hits=({"title": "Kenya", "url": "u", "snippet": "", "score": 0.9},),
             crop={"id": "b", "box": (1, 2, 3, 4)},
         ),
-        Step("reason", "answer", 2, 0.4, 0.0, text="<answer>x</answer>", action={"kind": "answer", "text": "x"}, tokens=(8, 10)),
+        TrajectoryStep("reason", "answer", 2, 0.4, 0.0, text="<answer>x</answer>", action={"kind": "answer", "text": "x"}, tokens=(8, 10)),
     )  # fmt: skip
     fields: dict[str, object] = {
         "id": f"t{number}#0", "task": f"t{number}", "family": "image", "knowledge": "unknown", "question": "What?",
@@ -82,7 +82,7 @@ def test_what_the_policy_was_not_shown_is_told() -> None:
     common = {"seconds": 0.1, "price": 0.0}
     spoken = {"node": "reason", "turn": 1, "text": "t", "action": {"kind": "text_search"}, "left_out": ["p"], **common}
     searched = {"node": "text_search", "turn": 1, "query": "q", "hits": [], "cut_off": 2, **common}
-    steps = steps_of({"turns": [spoken, searched]}, [(3, 5)])
+    steps = steps_of({"steps": [spoken, searched]}, [(3, 5)])
     assert [(step.left_out, step.cut_off, step.tokens) for step in steps] == [(("p",), 0, (3, 5)), ((), 2, None)]
     whole = replace(_trajectory(), steps=steps)
     assert load(json.loads(json.dumps(dump(whole)))).steps == steps
@@ -102,7 +102,7 @@ def test_what_came_after_the_row_was_never_said(turns: int, nodes: list[str], sa
 
 
 def test_a_tool_that_failed_behind_the_row_is_not_the_rows() -> None:
-    down = Step("text_search", "reason", 2, 0.1, 0.0, query="q", hits=(), error="unavailable: no connection")
+    down = TrajectoryStep("text_search", "reason", 2, 0.1, 0.0, query="q", hits=(), error="unavailable: no connection")
     whole = _trajectory()
     later = _trajectory(steps=(*whole.steps[:2], whole.steps[0], down, whole.steps[2]))
     assert later.failed_tools()

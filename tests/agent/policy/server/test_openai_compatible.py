@@ -97,7 +97,7 @@ async def test_a_graph_runs_on_a_server_and_records_tokens_and_thoughts(server: 
     given = {"question": "When?", "images": [Image.new("RGB", (30, 30))]}
     state = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
     assert (state["answer"], state["usage"]["tokens"]) == ("1987", {"in": 14, "out": 6})
-    thoughts = [turn["thought"] for turn in state["turns"] if turn["node"] == "reason"]
+    thoughts = [step["thought"] for step in state["steps"] if step["node"] == "reason"]
     assert thoughts == ["a lighthouse", "The page says so."]
 
 
@@ -252,7 +252,7 @@ async def test_a_server_that_is_not_there_ends_the_episode_and_not_the_program(s
     given = {"question": "When?", "images": [Image.new("RGB", (30, 30))]}
     result = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
     assert (result["stop_reason"], result["answer"]) == ("policy_failed", None)
-    assert "start a server there or set policy.base_url" in result["turns"][0]["error"]
+    assert "start a server there or set policy.base_url" in result["steps"][0]["error"]
 
 
 def test_a_key_in_place_of_its_variable_s_name_is_not_repeated() -> None:

@@ -188,8 +188,8 @@ async def test_the_trajectory_says_which_thumbnails_were_left_out(chat_server: S
     state = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
     thumbnails = [b["id"] for b in state["dialogue"][2].content if b["type"] == "image"]
     assert state["answer"] == "1987"
-    assert [turn.get("left_out") for turn in state["turns"]] == [None, None, thumbnails[:2]]
-    Show().turn(state["turns"][2])
+    assert [step.get("left_out") for step in state["steps"]] == [None, None, thumbnails[:2]]
+    Show().step(state["steps"][2])
     assert "2 thumbnails left out" in capsys.readouterr().out
     rollout = pytest.importorskip("lensgraph.rl.rollout.episode", reason="the record of a trajectory")
     steps = rollout.steps_of(state, [])
@@ -244,7 +244,7 @@ async def test_a_text_that_does_not_fit_ends_with_a_reason_and_says_what_was_dro
     server.characters_that_fit = len(opening) + 100
     given = {"question": "When?", "images": [Image.new("RGB", (30, 30))]}
     state = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
-    first, _, last = state["turns"]
+    first, _, last = state["steps"]
     assert not first.get("error"), "the first prompt fits"
     thumbnails = [b["id"] for b in state["dialogue"][2].content if b["type"] == "image"]
     assert (state["stop_reason"], state["answer"]) == ("token_limit", None)
@@ -262,7 +262,7 @@ async def test_a_question_that_does_not_fit_alone_ends_with_the_same_reason(chat
     state = await search_agent.graph.ainvoke({"question": "When?"}, context=context)
     assert state["stop_reason"] == "token_limit"
     assert len(server.requests) == 1
-    assert "left_out" not in state["turns"][0]
+    assert "left_out" not in state["steps"][0]
 
 
 async def test_the_embedded_policys_context_ends_a_question_in_the_same_way() -> None:
@@ -270,7 +270,7 @@ async def test_the_embedded_policys_context_ends_a_question_in_the_same_way() ->
     context = testing.context([], policy=LightPolicy())
     state = await search_agent.graph.ainvoke({"question": "\u65d7" * 7900, "images": []}, context=context)
     assert (state["stop_reason"], state["answer"]) == ("token_limit", None)
-    assert "ask a shorter question" in state["turns"][0]["error"]
+    assert "ask a shorter question" in state["steps"][0]["error"]
 
 
 def png(shade: int) -> bytes:
