@@ -44,7 +44,7 @@ def test_the_python_blocks_run(guide: str, repository: Path) -> None:
 def test_the_blocks_import_names_that_exist(guide: str, repository: Path) -> None:
     """Cheap, so that an API change is told by the default suite."""
     text = (repository / guide).read_text(encoding="utf-8")
-    imported = re.findall(r"^from ((?:agent|graphs|tools)[\w.]*) import (.+)$", text, flags=re.MULTILINE)
+    imported = re.findall(r"^from (lensgraph[\w.]*) import (.+)$", text, flags=re.MULTILINE)
     assert len(imported) >= 5
     for module, names in imported:
         found = __import__(module, fromlist=["x"])

@@ -13,7 +13,7 @@ import importlib.metadata
 import re
 import uuid
 from contextlib import AsyncExitStack
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -24,10 +24,12 @@ from lensgraph.agent.errors import UserError
 from lensgraph.agent.images import permit
 from lensgraph.agent.savers import saver
 from lensgraph.graphs import table
-from lensgraph.graphs.asking import AskGraph
 from lensgraph.graphs.tool import ANSWER_KEYS, as_text
 from lensgraph.tools import guard
 from lensgraph.tools.safety.redact import without_logins
+
+if TYPE_CHECKING:
+    from lensgraph.graphs.table import Graph
 
 try:
     from mcp.server.mcpserver import MCPServer
@@ -68,7 +70,7 @@ class Answer(TypedDict, total=False):
     """For a follow-up question, where the server keeps threads."""
 
 
-def server(graph: AskGraph, context: Context, *, files: bool | str, threads: bool) -> Any:
+def server(graph: Graph, context: Context, *, files: bool | str, threads: bool) -> Any:
     """An MCP server with the one tool `ask`. With `threads`, the graph's checkpointer keeps the conversations."""
     if MCPServer is None:
         raise UserError("the MCP server needs a package: pip install '.[mcp]' in a clone of LensGraph")
