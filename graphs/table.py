@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lensgraph.agent.errors import UserError
+
 if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph
     from langgraph.types import Checkpointer
@@ -57,7 +59,7 @@ def find(name: str) -> Graph:
     """The compiled graph of a row, or of an import path `package.module:attribute`.
 
     Raises:
-        ValueError: there is no such graph; the message is one line with the fix.
+        UserError: there is no such graph; the message is one line with the fix.
     """
     from langgraph.graph.state import CompiledStateGraph  # most of a second; only who runs a graph pays it
 
@@ -65,13 +67,13 @@ def find(name: str) -> Graph:
     if name in GRAPHS:
         where, attribute = GRAPHS[name].module, "graph"
     elif not (where and colon and attribute):
-        raise ValueError(f"graph={name}: use one of {', '.join(sorted(GRAPHS))}, or package.module:attribute")
+        raise UserError(f"graph={name}: use one of {', '.join(sorted(GRAPHS))}, or package.module:attribute")
     try:
         found = getattr(import_module(where), attribute)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"graph={name}: {error}; give package.module:attribute of a compiled graph") from error
+        raise UserError(f"graph={name}: {error}; give package.module:attribute of a compiled graph") from error
     if not isinstance(found, CompiledStateGraph):
-        raise ValueError(f"graph={name} is a {type(found).__name__}, not a compiled graph; call compile() on it")
+        raise UserError(f"graph={name} is a {type(found).__name__}, not a compiled graph; call compile() on it")
     return found
 
 
@@ -79,7 +81,7 @@ def build(name: str, checkpointer: Checkpointer) -> Graph:
     """The graph with a checkpointer, so that it keeps threads.
 
     Raises:
-        ValueError: see `find`.
+        UserError: see `find`.
     """
     found = find(name)
     return (

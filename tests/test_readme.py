@@ -52,7 +52,7 @@ def test_the_tree_is_the_repositorys(readme: str, repository: Path) -> None:
 
 
 def test_every_command_names_a_program_that_explains_itself(readme: str) -> None:
-    """`lensgraph ask --help`, `python -m lensgraph.rl.evaluation.evaluate --help`, ...: each exists and knows the options shown."""
+    """`lensgraph ask --help`, `python -m rl.train --help`, ...: each exists and knows the options shown."""
     shown: dict[tuple[str, ...], set[str]] = {}
     for command in commands(readme):
         if command[0] == "lensgraph":

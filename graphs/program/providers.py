@@ -17,10 +17,7 @@ def check(config: Config) -> None:
         ConfigError: what is wrong, in one line.
     """
     if config.graph not in table.GRAPHS:
-        try:
-            table.find(config.graph)
-        except ValueError as error:
-            raise ConfigError(f"{error}.") from error
+        table.find(config.graph)
     if config.policy.kind != PolicyConfig().kind:
         from lensgraph.agent import policy
 

@@ -220,7 +220,7 @@ def test_a_question_of_100_000_characters(capsys: Any, png: Path) -> None:
         ("limits.turns=many", "limits.turns='many': Input should be a valid integer"),
         ("limits.turns=0", "limits.turns=0: Input should be greater than or equal to 1"),
         ("limits.turns.x=1", "limits.turns={x: ...}: Input should be a valid integer"),
-        ("graph=circle", "graph='circle': Input should be 'search_agent', 'direct' or 'rag'"),
+        ("graph=circle", "graph=circle: use one of direct, rag, search_agent, or package.module:attribute"),
         ("tools.text_search={use: local, index: /nowhere}", "/nowhere"),
         ("policy", "'policy' is not a setting; write it as key.key=value"),
         (
