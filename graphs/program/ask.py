@@ -7,7 +7,7 @@ by side, because importing them is most of what a warm question costs.
 from __future__ import annotations
 
 import gc
-import importlib
+import importlib.util
 import sys
 import warnings
 from collections.abc import Sequence
@@ -107,7 +107,8 @@ def _read(pictures: Sequence[str], question: str, config: Config) -> tuple[list[
 def _load(config: Config, pool: ThreadPoolExecutor) -> tuple[Context, Any]:
     """The graph and its backends: the policy's imports and weights in one thread, the tools' in another."""
     early: list[Future[Any]] = []
-    if config.policy.kind == "transformers":  # its torch takes as long to import as all the rest together
+    # torch takes as long to import as all the rest together; where it is not installed the policy says so
+    if config.policy.kind == "transformers" and importlib.util.find_spec("torch"):
         early.append(pool.submit(importlib.import_module, "torch"))
     from lensgraph.agent.context import Backends, Context
 

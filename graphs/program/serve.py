@@ -10,6 +10,7 @@ The flags follow vLLM's `serve` (`vllm serve --help=all`), from version 0.11 on.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import shlex
@@ -161,7 +162,9 @@ def _of_checkpoint(model: str, name: str) -> int | None:
 
 
 def visible_gpus() -> int:
-    """GPUs that torch sees; CUDA_VISIBLE_DEVICES counts."""
+    """GPUs that torch sees; CUDA_VISIBLE_DEVICES counts. 0 without torch, which vLLM brings along."""
+    if importlib.util.find_spec("torch") is None:
+        return 0
     import torch  # a second of importing that `--gpus` saves
 
     return int(torch.cuda.device_count())
@@ -172,7 +175,9 @@ def obstacles(gpus: int) -> list[str]:
     found = []
     if shutil.which("vllm") is None:
         found.append('vLLM is not installed: pip install ".[serve]" in a clone of LensGraph (Linux with a GPU)')
-    if gpus < 1:
+    if gpus < 1 and importlib.util.find_spec("torch") is None:
+        found.append("GPUs are counted with torch, which is not installed: give --gpus N")
+    elif gpus < 1:
         found.append("no GPU is visible: check nvidia-smi and CUDA_VISIBLE_DEVICES (--gpus N starts all the same)")
     return found
 

@@ -3,14 +3,14 @@
 A picture on a plain background is read as its item (`cutout.lift`). Invariant: `embed` depends on the weights and on the
 pixels composited over `BACKDROP` only, and `fingerprint` changes whenever its result can, so that vectors made by one
 version are never compared with another's. Few pictures go through numpy, which a question has loaded anyway, many through
-torch, which is quicker once it is imported; the vectors are the same to five digits (tested).
+torch where it is installed, which is quicker once it is imported; the vectors are the same to five digits (tested).
 Needs numpy and Pillow; knows nothing of indexes or of the world.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
+import importlib.util
 import itertools
 from collections.abc import Sequence
 from functools import cache
@@ -33,7 +33,9 @@ FEW = 8
 def embed(images: Sequence[Image.Image], run: Run | None = None) -> np.ndarray:
     """Unit vectors, float32 (n, DIMENSION). No pictures give an empty array of the right width."""
     readings = [_readings(image) for image in images]
-    run = run or (forward.shipped() if len(images) <= FEW else _in_torch())
+    if run is None:
+        in_numpy = len(images) <= FEW or importlib.util.find_spec("torch") is None
+        run = forward.shipped() if in_numpy else _in_torch()
     raw = run([letterbox(reading) for of_one in readings for reading in of_one])
     ends = np.cumsum([0, *map(len, readings)])
     vectors = np.zeros((len(images), DIMENSION), np.float32)
