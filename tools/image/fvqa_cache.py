@@ -1,8 +1,8 @@
 """The image-search results that were published with FVQA, replayed: what Google Lens gave MMSearch-R1 for each picture.
 
 The files are those of the data set `lmms-lab/FVQA`: pickles of `{data_id: {titles, thumbnails}}` and Parquet tables with the
-pictures, which pyarrow reads (`pip install 'lensgraph[fvqa]'`). A picture is recognised by its decoded pixels, so only whole
-pictures of the data set have results. The pickles are read without executing anything
+pictures, which pyarrow reads (`pip install '.[fvqa]'` in a clone of LensGraph). A picture is recognised by its decoded
+pixels, so only whole pictures of the data set have results. The pickles are read without executing anything
 (`lensgraph.tools.safety.safe_pickle`); pictures in them are rebuilt from their raw pixels.
 """
 
@@ -196,7 +196,9 @@ def _pictures(path: Path) -> Iterator[tuple[str, bytes]]:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ModuleNotFoundError as error:
-        raise ToolFailure("unavailable", f"FVQA's tables need {error.name}: pip install 'lensgraph[fvqa]'.") from error
+        raise ToolFailure(
+            "unavailable", f"FVQA's tables need {error.name}: pip install '.[fvqa]' in a clone of LensGraph."
+        ) from error
     try:
         batches = pq.ParquetFile(path).iter_batches(batch_size=BATCH, columns=["data_id", "images"])
         for batch in batches:

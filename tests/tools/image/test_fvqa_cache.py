@@ -156,7 +156,7 @@ async def test_without_pyarrow_the_error_names_the_install(folder: Path, monkeyp
     result = await FvqaCacheImageSearch(folder=folder).search(encoded("red"))
     assert result.error is not None
     assert result.error.reason == "unavailable"
-    assert result.error.message == "FVQA's tables need pyarrow: pip install 'lensgraph[fvqa]'."
+    assert result.error.message == "FVQA's tables need pyarrow: pip install '.[fvqa]' in a clone of LensGraph."
 
 
 class Evil:
