@@ -18,6 +18,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from lensgraph.agent.errors import UserError
+from lensgraph.tools.safety.errors import one_line
 from lensgraph.tools.safety.redact import without_logins
 
 POSTGRES = ("postgresql://", "postgres://")
@@ -115,8 +116,7 @@ async def _postgres(address: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
     except (PoolTimeout, Error) as error:
         await pool.close()
         raise UserError(
-            f"no PostgreSQL at {without_logins(address)[:60]} ({' '.join(str(error).split())[:80]}); "
-            "start it, or correct the address"
+            f"no PostgreSQL at {without_logins(address)[:60]} ({one_line(error, 80)}); start it, or correct the address"
         ) from error
     async with pool:
         made = AsyncPostgresSaver(pool)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lensgraph.rl import recipes
+from lensgraph.tools.safety.errors import one_line
 
 T = TypeVar("T")
 
@@ -110,7 +111,7 @@ def _told(args: argparse.Namespace, run: Callable[[], T]) -> T:
     except (FileNotFoundError, FileExistsError):
         raise
     except (ValueError, OSError) as error:
-        raise recipes.RecipeError(f"{args.recipe}: {str(error).splitlines()[0]}") from error
+        raise recipes.RecipeError(f"{args.recipe}: {one_line(error, 500, first=True)}") from error
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ from lensgraph.tools.cache import identity as cache_identity
 from lensgraph.tools.cache import key
 from lensgraph.tools.results import LocateResult, Page, SearchResult, ToolError, ToolFailure
 from lensgraph.tools.runtime import loops
+from lensgraph.tools.safety.errors import named_line
 from lensgraph.tools.safety.escape import entry, line
-from lensgraph.tools.safety.redact import without_keys
 from lensgraph.tools.safety.surrogates import whole
 
 if TYPE_CHECKING:
@@ -136,8 +136,7 @@ class LensTool(BaseTool):
             return ToolError(reason=error.reason, message=str(error))
         if isinstance(error, TimeoutError):
             return ToolError(reason="timeout", message=f"{self.name}: no answer in {self.timeout:g} s.")
-        what = " ".join(without_keys(str(error)).split())[:200]
-        return ToolError(reason="unavailable", message=f"{self.name}: {type(error).__name__}: {what}")
+        return ToolError(reason="unavailable", message=f"{self.name}: {named_line(error)}")
 
 
 class TextSearch(LensTool):

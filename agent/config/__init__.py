@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from lensgraph.agent.errors import UserError
 from lensgraph.tools import guard
 from lensgraph.tools.cache import CacheSettings
+from lensgraph.tools.safety.errors import one_line
 from lensgraph.tools.safety.redact import (
     HIDDEN,
     begins_like_key,
@@ -281,7 +282,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a YAML file.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())[:120]}); correct that line.") from error
+        raise ConfigError(f"{path}: not YAML ({one_line(error, 120)}); correct that line.") from error
     if found is None:
         return {}
     if not isinstance(found, dict):

@@ -31,7 +31,7 @@ from lensgraph.tools.base import LensTool
 from lensgraph.tools.guard import Refused
 from lensgraph.tools.pages.summarise import asking
 from lensgraph.tools.results import LocateResult, SearchResult, ToolError
-from lensgraph.tools.safety.redact import without_keys
+from lensgraph.tools.safety.errors import named_line, one_line
 
 Update = dict[str, Any]
 R = TypeVar("R", SearchResult, LocateResult)
@@ -165,8 +165,7 @@ def _failure(problem: Exception, backends: Backends) -> PolicyError | None:
         return problem
     if isinstance(problem, GraphBubbleUp) or not backends.foreign_policy:
         return None
-    first = (without_keys(str(problem)).splitlines() or [""])[0][:200]
-    return PolicyError(f"{backends.config.policy.kind}: {type(problem).__name__}: {first}")
+    return PolicyError(f"{backends.config.policy.kind}: {named_line(problem, first=True)}")
 
 
 def text_of(message: BaseMessage) -> str:
@@ -239,7 +238,7 @@ async def crop(state: AgentState, runtime: Runtime[Context]) -> Command[Literal[
         try:
             cut = await asyncio.to_thread(backends.store.crop, parent, located.regions[0].box)
         except ValueError as problem:  # a locator's box outside the picture
-            error = ToolError(reason="malformed", message=str(problem).splitlines()[0])
+            error = ToolError(reason="malformed", message=one_line(problem, first=True))
     record = Step(
         node="crop", turn=_turn(state), seconds=located.seconds, price=located.price, query=action.region,
         crop=cut, error=_line(error),
@@ -435,8 +434,7 @@ async def call(tool: LensTool, arguments: dict[str, Any], failed: R) -> R:
             return artifact
         error = ToolError(reason="malformed", message=f"{tool.name} returned no {type(failed).__name__}")
     except Exception as problem:  # the boundary to foreign code: recorded in the step, told to the policy
-        message_line = (without_keys(str(problem)).splitlines() or [""])[0][:200]
-        error = ToolError(reason="unavailable", message=f"{tool.name}: {type(problem).__name__}: {message_line}")
+        error = ToolError(reason="unavailable", message=f"{tool.name}: {named_line(problem, first=True)}")
     return failed.model_copy(update={"error": error, "seconds": time.perf_counter() - started})
 
 

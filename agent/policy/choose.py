@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from lensgraph.agent.config import ConfigError, PolicyConfig
 from lensgraph.agent.pocket import checkpoint
 from lensgraph.agent.policy import device
+from lensgraph.tools.safety.errors import one_line
 from lensgraph.tools.safety.redact import shown
 
 KINDS = {
@@ -114,7 +115,7 @@ def _import(target: str) -> Any:
         cls = getattr(importlib.import_module(module_name), attribute)
     except ImportError as error:
         raise ConfigError(
-            f"policy.kind: {target!r} cannot be imported ({_line(error)}); install it or correct the path."
+            f"policy.kind: {target!r} cannot be imported ({one_line(error, first=True)}); install it or correct the path."
         ) from error
     except AttributeError as error:
         raise ConfigError(f"policy.kind: module {module_name!r} has no {attribute!r}; correct the path.") from error
@@ -154,14 +155,10 @@ def _no_model(model: str, error: Exception) -> str:
         return f"policy.model={model!r}: no such folder; give the folder of a checkpoint, or a hub name"
     if not model.strip():
         return f"policy.model={model!r}: empty; give pocket, the folder of a checkpoint, or a hub name"
-    problem = _line(error).removeprefix(f"policy.model={model}: ")
+    problem = one_line(error, first=True).removeprefix(f"policy.model={model}: ")
     if UNREACHED in problem:
         problem = (
             "not among the downloaded models, and the hub cannot be reached; connect and unset HF_HUB_OFFLINE, or give "
             "the folder of a checkpoint"
         )
     return f"policy.model={model!r}: {problem}"
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lensgraph.agent.config import ConfigError
+from lensgraph.tools.safety.errors import one_line
 
 
 def require(device: str | None) -> None:
@@ -18,7 +19,7 @@ def require(device: str | None) -> None:
     try:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, ImportError) as error:  # unknown; built without it; no backend
-        what = (str(error).splitlines() or [type(error).__name__])[0][:80].rstrip(".")
+        what = one_line(error, 80, first=True).rstrip(".")
         raise ConfigError(
             f"policy.options.device={device!r}: cannot be used here ({what}); give cpu, cuda, cuda:1 or mps, or leave it out."
         ) from error

@@ -45,6 +45,7 @@ from lensgraph.rl.evaluation.provenance import OtherRecordsError
 from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import Task, TaskError
 from lensgraph.rl.tasks import load as load_tasks
+from lensgraph.tools.safety.errors import named_line, one_line
 
 ALLOWED_CALLS = 2
 """Searches that MMSearch-R1 and the fixed workflow `rag` allow a question; what the search ratio is a share of where no
@@ -123,7 +124,7 @@ def failed(task: Task, error: Exception) -> Record:
     return Record(
         task=task.id, family=task.family, knowledge=task.knowledge, answer=None, correct=False, stop_reason="failed",
         turns=0, malformed=0, well_formed=False, image_searches=0, text_searches=0, seconds={}, price=0.0, trace=[],
-        error=f"{type(error).__name__}: {' '.join(str(error).split())}"[:500], asked=asked(task),
+        error=named_line(error, 500), asked=asked(task),
     )  # fmt: skip
 
 
@@ -305,7 +306,7 @@ def main(argv: Iterable[str] | None = None) -> int:
     try:
         records = evaluate(tasks, graph=args.graph, config=config, concurrent=args.concurrent, records=args.records)
     except (ConfigError, OtherRecordsError, OSError) as error:
-        print(str(error).splitlines()[0], file=sys.stderr)
+        print(one_line(error, 1_000, first=True), file=sys.stderr)
         return 2
     broken = [record.error for record in records if record.error is not None]
     if broken:

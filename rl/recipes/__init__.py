@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from lensgraph.tools.safety.errors import one_line
+
 FOLDER = Path(__file__).parent
 M = TypeVar("M", bound=BaseModel)
 
@@ -34,7 +36,7 @@ def read(recipe: str, model: type[M], overrides: Iterable[str] = ()) -> M:
     try:
         tree: Any = yaml.safe_load(path.read_text("utf-8")) or {}
     except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: not YAML ({' '.join(str(error).split())[:120]})") from error
+        raise RecipeError(f"{path}: not YAML ({one_line(error, 120)})") from error
     for override in overrides:
         dotted, equals, value = override.partition("=")
         if not equals:

@@ -30,6 +30,7 @@ from lensgraph.rl.rollout import length_budget
 from lensgraph.rl.rollout.trajectory import Said, Seen, Trajectory, TrajectoryStep
 from lensgraph.rl.rollout.wait_clock import WaitClock
 from lensgraph.rl.tasks import Task
+from lensgraph.tools.safety.errors import named_line
 
 Reward = Callable[[Trajectory, Task], Awaitable["dict[str, float] | None"]]
 """The reward's parts with their `total`; None: this episode has no reward."""
@@ -94,11 +95,7 @@ async def roll(task: Task, setup: RolloutSetup, number: int = 0) -> Rollout:
     try:
         return await _roll(base, task, setup)
     except Exception as error:  # one bad run must not lose its group
-        return Rollout(replace(base, error=_told(error)))
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:500]
+        return Rollout(replace(base, error=named_line(error, 500)))
 
 
 async def _roll(base: Trajectory, task: Task, setup: RolloutSetup) -> Rollout:
@@ -134,7 +131,7 @@ async def _roll(base: Trajectory, task: Task, setup: RolloutSetup) -> Rollout:
     try:
         reward = None if setup.reward is None else await setup.reward(trajectory, task)
     except Exception as error:  # what the policy did is worth keeping all the same
-        return Rollout(replace(trajectory, error=_told(error)), pictures=kept)
+        return Rollout(replace(trajectory, error=named_line(error, 500)), pictures=kept)
     return Rollout(replace(trajectory, reward=reward), rendered, kept)
 
 

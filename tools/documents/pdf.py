@@ -21,6 +21,8 @@ import pypdf
 from pypdf.errors import LimitReachedError
 from pypdf.generic import EncodedStreamObject
 
+from lensgraph.tools.safety.errors import one_line
+
 MAX_STREAM_BYTES = 16 * 1024 * 1024
 """Most that one stream of the file may unpack to. The words of a page are a few kilobytes, a drawn map some megabytes."""
 MAX_UNPACKED_BYTES = 64 * 1024 * 1024
@@ -68,7 +70,7 @@ def read(data: bytes, max_chars: int) -> tuple[str, list[str]]:
         try:
             return _read(data, max_chars, watch)
         except LimitReachedError as error:
-            raise OverLimit(" ".join(str(error).split())[:150]) from error
+            raise OverLimit(one_line(error, 150)) from error
         finally:
             watch.check()  # pypdf repairs what it can, also after an exception of ours
 

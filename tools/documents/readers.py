@@ -14,6 +14,8 @@ from html.parser import HTMLParser
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
+from lensgraph.tools.safety.errors import one_line
+
 MAX_BYTES = 50 * 1024 * 1024
 """Largest document that is read."""
 MAX_CHARS = 2_000_000
@@ -177,7 +179,7 @@ def _pdf(data: bytes) -> Document:
     except pdf.Locked as error:
         raise Unreadable(str(error)) from error
     except Exception as error:  # pypdf raises almost anything on a damaged file
-        raise Unreadable(f"damaged PDF ({' '.join(str(error).split())[:100] or type(error).__name__})") from error
+        raise Unreadable(f"damaged PDF ({one_line(error, 100)})") from error
     return Document(title, tidy(_unwrap("\n\n".join(pages))))
 
 

@@ -28,6 +28,7 @@ from lensgraph.tools.image.thumbnails import KEPT_BYTES, LONGEST, with_thumbnail
 from lensgraph.tools.results import Hit, SearchResult, ToolFailure
 from lensgraph.tools.runtime.home import home, writing
 from lensgraph.tools.safety import safe_pickle
+from lensgraph.tools.safety.errors import one_line
 
 DATA_SET = "lmms-lab/FVQA"
 """Where the files are published."""
@@ -207,5 +208,5 @@ def _pictures(path: Path) -> Iterator[tuple[str, bytes]]:
                     if isinstance(image, Mapping) and image.get("bytes"):
                         yield str(row["data_id"]), image["bytes"]
     except (OSError, pa.ArrowException, KeyError) as error:
-        line = " ".join(str(error).split())[:160]
-        raise ToolFailure("unavailable", f"{path.name} cannot be read as a table of FVQA ({line}).") from error
+        said = one_line(error, 160)
+        raise ToolFailure("unavailable", f"{path.name} cannot be read as a table of FVQA ({said}).") from error

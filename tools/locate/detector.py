@@ -15,6 +15,7 @@ from pydantic import Field, PrivateAttr
 
 from lensgraph.tools.base import Locator
 from lensgraph.tools.results import Box, LocateResult, Region, ToolFailure
+from lensgraph.tools.safety.errors import one_line
 
 
 class PhraseDetector(Locator):
@@ -78,8 +79,8 @@ class PhraseDetector(Locator):
                 processor = AutoProcessor.from_pretrained(self.model)
                 model = AutoModelForZeroShotObjectDetection.from_pretrained(self.model).eval().to(device)
             except (OSError, ValueError, ImportError) as error:
-                line = " ".join(str(error).split())[:160]
-                raise ToolFailure("unavailable", f"{self.family} {self.model!r} cannot be loaded: {line}") from error
+                said = one_line(error, 160)
+                raise ToolFailure("unavailable", f"{self.family} {self.model!r} cannot be loaded: {said}") from error
             self._loaded = (processor, model)
         return self._loaded
 

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lensgraph.tools.safety.errors import one_line
+
 
 class UnsafePickle(ValueError):
     """The pickle holds something else than was asked for, or is damaged. One line; nothing was executed."""
@@ -69,8 +71,7 @@ def read(data: bytes, *, kept: Callable[[str], bool] = lambda name: False) -> An
     except UnsafePickle:
         raise
     except Exception as error:  # pickletools raises several kinds on bytes that are no pickle
-        line = " ".join(str(error).split())[:120]
-        raise UnsafePickle(f"not a readable pickle ({line or type(error).__name__}); it was not executed") from error
+        raise UnsafePickle(f"not a readable pickle ({one_line(error, 120)}); it was not executed") from error
 
 
 class _Reader:

@@ -60,7 +60,7 @@ class Tavily(Remote):
             raise ToolFailure("malformed", "Tavily's answer cannot be read.") from error
 
     def _said(self, error: Exception) -> str:
-        return " ".join(str(error).split())[:160].replace(self.key, "***")
+        return self.without_key(" ".join(str(error).split()))[:160]
 
 
 class TavilyTextSearch(TextSearch, Tavily):

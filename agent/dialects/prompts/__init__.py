@@ -15,6 +15,7 @@ import yaml
 
 from lensgraph.agent.errors import UserError
 from lensgraph.tools.safety import safe_pickle
+from lensgraph.tools.safety.errors import one_line
 
 KEYS = ("first", "after_image_search", "after_text_search", "direct", "rag_query", "rag_answer")
 """first: the opening turn. after_*: what follows an observation. direct, rag_*: the baselines' turns."""
@@ -36,7 +37,7 @@ def from_yaml(path: Path) -> dict[str, str]:
         return _checked(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PromptError(
-            f"dialect.prompts: {path} cannot be read as YAML ({_first_line(error)}); correct the path or the file."
+            f"dialect.prompts: {path} cannot be read as YAML ({one_line(error, 120)}); correct the path or the file."
         ) from error
 
 
@@ -101,7 +102,3 @@ def string_in_pickle(data: bytes, path: Path) -> str:
             f"dialect.prompts: {path} holds a {type(text).__name__} instead of one text; give the published file."
         )
     return text
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:120]

@@ -29,6 +29,7 @@ from lensgraph.tools.base import LensTool
 from lensgraph.tools.checks.contract.provider import Provider
 from lensgraph.tools.checks.contract.server import Answer, Request, Service, serve
 from lensgraph.tools.results import LocateResult, Page, Reason, SearchResult, ToolFailure
+from lensgraph.tools.safety.errors import named_line
 from lensgraph.tools.safety.redact import blot
 
 PATIENCE = 30.0
@@ -425,8 +426,7 @@ def run(provider: Provider, case: str) -> Outcome:
     except Broken as broken:
         return Outcome(f"BROKEN: {broken}", False)
     except Exception as error:  # a provider that crashes has a cell, too
-        line = " ".join(str(error).split())[:200]
-        return Outcome(f"BROKEN: {type(error).__name__}: {line}", False)
+        return Outcome(f"BROKEN: {named_line(error)}", False)
 
 
 def _run(case: Callable[[Provider], str], provider: Provider, sync: bool) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from lensgraph.tools.local.index.store import NoIndex, Store
 from lensgraph.tools.results import ToolFailure
+from lensgraph.tools.safety.errors import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,9 +74,8 @@ def load(name: str = DEFAULT) -> ImageEmbedder:
     except EmbedderError:
         raise
     except Exception as error:  # the boundary to foreign code: a module and a class that anybody may have written
-        what = " ".join(str(error).split())[:200] or type(error).__name__
         raise EmbedderError(
-            f"Embedder {name!r} cannot be loaded: {what.rstrip('.')}; correct the name, or install what it needs."
+            f"Embedder {name!r} cannot be loaded: {one_line(error).rstrip('.')}; correct the name, or install what it needs."
         ) from error
     if not isinstance(embedder, ImageEmbedder):
         raise EmbedderError(

@@ -16,6 +16,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModel
 
 from lensgraph.tools.local.embedder.embedders import EmbedderError, ImageEmbedder
+from lensgraph.tools.safety.errors import one_line
 
 BATCH = 16
 """Pictures per forward pass."""
@@ -30,10 +31,9 @@ class TransformersEmbedder(ImageEmbedder):
             self._processor: Any = AutoImageProcessor.from_pretrained(name)
             model: Any = AutoModel.from_pretrained(name, dtype=torch.float32)
         except (OSError, ValueError) as error:
-            line = " ".join(str(error).split())[:160]
             raise EmbedderError(
-                f"Embedder 'transformers:{name}' cannot be loaded: {line}; give a folder, or the hub name of a vision model, "
-                "which the first use downloads."
+                f"Embedder 'transformers:{name}' cannot be loaded: {one_line(error, 160)}; "
+                "give a folder, or the hub name of a vision model, which the first use downloads."
             ) from error
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model = model.eval().to(self._device)
