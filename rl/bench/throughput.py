@@ -48,7 +48,7 @@ from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.bench.lockstep import LockstepPolicy
 from lensgraph.rl.bench.trl_loop import StockLoop, row
-from lensgraph.rl.grpo.run import load_policy
+from lensgraph.rl.grpo.build import load_policy
 from lensgraph.rl.rollout.episode import RolloutSetup, roll_in_order
 from lensgraph.rl.rollout.own_loop import in_own_loop
 from lensgraph.rl.sampler import process as sampler_process
@@ -136,7 +136,7 @@ class Bench:
         self.folder = Path(checkpoint(policy))
         self.network = load_policy(self.folder).eval()
         self.processor = load_processor(self.folder)
-        self.sampler = sampler_process.where(self.network)
+        self.sampler = sampler_process.faster_place(self.network)
         self._process: SamplerProcess | None = None
         backends = Backends(Context(config=config))
         self.dialect: Dialect = backends.dialect

@@ -49,9 +49,10 @@ def decisions_of(rollout: Rollout) -> list[Decision]:
     if not any(rollout.rendered.mask):
         return []
     border = rollout.rendered.mask.index(1)
-    total = trajectory.reward["total"] if trajectory.reward else None
     return [
-        Decision(step.node, step.turn, step.kind, step.tokens[0] - border, step.tokens[1] - border, total)
+        Decision(
+            step.node, step.turn, step.kind, step.tokens[0] - border, step.tokens[1] - border, trajectory.total_reward
+        )
         for step in trajectory.decisions
         if step.tokens is not None
     ]

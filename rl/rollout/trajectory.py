@@ -157,6 +157,11 @@ class Trajectory:
         """The policy's turns."""
         return tuple(step for step in self.steps if step.action is not None)
 
+    @property
+    def total_reward(self) -> float | None:
+        """Total of the reward; None: the episode has no reward."""
+        return self.reward["total"] if self.reward else None
+
     def calls(self) -> dict[str, int]:
         """Executed tool calls by node."""
         counts: dict[str, int] = {}

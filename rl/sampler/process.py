@@ -40,7 +40,7 @@ from lensgraph.agent.policy.render import Rendered
 from lensgraph.agent.policy.sampled import Sampled
 from lensgraph.rl.sampler.shared_weights import SharedWeights
 
-Sampler = Literal["thread", "process"]
+SampledIn = Literal["thread", "process"]
 """Where turns are sampled."""
 END_SECONDS = 5.0
 """How long the process may take to end."""
@@ -243,7 +243,7 @@ def can_sample(network: nn.Module) -> bool:
     return plain and all(weight.device.type == "cpu" for weight in network.parameters())
 
 
-def where(network: nn.Module, processes: int = 1) -> Sampler:
+def faster_place(network: nn.Module, processes: int = 1) -> SampledIn:
     """The faster place on this machine: another process where this one may use a second core and the network can go there.
 
     `processes` share the machine, as those of `accelerate launch` do.

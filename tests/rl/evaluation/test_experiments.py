@@ -19,7 +19,7 @@ from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.rl.evaluation import experiments, provenance, seeds
 from lensgraph.rl.evaluation.evaluate import Record
-from lensgraph.rl.grpo.run import GRPORecipe
+from lensgraph.rl.grpo.recipe import GRPORecipe
 from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.network import PocketSize
 from lensgraph.rl.recipes import read as read_recipe

@@ -28,7 +28,9 @@ from lensgraph.rl import recipes, train
 from lensgraph.rl.evaluation import balance
 from lensgraph.rl.evaluation.balance import label, sample
 from lensgraph.rl.grpo import run as grpo
-from lensgraph.rl.grpo.run import GRPORecipe
+from lensgraph.rl.grpo.build import arguments
+from lensgraph.rl.grpo.recipe import GRPORecipe
+from lensgraph.rl.grpo.resuming import REWARD_STATE, SaveRewardState
 from lensgraph.rl.grpo.trainer import GraphGRPOTrainer
 from lensgraph.rl.pocket import network
 from lensgraph.rl.pocket.network import PocketSize
@@ -195,11 +197,11 @@ def test_a_checkpoint_holds_the_shadow_price(recipe: GRPORecipe) -> None:
     rule = RewardRecipe(rule="priced", prices=prices, budget=0.5)
     priced = recipe.model_copy(update={"held_out_limit": 0, "reward": rule})
     grpo.train(priced, max_steps=1)
-    saved = recipe.output / "checkpoints" / "checkpoint-1" / grpo.REWARD_STATE
+    saved = recipe.output / "checkpoints" / "checkpoint-1" / REWARD_STATE
     assert json.loads(saved.read_text())["shadow_price"] == pytest.approx(0.9)  # nothing was searched: 1 - 0.1
     saved.write_text('{"shadow_price": 5.0}')
     grpo.train(priced, resume=True)
-    last = recipe.output / "checkpoints" / "checkpoint-2" / grpo.REWARD_STATE
+    last = recipe.output / "checkpoints" / "checkpoint-2" / REWARD_STATE
     assert json.loads(last.read_text())["shadow_price"] == pytest.approx(4.9)
 
 
@@ -211,8 +213,8 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(recipe: GRPORecipe
     shutil.rmtree(recipe.output / "checkpoints")
     grpo.train(short, resume=True)
     assert Counter(one.step for one in kept) == {0: 8, 1: 8}
-    (recipe.output / "checkpoints" / "checkpoint-2" / grpo.REWARD_STATE).unlink()
-    assert whole_checkpoint(recipe.output, also=(grpo.REWARD_STATE,)) == recipe.output / "checkpoints" / "checkpoint-1"
+    (recipe.output / "checkpoints" / "checkpoint-2" / REWARD_STATE).unlink()
+    assert whole_checkpoint(recipe.output, also=(REWARD_STATE,)) == recipe.output / "checkpoints" / "checkpoint-1"
     grpo.train(short, resume=True)
     before = (recipe.output / "policy" / "model.safetensors").read_bytes()
     grpo.train(short, resume=True)
@@ -342,15 +344,15 @@ def test_half_a_reward_memory_marks_no_checkpoint_as_whole(tmp_path: Path, monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Path, "write_text", killed)
-    memory = grpo.RewardMemory(EpisodeReward.of(RewardRecipe(), None))
+    memory = SaveRewardState(EpisodeReward.of(RewardRecipe(), None))
     state = TrainerState(global_step=1, is_world_process_zero=True)
     options = TrainingArguments(output_dir=str(folder.parent), use_cpu=True)
     with pytest.raises(KeyboardInterrupt):
         memory.on_save(options, state, None)
-    assert whole_checkpoint(tmp_path, also=(grpo.REWARD_STATE,)) is None
+    assert whole_checkpoint(tmp_path, also=(REWARD_STATE,)) is None
     monkeypatch.undo()
     memory.on_save(options, state, None)
-    assert whole_checkpoint(tmp_path, also=(grpo.REWARD_STATE,)) == folder
+    assert whole_checkpoint(tmp_path, also=(REWARD_STATE,)) == folder
 
 
 def _free_port() -> int:
@@ -574,7 +576,7 @@ SOURCE = re.compile(
 @pytest.mark.parametrize("name", ["world_grpo", *ONLINE])
 def test_every_online_recipe_is_complete(name: str) -> None:
     recipe = recipes.read(name, GRPORecipe)
-    options = grpo.arguments(recipe.model_copy(update={"vllm": "off"}))
+    options = arguments(recipe.model_copy(update={"vllm": "off"}))
     assert options.steps_per_generation == options.gradient_accumulation_steps * recipe.updates
     assert options.generation_batch_size == recipe.prompts * recipe.generations
 
@@ -603,17 +605,17 @@ def test_processes_share_no_group(monkeypatch: pytest.MonkeyPatch, recipe: GRPOR
     monkeypatch.setenv("WORLD_SIZE", "2")
     odd = recipe.model_copy(update={"prompts": 3, "batch": 2})
     with pytest.raises(ValueError, match="6 each, which splits a group of 4; make prompts a multiple of 2"):
-        grpo.arguments(odd)
+        arguments(odd)
 
 
 def test_vllm_is_told_what_it_must_not_say_and_never_waits_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the boundary: no vLLM runs here. GRPOConfig itself asks for a GPU only when it trains."""
     recipe = recipes.read("mmsearch_r1_7b", GRPORecipe).model_copy(update={"vllm": "colocate"})
-    options = grpo.arguments(recipe, unsayable=[7, 9])
+    options = arguments(recipe, unsayable=[7, 9])
     assert options.generation_kwargs == {"logit_bias": {7: -100.0, 9: -100.0}}
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="use vllm=colocate"):
-        grpo.arguments(recipe.model_copy(update={"vllm": "server"}))
+        arguments(recipe.model_copy(update={"vllm": "server"}))
 
 
 def _episode(*nodes: str, correct: bool = True) -> Trajectory:

@@ -33,13 +33,14 @@ from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Pixels, Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled
 from lensgraph.agent.testing import FixedImage, FixedLocator, FixedText
+from lensgraph.rl.grpo import credit, resuming, sharded
 from lensgraph.rl.grpo import metrics as rollout_metrics
-from lensgraph.rl.grpo import resumed_batch, sharded
 from lensgraph.rl.grpo import trainer as graph_trainer
 from lensgraph.rl.grpo.credit import decision_advantages
 from lensgraph.rl.grpo.finished_pixels import pixels_as_pictures
+from lensgraph.rl.grpo.generation import EnginePolicy, GraphRollouts
 from lensgraph.rl.grpo.metrics import Decision
-from lensgraph.rl.grpo.trainer import EnginePolicy, GraphGRPOTrainer, GraphRollouts
+from lensgraph.rl.grpo.trainer import GraphGRPOTrainer
 from lensgraph.rl.grpo.zero_advantage import worth_a_pass
 from lensgraph.rl.network.collate import check_pictures
 from lensgraph.rl.pocket import network as pocket
@@ -508,20 +509,14 @@ def test_credit_by_decision_compares_choices_at_the_same_step() -> None:
 
 
 @pytest.mark.parametrize(("scale", "expected"), [("group", None), ("none", 1.0)])
-def test_credit_by_decision_is_scaled_as_the_rewards_are(
-    processor: PictureProcessor, size: PocketSize, tmp_path: Path, scale: str, expected: float | None
-) -> None:
-    trainer = _trainer(processor, size, tmp_path, _tasks(2), config={"scale_rewards": scale})
-    assert trainer._scale([]) == expected
+def test_credit_by_decision_is_scaled_as_the_rewards_are(scale: str, expected: float | None) -> None:
+    assert credit.scale_of(scale, []) == expected
 
 
-def test_the_scale_of_a_batch_is_that_of_all_processes(
-    processor: PictureProcessor, size: PocketSize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = _trainer(processor, size, tmp_path, _tasks(2), config={"scale_rewards": "batch"})
+def test_the_scale_of_a_batch_is_that_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     here = [[Decision("reason", 1, "answer", 0, 2, reward)] for reward in (0.5, 0.5, None)]
-    monkeypatch.setattr(graph_trainer, "gather_object", lambda own: [*own, 0.0, 1.0])
-    assert trainer._scale(here) == pytest.approx(float(torch.tensor([0.5, 0.5, 0.0, 1.0]).std()))
+    monkeypatch.setattr(credit, "gather_object", lambda own: [*own, 0.0, 1.0])
+    assert credit.scale_of("batch", here) == pytest.approx(float(torch.tensor([0.5, 0.5, 0.0, 1.0]).std()))
 
 
 def test_decisions_are_counted_by_node_and_turn() -> None:
@@ -572,22 +567,22 @@ def test_several_batches_of_rollouts_may_serve_one_step(
     trainer._save_checkpoint(trainer.model, None)
     assert not list((tmp_path / "checkpoint-1").glob("rollouts-*"))  # it stands between two batches
     sampler = RepeatSampler(range(6), 1, batch_size=2, seed=0)
-    assert resumed_batch.wind(sampler, 2 * 3, 1) == 2  # 3 steps of 2 batches, 3 batches an epoch
+    assert resuming.wind(sampler, 2 * 3, 1) == 2  # 3 steps of 2 batches, 3 batches an epoch
 
 
 def test_a_batch_is_not_resumed_where_a_process_lacks_its_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, layout = torch.device("cpu", 0), {"steps_per_generation": 2, "num_processes": 1}
-    assert resumed_batch.kept(tmp_path, 0, cpu, layout) is None
-    resumed_batch.keep(tmp_path, 0, [{"advantages": torch.ones(2), "num_images": [1, 0]}], layout)
-    (kept,) = resumed_batch.kept(tmp_path, 0, cpu, layout) or []
+    assert resuming.kept_batches(tmp_path, 0, cpu, layout) is None
+    resuming.keep_batches(tmp_path, 0, [{"advantages": torch.ones(2), "num_images": [1, 0]}], layout)
+    (kept,) = resuming.kept_batches(tmp_path, 0, cpu, layout) or []
     assert kept["advantages"].tolist() == [1, 1]
     assert kept["num_images"] == [1, 0]
     with pytest.raises(ValueError, match="num_processes=1, not 2"):
-        resumed_batch.kept(tmp_path, 0, cpu, {**layout, "num_processes": 2})
+        resuming.kept_batches(tmp_path, 0, cpu, {**layout, "num_processes": 2})
     # the process without a file refuses as well, and does not wait for the others
-    monkeypatch.setattr(resumed_batch, "gather_object", lambda own: [(True, ""), *own])
+    monkeypatch.setattr(resuming, "gather_object", lambda own: [(True, ""), *own])
     with pytest.raises(ValueError, match="no rollouts-1.pt"):
-        resumed_batch.kept(tmp_path, 1, cpu, layout)
+        resuming.kept_batches(tmp_path, 1, cpu, layout)
 
 
 def test_an_interrupt_ends_the_rollouts() -> None:

@@ -34,8 +34,10 @@ from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled
 from lensgraph.agent.testing import FixedImage, FixedLocator, FixedText
-from lensgraph.rl.grpo.run import GRPORecipe, _sampler
-from lensgraph.rl.grpo.trainer import GraphGRPOTrainer, GraphRollouts
+from lensgraph.rl.grpo.build import sampled_in
+from lensgraph.rl.grpo.generation import GraphRollouts
+from lensgraph.rl.grpo.recipe import GRPORecipe
+from lensgraph.rl.grpo.trainer import GraphGRPOTrainer
 from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.network import PocketSize
 from lensgraph.rl.rollout.episode import RolloutSetup
@@ -249,7 +251,7 @@ def test_it_ends_with_the_program_that_started_it_even_if_that_is_killed(tmp_pat
         "from lensgraph.agent.pocket import checkpoint\n"
         "from lensgraph.agent.policy.qwen.processor import load_processor\n"
         "from pathlib import Path\n"
-        "from lensgraph.rl.grpo.run import load_policy\n"
+        "from lensgraph.rl.grpo.build import load_policy\n"
         "from lensgraph.rl.sampler.process import SamplerProcess\n"
         "folder = Path(checkpoint('pocket'))\n"
         "one = SamplerProcess(load_policy(folder), load_processor(folder))\n"  # not guarded by __name__: no recursion
@@ -373,21 +375,21 @@ def test_every_kind_of_number_survives() -> None:
 def test_a_process_is_chosen_where_there_is_a_core_for_it(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert sampler_process.where(network) == "process"
-    assert sampler_process.where(network, processes=2) == "thread"
-    assert _sampler(GRPORecipe(), network) == "process"
-    assert _sampler(GRPORecipe(lora={"r": 4}), network) == "thread"
-    assert _sampler(GRPORecipe(vllm="colocate"), network) == "thread"
+    assert sampler_process.faster_place(network) == "process"
+    assert sampler_process.faster_place(network, processes=2) == "thread"
+    assert sampled_in(GRPORecipe(), network) == "process"
+    assert sampled_in(GRPORecipe(lora={"r": 4}), network) == "thread"
+    assert sampled_in(GRPORecipe(vllm="colocate"), network) == "thread"
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # OMP_NUM_THREADS=1: one core is what it may use
-    assert _sampler(GRPORecipe(), network) == "thread"
-    assert _sampler(GRPORecipe(sampler="process"), network) == "process"
+    assert sampled_in(GRPORecipe(), network) == "thread"
+    assert sampled_in(GRPORecipe(sampler="process"), network) == "process"
 
 
 def test_a_process_that_cannot_be_is_refused(network: Any, processor: PictureProcessor) -> None:
     with pytest.raises(ValueError, match="sampler=process: not possible here \\(lora\\); use sampler=thread"):
-        _sampler(GRPORecipe(sampler="process", lora={"r": 4}), network)
+        sampled_in(GRPORecipe(sampler="process", lora={"r": 4}), network)
     with pytest.raises(ValueError, match="not a plain Qwen2.5-VL on a CPU"):
-        _sampler(GRPORecipe(sampler="process"), torch.nn.Linear(2, 2))  # type: ignore[arg-type]
+        sampled_in(GRPORecipe(sampler="process"), torch.nn.Linear(2, 2))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="cannot be sampled in another process"):
         SamplerProcess(torch.nn.Linear(2, 2), processor)
 
