@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import random
 import statistics
 import time
 from typing import Any, ClassVar
@@ -20,6 +19,7 @@ from lensgraph.agent import testing
 from lensgraph.agent.policy.scripted import ScriptedPolicy
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
+from lensgraph.tools.runtime.interval import interval
 
 TURNS = [
     "<reason>I cannot name it.</reason><img_search>the white tower</img_search>",
@@ -30,7 +30,6 @@ TURNS = [
 """An episode that visits every node: receive, 4 x reason, crop, image search, 2 x text search, answer."""
 PICTURE = (1024, 768)
 """A photograph of ordinary size, as JPEG bytes, new in every episode: it is checked, decoded and encoded each time."""
-RESAMPLES = 2_000
 
 
 def _photograph() -> bytes:
@@ -82,12 +81,10 @@ def measure(runs: int) -> dict[str, Any]:
                 processor.append(cpu / nodes)
 
     asyncio.run(episodes())
-    drawn = random.Random(0)
-    means = sorted(statistics.fmean(drawn.choices(samples, k=runs)) for _ in range(RESAMPLES))
     ordered = sorted(samples)
     return {
         "ms_per_node": statistics.fmean(samples),
-        "interval": [means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES)]],
+        "interval": list(interval(samples)),
         "median": statistics.median(samples),
         "p95": ordered[int(0.95 * (runs - 1))],
         "cpu": statistics.median(processor),

@@ -23,8 +23,8 @@ from lensgraph.tools.local.world import (
     pictures,
     questions,
 )
+from lensgraph.tools.runtime.interval import interval
 
-RESAMPLES = 1000
 TOP = 3
 """The gold page counts as found within this many hits."""
 SAMPLE = 2000
@@ -149,9 +149,9 @@ def guess_table() -> str:
     hits: dict[str, list[bool]] = defaultdict(list)
     for task in questions.load("test"):
         hits[task.family].append(best.get(task.relation, "") in task.golds)
-    rows = [[family, len(found), interval(found)] for family, found in hits.items()]
+    rows = [[family, len(found), with_interval(found)] for family, found in hits.items()]
     searching = [hit for family, found in hits.items() if family not in ("visible", "known") for hit in found]
-    rows.append(["all that need a search", len(searching), interval(searching)])
+    rows.append(["all that need a search", len(searching), with_interval(searching)])
     return _table(("family (test)", "n", "right by guessing (95 %)"), rows)
 
 
@@ -188,11 +188,13 @@ def text_table(sample: int | None = SAMPLE) -> str:
     for score in scores:
         by_relation[score.relation].append(score)
     rows: list[list[object]] = [
-        [relation, len(row), interval([s.in_top for s in row]), interval([s.readable for s in row])]
+        [relation, len(row), with_interval([s.in_top for s in row]), with_interval([s.readable for s in row])]
         for relation, row in by_relation.items()
     ]
     rows.sort(key=lambda row: (str(row[2]), str(row[3])))
-    rows.insert(0, ["all", len(scores), interval([s.in_top for s in scores]), interval([s.readable for s in scores])])
+    rows.insert(
+        0, ["all", len(scores), with_interval([s.in_top for s in scores]), with_interval([s.readable for s in scores])]
+    )
     head = ("relation", "n", f"gold page in the top {TOP} (95 %)", "answer in the first two snippets (95 %)")
     return _table(head, rows)
 
@@ -207,7 +209,7 @@ def location_table(limit: int | None = None) -> str:
         [
             items,
             len(found),
-            interval([one.found for one in found]),
+            with_interval([one.found for one in found]),
             f"{statistics.median(one.seconds for one in found) * 1000:.0f}",
         ]
         for items, found in sorted(by_items.items(), key=lambda row: (row[0] != "all", row[0]))
@@ -216,13 +218,10 @@ def location_table(limit: int | None = None) -> str:
     return _table(head, rows)
 
 
-def interval(hits: Sequence[bool]) -> str:
+def with_interval(hits: Sequence[bool]) -> str:
     """Mean and 95 % bootstrap interval, as text."""
-    chance = random.Random(0)
-    size = len(hits)
-    means = sorted(sum(chance.choices(hits, k=size)) / size for _ in range(RESAMPLES))
-    low, high = means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES)]
-    return f"{sum(hits) / size:.3f} ({low:.3f}-{high:.3f})"
+    low, high = interval(hits)
+    return f"{sum(hits) / len(hits):.3f} ({low:.3f}-{high:.3f})"
 
 
 def licences() -> str:

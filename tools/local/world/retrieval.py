@@ -19,11 +19,11 @@ from PIL import Image
 from lensgraph.tools.local.embedder import embedding
 from lensgraph.tools.local.world import entities, pictures
 from lensgraph.tools.local.world.entities import DATA, Kind, Split
+from lensgraph.tools.runtime.interval import interval
 
 Embed = Callable[[Sequence[Image.Image]], np.ndarray]
 VECTORS = DATA / "vectors.npz"
 """Vectors of the indexed pictures and of the test queries, so that first use and tests embed nothing."""
-RESAMPLES = 2000
 CUT_MARGIN = 8
 """What a region proposal leaves around an item, in pixels, when a query is cut out of a scene."""
 
@@ -160,7 +160,7 @@ def measure(pairs: Sequence[Pair], embed: Embed | None, *, split: Split | None) 
     for pair in pairs:
         asked = queries(pair, split)
         ranks = _ranks(_vectors(asked, embed) @ index_vectors.T, owners, [key.entity for key in asked])
-        low, high = _interval(ranks == 0)
+        low, high = interval((ranks == 0).tolist())
         rows.append(
             Row(
                 kind=pair.kind,
@@ -199,12 +199,6 @@ def _ranks(likeness: np.ndarray, owners: np.ndarray, wanted: list[str]) -> np.nd
         np.maximum(best[:, entity], likeness[:, column], out=best[:, entity])
     right = best[np.arange(len(wanted)), np.searchsorted(names, wanted)]
     return (best > right[:, None]).sum(1)
-
-
-def _interval(hits: np.ndarray) -> tuple[float, float]:
-    random = np.random.default_rng(0)
-    means = random.choice(hits.astype(float), (RESAMPLES, len(hits))).mean(1)
-    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
 
 
 def write_vectors() -> None:
