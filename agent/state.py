@@ -6,7 +6,7 @@ and a box, never bytes; every value besides messages is plain JSON, so that a ch
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from langchain_core.messages import AnyMessage
 from langgraph.channels import UntrackedValue
@@ -19,7 +19,8 @@ from lensgraph.agent.images import Picture
 from lensgraph.tools.base import ImageInput
 
 T = TypeVar("T")
-NodeName = Literal["receive", "reason", "crop", "image_search", "text_search", "answer"]
+Update = dict[str, Any]
+"""Fields of `AgentState` that a node writes."""
 
 
 class Source(TypedDict):
@@ -167,6 +168,6 @@ def this_dialogue(state: AgentState) -> list[AnyMessage]:
 
 
 __all__ = [
-    "EVERYTHING", "AgentState", "AskInput", "AskOutput", "Hit", "NodeName", "Picture", "Source", "Step", "Usage",
-    "append", "this_dialogue", "this_question",
+    "EVERYTHING", "AgentState", "AskInput", "AskOutput", "Hit", "Picture", "Source", "Step", "Update",
+    "Usage", "append", "this_dialogue", "this_question",
 ]  # fmt: skip

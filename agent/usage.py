@@ -10,12 +10,17 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lensgraph.agent.limits import Counts
-from lensgraph.agent.state import Source, Step, Usage
+from lensgraph.agent.state import AgentState, Source, Step, Usage, this_question
 
 
 def policy_turns(steps: Sequence[Step]) -> list[Step]:
     """The steps in which the policy spoke: its turns."""
     return [step for step in steps if "action" in step]
+
+
+def turn_of(state: AgentState) -> int:
+    """The number of the policy's last turn in the current question, from 1; 0 before its first."""
+    return len(policy_turns(this_question(state)))
 
 
 def spent(steps: Sequence[Step], started: float, tokens: tuple[int, int]) -> Counts:

@@ -1,0 +1,64 @@
+"""The last node: the answer or why there is none, its sources and its cost.
+
+Invariant: only this node ends an episode; everything it writes is computed from the steps of the question.
+"""
+
+from __future__ import annotations
+
+from langchain_core.messages import AIMessage
+from langgraph.runtime import Runtime
+
+from lensgraph.agent import actions, usage
+from lensgraph.agent.actions import Answer, Crop, GiveUp, ImageSearch, Malformed, OverLimit, TextSearch
+from lensgraph.agent.context import Context
+from lensgraph.agent.limits import StopReason
+from lensgraph.agent.nodes.reason import CONTEXT_FULL
+from lensgraph.agent.state import AgentState, Step, Update, this_question
+
+UNANSWERED = {
+    StopReason.GAVE_UP: "I could not find the answer.",
+    StopReason.MALFORMED: "I have no answer: the policy's last turn could not be read.",
+    StopReason.SEARCH_LIMIT: "I have no answer within the allowed searches.",
+    StopReason.TURN_LIMIT: "I have no answer within the allowed turns.",
+    StopReason.TOKEN_LIMIT: "I have no answer within the allowed tokens.",
+    StopReason.TIME_LIMIT: "I have no answer within the allowed time.",
+    StopReason.POLICY_FAILED: "I have no answer: the policy could not be reached.",
+}
+"""The chat's last message when there is no answer."""
+
+
+async def answer(state: AgentState, runtime: Runtime[Context]) -> Update:
+    """Close the episode."""
+    steps = this_question(state)
+    text, stop = outcome(steps)
+    sources = usage.sources(steps)
+    message = AIMessage(
+        UNANSWERED[stop] if text is None else text,
+        response_metadata={"stop_reason": str(stop), "sources": sources},
+    )
+    return {
+        "messages": [message],
+        "answer": text,
+        "sources": sources,
+        "usage": usage.usage(steps),
+        "stop_reason": str(stop),
+    }
+
+
+def outcome(steps: list[Step]) -> tuple[str | None, StopReason]:
+    """The answer, None if there is none, and why the episode ended."""
+    last = usage.policy_turns(steps)[-1]
+    if error := last.get("error"):
+        full = error.partition(":")[0] == CONTEXT_FULL
+        return None, StopReason.TOKEN_LIMIT if full else StopReason.POLICY_FAILED
+    match actions.load(last["action"]):
+        case Answer(text=text):
+            return text, StopReason.ANSWERED
+        case GiveUp():
+            return None, StopReason.GAVE_UP
+        case OverLimit(stop=stop):
+            return None, stop
+        case Malformed():
+            return None, StopReason.MALFORMED
+        case TextSearch() | ImageSearch() | Crop():  # a baseline was asked to answer and searched instead
+            return None, StopReason.SEARCH_LIMIT

@@ -1,0 +1,127 @@
+"""The node in which the policy decides: one call of the policy, one action.
+
+Invariant: this is the only sampled decision of an episode.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+from langchain_core.messages import AIMessage, BaseMessage
+from langgraph.errors import GraphBubbleUp
+from langgraph.runtime import Runtime
+from langgraph.types import Command
+
+from lensgraph.agent import actions, usage
+from lensgraph.agent.actions import Answer, Crop, GiveUp, ImageSearch, Malformed, OverLimit, TextSearch
+from lensgraph.agent.context import Backends, Context, backends_of
+from lensgraph.agent.limits import StopReason
+from lensgraph.agent.nodes.pictures import materialise
+from lensgraph.agent.policy.errors import ContextFull, PolicyError
+from lensgraph.agent.state import AgentState, Step, Update, this_dialogue, this_question
+from lensgraph.tools.safety.errors import named_line
+
+CONTEXT_FULL = "context_full"
+"""The reason in a step's `error` when the dialogue did not fit the policy's context."""
+
+
+async def reason(
+    state: AgentState, runtime: Runtime[Context]
+) -> Command[Literal["crop", "image_search", "text_search", "answer"]]:
+    """Let the policy choose the next action."""
+    backends = await backends_of(runtime.context)
+    update = await think(state, backends)
+    return Command(goto=_route(actions.load(update["action"]), backends), update=update)
+
+
+def _route(action: actions.Action, backends: Backends) -> Literal["crop", "image_search", "text_search", "answer"]:
+    match action:
+        case TextSearch():
+            return "text_search"
+        case ImageSearch(region=None):
+            return "image_search"
+        case ImageSearch() | Crop():
+            return "crop"
+        case OverLimit(wanted=wanted, stop=stop):
+            # The tool's node tells the policy, where the dialect wants that; with no turn left nobody would read it.
+            if backends.dialect.over_limit == "tell" and stop is StopReason.SEARCH_LIMIT:
+                return "text_search" if isinstance(wanted, TextSearch) else "image_search"
+            return "answer"
+        case Answer() | GiveUp() | Malformed():
+            return "answer"
+
+
+async def think(state: AgentState, backends: Backends) -> Update:
+    """Call the policy on the dialogue and read its action. The update holds its message, its step and the action.
+
+    A policy that fails gives a step with an `error` and no message; a bug in a policy of ours is raised.
+    """
+    steps = this_question(state)
+    number = len(usage.policy_turns(steps)) + 1
+    policy = await backends.policy()
+    messages = await materialise(
+        this_dialogue(state), backends.store, backends.dialect, backends.view_pixels,
+        as_urls=getattr(policy, "takes_image_urls", False),
+    )  # fmt: skip
+    started = time.perf_counter()
+    try:
+        reply = await policy.ainvoke(messages, stop=backends.dialect.stop or None)
+    except Exception as problem:
+        error = _policy_error(problem, backends)
+        if error is None:
+            raise
+        failed = _failed_step(error, number, time.perf_counter() - started)
+        return {"steps": [failed], "action": failed["action"]}
+    seconds = time.perf_counter() - started
+    text = text_of(reply)
+    tokens = _tokens(reply)
+    action = backends.dialect.parse(text, usage.spent(steps, state["started"], tokens))
+    step = Step(
+        node="reason",
+        turn=number,
+        seconds=seconds,
+        price=float(reply.response_metadata.get("price", 0.0)),
+        text=text,
+        thought=backends.dialect.thought(text) or str(reply.additional_kwargs.get("reasoning_content", "")),
+        action=actions.dump(action),
+        tokens_in=tokens[0],
+        tokens_out=tokens[1],
+        error=None,
+    )
+    if left_out := reply.response_metadata.get("left_out"):
+        step["left_out"] = list(left_out)
+    return {"dialogue": [reply], "steps": [step], "action": step["action"]}
+
+
+def _policy_error(problem: Exception, backends: Backends) -> PolicyError | None:
+    """The failure that ends the episode. None: the exception is a bug or LangGraph's own signal, to be raised."""
+    if isinstance(problem, PolicyError):
+        return problem
+    if isinstance(problem, GraphBubbleUp) or not backends.foreign_policy:
+        return None
+    return PolicyError(f"{backends.config.policy.kind}: {named_line(problem, first=True)}")
+
+
+def _failed_step(error: PolicyError, turn: int, seconds: float) -> Step:
+    step = Step(
+        node="reason", turn=turn, seconds=seconds, price=0.0, text="", thought="",
+        action=actions.dump(Malformed("the policy failed")),
+        error=f"{CONTEXT_FULL if isinstance(error, ContextFull) else 'policy'}: {error}",
+    )  # fmt: skip
+    if isinstance(error, ContextFull) and error.left_out:
+        step["left_out"] = error.left_out
+    return step
+
+
+def text_of(message: BaseMessage) -> str:
+    """The text of a message, not stripped: strict dialects look at the very end of a turn."""
+    if isinstance(message.content, str):
+        return message.content
+    return "".join(b if isinstance(b, str) else str(b.get("text", "")) for b in message.content)
+
+
+def _tokens(reply: AIMessage) -> tuple[int, int]:
+    """Prompt tokens and sampled tokens; 0 and 0 if the policy reports none."""
+    counted = reply.usage_metadata
+    return (counted["input_tokens"], counted["output_tokens"]) if counted else (0, 0)

@@ -1,0 +1,46 @@
+"""The first node: take the question in."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+from langgraph.runtime import Runtime
+from langgraph.types import Command
+
+from lensgraph.agent import question
+from lensgraph.agent.context import Backends, Context, backends_of
+from lensgraph.agent.images import Picture
+from lensgraph.agent.nodes.pictures import image_blocks
+from lensgraph.agent.state import AgentState, Update
+
+
+async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["reason"]]:
+    """Put the pictures into the store and open the policy's dialogue."""
+    backends = await backends_of(runtime.context)
+    update = await take_question(state, backends)
+    opening = backends.dialect.first(update["asked"], unseen(update["pictures"], state, backends))
+    return Command(goto="reason", update={**update, "dialogue": opening})
+
+
+async def take_question(state: AgentState, backends: Backends) -> Update:
+    """Read the question and its pictures into the state; the dialogue stays as it is."""
+    asked = await question.take(state, backends.store, backends.config.limits)
+    return {
+        "messages": [asked.message],
+        "asked": asked.text,
+        "pictures": asked.pictures,
+        "first_step": len(state.get("steps") or []),
+        "first_message": len(state.get("dialogue") or []) if backends.dialect.follow_up == "restart" else 0,
+        "started": time.time(),
+        "crop": None,
+        "note": None,
+    }
+
+
+def unseen(pictures: list[Picture], state: AgentState, backends: Backends) -> list[str]:
+    """Ids of the pictures that the policy does not see yet: a follow-up repeats none, unless it opens a new dialogue."""
+    if backends.dialect.follow_up == "restart":
+        return [picture["id"] for picture in pictures]
+    seen = {block["id"] for message in state.get("dialogue") or [] for block in image_blocks(message)}
+    return [picture["id"] for picture in pictures if picture["id"] not in seen]

@@ -1,0 +1,75 @@
+"""Shared by both searches: their record, fitting a result into the tokens left, and refusing a search over a limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
+
+from langchain_core.messages import BaseMessage
+
+from lensgraph.agent import actions, usage
+from lensgraph.agent.actions import OverLimit, TextSearch
+from lensgraph.agent.context import Backends
+from lensgraph.agent.nodes import token_budget
+from lensgraph.agent.nodes.call_tool import error_line
+from lensgraph.agent.nodes.token_budget import Thumbnails
+from lensgraph.agent.state import AgentState, Hit, Step, Update, this_question
+from lensgraph.tools.results import SearchResult, ToolError
+
+WHOLE_PICTURE = "<whole picture>"
+"""The `query` of a step that searched without a region."""
+
+
+async def fitted(
+    state: AgentState,
+    backends: Backends,
+    result: SearchResult,
+    thumbnails: Thumbnails,
+    observe: Callable[[SearchResult, Thumbnails], BaseMessage],
+) -> tuple[SearchResult, Thumbnails, int]:
+    """The part of a result that fits into the tokens left, its thumbnails, and the number of hits that lost something.
+
+    `observe` writes the message that would tell the result to the policy; see `lensgraph.agent.nodes.token_budget`.
+    """
+    left = token_budget.left(this_question(state), backends.dialect.limits.tokens)
+    if left is None:
+        return result, thumbnails, 0
+
+    def cost(found: SearchResult, shown: Thumbnails) -> int:
+        return token_budget.tokens_of(observe(found, shown), backends.store, backends.dialect, backends.view_pixels)
+
+    return await asyncio.to_thread(token_budget.fit, result, thumbnails, left, cost, backends.dialect.snippet_chars)
+
+
+def search_step(node: str, state: AgentState, result: SearchResult, query: str, cut_off: int) -> Step:
+    """The record of a search that was made."""
+    hits = [Hit(title=h.title, url=h.url, snippet=h.snippet, score=h.score) for h in result.hits]
+    step = Step(
+        node=node, turn=usage.turn_of(state), seconds=result.seconds, price=result.price, query=query, hits=hits,
+        error=error_line(result.error),
+    )  # fmt: skip
+    if cut_off:
+        step["cut_off"] = cut_off
+    return step
+
+
+def over_limit(state: AgentState) -> OverLimit | None:
+    """The last action, if it is a search over a limit."""
+    action = actions.load(state["action"])
+    return action if isinstance(action, OverLimit) else None
+
+
+def refuse(state: AgentState, backends: Backends, kind: Literal["image", "text"], action: OverLimit) -> Update:
+    """Tell the policy that this search is over a limit. No tool runs, so the record holds no `hits`."""
+    error = ToolError(reason="refused", message=f"no {kind} searches left; answer with what you know")
+    wanted = action.wanted
+    step = Step(
+        node=f"{kind}_search",
+        turn=usage.turn_of(state),
+        seconds=0.0,
+        price=0.0,
+        query=wanted.query if isinstance(wanted, TextSearch) else wanted.region or WHOLE_PICTURE,
+        error=error_line(error),
+    )
+    return {"steps": [step], "dialogue": [backends.dialect.observe_failure(kind, error, question=state["asked"])]}

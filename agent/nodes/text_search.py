@@ -1,0 +1,51 @@
+"""The node that searches the web with words."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from langgraph.runtime import Runtime
+from langgraph.types import Command
+
+from lensgraph.agent import actions
+from lensgraph.agent.actions import TextSearch
+from lensgraph.agent.context import Backends, Context, backends_of
+from lensgraph.agent.nodes.call_tool import call
+from lensgraph.agent.nodes.once import once
+from lensgraph.agent.nodes.searching import fitted, over_limit, refuse, search_step
+from lensgraph.agent.state import AgentState, Update
+from lensgraph.tools.pages.summarise import asking
+from lensgraph.tools.results import SearchResult
+
+
+async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["reason"]]:
+    """Search with the policy's query and tell it what was found."""
+    backends = await backends_of(runtime.context)
+    if (refused := over_limit(state)) is not None:
+        return Command(goto="reason", update=refuse(state, backends, "text", refused))
+    action = actions.load(state["action"])
+    if not isinstance(action, TextSearch):
+        raise TypeError(f"text_search needs a query, not {action!r}")
+    result, update = await search_by_text(state, backends, runtime, action.query)
+    if result.error is not None:
+        observation = backends.dialect.observe_failure("text", result.error, question=state["asked"])
+    else:
+        observation = backends.dialect.observe_text(result, question=state["asked"])
+    return Command(goto="reason", update={**update, "dialogue": [observation]})
+
+
+async def search_by_text(
+    state: AgentState, backends: Backends, runtime: Runtime[Context], query: str
+) -> tuple[SearchResult, Update]:
+    """Search with a query: the result as the policy is shown it, and its step."""
+    tool = await backends.tool("text_search")
+    failed = SearchResult(kind="text", query=query)
+    with asking(state["asked"]):
+        result = await once(
+            lambda: call(tool, {"query": query}, failed), failed, query, tool, state, backends.store, runtime
+        )
+    result = result.model_copy(update={"hits": result.hits[: backends.dialect.text_hits]})
+    result, _, cut_off = await fitted(
+        state, backends, result, [], lambda found, _: backends.dialect.observe_text(found, question=state["asked"])
+    )
+    return result, {"steps": [search_step("text_search", state, result, query, cut_off)]}
