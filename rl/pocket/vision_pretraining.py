@@ -7,7 +7,6 @@ tower is kept, and the read-outs are thrown away.
 
 from __future__ import annotations
 
-import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,21 +20,13 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTra
 
 from lensgraph.rl.network import optimizers
 from lensgraph.rl.network.collate import IGNORE
-from lensgraph.rl.network.precision import autocasts
 from lensgraph.rl.network.vision_attention import batch_pictures
 from lensgraph.rl.pocket.network import PocketSize, vision_config
-from lensgraph.rl.pocket.vision_recipe import ORDER, SightRecipe
+from lensgraph.rl.pocket.vision_recipe import SightRecipe
 from lensgraph.rl.pocket.vision_targets import LabelledPictures, collate
-from lensgraph.rl.run.callbacks import StopAt, SummaryLog
-from lensgraph.rl.run.run_folder import (
-    fresh_output,
-    keep_devices,
-    keep_recipe,
-    last_step,
-    remove_half_checkpoints,
-    step_of,
-    whole_checkpoint,
-)
+from lensgraph.rl.run import processes
+from lensgraph.rl.run.recipe import rows_arguments
+from lensgraph.rl.run.run_folder import begin
 
 SHARES: dict[str, float] = {
     "entity": 1.0, "sort": 0.5, "colour": 0.3, "background": 0.5, "items": 0.5, "flags": 0.5, "things": 0.5,
@@ -108,44 +99,18 @@ def train(recipe: SightRecipe, *, resume: bool = False, max_steps: int | None = 
         FileExistsError: `output` holds another run.
         ValueError: `max_steps` is below 1, or a resumed run would see other pictures.
     """
-    end = last_step(recipe.steps, max_steps)
-    fresh_output(recipe.output, resume=resume)
-    last = whole_checkpoint(recipe.output) if resume else None
-    remove_half_checkpoints(recipe.output)
-    keep_recipe(recipe.output, recipe, ORDER, resume=last is not None)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    devices = processes if processes > 1 else max(1, torch.cuda.device_count())
-    keep_devices(recipe.output, devices, resume=last is not None)
+    devices = processes.devices()
+    run = begin(recipe, resume=resume, max_steps=max_steps, devices=devices)
     torch.manual_seed(recipe.seed)
     labelled = LabelledPictures(recipe.size, recipe.seed)
     tower = new_tower(recipe.size)
     model = Sight(tower, labelled.classes())
-    gpu = torch.cuda.is_available()
     dataset = Dataset.from_dict({"number": range(recipe.steps * recipe.batch * devices)}).with_transform(
         lambda rows: {"labelled": [labelled.picture(number) for number in rows["number"]]}
     )
-    config = TrainingArguments(
-        output_dir=str(recipe.output / "checkpoints"),
-        max_steps=recipe.steps,
-        per_device_train_batch_size=recipe.batch,
-        learning_rate=recipe.learning_rate,
-        warmup_steps=recipe.warmup_steps,
-        lr_scheduler_type="warmup_stable_decay",
-        lr_scheduler_kwargs={"num_decay_steps": min(recipe.decay_steps, recipe.steps - 1), "decay_type": "cosine"},
-        seed=recipe.seed,
-        bf16=autocasts(),
-        use_cpu=not gpu,
-        ddp_backend="gloo" if not gpu and processes > 1 else None,
-        save_steps=recipe.save_every,
-        save_total_limit=2,
-        logging_steps=recipe.log_every,
-        report_to=[],
-        remove_unused_columns=False,
-        train_sampling_strategy="sequential",
-    )
     trainer = SightTrainer(
         model=model,
-        args=config,
+        args=TrainingArguments(**rows_arguments(recipe)),
         train_dataset=dataset,
         data_collator=lambda rows: collate(tower.config, [row["labelled"] for row in rows]),
         optimizers=(
@@ -157,12 +122,9 @@ def train(recipe: SightRecipe, *, resume: bool = False, max_steps: int | None = 
             ),
             None,
         ),
-        callbacks=[SummaryLog(recipe.output / "log.jsonl"), StopAt(end)],
+        callbacks=run.callbacks(),
     )
-    if last is None or step_of(last) < end:
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    else:
-        trainer._load_from_checkpoint(str(last))
+    run.train(trainer)
     if trainer.is_world_process_zero():
         tower.save_pretrained(recipe.output / "tower")
     return recipe.output / "tower"

@@ -1,4 +1,4 @@
-"""The recipe that every stage of training builds on, and the arguments of transformers' trainer that follow from it."""
+"""The recipes that every stage of training builds on, and the arguments of transformers' trainer that follow from them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from lensgraph.rl.network import optimizers
+from lensgraph.rl.network.precision import autocasts
 from lensgraph.rl.run import processes
 
 
@@ -35,6 +37,27 @@ class RunRecipe(BaseModel):
     """Steps between two checkpoints to resume from."""
 
 
+class RowsRecipe(RunRecipe):
+    """Fields of the stages before online training, which learn from rows that are drawn by number."""
+
+    steps: int = Field(default=3000, ge=1)
+    """Optimiser steps of the whole run."""
+    batch: int = Field(ge=1)
+    """Rows a step on each device."""
+    learning_rate: float = 1.5e-3
+    """Peak learning rate, held from the end of the warm-up to the beginning of the decay."""
+    decay_steps: int
+    """Steps of the cosine decay to zero at the end. A run that must end early is resumed with fewer `steps`."""
+    optimizer: optimizers.Name = "muon"
+    """`muon` (matrices by Muon, the rest by AdamW) or `adamw`."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay of every matrix and embedding, as in AdamW."""
+    save_every: int = Field(default=500, ge=1)
+    """Steps between two checkpoints to resume from."""
+    log_every: int = 20
+    """Steps between log lines."""
+
+
 def trainer_arguments(recipe: RunRecipe) -> dict[str, Any]:
     """Arguments of `TrainingArguments` that all stages share, on this machine."""
     gpu = torch.cuda.is_available()
@@ -49,4 +72,21 @@ def trainer_arguments(recipe: RunRecipe) -> dict[str, Any]:
         "report_to": list(recipe.trackers),
         "use_cpu": not gpu,
         "ddp_backend": "gloo" if not gpu and processes.count() > 1 else None,
+    }
+
+
+def rows_arguments(recipe: RowsRecipe) -> dict[str, Any]:
+    """Arguments of `TrainingArguments` of the stages that learn from rows drawn by number."""
+    return {
+        **trainer_arguments(recipe),
+        "per_device_train_batch_size": recipe.batch,
+        "lr_scheduler_type": "warmup_stable_decay",
+        "lr_scheduler_kwargs": {
+            "num_decay_steps": min(recipe.decay_steps, recipe.steps - 1),
+            "decay_type": "cosine",
+        },
+        "bf16": autocasts(),
+        "logging_steps": recipe.log_every,
+        "remove_unused_columns": False,
+        "train_sampling_strategy": "sequential",  # rows are random already, and row numbers decide the batches
     }

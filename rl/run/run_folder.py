@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 from transformers import Trainer, TrainerCallback
 
 from lensgraph.rl.run import processes, trackers
@@ -89,7 +88,7 @@ def begin(
     last = whole_checkpoint(recipe.output, also) if resume else None
     fresh_output(recipe.output, resume=resume)
     remove_half_checkpoints(recipe.output, also)
-    keep_recipe(recipe.output, recipe, recipe.data_order, resume=last is not None)
+    keep_recipe(recipe.output, recipe, resume=last is not None)
     if devices is not None:
         keep_devices(recipe.output, devices, resume=last is not None)
     return Run(recipe.output, last, end)
@@ -153,18 +152,18 @@ def last_step(steps: int, max_steps: int | None) -> int:
     return steps if max_steps is None else min(steps, max_steps)
 
 
-def keep_recipe(output: Path, recipe: BaseModel, order: Sequence[str], *, resume: bool) -> None:
+def keep_recipe(output: Path, recipe: RunRecipe, *, resume: bool) -> None:
     """Write the recipe into the run folder, after comparing it with the one there if the run is resumed.
 
     All processes call it; process 0 writes.
 
     Raises:
-        ValueError: a field that `order` names has another value than when the run began.
+        ValueError: a field of the recipe's `data_order` has another value than when the run began.
     """
     path, values = output / RECIPE, recipe.model_dump(mode="json")
     if resume and path.is_file():
         kept: dict[str, Any] = yaml.safe_load(path.read_text("utf-8")) or {}
-        for name in order:
+        for name in recipe.data_order:
             # a field that is younger than the run was at its default then
             began = kept.get(name, type(recipe).model_fields[name].get_default(call_default_factory=True))
             if began != values[name]:

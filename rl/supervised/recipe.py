@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from lensgraph.rl.network import optimizers
 from lensgraph.rl.pocket.network import PocketSize
+from lensgraph.rl.run.recipe import RowsRecipe
 
 LORA: dict[str, Any] = {
     "task_type": "CAUSAL_LM",
     "target_modules": r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)",
 }
 """LoRA on every projection of the decoder's blocks; a recipe's `lora` may replace each option."""
-ORDER = (
-    "demonstrations", "trajectories", "rewrite_share", "eager_share", "frugal_share", "rephrase_share", "worn_share",
-    "lookalike_share", "weights", "workflows", "batch", "accumulate", "seed",
-)  # fmt: skip
-"""Recipe fields that decide which row comes when; a resumed run must keep them."""
 
 
-class SFTRecipe(BaseModel):
+class SFTRecipe(RowsRecipe):
     """Every hyper-parameter of a supervised run."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    data_order: ClassVar[tuple[str, ...]] = (
+        "demonstrations", "trajectories", "rewrite_share", "eager_share", "frugal_share", "rephrase_share", "worn_share",
+        "lookalike_share", "weights", "workflows", "batch", "accumulate", "seed",
+    )  # fmt: skip
 
     demonstrations: Path = Path("runs/world_sft/demonstrations.jsonl")
     """File of demonstrations; if it is missing, the run makes it first."""
@@ -68,31 +66,15 @@ class SFTRecipe(BaseModel):
     `family/thing` multiply the share of the family's rows whose picture shows one flag or one thing."""
     workflows: dict[str, float] = {"search_agent": 0.84, "rag": 0.11, "direct": 0.05}
     """Relative weight of each graph in the draw."""
-    steps: int = Field(default=3000, ge=1)
-    """Optimiser steps."""
     batch: int = Field(default=256, ge=1)
     """Rows a step on each device."""
     accumulate: int = Field(default=1, ge=1)
     """Batches a step."""
-    learning_rate: float = 1.5e-3
-    """Peak learning rate, held from the end of the warm-up to the beginning of the decay."""
     warmup_steps: int = 150
     """Steps to reach the peak."""
     decay_steps: int = 300
     """Steps of the cosine decay to zero at the end. A run that must end early is resumed with fewer `steps`."""
-    optimizer: optimizers.Name = "muon"
-    """`muon` (matrices by Muon, the rest by AdamW) or `adamw`."""
-    weight_decay: float = 0.05
-    """Decoupled weight decay of every matrix and embedding, as in AdamW."""
     max_length: int = 1024
     """Most tokens of a row. A longer row is an error and is not cut, because a cut could fall inside a picture."""
-    seed: int = 0
-    """Seed of the network, the rows and the rewriting."""
     workers: int = 0
     """Data loader processes; on a GPU give one for each core."""
-    save_every: int = 500
-    """Steps between checkpoints to resume from."""
-    log_every: int = 20
-    """Steps between log lines."""
-    trackers: list[str] = []
-    """Trackers besides the log file: `trackio`, `tensorboard`, `wandb`, or another name that transformers knows."""

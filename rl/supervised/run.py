@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,13 @@ from trl import SFTConfig
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.rl.network import optimizers
 from lensgraph.rl.network.collate import Collator, check_pictures
-from lensgraph.rl.network.precision import autocasts
 from lensgraph.rl.network.vision_attention import batch_pictures
 from lensgraph.rl.pocket.network import save
-from lensgraph.rl.run import trackers
-from lensgraph.rl.run.callbacks import StopAt, SummaryLog
-from lensgraph.rl.run.run_folder import (
-    fresh_output,
-    keep_devices,
-    keep_recipe,
-    last_step,
-    remove_half_checkpoints,
-    step_of,
-    whole_checkpoint,
-)
+from lensgraph.rl.run import processes
+from lensgraph.rl.run.recipe import rows_arguments
+from lensgraph.rl.run.run_folder import begin
 from lensgraph.rl.supervised.demonstration_rows import DemonstrationRows
-from lensgraph.rl.supervised.recipe import LORA, ORDER, SFTRecipe
+from lensgraph.rl.supervised.recipe import LORA, SFTRecipe
 from lensgraph.rl.supervised.start import start
 from lensgraph.rl.supervised.trainer import ColdStartTrainer, OwnTokensOnly
 from lensgraph.rl.supervised.trajectory_rows import TrajectoryRows
@@ -49,17 +39,9 @@ def train(
         ValueError: two fields contradict each other; there is no right trajectory; `max_steps` is below 1;
             a tracker is not installed; or a resumed run would draw other rows.
     """
-    end = last_step(recipe.steps, max_steps)
-    trackers.check(recipe.trackers)
     _check(recipe)
-    last = whole_checkpoint(recipe.output) if resume else None  # None: begin with the first step
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    devices = processes if processes > 1 else max(1, torch.cuda.device_count())
-    if not dry_run:
-        fresh_output(recipe.output, resume=resume)
-        remove_half_checkpoints(recipe.output)
-        keep_recipe(recipe.output, recipe, ORDER, resume=last is not None)
-        keep_devices(recipe.output, devices, resume=last is not None)
+    devices = processes.devices()
+    run = begin(recipe, resume=resume, max_steps=max_steps, devices=devices, dry_run=dry_run)
     processor, network, rows = start(recipe)
     if recipe.sight is not None or recipe.freeze_vision:
         for part in (network.model.visual.patch_embed, network.model.visual.blocks):
@@ -87,17 +69,14 @@ def train(
     )
     trainer = ColdStartTrainer(
         model=trained,
-        args=_arguments(recipe, processes),
+        args=_arguments(recipe),
         train_dataset=dataset,
         data_collator=Collator(network.config, pad=processor.tokenizer.pad_token_id, max_length=recipe.max_length),
         processing_class=processor,
         optimizers=(optimizer, None),
-        callbacks=[SummaryLog(recipe.output / "log.jsonl"), StopAt(end)],
+        callbacks=run.callbacks(),
     )
-    if last is None or step_of(last) < end:
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    else:
-        trainer._load_from_checkpoint(str(last))
+    run.train(trainer)
     if recipe.lora is not None:
         network = trained.merge_and_unload()
     network.__class__ = Qwen2_5_VLForConditionalGeneration
@@ -126,33 +105,17 @@ def _check(recipe: SFTRecipe) -> None:
         raise ValueError("freeze_vision=true of a new network would keep a blind tower; give sight= or start_from=")
 
 
-def _arguments(recipe: SFTRecipe, processes: int) -> SFTConfig:
+def _arguments(recipe: SFTRecipe) -> SFTConfig:
     """The recipe as TRL's settings."""
     gpu = torch.cuda.is_available()
     return SFTConfig(
-        output_dir=str(recipe.output / "checkpoints"),
-        max_steps=recipe.steps,
-        per_device_train_batch_size=recipe.batch,
+        **rows_arguments(recipe),
         gradient_accumulation_steps=recipe.accumulate,
-        learning_rate=recipe.learning_rate,
-        warmup_steps=recipe.warmup_steps,
-        lr_scheduler_type="warmup_stable_decay",
-        lr_scheduler_kwargs={"num_decay_steps": min(recipe.decay_steps, recipe.steps - 1), "decay_type": "cosine"},
         max_length=None,
-        seed=recipe.seed,
-        bf16=autocasts(),
-        use_cpu=not gpu,
-        ddp_backend="gloo" if not gpu and processes > 1 else None,
         gradient_checkpointing=gpu and recipe.lora is not None,
         dataloader_num_workers=recipe.workers,
         dataloader_prefetch_factor=4 if recipe.workers else None,
         dataloader_persistent_workers=recipe.workers > 0,
-        save_steps=recipe.save_every,
-        save_total_limit=2,
-        logging_steps=recipe.log_every,
-        report_to=list(recipe.trackers),
-        remove_unused_columns=False,
-        train_sampling_strategy="sequential",  # rows are random already, and row numbers decide the batches
         dataset_kwargs={"skip_prepare_dataset": True},
         disable_tqdm=False,
     )

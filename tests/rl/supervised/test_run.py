@@ -23,7 +23,7 @@ from lensgraph.rl.rollout.trajectory import Said, Seen, Trajectory, TrajectorySt
 from lensgraph.rl.run import trackers
 from lensgraph.rl.run.run_folder import RECIPE, keep_recipe, remove_half_checkpoints, whole_checkpoint
 from lensgraph.rl.supervised import run as sft
-from lensgraph.rl.supervised.recipe import ORDER, SFTRecipe
+from lensgraph.rl.supervised.recipe import SFTRecipe
 from lensgraph.rl.supervised.trajectory_rows import TrajectoryRows
 
 
@@ -241,12 +241,12 @@ def test_a_tower_or_flags_that_have_no_place_are_refused(changed: dict[str, Any]
 
 
 def test_a_field_that_is_younger_than_the_run_was_at_its_default(recipe: SFTRecipe) -> None:
-    keep_recipe(recipe.output, recipe, ORDER, resume=False)
+    keep_recipe(recipe.output, recipe, resume=False)
     kept = recipe.output / RECIPE
     kept.write_text("".join(line for line in kept.read_text().splitlines(True) if "lookalike_share" not in line))
     with pytest.raises(ValueError, match=r"lookalike_share=0.5 would change .* begun with lookalike_share=0.0"):
-        keep_recipe(recipe.output, recipe.model_copy(update={"lookalike_share": 0.5}), ORDER, resume=True)
-    keep_recipe(recipe.output, recipe, ORDER, resume=True)
+        keep_recipe(recipe.output, recipe.model_copy(update={"lookalike_share": 0.5}), resume=True)
+    keep_recipe(recipe.output, recipe, resume=True)
 
 
 def test_a_frozen_tower_stays_and_its_merger_learns(recipe: SFTRecipe, tmp_path: Path) -> None:
