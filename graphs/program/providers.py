@@ -1,7 +1,7 @@
-"""Whether there is what a configuration names: the kind of policy, and the provider of every tool with its options.
+"""Checks the names in a configuration: the graph, the kind of policy, every tool's provider and the names of its options.
 
-Invariant: what is wrong is said before anything runs, also about a tool that the question may never use; nothing is built for
-it, so no service's key has to be there. Not covered: the values of options, which a policy and a tool check when they are built.
+Invariant: a wrong name is an error before anything runs, also for a tool that the question may never use. Nothing is built,
+so no service's key has to be set. The values of options are not checked here but when policy and tool are built.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from lensgraph.graphs import table
 
 
 def check(config: Config) -> None:
-    """Refuse what there is none of. What is as it ships needs no check, and no import for one.
+    """Refuse unknown graphs, kinds and providers. Default values are skipped, so they cost no import.
 
     Raises:
-        ConfigError: what is wrong, in one line.
+        UserError: names the wrong setting and the valid names, in one line.
     """
     if config.graph not in table.GRAPHS:
         table.find(config.graph)

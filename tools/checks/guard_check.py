@@ -1,4 +1,4 @@
-"""What the guard must refuse and what it must let through, tried without a network: `python -m lensgraph.tools guard`.
+"""What the guard must refuse and what it must let through, tried without a network: `lensgraph check guard`.
 
 Names are looked up in a table, and connections to public addresses end at a small server on the loopback address that
 plays hostile and honest hosts, so that every line of the guard runs as it does on the web. Each case counts the

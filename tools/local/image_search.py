@@ -22,7 +22,7 @@ class LocalImageSearch(ImageSearch):
     on_this_machine: ClassVar[bool] = True
 
     index: Path | None = None
-    """Folder written by `python -m lensgraph.tools.local index`. None: the embedded world, built on first use."""
+    """Folder written by `lensgraph index`. None: the embedded world, built on first use."""
     embedder: str | None = None
     """Embedder of the queries, when it must differ in name from the index's (a moved model folder). None: the
     embedder that the index was built with."""

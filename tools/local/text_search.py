@@ -22,7 +22,7 @@ class LocalTextSearch(TextSearch):
 
     description: str = "Search pages by words. Name the subject in full: 'Kenya national anthem'."
     index: Path | None = None
-    """Folder written by `python -m lensgraph.tools.local index`. None: the embedded world, built on first use."""
+    """Folder written by `lensgraph index`. None: the embedded world, built on first use."""
     snippet_chars: int = Field(default=SNIPPET_CHARS, ge=20)
     """Longest snippet, in characters. 200 holds one fact; more costs the policy tokens at every turn."""
 

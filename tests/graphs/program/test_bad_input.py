@@ -28,12 +28,10 @@ from lensgraph.agent.policy.scripted import ScriptedPolicy
 from lensgraph.agent.question import BadInput
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
-from lensgraph.graphs.program import main as program
+from lensgraph.graphs.program import ask
 from lensgraph.graphs.program.main import main
-from lensgraph.tools.local import __main__ as local
 from lensgraph.tools.local.embedder.embedders import ImageEmbedder
 from lensgraph.tools.local.index.build import index_folder
-from lensgraph.tools.local.world import __main__ as world
 
 
 class OneNumber(ImageEmbedder):
@@ -128,16 +126,27 @@ def test_a_missing_second_picture_is_named(capsys: Any, png: Path) -> None:
         assert line.startswith(f"lensgraph ask: {missing}: no such file; check the path")
 
 
-@pytest.mark.parametrize("words", [["What", "is", "this"], ["What", "is", "this?"], ["And", "this?", "limits.turns=2"]])
+# The grammar is PICTURE... "QUESTION" SETTING...: where a word behind the first picture is no file, the one line names that
+# word and all three reasons that it can have. It was once guessed which of them was meant.
+MISPLACED = (
+    "no such file; check the path, put the whole question in quotes, and write settings behind it as key.key=value"
+)
+
+
+@pytest.mark.parametrize(
+    "words", [["What", "is", "this"], ["What", "is", "this?"], ["What", "this?", "limits.turns=2"]]
+)
 def test_a_question_without_quotes_is_told_so(capsys: Any, png: Path, words: list[str]) -> None:
-    line = refused(capsys, str(png), *words)
-    said = " ".join(word for word in words if "=" not in word)
-    assert f"{said!r}: no files; put a question of several words in quotes" in line
+    assert f"lensgraph ask: What: {MISPLACED}" in refused(capsys, str(png), *words)
 
 
 @pytest.mark.parametrize("question", ["What is this?", "What?", "what is in a.b"])
 def test_what_follows_the_question_must_be_a_setting(capsys: Any, png: Path, question: str) -> None:
-    assert "'turns' is not a setting; write it as key.key=value" in refused(capsys, str(png), question, "turns")
+    assert f"lensgraph ask: {question}: {MISPLACED}" in refused(capsys, str(png), question, "turns")
+
+
+def test_a_setting_in_front_of_the_question_is_told_where_to_stand(capsys: Any, png: Path) -> None:
+    assert f"limits.turns=2: {MISPLACED}" in refused(capsys, str(png), "limits.turns=2", "What is this?")
 
 
 def test_a_sliver(capsys: Any, tmp_path: Path) -> None:
@@ -222,7 +231,6 @@ def test_a_question_of_100_000_characters(capsys: Any, png: Path) -> None:
         ("limits.turns.x=1", "limits.turns={x: ...}: Input should be a valid integer"),
         ("graph=circle", "graph=circle: use one of direct, rag, search_agent, or package.module:attribute"),
         ("tools.text_search={use: local, index: /nowhere}", "/nowhere"),
-        ("policy", "'policy' is not a setting; write it as key.key=value"),
         (
             "policy.model=/nowhere/at/all",
             "policy.model='/nowhere/at/all': no such folder; give the folder of a checkpoint",
@@ -272,6 +280,12 @@ def test_a_question_of_100_000_characters(capsys: Any, png: Path) -> None:
 def test_a_setting_that_is_wrong(capsys: Any, png: Path, settings: Path, setting: str, message: str) -> None:
     fixed = [] if setting.startswith(("policy.model=", "policy.kind", "policy={")) else ["--config", str(settings)]
     assert message in refused(capsys, str(png), "?", setting, *fixed)
+
+
+def test_a_setting_behind_set_may_stand_anywhere_and_must_be_one(capsys: Any, png: Path, settings: Path) -> None:
+    for argv in (["--set", "limits.turns=0", str(png), "?"], [str(png), "--set", "limits.turns=0", "?"]):
+        assert "limits.turns=0: Input should be greater" in refused(capsys, *argv, "--config", str(settings))
+    assert "'policy' is not a setting; write it as key.key=value" in refused(capsys, str(png), "?", "--set", "policy")
 
 
 @pytest.mark.parametrize(
@@ -374,6 +388,7 @@ def test_an_option_that_a_policy_does_not_have(capsys: Any, png: Path, kind: str
         (["load", "--timeout", "0"], "--timeout 0: must be more than 0 seconds"),
         (["serve", "--gpus", "-3"], "--gpus -3: must be 0 or more"),
         (["serve", "--wait", "0"], "--wait 0: must be more than 0 seconds"),
+        (["search", "index"], "give either --text WORDS or --image PICTURE"),
     ],
 )
 def test_a_number_that_makes_no_sense(capsys: Any, argv: list[str], message: str) -> None:
@@ -423,9 +438,9 @@ def test_a_home_that_cannot_be_written(
     line = refused(capsys, str(png), "?", "policy.kind=lensgraph.agent.policy.scripted:ScriptedPolicy")
     assert line.startswith(f"lensgraph ask: {home}: cannot be written (")
     assert line.endswith("; set LENSGRAPH_HOME to a folder that you may write to.")
-    assert world.main(["index"]) == 2
-    assert capsys.readouterr().err.startswith(f"{home}: cannot be written (")
-    assert local.main(["index", str(tmp_path)]) == 2
+    assert main(["world", "index"]) == 2
+    assert capsys.readouterr().err.startswith(f"lensgraph world index: {home}: cannot be written (")
+    assert main(["index", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert "LENSGRAPH_HOME" in said and len(said.strip().splitlines()) == 1
 
@@ -464,10 +479,10 @@ def test_variables_that_a_platform_sets_for_a_service_of_this_name_are_let_be(
 def test_an_unknown_option_and_an_unknown_command(capsys: Any, png: Path) -> None:
     assert "unrecognized arguments: --jsn" in refused(capsys, str(png), "?", "--jsn")
     assert main(["aks"]) == 2
-    assert (
-        capsys.readouterr().err
-        == "lensgraph: unknown command 'aks'; valid: ask, serve, config, bench, load, siblings, mcp\n"
-    )
+    valid = "ask, config, serve, mcp, index, search, cache, check, world, bench, load, siblings"
+    assert capsys.readouterr().err == f"lensgraph: unknown command 'aks'; valid: {valid}\n"
+    assert main(["cache", "stat"]) == 2
+    assert capsys.readouterr().err == "lensgraph cache: unknown command 'stat'; valid: stats, clear, pictures\n"
 
 
 # --- what is unusual and works
@@ -514,7 +529,7 @@ def test_a_tiny_picture_is_answered_with_a_note(capsys: Any, tmp_path: Path, set
 def test_two_pictures_may_be_asked_about_together(
     capsys: Any, tmp_path: Path, png: Path, settings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both reach the policy, in order; settings may stand before or behind the question."""
+    """Both reach the policy, in order; settings stand behind the question, or anywhere behind `--set`."""
     Image.new("RGB", (64, 48), "red").save(tmp_path / "second.png")
     seen: list[Any] = []
     monkeypatch.setattr(ScriptedPolicy, "_next", lambda self, messages: seen.append(messages) or PLAYED)
@@ -522,7 +537,8 @@ def test_two_pictures_may_be_asked_about_together(
     assert (
         main(["ask", str(png), second, "Which is older?", "--json", "--config", str(settings), "limits.turns=2"]) == 0
     )
-    assert main(["ask", str(png), second, "limits.turns=2", "Which is older?", "--config", str(settings)]) == 0
+    given = ["--set", "limits.turns=2", str(png), second, "Which is older?", "--config", str(settings)]
+    assert main(["ask", *given]) == 0
     capsys.readouterr()
     for messages in seen:
         pictures = [block for block in messages[0].content if block["type"] == "image"]
@@ -543,7 +559,8 @@ def test_what_is_wrong_with_a_second_picture_is_said(capsys: Any, png: Path, tmp
     [
         (["a", "q"], (["a"], "q", [])),
         (["a", "b", "q", "x.y=1", "graph=rag"], (["a", "b"], "q", ["x.y=1", "graph=rag"])),
-        (["a", "x.y=1", "q"], (["a"], "q", ["x.y=1"])),
+        (["a", "x.y=1", "q"], (["a", "x.y=1"], "q", [])),
+        (["a", "b=c.png", "q", "x.y=1"], (["a", "b=c.png"], "q", ["x.y=1"])),
         (["a", "x=1"], (["a"], "x=1", [])),
         (["a", "x.y=1"], (["a"], "x.y=1", [])),
         (["a", "Is a.b=c?"], (["a"], "Is a.b=c?", [])),
@@ -551,7 +568,7 @@ def test_what_is_wrong_with_a_second_picture_is_said(capsys: Any, png: Path, tmp
     ],
 )
 def test_pictures_question_and_settings_are_told_apart(words: list[str], found: Any) -> None:
-    assert program._sorted_out(words) == found
+    assert ask.split(words) == found
 
 
 async def test_a_rotated_photograph_is_searched_upright(encoded: Any) -> None:

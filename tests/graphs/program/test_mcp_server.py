@@ -135,7 +135,10 @@ def test_wrong_options_cost_one_line(arguments: list[str], told: str, capsys: py
 
 def test_without_the_extra_the_program_names_it(tmp_path: Path) -> None:
     settings = ["policy.kind=lensgraph.agent.policy.scripted:ScriptedPolicy", "graph=direct"]
-    code = f"import sys; sys.modules['mcp'] = None; from lensgraph.graphs.program.main import main; sys.exit(main({['mcp', *settings]!r}))"
+    code = (
+        "import sys; sys.modules['mcp'] = None; from lensgraph.graphs.program.main import main; "
+        f"sys.exit(main({['mcp', *settings]!r}))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 2
     assert (

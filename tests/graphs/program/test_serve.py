@@ -18,7 +18,7 @@ import pytest
 
 from lensgraph.agent import config
 from lensgraph.agent.config import ConfigError
-from lensgraph.graphs.program import serve
+from lensgraph.graphs.program import vllm_server
 
 STAND_IN = """#!{python}
 import http.server, json, os, signal, sys, time
@@ -63,7 +63,7 @@ def flags(line: list[str]) -> dict[str, Any]:
 
 
 def test_the_command_fits_the_checkpoint_and_the_protocol() -> None:
-    line = serve.command(config.load("mmsearch_r1", environ={}), gpus=8)
+    line = vllm_server.command(config.load("mmsearch_r1", environ={}), gpus=8)
     assert line[1:3] == ["serve", "lmms-lab/MMSearch-R1-7B"]
     found = flags(line)
     # 4096 of the first prompt with one picture, seven more in the question and five thumbnails of 1152 tokens and two marks
@@ -80,7 +80,7 @@ def test_the_command_fits_the_checkpoint_and_the_protocol() -> None:
     changed = config.load(
         "mmsearch_r1", ["policy.base_url=http://localhost:9001/v1", "limits.image_searches=2"], environ={}
     )
-    found = flags(serve.command(changed, gpus=1))
+    found = flags(vllm_server.command(changed, gpus=1))
     assert (found["--port"], found["--tensor-parallel-size"]) == ("9001", "1")
     assert found["--limit-mm-per-prompt"]["image"] == 18
 
@@ -106,17 +106,17 @@ def test_the_command_fits_the_checkpoint_and_the_protocol() -> None:
 def test_the_context_has_room_for_all_pictures_that_the_limits_allow(
     name: str, given: list[str], pictures: int, tokens: int
 ) -> None:
-    found = flags(serve.command(config.load(name, given, environ={}), gpus=1))
+    found = flags(vllm_server.command(config.load(name, given, environ={}), gpus=1))
     assert found["--limit-mm-per-prompt"] == {"image": pictures, "video": 0}
     length = int(found["--max-model-len"])
-    assert length % serve.STEP == 0
-    assert tokens <= length < tokens + serve.STEP
+    assert length % vllm_server.STEP == 0
+    assert tokens <= length < tokens + vllm_server.STEP
 
 
 def test_the_context_is_never_longer_than_the_model_was_made_for(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 16000, "num_attention_heads": 28}))
     settings = config.load("mmsearch_r1", [f"policy.model={tmp_path}"], environ={})
-    assert flags(serve.command(settings, gpus=1))["--max-model-len"] == "16000"
+    assert flags(vllm_server.command(settings, gpus=1))["--max-model-len"] == "16000"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_the_context_is_never_longer_than_the_model_was_made_for(tmp_path: Path)
 )
 def test_gpus_that_share_a_model_divide_its_heads(tmp_path: Path, gpus: int, heads: int, size: int) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"text_config": {"num_attention_heads": heads}}))
-    assert serve.tensor_parallel(str(tmp_path), gpus) == size
+    assert vllm_server.tensor_parallel(str(tmp_path), gpus) == size
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_gpus_that_share_a_model_divide_its_heads(tmp_path: Path, gpus: int, hea
 )
 def test_what_cannot_be_served_is_said(given: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        serve.command(config.load(None, given, environ={}), gpus=1)
+        vllm_server.command(config.load(None, given, environ={}), gpus=1)
 
 
 def program(*arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -202,5 +202,5 @@ def test_a_server_that_dies_or_never_gets_ready_is_a_failure(vllm: Path) -> None
     assert "vLLM ended with exit code 7; its last lines say why" in err
     one = program("--config", "mmsearch_r1", where, "--gpus", "1", "--wait", "1", "--vllm=--never")
     _, err = one.communicate(timeout=170)
-    assert one.returncode == serve.FAILED
+    assert one.returncode == vllm_server.FAILED
     assert "not ready after 1 s (--wait); stopped" in err

@@ -15,7 +15,7 @@ HEAVY = ["transformers", "scipy", "pandas", "lancedb", "pyarrow", "langchain_com
 ASK = """
 import asyncio, json, sys
 from concurrent.futures import ThreadPoolExecutor
-from lensgraph.graphs.program import ask as command
+from lensgraph.graphs.program import answer as command
 from lensgraph.agent import config
 from lensgraph.agent.context import Backends
 settings = config.load(None, json.loads(sys.argv[1]), environ={})
@@ -63,8 +63,8 @@ def test_a_warm_question_imports_nothing_that_it_does_not_need(tiny: Path, tmp_p
 def test_the_local_tools_import_nothing_heavy(tmp_path: Path) -> None:
     """The engine, its tools and the world behind them, without building an index."""
     code = (
-        "import json, sys; import lensgraph.tools.local.text_search, lensgraph.tools.local.image_search, lensgraph.tools.local.index.engine, "
-        "lensgraph.tools.local.world.index, lensgraph.tools.locate.local; "
+        "import json, sys; import lensgraph.tools.local.text_search, lensgraph.tools.local.image_search, "
+        "lensgraph.tools.local.index.engine, lensgraph.tools.local.world.index, lensgraph.tools.locate.local; "
         f"print(*[name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)

@@ -23,8 +23,8 @@ from PIL import Image
 from pydantic import Field, SecretStr
 
 from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
+from lensgraph.graphs.program.main import main
 from lensgraph.tools import registry
-from lensgraph.tools.__main__ import main
 from lensgraph.tools.adapter import adapt
 from lensgraph.tools.base import NOT_IN_AN_ANSWER, ImageSearch, Locator, TextSearch
 from lensgraph.tools.cache import EMPTY_SECONDS, Cache, CacheSettings, _by_settings, _say_uncached, shared, store

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from lensgraph.graphs.program.main import main
 from lensgraph.tools import registry
-from lensgraph.tools.__main__ import main
 from lensgraph.tools.checks.contract import cases, table
 from lensgraph.tools.checks.contract.provider import Provider, everyone
 from lensgraph.tools.checks.contract.server import Answer
@@ -119,7 +119,7 @@ def test_a_key_that_shows_anywhere_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_command_prints_a_table_without_a_blank_cell(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["providers", "--json", "--only", "searxng"]) == 0
+    assert main(["check", "providers", "--json", "--only", "searxng"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["provider"] for row in rows] == ["searxng"]
     assert list(rows[0]["cases"]) == list(cases.CASES)
@@ -132,7 +132,7 @@ def rows(kept: bool) -> list[tuple[Provider, dict[str, cases.Outcome]]]:
 
 def test_the_table_in_its_three_forms(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(cases, "table", lambda chosen: rows(kept=False))
-    assert main(["providers"]) == 1  # a broken cell is an exit status
+    assert main(["check", "providers"]) == 1  # a broken cell is an exit status
     shown = capsys.readouterr().out
     assert all(case.split()[0] in shown for case in cases.CASES)
     assert "brave" in shown
@@ -142,5 +142,5 @@ def test_the_table_in_its_three_forms(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 def test_an_unknown_provider_is_an_error_that_names_the_known(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["providers", "--only", "goggle"]) == 2
+    assert main(["check", "providers", "--only", "goggle"]) == 2
     assert "known are" in capsys.readouterr().err

@@ -190,7 +190,7 @@ async def test_a_missing_index_is_named_with_the_command_that_builds_it(tmp_path
     assert result.error is not None
     assert result.error.reason == "unavailable"
     assert (
-        f"No index at '{tmp_path / 'none'}'. Build one with 'python -m lensgraph.tools.local index FOLDER"
+        f"No index at '{tmp_path / 'none'}'. Build one with 'lensgraph index FOLDER"
         in result.error.message
     )
 

@@ -71,7 +71,7 @@ def test_an_output_that_cannot_be_written_is_one_line(
 def test_an_index_is_searched_into_any_output(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.txt").write_text(f"Tower of {ANSWER}")
-    local = f"{sys.executable} -m lensgraph.tools.local"
+    local = f"{sys.executable} -m lensgraph"
     assert run(f"{local} index {tmp_path}/docs --out {tmp_path}/index").returncode == 0
     search = f"{local} search {tmp_path}/index --text tower"
     assert "\\u0141" in run(search, PYTHONIOENCODING="ascii").stdout

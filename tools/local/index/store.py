@@ -9,7 +9,7 @@ would buy nothing but error.
 Invariant: a transaction either holds a page with its words, or a file with all that was read from it, or
 nothing of it. A killed writer leaves an index that opens, and that the next run completes.
 
-`python -m lensgraph.tools.local.world databases` compares it with LanceDB, on the time to import, which every answer pays, and on
+`lensgraph world databases` compares it with LanceDB, on the time to import, which every answer pays, and on
 plain full-text search.
 """
 
@@ -144,7 +144,7 @@ class Store:
         """The index in `folder`, or `NoIndex` with the command that builds one."""
         if not (folder / FILE_NAME).is_file():
             raise NoIndex(
-                f"No index at {str(folder)!r}. Build one with 'python -m lensgraph.tools.local index FOLDER --out {folder}'."
+                f"No index at {str(folder)!r}. Build one with 'lensgraph index FOLDER --out {folder}'."
             )
         store = cls(folder, writable=writable)
         try:

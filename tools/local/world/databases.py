@@ -1,6 +1,6 @@
 """SQLite against LanceDB as the store of a local index, on the world's own pages: why `lensgraph.tools.local.index.store` is what it is.
 
-    pip install lancedb && python -m lensgraph.tools.local.world databases
+    pip install lancedb && lensgraph world databases
 
 Two things are compared: the time to import, which every `ask` pays, and whether the top 3 of a plain full-text query
 ("Kenya national anthem") hold a page of the right country or thing. Both get the same text, the same weight on titles,

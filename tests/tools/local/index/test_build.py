@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from lensgraph.tools.local.__main__ import main
+from lensgraph.graphs.program.main import main
 from lensgraph.tools.local.embedder.embedders import ImageEmbedder
 from lensgraph.tools.local.index.build import default_folder, index_folder
 from lensgraph.tools.local.index.engine import LocalEngine
@@ -222,7 +222,7 @@ def test_the_command_line_indexes_and_searches(
     assert main(["index", str(tmp_path / "none")]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line]
     assert len(errors) == 4
-    assert all(line.startswith("error: ") for line in errors)
+    assert all(line.startswith(("lensgraph search: ", "lensgraph index: ")) for line in errors)
 
 
 def test_the_default_place_is_in_the_home_of_the_package_and_by_folder(
@@ -264,8 +264,8 @@ def test_a_disk_that_fills_is_one_line_and_leaves_no_half_index(
         assert main(command) == 2
     said = capsys.readouterr().err
     assert said.strip() == (
-        f"error: {out}: the disk is full, and no half index is left; make room, or set LENSGRAPH_HOME (for an index of your "
-        "own also --out) to a folder on another disk."
+        f"lensgraph index: {out}: the disk is full, and no half index is left; make room, or set LENSGRAPH_HOME (for an "
+        "index of your own also --out) to a folder on another disk."
     )
     assert [path.name for path in out.iterdir() if path.name.startswith("index.sqlite")] == []
     with pytest.raises(NoIndex, match="No index at"):

@@ -1,11 +1,11 @@
-"""What `python -m lensgraph.tools.local` says: where an index is, what was not read, what cannot be asked."""
+"""`lensgraph index` and `search`: they name the index in full, list what was not read, and refuse what cannot be asked."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from lensgraph.tools.local.__main__ import main
+from lensgraph.graphs.program.main import main
 
 
 @pytest.fixture
@@ -39,4 +39,6 @@ def test_a_number_of_results_that_makes_no_sense(folder: Path, capsys: pytest.Ca
     assert main(["search", "idx", "--text", "lighthouse", "-k", k]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == f"error: tools.text_search (local): k={k}: Input should be greater than or equal to 1\n"
+    assert (
+        said.err == f"lensgraph search: tools.text_search (local): k={k}: Input should be greater than or equal to 1\n"
+    )

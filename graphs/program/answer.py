@@ -1,0 +1,145 @@
+"""`lensgraph ask`: check, load, run the graph, show each step as it happens.
+
+Invariant: settings and picture are checked before LangChain, LangGraph or an index is imported; those are then loaded side
+by side, because importing them is most of what a warm question costs.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import sys
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from lensgraph.agent import config as configuration
+from lensgraph.agent.config import Config
+from lensgraph.agent.errors import UserError
+from lensgraph.graphs import table
+from lensgraph.graphs.program import providers
+from lensgraph.tools import guard
+from lensgraph.tools.results import ToolFailure
+from lensgraph.tools.runtime import loops, output
+
+if TYPE_CHECKING:
+    from lensgraph.agent.context import Context
+    from lensgraph.graphs.program.show import Show
+
+ANSWERED, GAVE_UP = 0, 1
+SMALL = 32
+"""Pixels a side below which a person is told that the picture shows little: a token of the policy covers 28."""
+
+
+def ask(pictures: Sequence[str], question: str, config_file: str | None, settings: list[str], *, as_json: bool) -> int:
+    """Answer on stdout; the return value is the exit code."""
+    config = configuration.load(config_file, settings)
+    data, small = _read(pictures, question, config)
+    if not sys.warnoptions:  # warnings are for programmers, and `-W` brings them back
+        warnings.simplefilter("ignore")
+    gc.disable()  # imports make millions of objects that stay; looking for rubbish among them is a tenth of the start
+    try:
+        with ThreadPoolExecutor() as pool:
+            context, graph = _load(config, pool)
+        gc.freeze()
+    finally:
+        gc.enable()
+    from lensgraph.graphs.program.show import Show
+
+    show = None if as_json else Show()
+    for warning in small:
+        if show is not None:
+            show.warn(warning)
+        else:
+            print(f"lensgraph ask: {warning}", file=sys.stderr)
+    result = loops.run(_run(graph, context, {"question": question, "images": data}, show))
+    if show is not None:
+        show.end(result)
+    else:
+        print(output.as_json(as_object(result)))
+    if result["error"]:
+        print(f"lensgraph ask: {result['error']}", file=sys.stderr)
+    return ANSWERED if result["stop_reason"] == "answered" else GAVE_UP
+
+
+def _read(pictures: Sequence[str], question: str, config: Config) -> tuple[list[bytes], list[str]]:
+    """The pictures' bytes, checked: the graph would refuse them too, but only after the heavy imports; and a warning for each
+    that is too small to show much."""
+    limits = config.limits
+    if len(question) > limits.question_chars:
+        raise UserError(
+            f"the question has {len(question):,} characters, the limit is {limits.question_chars:,} "
+            "(limits.question_chars); shorten it"
+        )
+    if len(pictures) > limits.pictures:
+        raise UserError(
+            f"{len(pictures)} pictures in one question, the limit is {limits.pictures} (limits.pictures); send fewer"
+        )
+    found, small = [], []
+    for picture in pictures:
+        try:
+            if picture.lower().startswith(("http://", "https://")):
+                data, name = loops.run(guard.fetch(picture)), picture[:120]
+            else:
+                data, name = guard.image_bytes(picture)
+            image = guard.open_image(data, name=name, max_pixels=config.images.max_pixels)
+        except ToolFailure as error:
+            raise UserError(str(error)) from error
+        found.append(data)
+        if min(image.size) < SMALL:
+            size = f"{image.width}x{image.height}"
+            small.append(f"{name}: {size} pixels are too few to see much; give at least {SMALL} a side")
+    return found, small
+
+
+def _load(config: Config, pool: ThreadPoolExecutor) -> tuple[Context, Any]:
+    """The graph and its backends: the policy's imports and weights in one thread, the tools' in another."""
+    early: list[Future[Any]] = []
+    # torch takes as long to import as all the rest together; where it is not installed the policy says so
+    if config.policy.kind == "transformers" and importlib.util.find_spec("torch"):
+        early.append(pool.submit(importlib.import_module, "torch"))
+    from lensgraph.agent.context import Backends, Context
+
+    context = Context(config=config)
+    backends = Backends(context)
+    context._backends = backends
+    for future in early:
+        future.result()
+    policy = pool.submit(backends.build_policy)
+    graph = table.find(config.graph)
+    providers.check(config)
+    policy.result()  # a wrong setting is said before an index is built
+    for kind in table.tools_of(config.graph):
+        backends.build_tool(kind)
+    return context, graph
+
+
+async def _run(graph: Any, context: Context, question: dict[str, Any], show: Show | None) -> dict[str, Any]:
+    """Run the graph; show each node's record as it arrives. The result is the graph's output and the last error."""
+    result: dict[str, Any] = {"error": None}
+    # Closed also when a step cannot be shown: left to itself, the graph would complain at the end of the loop.
+    async with aclosing(graph.astream(question, context=context, stream_mode="updates")) as updates:
+        async for update in updates:
+            for values in update.values():
+                for step in values.get("steps", []):
+                    if step["node"] == "reason" and step.get("error"):
+                        result["error"] = step["error"]
+                    if show is not None:
+                        show.step(step)
+                result |= {key: values[key] for key in ("answer", "sources", "usage", "stop_reason") if key in values}
+    return result
+
+
+def as_object(result: dict[str, Any]) -> dict[str, Any]:
+    """What `--json` prints."""
+    usage = result["usage"]
+    return {
+        "answer": result["answer"],
+        "sources": result["sources"],
+        "turns": usage["turns"],
+        "searches": usage["searches"],
+        "stop_reason": result["stop_reason"],
+        "usage": usage,
+    }
