@@ -189,10 +189,7 @@ async def test_a_missing_index_is_named_with_the_command_that_builds_it(tmp_path
     result = await LocalTextSearch(index=tmp_path / "none").search("kenya")
     assert result.error is not None
     assert result.error.reason == "unavailable"
-    assert (
-        f"No index at '{tmp_path / 'none'}'. Build one with 'lensgraph index FOLDER"
-        in result.error.message
-    )
+    assert f"No index at '{tmp_path / 'none'}'. Build one with 'lensgraph index FOLDER" in result.error.message
 
 
 def test_a_damaged_or_foreign_index_is_named(tmp_path: Path) -> None:

@@ -143,9 +143,7 @@ class Store:
     def open(cls, folder: Path, *, writable: bool = False) -> Store:
         """The index in `folder`, or `NoIndex` with the command that builds one."""
         if not (folder / FILE_NAME).is_file():
-            raise NoIndex(
-                f"No index at {str(folder)!r}. Build one with 'lensgraph index FOLDER --out {folder}'."
-            )
+            raise NoIndex(f"No index at {str(folder)!r}. Build one with 'lensgraph index FOLDER --out {folder}'.")
         store = cls(folder, writable=writable)
         try:
             _recover(folder / FILE_NAME)
