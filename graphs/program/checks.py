@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 
+from lensgraph.agent.errors import UserError
 from lensgraph.graphs.program.commands import WrongUsage
 
 NARROWEST = 140
@@ -30,7 +31,7 @@ def providers(given: argparse.Namespace) -> int:
     chosen = [provider for provider in known if not given.only or provider.name in given.only]
     if not chosen:
         names = ", ".join(sorted({provider.name for provider in known}))
-        raise WrongUsage(f"--only {' '.join(given.only)}: no such provider; known are {names}")
+        raise UserError(f"--only {' '.join(given.only)}: no such provider; known are {names}")
     rows = cases.table(chosen)
     if given.json:
         print(table.as_json(rows))
