@@ -23,7 +23,7 @@ def card(given: argparse.Namespace) -> int:
 @reported()
 def index(given: argparse.Namespace) -> int:
     """Build the index, if there is none, and print its folder."""
-    from lensgraph.tools.local.world.index import ensure
+    from lensgraph.tools.local.world.world_index import ensure
 
     print(ensure())
     return 0

@@ -39,7 +39,7 @@ from lensgraph.rl.pocket.oracle import OraclePolicy
 from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import from_world
 from lensgraph.tools.local.world import questions as world
-from lensgraph.tools.local.world.questions import WorldTask
+from lensgraph.tools.local.world.world_task import WorldTask
 
 WIDTH = 100
 """Columns that the table needs; a narrower terminal wraps it."""

@@ -31,7 +31,7 @@ from lensgraph.rl.evaluation.evaluate import batched, interval
 from lensgraph.rl.pocket.demonstrations import demonstrate
 from lensgraph.rl.pocket.oracle import OraclePolicy
 from lensgraph.tools.local.world import questions as world
-from lensgraph.tools.local.world.questions import WorldTask
+from lensgraph.tools.local.world.world_task import WorldTask
 
 FAMILIES = ("image_text", "crop_text", "correction")
 """The families in which a page states the answer."""

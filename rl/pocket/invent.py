@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from lensgraph.tools.local.world.index import FLAG_OF
+from lensgraph.tools.local.world.world_index import FLAG_OF
 
 MONTHS = ("January February March April May June July August September October November December").split()
 KEPT = frozenset(

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from lensgraph.rl.pocket.invent import Demonstration, Message
 from lensgraph.rl.tasks import Task
-from lensgraph.tools.local.world import entities, phrasings, questions
+from lensgraph.tools.local.world import entities, phrasings, questions, wording
 from lensgraph.tools.local.world.phrasings import Frames, Phrasing
-from lensgraph.tools.local.world.questions import WorldTask
+from lensgraph.tools.local.world.world_task import WorldTask
 
 FILE = Path(__file__).parent / "paraphrases.txt"
 
@@ -37,7 +37,7 @@ def rephrased(task: WorldTask, rng: random.Random) -> WorldTask:
     lay = number.startswith("lay-")
     chosen = rng.choice(_options(relation, lay))
     entity = entities.get(task.entity_id) if task.entity_id else None
-    question = questions.worded(chosen.text, entity, task.target, lambda name: rng.choice(_frames(name)))
+    question = wording.worded(chosen.text, entity, task.target, lambda name: rng.choice(_frames(name)))
     query = task.query_lay
     if lay:
         old = next(p.lay_query for p in phrasings.wordings()[relation].lay if p.id == task.phrasing)

@@ -21,9 +21,9 @@ from lensgraph.agent.policy.qwen.processor import patches_of
 from lensgraph.rl.network.collate import IGNORE, vision_layout
 from lensgraph.rl.pocket.network import PocketSize, build_picture_processor
 from lensgraph.rl.pocket.redraw import training_artists
-from lensgraph.tools.local.world import entities, scenes
-from lensgraph.tools.local.world.questions import sort_of
+from lensgraph.tools.local.world import entities, measures, scenes
 from lensgraph.tools.local.world.scenes import Scene
+from lensgraph.tools.local.world.sorts import sort_of
 
 SORTS = ("nothing", "flag", "animal", "plant", "food", "vehicle", "building", "object")
 COLOURS = tuple(scenes.BACKGROUNDS)
@@ -84,7 +84,7 @@ class LabelledPictures:
         tokens["sort"] = [0] * (rows * columns)
         for item in scene.items:
             entity = entities.get(item.entity_id)
-            sort, colour = sort_of(entity), scenes.pixels()[f"{item.rendition}/{item.entity_id}"].colour
+            sort, colour = sort_of(entity), measures.shipped()[f"{item.rendition}/{item.entity_id}"].colour
             for cell in covered(item.box, scene.width, scene.height, rows, columns):
                 tokens["entity"][cell] = self.number.get(entity.id, IGNORE)
                 tokens["sort"][cell] = SORTS.index(sort) if sort else IGNORE

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from lensgraph.rl.tasks import match as matching
 from lensgraph.tools.local.world import questions as world
-from lensgraph.tools.local.world.facts import Tolerance
+from lensgraph.tools.local.world.relations import Tolerance
+from lensgraph.tools.local.world.world_task import WorldTask
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -57,7 +58,7 @@ class Task:
     """`train`, `validation` or `test`; empty for a person's own file."""
     source: str = ""
     """The name that was loaded."""
-    world: world.WorldTask | None = field(default=None, repr=False)
+    world: WorldTask | None = field(default=None, repr=False)
     """The world's own record (entity, target, good and bad queries): for scripted demonstrations and analysis.
     None for other sets."""
 
@@ -88,7 +89,7 @@ def load(name: str, limit: int | None = None, *, family: str | None = None, seed
     raise TaskError(f"No task set {name!r}. Use one of {', '.join(WORLD)}, or the path of a .jsonl file.")
 
 
-def from_world(row: world.WorldTask, source: str = "world") -> Task:
+def from_world(row: WorldTask, source: str = "world") -> Task:
     """A world task in the common schema."""
     return Task(
         id=row.id,
@@ -110,9 +111,9 @@ class Drawings:
     def __init__(self, kept: int = 64) -> None:
         self.kept = kept
         self._lock = threading.Lock()
-        self._pictures: OrderedDict[int, tuple[world.WorldTask, Future[Image.Image]]] = OrderedDict()
+        self._pictures: OrderedDict[int, tuple[WorldTask, Future[Image.Image]]] = OrderedDict()
 
-    def of(self, row: world.WorldTask) -> Image.Image:
+    def of(self, row: WorldTask) -> Image.Image:
         """The task's picture, a copy of one's own."""
         with self._lock:
             # the entry holds the task, so its identity is not given to another

@@ -12,7 +12,7 @@ import string
 import unicodedata
 from collections.abc import Iterable
 
-from lensgraph.tools.local.world.facts import Tolerance
+from lensgraph.tools.local.world.relations import Tolerance
 
 MONTHS = "january february march april may june july august september october november december".split()
 NUMBER_WORDS = {

@@ -11,7 +11,7 @@ from lensgraph.tools.runtime.home import home
 def open_engine(index: Path | None, *, snippet_chars: int = SNIPPET_CHARS, embedder: str | None = None) -> LocalEngine:
     """An open engine; the embedded world is built first where it does not exist yet."""
     if index is None:
-        from lensgraph.tools.local.world.index import ensure  # only the embedded world needs its builder
+        from lensgraph.tools.local.world.world_index import ensure  # only the embedded world needs its builder
 
         index = ensure(home())
     return LocalEngine.open(index.expanduser(), snippet_chars=snippet_chars, embedder=embedder)

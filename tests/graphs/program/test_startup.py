@@ -64,7 +64,7 @@ def test_the_local_tools_import_nothing_heavy(tmp_path: Path) -> None:
     """The engine, its tools and the world behind them, without building an index."""
     code = (
         "import json, sys; import lensgraph.tools.local.text_search, lensgraph.tools.local.image_search, "
-        "lensgraph.tools.local.index.engine, lensgraph.tools.local.world.index, lensgraph.tools.locate.local; "
+        "lensgraph.tools.local.index.engine, lensgraph.tools.local.world.world_index, lensgraph.tools.locate.local; "
         f"print(*[name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)

@@ -11,7 +11,7 @@ import pytest
 
 from lensgraph.rl.pocket.invent import Demonstration, Message
 from lensgraph.rl.pocket.rephrase import Rephrasing, paraphrases, rephrased
-from lensgraph.tools.local.world import phrasings, questions
+from lensgraph.tools.local.world import phrasings, questions, world_task
 
 
 def _plain(text: str) -> str:
@@ -51,8 +51,8 @@ def test_every_relation_and_frame_has_paraphrases_with_its_placeholder() -> None
             assert phrasing.text.count(place[0] if place else "{") == (1 if place else 0), phrasing
 
 
-@pytest.mark.parametrize("family", questions.FAMILIES)
-def test_a_rephrased_task_asks_the_same(family: questions.Family) -> None:
+@pytest.mark.parametrize("family", world_task.FAMILIES)
+def test_a_rephrased_task_asks_the_same(family: world_task.Family) -> None:
     rng, changed = random.Random(0), 0
     for task in questions.load("train", family, limit=60):
         other = rephrased(task, rng)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lensgraph.rl import tasks
-from lensgraph.tools.local.world.questions import WorldTask
+from lensgraph.tools.local.world.world_task import WorldTask
 
 
 def write(folder: Path, *rows: object) -> str:

@@ -16,12 +16,14 @@ from lensgraph.tools.local.world import (
     corrections,
     entities,
     facts,
-    index,
     location,
     pages,
     phrasings,
     pictures,
     questions,
+    wording,
+    world_index,
+    world_task,
 )
 from lensgraph.tools.runtime.interval import interval
 
@@ -124,7 +126,7 @@ def task_table() -> str:
             [
                 split,
                 len(loaded),
-                *(families[family] for family in questions.FAMILIES),
+                *(families[family] for family in world_task.FAMILIES),
                 len({task.entity_id for task in loaded if task.entity_id}),
                 len({(task.entity_id, task.relation) for task in loaded}),
                 len({task.phrasing for task in loaded}),
@@ -134,7 +136,7 @@ def task_table() -> str:
     formal = [p for w in wordings for p in w.formal]
     lay = [p for w in wordings for p in w.lay]
     return (
-        _table(("split", "tasks", *questions.FAMILIES, "entities", "entity-relation pairs", "wordings"), rows)
+        _table(("split", "tasks", *world_task.FAMILIES, "entities", "entity-relation pairs", "wordings"), rows)
         + f"\n\n{len(phrasings.wordings())} kinds of question in {len(formal)} wordings ({sum(p.reserved for p in formal)} "
         f"of them for test only) and {len(lay)} lay wordings ({sum(p.reserved for p in lay)} for test only)."
     )
@@ -168,14 +170,14 @@ class TextScore:
 
 def text_scores(sample: int | None = SAMPLE) -> list[TextScore]:
     """Ask the gold query of every fact, or of a random sample."""
-    engine = LocalEngine.open(index.ensure())
+    engine = LocalEngine.open(world_index.ensure())
     urls = {page.id: page.url for page in pages.pages()}
     asked = list(facts.facts())
     if sample is not None and sample < len(asked):
         asked = random.Random(0).sample(asked, sample)
     scores = []
     for fact in asked:
-        hits = engine.search_text(questions.formal_query(fact), TOP)
+        hits = engine.search_text(wording.formal_query(fact), TOP)
         found = urls[fact.page_id] in [hit.url for hit in hits]
         scores.append(TextScore(fact.relation, found, corrections.holds(hits[: corrections.READ], fact)))
     return scores

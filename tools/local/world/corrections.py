@@ -16,9 +16,10 @@ from typing import Protocol
 from rich.progress import track
 
 from lensgraph.tools.local.index.engine import LocalEngine
-from lensgraph.tools.local.world import index, phrasings, questions
+from lensgraph.tools.local.world import eligibility, phrasings, wording, world_index
 from lensgraph.tools.local.world.entities import DATA
-from lensgraph.tools.local.world.facts import Fact, facts
+from lensgraph.tools.local.world.facts import facts
+from lensgraph.tools.local.world.relations import Fact
 from lensgraph.tools.results import Hit
 
 READ = 2
@@ -38,14 +39,14 @@ def holds(hits: Iterable[Hit], fact: Fact) -> bool:
 
 def misleads(engine: _Engine, fact: Fact, lay: phrasings.Phrasing) -> bool:
     """Whether the lay words miss what the formal ones find."""
-    if holds(engine.search_text(questions.lay_query(fact, lay), READ), fact):
+    if holds(engine.search_text(wording.lay_query(fact, lay), READ), fact):
         return False
-    return holds(engine.search_text(questions.formal_query(fact), READ), fact)
+    return holds(engine.search_text(wording.formal_query(fact), READ), fact)
 
 
 def verify() -> dict[str, tuple[int, int]]:
     """Ask about every fact with every lay wording and write the file. Returns wording -> (misses, asked)."""
-    engine = LocalEngine.open(index.ensure())
+    engine = LocalEngine.open(world_index.ensure())
     found: dict[str, list[str]] = defaultdict(list)
     asked: dict[str, int] = defaultdict(int)
     for fact in track(facts(), "Asking with lay words"):
@@ -56,5 +57,5 @@ def verify() -> dict[str, tuple[int, int]]:
                 found[lay.id].append(fact.entity_id)
     rows = {key: " ".join(found[key]) for key in sorted(found)}
     FILE.write_text(json.dumps(rows, indent=0) + "\n", encoding="utf-8")
-    questions.verified.cache_clear()
+    eligibility.verified.cache_clear()
     return {key: (len(found[key]), asked[key]) for key in asked}

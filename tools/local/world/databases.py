@@ -21,8 +21,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lensgraph.tools.local.index.store import TITLE_WEIGHT, Store
-from lensgraph.tools.local.world import index, pages, questions
-from lensgraph.tools.local.world.facts import Fact, facts
+from lensgraph.tools.local.world import pages, wording, world_index
+from lensgraph.tools.local.world.facts import facts
+from lensgraph.tools.local.world.relations import Fact
 
 TOP = 3
 RUNS = 5
@@ -57,11 +58,11 @@ def report(sample: int = 500) -> str:
 
 
 def _finds(search: Search, fact: Fact, owner: dict[str, str | None]) -> bool:
-    return fact.entity_id in [owner.get(page) for page in search(questions.formal_query(fact))]
+    return fact.entity_id in [owner.get(page) for page in search(wording.formal_query(fact))]
 
 
 def _sqlite() -> Search:
-    store = Store.open(index.ensure())
+    store = Store.open(world_index.ensure())
     return lambda query: [row.id for row, _ in store.match(re.findall(r"\w+", query), TOP)]
 
 

@@ -10,7 +10,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from lensgraph.tools.local.world import questions, scenes
+from lensgraph.tools.local.world import expressions, questions
 from lensgraph.tools.locate.local import LocalLocator
 from lensgraph.tools.results import Box, ToolFailure
 
@@ -50,7 +50,7 @@ async def _measure(split: str, limit: int | None) -> list[Located]:
         for index, item in enumerate(task.items):
             left, top, right, bottom = item.box
             box = Box(left=left, top=top, right=right, bottom=bottom)
-            for expression in scenes.targets(task.picture, index):
+            for expression in expressions.targets(task.picture, index):
                 started = time.perf_counter()
                 try:
                     regions = (await locator.alocate(picture, expression)).regions

@@ -7,19 +7,14 @@ never overlap, keep at least `GAP` pixels between them, and stand on a backgroun
 
 from __future__ import annotations
 
-import colorsys
-import json
 import math
 import random
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from lensgraph.tools.local.world import pictures
-from lensgraph.tools.local.world.entities import DATA
+from lensgraph.tools.local.world import measures, pictures
+from lensgraph.tools.local.world.measures import RGB, Measures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +22,6 @@ if TYPE_CHECKING:
 
 GAP = 12
 """Smallest distance between two items and to the edge of the canvas, in pixels: more than a region proposal merges."""
-
-RGB = tuple[int, int, int]
 
 BACKGROUNDS: dict[str, tuple[RGB, ...]] = {
     "white": ((255, 255, 255), (250, 250, 247)),
@@ -60,28 +53,6 @@ CANVASES: dict[int, tuple[tuple[int, int, int, int], ...]] = {
     6: ((336, 224, 3, 2), (308, 224, 3, 2), (336, 252, 3, 2)),
 }  # fmt: skip
 """Number of items -> (width, height, columns, rows). Sides are multiples of 28, one patch of the policy's eye."""
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """What was measured once on a drawing; see `measure`."""
-
-    width: int
-    height: int
-    edge: tuple[RGB, ...]
-    """Most frequent colours of its outline."""
-    colour: str | None
-    """The colour word of most of its area. None: no colour clearly dominates."""
-
-
-@cache
-def pixels() -> dict[str, Pixels]:
-    """`rendition/entity id` -> its measures, from the shipped file."""
-    raw = json.loads((DATA / "pixels.json").read_text(encoding="utf-8"))
-    return {
-        key: Pixels(width, height, tuple((r, g, b) for r, g, b in edge), colour)
-        for key, (width, height, edge, colour) in raw.items()
-    }
 
 
 @dataclass(frozen=True)
@@ -185,12 +156,14 @@ def compose(
     canvases = CANVASES[len(cast)]
     if len(cast) == 1:
         # Who shows one thing fills the frame with it.
-        alone = pixels()[f"{cast[0][1]}/{cast[0][0]}"]
+        alone = measures.shipped()[f"{cast[0][1]}/{cast[0][0]}"]
         ratio = alone.width / alone.height
         nearest = sorted(canvases, key=lambda c: abs(math.log(c[0] / c[1] / ratio)))
         canvases = tuple(nearest[:5])
     width, height, columns, rows = rng.choice(canvases)
-    background, shade = choose_background([pixels()[f"{rendition}/{entity}"] for entity, rendition in cast], rng)
+    background, shade = choose_background(
+        [measures.shipped()[f"{rendition}/{entity}"] for entity, rendition in cast], rng
+    )
     cells = list(range(columns * rows))
     # five items on a grid of six leave one cell empty, never a whole row
     while len(cells) > len(cast):
@@ -198,7 +171,7 @@ def compose(
     cell_w, cell_h = width / columns, height / rows
     items = []
     for cell, (entity, rendition) in zip(cells, cast, strict=True):
-        measured = pixels()[f"{rendition}/{entity}"]
+        measured = measures.shipped()[f"{rendition}/{entity}"]
         room_w, room_h = cell_w - 2 * GAP, cell_h - 2 * GAP
         fit = min(room_w / measured.width, room_h / measured.height) * rng.uniform(*scale)
         w, h = max(16, round(measured.width * fit)), max(16, round(measured.height * fit))
@@ -209,7 +182,7 @@ def compose(
     return Scene(width, height, columns, rows, background, shade, texture, tuple(items), rng.getrandbits(32), augment)
 
 
-def choose_background(cast: list[Pixels], rng: random.Random) -> tuple[str, RGB]:
+def choose_background(cast: list[Measures], rng: random.Random) -> tuple[str, RGB]:
     """A background whose shade is far from every item's edge; the farthest one if none is far enough."""
     shades = [(name, shade) for name, row in BACKGROUNDS.items() for shade in row]
     rng.shuffle(shades)
@@ -225,154 +198,3 @@ def choose_background(cast: list[Pixels], rng: random.Random) -> tuple[str, RGB]
 
 def _distance(a: RGB, b: RGB) -> float:
     return float(sum((x - y) ** 2 for x, y in zip(a, b, strict=True))) ** 0.5
-
-
-# --- expressions that single out one item -----------------------------------------------------------------------
-
-ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
-APART = 20
-"""Two items are left and right of each other only if their centres are this many pixels apart."""
-
-
-def targets(scene: Scene, index: int) -> list[str]:
-    """Every expression that means item `index` and no other; with one item there is nothing to single out."""
-    item = scene.items[index]
-    nouns = ["item", "thing", "picture"]
-    found: list[str] = []
-    for noun in [*nouns, *(["flag"] if item.is_flag else [])]:
-        others = [o for o in scene.items if noun != "flag" or o.is_flag]
-        if len(others) == 1:
-            if noun == "flag":
-                found += ["the flag", "the only flag"]
-            continue
-        found += _by_order(item, others, noun, 0, ("left", "right"), ("leftmost", "rightmost"))
-        if scene.rows > 1 and scene.columns == 1:
-            found += _by_order(item, others, noun, 1, ("top", "bottom"), ("topmost", "bottommost"))
-        if scene.rows > 1 and scene.columns > 1 and noun != "flag":
-            found += _corner(scene, item, noun)
-        found += _by_size(item, others, noun)
-    if item.is_flag:
-        found += _by_colour(scene, item)
-    return found
-
-
-def _by_order(
-    item: Item, others: list[Item], noun: str, axis: int, sides: tuple[str, str], extremes: tuple[str, str]
-) -> list[str]:
-    places = sorted(o.centre[axis] for o in others)
-    if any(b - a < APART for a, b in pairwise(places)):
-        return []
-    rank, count = places.index(item.centre[axis]), len(places)
-    first, last = sides
-    found = [
-        f"the {ORDINALS[rank]} {noun} from the {first}",
-        f"the {ORDINALS[count - 1 - rank]} {noun} from the {last}",
-    ]
-    if rank == 0:
-        found += [
-            f"the {extremes[0]} {noun}",
-            f"the {noun} on the far {first}" if axis == 0 else f"the {noun} at the top",
-        ]
-    if rank == count - 1:
-        found += [
-            f"the {extremes[1]} {noun}",
-            f"the {noun} on the far {last}" if axis == 0 else f"the {noun} at the bottom",
-        ]
-    if count == 3 and rank == 1:
-        found.append(f"the {noun} in the middle")
-    return found
-
-
-def _corner(scene: Scene, item: Item, noun: str) -> list[str]:
-    x, y = item.centre
-    column, row = int(x * scene.columns / scene.width), int(y * scene.rows / scene.height)
-    if column not in (0, scene.columns - 1) or row not in (0, scene.rows - 1):
-        return []
-    place = f"{'top' if row == 0 else 'bottom'} {'left' if column == 0 else 'right'}"
-    return [f"the {noun} in the {place} corner", f"the {place} {noun}", f"the {noun} at the {place}"]
-
-
-def _by_size(item: Item, others: list[Item], noun: str) -> list[str]:
-    rest = [o.area for o in others if o is not item]
-    if item.area > 1.5 * max(rest):
-        return [f"the largest {noun}", f"the biggest {noun}"]
-    if item.area * 1.5 < min(rest):
-        return [f"the smallest {noun}"]
-    return []
-
-
-def _by_colour(scene: Scene, item: Item) -> list[str]:
-    colours = [pixels()[f"{o.rendition}/{o.entity_id}"].colour for o in scene.items if o.is_flag]
-    own = pixels()[f"{item.rendition}/{item.entity_id}"].colour
-    # A flag without a main colour could still look "mostly red" to somebody.
-    if own is None or None in colours or colours.count(own) != 1 or len(colours) < 2:
-        return []
-    return [f"the mostly {own} flag", f"the {own} flag"]
-
-
-# --- measuring, once, when the data are built -------------------------------------------------------------------
-
-
-def colour_word(red: int, green: int, blue: int) -> str:
-    """The basic colour word of a pixel."""
-    hue, saturation, value = colorsys.rgb_to_hsv(red / 255, green / 255, blue / 255)
-    degrees = hue * 360
-    if value < 0.2:
-        return "black"
-    if saturation < 0.14:
-        return "white" if value > 0.88 else "grey" if value < 0.8 else "light"
-    if degrees < 14 or degrees >= 340:
-        return "pink" if saturation < 0.5 and value > 0.75 else "red"
-    if degrees < 40:
-        return "brown" if value < 0.6 else "orange"
-    if degrees < 68:
-        return "yellow" if value > 0.6 else "brown"
-    if degrees < 165:
-        return "green"
-    if degrees < 255:
-        return "blue"
-    return "purple" if degrees < 300 else "pink"
-
-
-def main_colour(image: Image.Image) -> str | None:
-    """The colour word of at least 55 % of the visible area, if the next one has at most half as much."""
-    small = image.resize((40, 40))
-    words = Counter(
-        colour_word(r, g, b)
-        for r, g, b, a in zip(*(list(channel.get_flattened_data()) for channel in small.split()), strict=True)
-        if a > 128
-    )
-    total = sum(words.values())
-    (word, count), *rest = words.most_common(2)
-    if word == "light" or count < 0.55 * total or (rest and rest[0][1] > 0.5 * count):
-        return None
-    return word
-
-
-def edge_colours(image: Image.Image) -> list[RGB]:
-    """The most frequent colours of the outline, coarsely: what a background must differ from."""
-    import numpy as np
-
-    data = np.asarray(image.resize((64, 64)))
-    solid = np.pad(data[..., 3] > 128, 1)
-    inner = solid[:-2, 1:-1] & solid[2:, 1:-1] & solid[1:-1, :-2] & solid[1:-1, 2:]
-    outline = data[solid[1:-1, 1:-1] & ~inner][:, :3] // 32 * 32 + 16
-    colours, counts = np.unique(outline, axis=0, return_counts=True)
-    order = np.argsort(-counts)
-    keep = [i for i in order if counts[i] >= 0.06 * counts.sum()][:6] or list(order[:1])
-    return [(int(r), int(g), int(b)) for r, g, b in colours[keep]]
-
-
-def measure() -> None:
-    """Write `data/pixels.json` for every shipped drawing."""
-    rows: dict[str, list[object]] = {}
-    for rendition in pictures.RENDITIONS:
-        for entity_id in pictures.encoded(rendition):
-            image = pictures.load(entity_id, rendition)
-            rows[f"{rendition}/{entity_id}"] = [*image.size, edge_colours(image), main_colour(image)]
-    lines = ",\n".join(f"{json.dumps(key)}:{json.dumps(row, separators=(',', ':'))}" for key, row in rows.items())
-    (DATA / "pixels.json").write_text("{\n" + lines + "\n}\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    measure()

@@ -21,7 +21,7 @@ from lensgraph.tools.local.embedder.embedders import ImageEmbedder
 from lensgraph.tools.local.index.build import default_folder, index_folder
 from lensgraph.tools.local.index.engine import LocalEngine
 from lensgraph.tools.local.index.store import NoIndex, Store
-from lensgraph.tools.local.world import index as world_index
+from lensgraph.tools.local.world import world_index
 from lensgraph.tools.registry import build
 from lensgraph.tools.results import ToolFailure
 

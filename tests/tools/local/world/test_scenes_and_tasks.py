@@ -11,14 +11,27 @@ import numpy as np
 import pytest
 
 from lensgraph.tools.local.index.engine import LocalEngine
-from lensgraph.tools.local.world import corrections, entities, facts, index, phrasings, pictures, questions, scenes
+from lensgraph.tools.local.world import (
+    corrections,
+    eligibility,
+    entities,
+    expressions,
+    facts,
+    measures,
+    phrasings,
+    pictures,
+    questions,
+    scenes,
+    wording,
+    world_index,
+)
 
 SPLITS = tuple(questions.SIZES)
 
 
 @pytest.fixture(scope="module")
 def engine() -> LocalEngine:
-    return LocalEngine.open(index.ensure(progress=False))
+    return LocalEngine.open(world_index.ensure(progress=False))
 
 
 # --- splits -------------------------------------------------------------------------------------------------
@@ -51,7 +64,7 @@ def test_no_entity_of_one_split_is_asked_about_or_shown_in_another_except_the_kn
 
 def test_no_entity_of_another_split_is_an_answer_in_training() -> None:
     """But for `known`, where "cat" is a kind of animal and no name."""
-    held = questions.held_out_names()
+    held = eligibility.held_out_names()
     assert len(held) > 300
     for task in questions.load("train"):
         if task.family != "known":
@@ -123,7 +136,7 @@ def test_families_carry_what_their_searches_need() -> None:
 def test_no_answer_rules_a_relation_in_the_searching_families() -> None:
     for split in SPLITS:
         for relation in facts.RELATIONS:
-            counts = Counter(fact.gold for fact in questions.capped(split, relation))
+            counts = Counter(fact.gold for fact in eligibility.capped(split, relation))
             if sum(counts.values()) >= 20:
                 assert max(counts.values()) / sum(counts.values()) < 0.2, (split, relation)
 
@@ -170,9 +183,9 @@ def test_a_target_singles_out_one_item_only() -> None:
     chance = random.Random(3)
     for task in questions.load("test", "crop_text", limit=120):
         place = task.items.index(task.item)
-        mine = scenes.targets(task.picture, place)
+        mine = expressions.targets(task.picture, place)
         assert task.target in mine
-        theirs = [t for i in range(len(task.items)) if i != place for t in scenes.targets(task.picture, i)]
+        theirs = [t for i in range(len(task.items)) if i != place for t in expressions.targets(task.picture, i)]
         assert not set(mine) & set(theirs), task.id
         assert 2 <= len(task.items) <= 6
         chance.random()
@@ -184,13 +197,13 @@ def test_a_target_singles_out_one_item_only() -> None:
      ((0, 100, 40), "green"), ((20, 40, 160), "blue"), ((240, 140, 30), "orange"), ((110, 60, 150), "purple")],
 )  # fmt: skip
 def test_colour_words_are_the_usual_ones(rgb: tuple[int, int, int], word: str) -> None:
-    assert scenes.colour_word(*rgb) == word
+    assert measures.colour_word(*rgb) == word
 
 
 def test_every_background_shade_is_called_what_it_is() -> None:
     for name, shades in scenes.BACKGROUNDS.items():
         for shade in shades:
-            assert scenes.colour_word(*shade) == name or (name, scenes.colour_word(*shade)) == ("grey", "light")
+            assert measures.colour_word(*shade) == name or (name, measures.colour_word(*shade)) == ("grey", "light")
 
 
 # --- with the real engine -----------------------------------------------------------------------------------
@@ -198,7 +211,7 @@ def test_every_background_shade_is_called_what_it_is() -> None:
 
 def test_gold_queries_find_the_gold_page_and_its_snippet_holds_the_answer(engine: LocalEngine) -> None:
     sample = random.Random(1).sample(list(facts.facts()), 150)
-    read = [corrections.holds(engine.search_text(questions.formal_query(f), corrections.READ), f) for f in sample]
+    read = [corrections.holds(engine.search_text(wording.formal_query(f), corrections.READ), f) for f in sample]
     assert sum(read) / len(read) >= 0.95
 
 
@@ -217,22 +230,22 @@ def test_the_index_is_built_once_and_again_when_its_ingredients_change(
 
     def build(folder, *, progress: bool = True) -> None:
         folder.mkdir()
-        (folder / index.store.FILE_NAME).write_text("x")
+        (folder / world_index.store.FILE_NAME).write_text("x")
         built.append(folder.name)
 
-    monkeypatch.setattr(index, "build", build)
-    first = index.ensure(tmp_path, progress=False)
-    assert index.ensure(tmp_path, progress=False) == first and len(built) == 1
-    monkeypatch.setattr(index.store, "FORMAT", "other")
-    second = index.ensure(tmp_path, progress=False)
+    monkeypatch.setattr(world_index, "build", build)
+    first = world_index.ensure(tmp_path, progress=False)
+    assert world_index.ensure(tmp_path, progress=False) == first and len(built) == 1
+    monkeypatch.setattr(world_index.store, "FORMAT", "other")
+    second = world_index.ensure(tmp_path, progress=False)
     assert second != first and len(built) == 2
     assert first.exists(), "a run of the other version may still hold it open"
-    long_ago = time.time() - 2 * index.UNUSED_S
+    long_ago = time.time() - 2 * world_index.UNUSED_S
     for folder in (first, second):
         os.utime(folder, (long_ago, long_ago))
-    index.ensure(tmp_path, progress=False)
-    monkeypatch.setattr(index.store, "FORMAT", "a third")
-    index.ensure(tmp_path, progress=False)
+    world_index.ensure(tmp_path, progress=False)
+    monkeypatch.setattr(world_index.store, "FORMAT", "a third")
+    world_index.ensure(tmp_path, progress=False)
     assert second.exists(), "it was opened just now"
     assert not first.exists(), "nobody has opened it for long"
 
@@ -240,10 +253,10 @@ def test_the_index_is_built_once_and_again_when_its_ingredients_change(
 def test_a_build_that_dies_leaves_no_index(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(folder, *, progress: bool = True) -> None:
         folder.mkdir()
-        (folder / index.store.FILE_NAME).write_text("half")
+        (folder / world_index.store.FILE_NAME).write_text("half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(index, "build", build)
+    monkeypatch.setattr(world_index, "build", build)
     with pytest.raises(KeyboardInterrupt):
-        index.ensure(tmp_path, progress=False)
+        world_index.ensure(tmp_path, progress=False)
     assert not list(tmp_path.glob("world-*"))
