@@ -1,4 +1,4 @@
-"""`python -m lensgraph.rl.bench.model_size --shape 7b`: a policy of a published size with random weights through rollout and update.
+"""`python -m lensgraph.rl model-size --shape 7b`: a policy of a published size with random weights through rollout and update.
 
 What a machine can do before anybody downloads a checkpoint: tokens a second of sampling and of a LoRA update, seconds,
 memory, and which share of the machine's own matrix rate that is (measured in the same run, in the same precision). Random
@@ -149,7 +149,7 @@ def _timed(run: Any, device: torch.device) -> float:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl.bench.model_size",
+        prog="python -m lensgraph.rl model-size",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -166,7 +166,3 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1), "utf-8")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

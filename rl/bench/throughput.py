@@ -1,6 +1,6 @@
-"""`python -m lensgraph.rl.bench.throughput`: how fast rollouts are made, beside the alternatives, in one run.
+"""`python -m lensgraph.rl throughput`: how fast rollouts are made, beside the alternatives, in one run.
 
-    python -m lensgraph.rl.bench.throughput --json throughput.json
+    python -m lensgraph.rl throughput --json throughput.json
 
 Five ways to roll the same policy out on the same tasks with the same tools:
 
@@ -303,7 +303,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 2 bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl.bench.throughput",
+        prog="python -m lensgraph.rl throughput",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -368,7 +368,3 @@ def main(argv: list[str] | None = None) -> int:
     if args.markdown:
         args.markdown.write_text(markdown(rows), "utf-8")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""`python -m lensgraph.rl.evaluation.balance`: which tasks need a search, found by trying, and a training set balanced between the kinds.
+"""`python -m lensgraph.rl balance`: which tasks need a search, found by trying, and a training set balanced between the kinds.
 
 MMSearch-R1 (arXiv 2506.20670, section 3) rolls a policy out eight times a question: a question that is never answered right
 is dropped; one that is ever answered right without a search is search-free; the rest need what their right episodes used,
@@ -6,7 +6,7 @@ an image search, a text search, or both (mixed). The embedded world's tasks are 
 rollouts in other words (`--rephrase-share`), so that a label does not rest on one wording. The labels that ship with the
 package (`world_balance`) rest on one: they were made with a share of 0.
 
-    python -m lensgraph.rl.evaluation.balance --out runs/balance.jsonl --tasks world/train --limit 600
+    python -m lensgraph.rl balance --out runs/balance.jsonl --tasks world/train --limit 600
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ async def _label_all(
 def main(argv: Iterable[str] | None = None) -> int:
     """Run the command line; 0 done, 2 bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl.evaluation.balance",
+        prog="python -m lensgraph.rl balance",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -169,7 +169,3 @@ def main(argv: Iterable[str] | None = None) -> int:
     for name, count in Counter(row["label"] for row in rows).most_common():
         print(f"{name:12} {count:6}  {count / len(rows):.3f}")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,8 +1,8 @@
-"""`python -m lensgraph.rl.evaluation.ceiling`: how often a task can be answered at all with these tools, and with how few searches.
+"""`python -m lensgraph.rl ceiling`: how often a task can be answered at all with these tools, and with how few searches.
 
-    python -m lensgraph.rl.evaluation.ceiling                        the searching families: what retrieval and locating lose
-    python -m lensgraph.rl.evaluation.ceiling --first 300 --frugal   the search floor of the tasks that evaluations use
-    python -m lensgraph.rl.evaluation.ceiling --first 300 --frugal --accuracy 0.5 0.7   and that of a policy that is right so often
+    python -m lensgraph.rl ceiling                        the searching families: what retrieval and locating lose
+    python -m lensgraph.rl ceiling --first 300 --frugal   the search floor of the tasks that evaluations use
+    python -m lensgraph.rl ceiling --first 300 --frugal --accuracy 0.5 0.7   and that of a policy that is right so often
 
 The scripted oracle, which knows the best query and recognises the answer when it sees it, runs the real graph with the
 real tools. What it misses is lost in retrieval or in locating the region, not in the policy. Families that need no
@@ -123,7 +123,7 @@ def table(found: dict[str, Any], title: str) -> Table:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: ceiling and searches by family and knowledge, with intervals; 2 bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl.evaluation.ceiling",
+        prog="python -m lensgraph.rl ceiling",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -136,9 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--accuracy", type=float, nargs="+", default=[], help="also the fewest searches with which so many are right"
     )
     parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument(
-        "--records", type=Path, help="write the runs here, for python -m lensgraph.rl.evaluation.compare"
-    )
+    parser.add_argument("--records", type=Path, help="write the runs here, for python -m lensgraph.rl compare")
     args = parser.parse_args(argv)
     try:
         if args.first is not None:
@@ -169,7 +167,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         for record in records:
             jsonl.append(args.records, asdict(record))
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

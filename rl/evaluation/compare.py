@@ -1,9 +1,10 @@
-"""`python -m lensgraph.rl.evaluation.compare`: several evaluations side by side, with paired intervals.
+"""`python -m lensgraph.rl compare`: several evaluations side by side, with paired intervals.
 
-    python -m lensgraph.rl.evaluation.compare rag=rag.jsonl agent=agent.jsonl --markdown table.md --plot curve.png
+    python -m lensgraph.rl compare rag=rag.jsonl agent=agent.jsonl --markdown table.md --plot curve.png
 
-The files are records of `python -m lensgraph.rl.evaluation.evaluate --records FILE`. Only tasks that all of them hold are compared, each with
-itself: the difference to the first file is bootstrapped over tasks, so that tasks that are hard for everybody cancel out.
+The files are records of `python -m lensgraph.rl evaluate --records FILE`. Only tasks that all of them hold are compared,
+each with itself: the difference to the first file is bootstrapped over tasks, so that tasks that are hard for everybody
+cancel out.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def load(path: Path) -> dict[str, Record]:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path}: no such file; make it with 'python -m lensgraph.rl.evaluation.evaluate --records {path}'"
+            f"{path}: no such file; make it with 'python -m lensgraph.rl evaluate --records {path}'"
         )
     try:
         records = {row["task"]: Record(**row) for row in provenance.rows(path)}
@@ -180,7 +181,7 @@ def _named(run: str) -> tuple[str, dict[str, Record]]:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 2 bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl.evaluation.compare",
+        prog="python -m lensgraph.rl compare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -216,7 +217,3 @@ def main(argv: list[str] | None = None) -> int:
     if args.plot:
         draw(rows, args.plot)
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,6 +1,6 @@
-"""`python -m lensgraph.rl.evaluation.evaluate`: run a graph over a task set and say how often it is right, what it searched and what it cost.
+"""`python -m lensgraph.rl evaluate`: run a graph over a task set and say how often it is right, what it searched and what it cost.
 
-    python -m lensgraph.rl.evaluation.evaluate --graph search_agent --tasks world/test --limit 200 --json out.json
+    python -m lensgraph.rl evaluate --graph search_agent --tasks world/test --limit 200 --json out.json
 
 Every question is one run of the compiled graph, the same that applications serve. Intervals are 95 % percentile
 bootstraps over tasks. Search ratio is calls made over calls allowed (MMSearch-R1, caption of Table 1): by the limits of the
@@ -278,7 +278,7 @@ def report(records: Sequence[Record], allowed: int = ALLOWED_CALLS) -> dict[str,
 def main(argv: Iterable[str] | None = None) -> int:
     """Run the command line; 0 done, 1 every run failed, 2 bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl.evaluation.evaluate",
+        prog="python -m lensgraph.rl evaluate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -329,7 +329,3 @@ def main(argv: Iterable[str] | None = None) -> int:
     if args.plot:
         evaluation_report.draw(figures, title, args.plot)
     return 1 if len(broken) == len(records) else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

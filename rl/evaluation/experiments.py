@@ -1,8 +1,8 @@
-"""`python -m lensgraph.rl.evaluation.experiments`: the runs behind the results page, and its tables.
+"""`python -m lensgraph.rl experiments`: the runs behind the results page, and its tables.
 
-    python -m lensgraph.rl.evaluation.experiments run --jobs 2            train and evaluate what is missing, every run with every seed
-    python -m lensgraph.rl.evaluation.experiments table --out rl/results  tables, figures and plots from what is there
-    python -m lensgraph.rl.evaluation.experiments table --search-free     also for the paper's mix of questions (`lensgraph.rl.evaluation.question_mix`)
+    python -m lensgraph.rl experiments run --jobs 2            train and evaluate what is missing, every run with every seed
+    python -m lensgraph.rl experiments table --out rl/results  tables, figures and plots from what is there
+    python -m lensgraph.rl experiments table --search-free     also for the paper's mix of questions (`lensgraph.rl.evaluation.question_mix`)
 
 `experiments.yaml` names the runs: each is the online recipe with some values replaced. A run that was interrupted goes on,
 and a run that is done is not made again, so the whole plan may be run in as many pieces as one likes. Records of another
@@ -34,7 +34,7 @@ from lensgraph.rl.evaluation.seeds import Row, against, markdown, row, weighted_
 from lensgraph.rl.evaluation.seeds import draw as draw_curve
 
 PLAN = Path(__file__).parent / "experiments.yaml"
-BEGIN, END = "<!-- tables: python -m lensgraph.rl.evaluation.experiments table -->", "<!-- end of tables -->"
+BEGIN, END = "<!-- tables: python -m lensgraph.rl experiments table -->", "<!-- end of tables -->"
 """Where a results page holds its tables."""
 
 
@@ -143,8 +143,8 @@ class Job:
             values = [f"{key}={json.dumps(value)}" for key, value in self.experiment.train.items()]
             resume = ["--resume"] if any((self.output / "checkpoints").glob("checkpoint-*")) else []
             values += [f"seed={self.seed}", f"output={self.output}", "held_out_limit=0"]
-            todo.append([*python, "rl.train", "grpo", "--recipe", self.plan.recipe, *resume, *values])
-        evaluation = ["lensgraph.rl.evaluation.evaluate", "--graph", self.experiment.graph, "--tasks", self.plan.tasks]
+            todo.append([*python, "lensgraph.rl.train", "grpo", "--recipe", self.plan.recipe, *resume, *values])
+        evaluation = ["lensgraph.rl", "evaluate", "--graph", self.experiment.graph, "--tasks", self.plan.tasks]
         evaluation += ["--limit", str(self.limit), "--records", str(self.records), f"policy.model={self.policy}"]
         return [*todo, [*python, *evaluation]]
 
@@ -275,7 +275,7 @@ def refreshed(page: str, tables: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 1 a run failed, 2 bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl.evaluation.experiments",
+        prog="python -m lensgraph.rl experiments",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -302,7 +302,3 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     return 1 if run(jobs(plan, args.folder, args.only, args.seeds), args.jobs, console) else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

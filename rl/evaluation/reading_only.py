@@ -1,4 +1,4 @@
-"""`python -m lensgraph.rl.evaluation.reading_only`: how well a policy reads, apart from how well it acts.
+"""`python -m lensgraph.rl reading`: how well a policy reads, apart from how well it acts.
 
 The scripted oracle runs the real graph up to the page that states the answer; from there the policy goes on alone. So what
 is counted is accuracy given the gold page. Tasks whose page the oracle does not reach are left out, and said.
@@ -91,7 +91,7 @@ async def read(
 
 def main(argv: Iterable[str] | None = None) -> int:
     """Command line: accuracy given the gold page, per family; 0 done, 2 bad input."""
-    parser = argparse.ArgumentParser(prog="python -m lensgraph.rl.evaluation.reading_only", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lensgraph.rl reading", description=__doc__)
     parser.add_argument("--split", choices=list(world.SIZES), default="test")
     parser.add_argument("--limit", type=int, help="the first so many tasks of each family that reads")
     parser.add_argument("--json", type=Path, help="write the figures here")
@@ -122,7 +122,3 @@ def main(argv: Iterable[str] | None = None) -> int:
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1), "utf-8")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,9 +1,9 @@
-"""`python -m lensgraph.rl.evaluation.trajectories`: look into the trajectories of a run, and turn them into training data.
+"""`python -m lensgraph.rl trajectories`: look into the trajectories of a run, and turn them into training data.
 
-    python -m lensgraph.rl.evaluation.trajectories record --out FOLDER --limit 9  run a policy over tasks and keep every trajectory
-    python -m lensgraph.rl.evaluation.trajectories show FOLDER [ID]             read one in the terminal (the last one, unless named)
-    python -m lensgraph.rl.evaluation.trajectories stats FOLDER                 what nodes and decisions did, cost and earned
-    python -m lensgraph.rl.evaluation.trajectories export FOLDER OUT --right    for SFTTrainer: a .jsonl file, or a folder of a `datasets` dataset
+    python -m lensgraph.rl trajectories record --out FOLDER --limit 9  run a policy over tasks and keep every trajectory
+    python -m lensgraph.rl trajectories show FOLDER [ID]             read one in the terminal (the last one, unless named)
+    python -m lensgraph.rl trajectories stats FOLDER                 what nodes and decisions did, cost and earned
+    python -m lensgraph.rl trajectories export FOLDER OUT --right    for SFTTrainer: a .jsonl file, or a folder of a `datasets` dataset
 
 An exported dataset has the columns `messages` and `images`, which TRL's SFTTrainer takes as they are: trajectories of a
 large policy become the cold start of a small one. The loss is on the policy's own turns only with
@@ -307,7 +307,7 @@ def _record(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 2 bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl.evaluation.trajectories",
+        prog="python -m lensgraph.rl trajectories",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -368,7 +368,3 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -34,7 +34,7 @@ class GRPORecipe(RunRecipe):
     """Share of the embedded world's tasks that are asked in other words (`lensgraph.rl.pocket.rephrase`)."""
     balanced: Path | None = None
     """Labels that say which tasks need a search (a file, or the name of shipped labels). With them, training uses a sample
-    of the labelled tasks that has `search_free_share`. `python -m lensgraph.rl.evaluation.balance` makes them."""
+    of the labelled tasks that has `search_free_share`. `python -m lensgraph.rl balance` makes them."""
     search_free_share: float = Field(default=0.32, ge=0, le=1)
     """With `balanced`: share of tasks that need no search (FVQA-train: 1,600 of 5,000, MMSearch-R1, section 3)."""
     held_out: str = "world/validation"

@@ -125,7 +125,7 @@ def chosen_tasks(recipe: GRPORecipe) -> list[Task]:
         labels = shipped if shipped.is_file() else recipe.balanced
         if not labels.is_file():
             raise FileNotFoundError(
-                f"balanced={recipe.balanced}: no such file; make it with 'python -m lensgraph.rl.evaluation.balance'"
+                f"balanced={recipe.balanced}: no such file; make it with 'python -m lensgraph.rl balance'"
             )
         by_id = {task.id: task for task in tasks}
         rows = [row for row in jsonl.peek(labels) if row["task"] in by_id]

@@ -3,7 +3,7 @@
 The file is JSON lines, appended run by run, wrong ones included with `"right": false`; so an interrupted run goes on
 where it stopped, and the share of wrong runs (what retrieval and location cost) stays countable.
 
-    python -m lensgraph.rl.pocket.demonstrations --out runs/world_sft/demonstrations.jsonl
+    python -m lensgraph.rl demonstrations --out runs/world_sft/demonstrations.jsonl
 """
 
 from __future__ import annotations
@@ -193,13 +193,13 @@ def _name(steps: Iterable[dict[str, Any]]) -> str | None:
     return subject(titles[-1]) if titles else None
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Command line: make what is missing, then print the share of right runs."""
-    parser = argparse.ArgumentParser(prog="python -m lensgraph.rl.pocket.demonstrations", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lensgraph.rl demonstrations", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/world_sft/demonstrations.jsonl"))
     parser.add_argument("--share", type=float, default=1.0, help="of the default number of runs, for a quick look")
     parser.add_argument("--concurrent", type=int, default=4, help="runs at a time")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     counts = {
         workflow: {family: max(1, round(count * args.share)) for family, count in families.items()}
         for workflow, families in COUNTS.items()
@@ -207,7 +207,4 @@ def main() -> None:
     make(args.out, counts, concurrent=args.concurrent)
     for key, (good, total) in summary(args.out).items():
         print(f"{key:28} {good:5} right of {total:5}  {good / total:.3f}")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

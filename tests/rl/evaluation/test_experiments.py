@@ -71,14 +71,14 @@ def test_jobs_come_in_the_order_that_they_need(plan: experiments.Plan, tmp_path:
 def test_what_is_done_is_not_done_again(plan: experiments.Plan, tmp_path: Path) -> None:
     _, job, *_ = experiments.jobs(plan, tmp_path)
     train, evaluation = job.commands()
-    assert train[2:4] == ["rl.train", "grpo"]
+    assert train[2:4] == ["lensgraph.rl.train", "grpo"]
     assert {"reward.search_penalty=0.2", "seed=0", "held_out_limit=0"} <= set(train)
     assert f"policy.model={job.output / 'policy'}" in evaluation
     (job.output / "checkpoints" / "checkpoint-5").mkdir(parents=True)
     assert "--resume" in job.commands()[0]
     (job.output / "policy").mkdir()
     (job.output / "policy" / "model.safetensors").touch()
-    assert [command[2] for command in job.commands()] == ["lensgraph.rl.evaluation.evaluate"]
+    assert [command[2:4] for command in job.commands()] == [["lensgraph.rl", "evaluate"]]
     _write(job.records, [_record(n, True, 1) for n in range(4)])
     assert job.commands() == []
 
@@ -118,12 +118,12 @@ def test_records_of_a_policy_that_changed_are_set_aside(
     ran = []
 
     def fake(command: list[str], **rest: Any) -> subprocess.CompletedProcess[str]:
-        ran.append((command[2], job.records.exists()))
+        ran.append((command[3], job.records.exists()))
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(subprocess, "run", fake)
     experiments.run([job], 1, Console())
-    assert ran == [("lensgraph.rl.evaluation.evaluate", False)]
+    assert ran == [("evaluate", False)]
     assert job.records.with_suffix(".jsonl.old").is_file()
     _write(job.records, [_record(n, True, 1) for n in range(4)])
     assert job.evaluated
@@ -135,7 +135,7 @@ def test_a_plan_is_run_and_told(
     """Stand-in processes: training leaves a policy, evaluation leaves records; one run fails."""
 
     def fake(command: list[str], **rest: Any) -> subprocess.CompletedProcess[str]:
-        if command[2] == "rl.train":
+        if command[2] == "lensgraph.rl.train":
             output = Path(next(part for part in command if part.startswith("output=")).removeprefix("output="))
             if output.name == "1":
                 return subprocess.CompletedProcess(command, 1)
