@@ -41,7 +41,7 @@ def load(path: Path) -> dict[str, Record]:
     try:
         records = {row["task"]: Record(**row) for row in provenance.rows(path)}
     except (TypeError, KeyError) as error:
-        raise ValueError(f"{path}: not records of lensgraph.rl.evaluation.evaluate ({error})") from error
+        raise ValueError(f"{path}: not records of `python -m lensgraph.rl evaluate` ({error})") from error
     if not records:
         raise ValueError(f"{path} holds no records")
     return records

@@ -61,7 +61,7 @@ def test_the_command_prints_writes_and_draws(tmp_path: Path, capsys: pytest.Capt
 
 def test_a_missing_file_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare.main([str(tmp_path / "nothing.jsonl")]) == 2
-    assert "lensgraph.rl.evaluation.evaluate --records" in capsys.readouterr().err
+    assert "python -m lensgraph.rl evaluate --records" in capsys.readouterr().err
     a = _file(tmp_path / "a.jsonl", [_record("t", True, 0)])
     assert compare.main([a, f"a={a}"]) == 2
     assert "two runs are called a" in capsys.readouterr().err

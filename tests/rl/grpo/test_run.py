@@ -528,7 +528,7 @@ def test_a_step_without_any_reward_is_told_and_a_run_of_them_ends_well(
         (["grpo", "start_from=/no/such/folder", "held_out_limit=0"], "/no/such/folder"),
         (["grpo", "prompts=3", "generations=3", "batch=4", "--dry-run"], "do not divide"),
         (["grpo", "prompts=8", "balanced=null", "task_limit=7", "held_out_limit=0"], "there are 7 in all"),
-        (["grpo", "balanced=/no/labels.jsonl"], "lensgraph.rl.evaluation.balance"),
+        (["grpo", "balanced=/no/labels.jsonl"], "python -m lensgraph.rl balance"),
         (["grpo", "reward.rule=priced", "reward.prices={}"], "reward.prices"),
         (["grpo", "tasks=world/nothing"], "world/nothing"),
         (["grpo", "stepz=1"], "stepz"),
