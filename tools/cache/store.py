@@ -22,11 +22,11 @@ from lensgraph.tools.cache.key import NEAR, SCALED, Question, difference, same_s
 
 FILE = "tools.v1.sqlite"
 LEASE_SECONDS = 5.0
-"""How long a claim holds without being renewed."""
+"""Seconds that a claim holds without being renewed."""
 OVERHEAD_BYTES = 300
-"""What a row takes besides its value and its sketch, roughly."""
+"""Rough size of a row besides its value and its sketch."""
 KEPT_WHEN_FULL = 0.9
-"""An eviction makes some room at once, so that not every new entry evicts one."""
+"""Share of the cap that an eviction leaves filled, so that not every new entry evicts one."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -54,20 +54,27 @@ class Found:
 
 @dataclass(frozen=True)
 class ToolStats:
-    """What is kept of one tool."""
+    """Kept answers of one tool, counted."""
 
     tool: str
     entries: int
     bytes: int
     hits: int
-    """How often a kept value was given out."""
+    """Times that a kept value was given out."""
     saved: float
-    """US dollars that these would have cost."""
+    """US dollars that these calls would have cost."""
 
 
 class Store:
-    """One file. `readonly` never writes, not even who used what, and takes no notice of age. `max_age`: seconds after which a
-    value is not given out, whatever age it was kept for. None: it is used for as long as it was kept for."""
+    """The table of one file.
+
+    Args:
+        folder: folder of the file; made when the first value is kept.
+        max_bytes: cap on the sum of the entries' sizes.
+        max_age: seconds after which a value is not given out, whatever its own time to live. None: its own decides.
+        readonly: never write, not even which entries were used, and give out values of any age.
+        clock: seconds since 1970; tests turn their own.
+    """
 
     def __init__(
         self,
@@ -89,12 +96,12 @@ class Store:
         self._connection: sqlite3.Connection | None = None
 
     def look(self, key: str, space: str, question: Question) -> Found | None:
-        """The value of this key, or of a nearly equal picture asked of the same tool. Counts as a use."""
+        """The value of this key, or of a nearly equal picture asked of the same tool; counts as a use."""
         with self._open() as db:
             return self._look(db, key, space, question)
 
     def look_or_claim(self, key: str, space: str, question: Question, owner: str) -> Found | bool:
-        """The value; or True: there is none, and `owner` may go and get it; or False: somebody else is getting it."""
+        """The value; True: there is none, and `owner` now holds the claim; False: another owner holds it."""
         with self._open() as db, _writing(db):
             found = self._look(db, key, space, question)
             if found is not None:
@@ -106,7 +113,7 @@ class Store:
             return taken.rowcount == 1
 
     def renew(self, key: str, owner: str) -> None:
-        """Say that the holder of the claim is alive."""
+        """Extend the claim: its holder is alive."""
         with self._open() as db, _writing(db):
             until = self._clock() + LEASE_SECONDS
             db.execute("UPDATE claims SET until = ? WHERE key = ? AND owner = ?", (until, key, owner))
@@ -119,7 +126,7 @@ class Store:
     def put(
         self, key: str, space: str, question: Question, owner: str, *, tool: str, value: bytes, price: float, ttl: float
     ) -> int:
-        """Keep a value and give the claim back. How many old entries had to go for it."""
+        """Keep a value and give the claim back; returns the number of entries that were evicted for it."""
         size = len(value) + len(question.sketch or b"") + OVERHEAD_BYTES
         width, height = question.size or (None, None)
         light = _light(question.sketch) if question.sketch else None
@@ -141,7 +148,7 @@ class Store:
         return gone
 
     def stats(self) -> list[ToolStats]:
-        """What is kept, tool by tool; nothing if there is no file yet."""
+        """Entries counted tool by tool; empty if there is no file yet."""
         if not self.path.exists():
             return []
         with self._open() as db:
@@ -151,7 +158,7 @@ class Store:
         return [ToolStats(*row) for row in rows]
 
     def clear(self) -> int:
-        """Forget everything; how many entries there were."""
+        """Forget everything; returns the number of entries."""
         if not self.path.exists():
             return 0
         with self._open() as db:
@@ -171,7 +178,7 @@ class Store:
 
     def _look(self, db: sqlite3.Connection, key: str, space: str, question: Question) -> Found | None:
         now = self._clock()
-        # When it must expire at the earliest and have been made at the earliest. What is recorded for ever may be used shorter.
+        # Earliest time of expiry and earliest time of making: a value recorded for ever may be used for less now.
         fresh = (now, now - self._max_age if self._max_age is not None else -1.0)
         if self._readonly:
             fresh = (-1.0, -1.0)
@@ -230,7 +237,7 @@ class Store:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """The connection, one thread at a time."""
+        """The connection, for one thread at a time."""
         with self._lock:
             if self._connection is None:
                 self._connection = self._connect()
@@ -272,7 +279,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def _writing(db: sqlite3.Connection) -> Iterator[None]:
-    """One transaction that takes the write lock at its start, so that it never has to give up half way."""
+    """One transaction that takes the write lock at its start, so that it never fails half way for want of it."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -293,5 +300,5 @@ def _statements(script: str) -> Iterator[str]:
 
 
 def _light(sketch: bytes) -> int:
-    """The mean of a sketch. Sketches that differ nowhere by more than `NEAR` do not differ by more in the mean."""
+    """The mean of a sketch: sketches that differ nowhere by more than `NEAR` do not differ by more in the mean."""
     return sum(sketch) // max(1, len(sketch))

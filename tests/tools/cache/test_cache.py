@@ -27,9 +27,11 @@ from lensgraph.graphs.program.main import main
 from lensgraph.tools import registry
 from lensgraph.tools.adapter import adapt
 from lensgraph.tools.base import NOT_IN_AN_ANSWER, ImageSearch, Locator, TextSearch
-from lensgraph.tools.cache import EMPTY_SECONDS, Cache, CacheSettings, _by_settings, _say_uncached, shared, store
+from lensgraph.tools.cache import EMPTY_SECONDS, Cache, CacheSettings, shared, store
 from lensgraph.tools.cache import identity as cache_identity
 from lensgraph.tools.cache import key as cache_key
+from lensgraph.tools.cache.by_settings import _by_settings
+from lensgraph.tools.cache.cache import _say_uncached
 from lensgraph.tools.checks.contract import cases
 from lensgraph.tools.checks.contract.provider import Provider, everyone
 from lensgraph.tools.pages.summarise import Summariser
@@ -209,7 +211,7 @@ def _claims(cache: Cache) -> list[str]:
 async def test_a_call_that_takes_longer_than_a_lease_keeps_its_claim(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("tools.cache", "lensgraph.tools.cache.store"):
+    for module in ("lensgraph.tools.cache.cache", "lensgraph.tools.cache.store"):
         monkeypatch.setattr(f"{module}.LEASE_SECONDS", 0.6)
     folder = str(tmp_path / "cache")
     one, two = (Words(wait=2.0).use_cache(Cache(CacheSettings(folder=folder))) for _ in range(2))
@@ -787,7 +789,7 @@ def test_one_cache_a_process_for_equal_settings_and_none_if_it_is_off(tmp_path: 
 def test_caches_of_settings_that_are_not_used_any_more_are_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lensgraph.tools.cache.KEPT_CACHES", 4)
+    monkeypatch.setattr("lensgraph.tools.cache.by_settings.KEPT_CACHES", 4)
     used = CacheSettings(folder=str(tmp_path))
     first = shared(used)
     for n in range(1, 20):
