@@ -167,5 +167,5 @@ def test_tasks_and_their_match_keep_their_arguments() -> None:
     from lensgraph.rl import tasks
     from lensgraph.rl.tasks.match import match
 
-    assert parameters(tasks.load) == ["name", "limit", "family", "seed"]
+    assert parameters(tasks.load_tasks) == ["name", "limit", "family", "seed"]
     assert parameters(match)[:3] == ["answer", "golds", "tolerance"]

@@ -30,7 +30,7 @@ from lensgraph.rl.network.collate import Collator
 from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.network import PocketSize
 from lensgraph.rl.supervised.recipe import LORA
-from lensgraph.rl.tasks import load as load_tasks
+from lensgraph.rl.tasks import load_tasks
 
 TOWER = {"vision_hidden": 1280, "vision_layers": 32, "vision_heads": 16, "vision_mlp": 3420, "picture_tokens": 576}
 SHAPES = {

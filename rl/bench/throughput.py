@@ -53,8 +53,7 @@ from lensgraph.rl.rollout.episode import RolloutSetup, roll_in_order
 from lensgraph.rl.rollout.own_loop import in_own_loop
 from lensgraph.rl.sampler import process as sampler_process
 from lensgraph.rl.sampler.process import ProcessPolicy, SamplerProcess
-from lensgraph.rl.tasks import Task
-from lensgraph.rl.tasks import load as load_tasks
+from lensgraph.rl.tasks import Task, load_tasks
 from lensgraph.tools.base import ImageSearch, LensTool, TextSearch
 from lensgraph.tools.results import SearchResult
 

@@ -31,8 +31,7 @@ from lensgraph.rl.pocket.rephrase import in_other_words
 from lensgraph.rl.rollout.episode import RolloutSetup, roll_all
 from lensgraph.rl.rollout.trajectory import Trajectory
 from lensgraph.rl.run import jsonl
-from lensgraph.rl.tasks import Task, TaskError
-from lensgraph.rl.tasks import load as load_tasks
+from lensgraph.rl.tasks import Task, TaskError, load_tasks
 
 Label = Literal["search_free", "image", "text", "mixed", "never_right"]
 

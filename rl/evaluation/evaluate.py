@@ -43,8 +43,7 @@ from lensgraph.rl.evaluation import provenance
 from lensgraph.rl.evaluation import report as evaluation_report
 from lensgraph.rl.evaluation.provenance import OtherRecordsError
 from lensgraph.rl.run import jsonl
-from lensgraph.rl.tasks import Task, TaskError
-from lensgraph.rl.tasks import load as load_tasks
+from lensgraph.rl.tasks import Task, TaskError, load_tasks
 from lensgraph.tools.safety.errors import named_line, one_line
 
 ALLOWED_CALLS = 2

@@ -41,8 +41,7 @@ from lensgraph.rl.rewards.recipe import EpisodeReward, Rewarding
 from lensgraph.rl.rollout.episode import RolloutSetup, roll_all
 from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStep, TrajectoryStore
 from lensgraph.rl.run import jsonl
-from lensgraph.rl.tasks import Task
-from lensgraph.rl.tasks import load as load_tasks
+from lensgraph.rl.tasks import Task, load_tasks
 
 
 def show(trajectory: Trajectory, console: Console) -> None:

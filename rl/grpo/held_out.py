@@ -18,7 +18,7 @@ from lensgraph.rl.evaluation import report as evaluation_report
 from lensgraph.rl.evaluation.provenance import weights_in
 from lensgraph.rl.grpo.recipe import GRPORecipe
 from lensgraph.rl.run import processes
-from lensgraph.rl.tasks import load as load_tasks
+from lensgraph.rl.tasks import load_tasks
 
 
 def measure(

@@ -41,8 +41,7 @@ from lensgraph.rl.run import jsonl, processes
 from lensgraph.rl.run.callbacks import Shown
 from lensgraph.rl.run.progress_plot import draw
 from lensgraph.rl.run.run_folder import begin
-from lensgraph.rl.tasks import Task
-from lensgraph.rl.tasks import load as load_tasks
+from lensgraph.rl.tasks import Task, load_tasks
 
 
 def train(

@@ -16,8 +16,7 @@ from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.rl.evaluation import compare, evaluate, provenance
 from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.network import PocketSize
-from lensgraph.rl.tasks import Task
-from lensgraph.rl.tasks import load as load_tasks
+from lensgraph.rl.tasks import Task, load_tasks
 
 SCRIPTED = ["policy.kind=lensgraph.agent.testing:ScriptedPolicy", "policy.options.turns=['<answer>red</answer>']"]
 

@@ -40,8 +40,7 @@ from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStep, Trajecto
 from lensgraph.rl.run import jsonl, trackers
 from lensgraph.rl.run.progress_plot import draw
 from lensgraph.rl.run.run_folder import RECIPE, whole_checkpoint
-from lensgraph.rl.tasks import Task
-from lensgraph.rl.tasks import load as load_tasks
+from lensgraph.rl.tasks import Task, load_tasks
 
 
 @pytest.fixture

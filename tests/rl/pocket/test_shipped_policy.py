@@ -12,7 +12,7 @@ from lensgraph.rl.evaluation import evaluate
 from lensgraph.rl.pocket import demonstrations
 from lensgraph.rl.supervised import run as sft
 from lensgraph.rl.supervised.recipe import SFTRecipe
-from lensgraph.rl.tasks import load as load_tasks
+from lensgraph.rl.tasks import load_tasks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
