@@ -19,7 +19,7 @@ from lensgraph.agent import config as configuration
 from lensgraph.agent.config import Config
 from lensgraph.agent.errors import UserError
 from lensgraph.graphs import table
-from lensgraph.graphs.program import providers
+from lensgraph.graphs.program.config import check
 from lensgraph.tools import guard
 from lensgraph.tools.results import ToolFailure
 from lensgraph.tools.runtime import loops, output
@@ -109,7 +109,7 @@ def _load(config: Config, pool: ThreadPoolExecutor) -> tuple[Context, Any]:
         future.result()
     policy = pool.submit(backends.build_policy)
     graph = table.find(config.graph)
-    providers.check(config)
+    check(config)
     policy.result()  # a wrong setting is said before an index is built
     for kind in table.tools_of(config.graph):
         backends.build_tool(kind)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lensgraph.graphs.program import commands
 from lensgraph.graphs.program.commands import WrongUsage
 
 
@@ -16,13 +15,11 @@ def run(given: argparse.Namespace) -> int:
     if given.http is not None and not 0 < given.http < 65536:
         raise WrongUsage(f"--http {given.http}: no port; give 1 to 65535")
 
-    from lensgraph.agent import config as configuration
-    from lensgraph.graphs.program import providers
+    from lensgraph.graphs.program import config
 
-    config = configuration.load(given.config, commands.settings(given))
-    providers.check(config)
+    settings = config.load(given)
 
     from lensgraph.graphs.program import mcp_server  # imports LangGraph
 
-    mcp_server.run(config, port=given.http, files=given.files, threads=given.threads)
+    mcp_server.run(settings, port=given.http, files=given.files, threads=given.threads)
     return 0
