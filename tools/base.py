@@ -23,8 +23,8 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, WithJsonSchema
 
 from lensgraph.tools import guard
-from lensgraph.tools.cache import identity as cache_identity
 from lensgraph.tools.cache import key
+from lensgraph.tools.cache.identity import identity
 from lensgraph.tools.results import LocateResult, Page, SearchResult, ToolError, ToolFailure
 from lensgraph.tools.runtime import loops
 from lensgraph.tools.safety.errors import named_line
@@ -48,12 +48,6 @@ MAX_URL_CHARS = 2_000
 """Longest address shown to a LangChain agent."""
 MAX_SHOWN_CHARS = 20_000
 """Longest snippet shown to a LangChain agent; providers and readers cut far earlier."""
-
-NOT_IN_AN_ANSWER = frozenset(BaseTool.model_fields) | {
-    "timeout", "price_per_call", "api_key", "retries", "backoff", "requests_per_second", "max_body_bytes",
-}  # fmt: skip
-"""Settings of a tool that decide how it is called and not what it answers: two tools that differ only in these may share
-an answer."""
 
 T = TypeVar("T")
 _Result = TypeVar("_Result", SearchResult, LocateResult, Page)
@@ -87,6 +81,10 @@ class LensTool(BaseTool):
     repeatable: ClassVar[bool] = False
     """Whether a call may be made again when nobody knows what became of it: only where a call costs nothing."""
 
+    irrelevant_to_answers: ClassVar[frozenset[str]] = frozenset({"name", "timeout", "price_per_call"})
+    """Fields that decide how a call is made and not what it answers: tools that differ in these alone share answers. A
+    subclass adds its own."""
+
     on_this_machine: ClassVar[bool] = False
     """Whether it answers from this machine as fast as a cache would: such a tool is given none by configuration."""
 
@@ -106,14 +104,11 @@ class LensTool(BaseTool):
     async def _once(
         self, ask: Callable[[], key.Question], call: Callable[[], Awaitable[_Result]], read: type[_Result]
     ) -> _Result:
-        """`call()`, or what the cache has for this question. `ask` runs in a thread, and only if there is a cache.
-
-        A tool whose settings cannot be told (`cache_identity`) is not cached."""
+        """The result of `call()`, or the cache's for this question. `ask` runs in a thread, and only if there is a cache."""
         if self._cache is None:
             return await call()
-        identity = cache_identity.identity(self, NOT_IN_AN_ANSWER)
         return await self._cache.answer(
-            identity, type(self).__name__, ask, call, read, seconds=self.timeout, price=self.price_per_call
+            identity(self), type(self).__name__, ask, call, read, seconds=self.timeout, price=self.price_per_call
         )
 
     def prepare(self) -> None:

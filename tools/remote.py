@@ -114,6 +114,10 @@ class Remote(LensTool):
     key_parameter: ClassVar[str] = ""
     """Query parameter that carries the key, for a service that knows no header."""
 
+    irrelevant_to_answers: ClassVar[frozenset[str]] = LensTool.irrelevant_to_answers | {
+        "api_key", "retries", "backoff", "requests_per_second", "max_body_bytes",
+    }  # fmt: skip
+
     api_key: SecretStr | None = None
     """Key of the service. None: taken from the environment."""
     retries: int = Field(default=2, ge=0)

@@ -37,6 +37,9 @@ class FetchPageReader(PageReader):
     """Address to text, fetched by this program. Needs no key."""
 
     repeatable: ClassVar[bool] = True
+    irrelevant_to_answers: ClassVar[frozenset[str]] = PageReader.irrelevant_to_answers | {
+        "retries", "backoff", "requests_per_second",
+    }  # fmt: skip
 
     timeout: float = Field(default=20.0, gt=0)
     """Seconds after which a page counts as failed, its robots.txt and all tries included."""

@@ -20,7 +20,8 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
-from lensgraph.tools.cache import Cache, identity, key
+from lensgraph.tools.cache import Cache, key
+from lensgraph.tools.cache.identity import identity
 from lensgraph.tools.results import Page, ToolFailure
 from lensgraph.tools.safety.escape import line, neutral
 from lensgraph.tools.safety.surrogates import Text
@@ -86,7 +87,7 @@ class Summariser(BaseModel):
             return await self._write(page, query)
         asked = key.exact(page.title, page.url, page.text, query, _question.get())
         found = await cache.answer(
-            identity.identity(self), type(self).__name__, lambda: asked,
+            identity(self), type(self).__name__, lambda: asked,
             lambda: self._write(page, query), Summary, seconds=seconds, price=0.0,
         )  # fmt: skip
         return found.model_copy(update={"price": 0.0}) if found.cached else found
