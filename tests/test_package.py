@@ -27,11 +27,11 @@ NEED_TORCH = [
     "lensgraph.agent.policy.qwen.prefix_cache",
     "lensgraph.agent.policy.qwen.processor",
     "lensgraph.agent.policy.qwen.transformers",
-    "lensgraph.tools.local.embedder.network",
     "lensgraph.tools.local.embedder.transformers",
     "lensgraph.tools.local.training.augment",
     "lensgraph.tools.local.training.fit",
     "lensgraph.tools.local.training.head",
+    "lensgraph.tools.local.training.torch_network",
 ]
 """Modules of tools, agent and graphs that the base install cannot import, all of them. Nothing else may need torch."""
 

@@ -55,12 +55,12 @@ class PhraseDetector(Locator):
         """Scores and boxes (left, top, right, bottom in pixels) as tensors, and a label for each box."""
 
     def _locate(self, image: Image.Image, expression: str) -> list[Region]:
-        import torch  # the tool classes stay light to import; only these providers need torch
-
-        with self._lock, torch.inference_mode():
-            # One pass at a time: two on one device only compete for its memory.
+        with self._lock:  # one pass at a time: two on one device only compete for its memory
             processor, model = self._load()
-            scores, boxes, labels = self._detect(processor, model, image, expression)
+            import torch  # there, since a model is loaded; the class stays light to import
+
+            with torch.inference_mode():
+                scores, boxes, labels = self._detect(processor, model, image, expression)
         regions = [
             Region(box=box, score=min(1.0, max(0.0, float(score))), label=label)
             # Not strict: with no box at all transformers still gives one label.
@@ -71,9 +71,13 @@ class PhraseDetector(Locator):
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
-            import torch
-            from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
-
+            try:
+                import torch
+                from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
+            except ModuleNotFoundError as error:
+                raise ToolFailure(
+                    "unavailable", f"{self.family} needs {error.name}: pip install 'lensgraph[hub]'."
+                ) from error
             device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
             try:
                 processor = AutoProcessor.from_pretrained(self.model)

@@ -30,7 +30,7 @@ from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
 from lensgraph.graphs.program import ask
 from lensgraph.graphs.program.main import main
-from lensgraph.tools.local.embedder.embedders import ImageEmbedder
+from lensgraph.tools.local.embedder.interface import ImageEmbedder
 from lensgraph.tools.local.index.build import index_folder
 
 

@@ -21,9 +21,9 @@ from lensgraph.agent.context import Backends
 settings = config.load(None, json.loads(sys.argv[1]), environ={})
 with ThreadPoolExecutor() as pool:
     command._load(settings, pool)
-from lensgraph.tools.local.embedder import embedders as embed
+from lensgraph.tools.local.embedder.interface import load_embedder
 from PIL import Image
-embed.load().embed([Image.new("RGB", (80, 60), "red")])
+load_embedder().embed([Image.new("RGB", (80, 60), "red")])
 from lensgraph.agent.context import _built
 policy = next(built for key, built in _built.items() if key[0] == "policy")
 from langchain_core.messages import HumanMessage

@@ -19,13 +19,14 @@ from transformers import (
     ViTModel,
 )
 
-from lensgraph.tools.local.embedder import embedders as embed
+from lensgraph.tools.local.embedder.interface import EmbedderError, ImageEmbedder, load_embedder
 from lensgraph.tools.local.image_search import LocalImageSearch
+from lensgraph.tools.local.index import origin
 from lensgraph.tools.local.index.engine import LocalEngine
-from lensgraph.tools.local.index.store import NoIndex, PageRow, PictureRow, Store
+from lensgraph.tools.local.index.store import IndexStore, NoIndex, PageRow, PictureRow
 
 
-class MeanColour(embed.ImageEmbedder):
+class MeanColour(ImageEmbedder):
     """Three numbers a person can check."""
 
     @property
@@ -58,9 +59,9 @@ def solid(colour: str) -> Image.Image:
 
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
-    store = Store.create(tmp_path / "index")
+    store = IndexStore.create(tmp_path / "index")
     embedder = MeanColour()
-    embed.record(store, MEAN, embedder)
+    origin.record(store, MEAN, embedder.dimension, embedder.fingerprint)
     rows = [
         PictureRow("red1", "Red", "u:red", "page-red", b"thumb"),
         PictureRow("red2", "Red", "u:red", "page-red"),
@@ -95,7 +96,7 @@ def test_another_embedder_than_the_indexs_is_refused(index: Path) -> None:
 
 
 async def test_an_index_without_pictures_says_so(tmp_path: Path) -> None:
-    Store.create(tmp_path / "index").close()
+    IndexStore.create(tmp_path / "index").close()
     result = await LocalImageSearch(index=tmp_path / "index").search(solid("red"))
     assert result.error is not None
     assert "holds no pictures" in result.error.message
@@ -107,20 +108,20 @@ async def test_an_index_without_pictures_says_so(tmp_path: Path) -> None:
         ("clip", "Unknown embedder 'clip'; valid: 'embedded', 'transformers:NAME', or an import path"),
         ("transformers:", "Unknown embedder"),
         ("no.such:Thing", "cannot be loaded"),
-        ("lensgraph.tools.local.embedder.embedders:Nothing", "cannot be loaded"),
+        ("lensgraph.tools.local.embedder.interface:Nothing", "cannot be loaded"),
         ("pathlib.x:Path", "cannot be loaded"),
         ("transformers:/no/such/folder", "cannot be loaded"),
     ],
 )
 def test_a_wrong_embedder_name_is_named_with_the_valid_ones(name: str, words: str) -> None:
-    with pytest.raises(embed.EmbedderError, match=words) as caught:
-        embed.load(name)
+    with pytest.raises(EmbedderError, match=words) as caught:
+        load_embedder(name)
     assert "\n" not in str(caught.value)
 
 
 def test_a_class_that_is_no_embedder_is_refused() -> None:
-    with pytest.raises(embed.EmbedderError, match="subclass it"):
-        embed.load(f"{__name__}:dict_like")
+    with pytest.raises(EmbedderError, match="subclass it"):
+        load_embedder(f"{__name__}:dict_like")
 
 
 def dict_like() -> dict[str, Any]:
@@ -152,14 +153,14 @@ def test_any_transformers_vision_model_is_an_embedder_by_its_folder(tmp_path: Pa
     model, dimension = tiny(kind)
     model.save_pretrained(tmp_path)
     CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(tmp_path)
-    embedder = embed.load(f"transformers:{tmp_path}")
+    embedder = load_embedder(f"transformers:{tmp_path}")
     pictures = [solid("red"), solid("blue"), Image.new("RGB", (90, 20), "red")]
     vectors = embedder.embed(pictures)
     assert vectors.shape == (3, dimension) == (3, embedder.dimension)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert not np.allclose(vectors[0], vectors[1])
     assert embedder.embed([]).shape == (0, dimension)
-    assert embedder.fingerprint == embed.load(f"transformers:{tmp_path}").fingerprint
+    assert embedder.fingerprint == load_embedder(f"transformers:{tmp_path}").fingerprint
 
 
 def test_a_change_of_weights_or_of_preprocessing_changes_the_fingerprint(tmp_path: Path) -> None:
@@ -176,5 +177,5 @@ def test_a_change_of_weights_or_of_preprocessing_changes_the_fingerprint(tmp_pat
         if change == "preprocessing":
             found = json.loads((tmp_path / "preprocessor_config.json").read_text())
             (tmp_path / "preprocessor_config.json").write_text(json.dumps({**found, "image_mean": [0.1, 0.1, 0.1]}))
-        prints.append(embed.load(f"transformers:{tmp_path}").fingerprint)
+        prints.append(load_embedder(f"transformers:{tmp_path}").fingerprint)
     assert len(set(prints)) == 3

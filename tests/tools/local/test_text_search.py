@@ -13,7 +13,7 @@ import pytest
 from lensgraph.tools.documents import words
 from lensgraph.tools.documents.passages import query_pattern, score_passages, shorten, snippet
 from lensgraph.tools.local.index.engine import LocalEngine
-from lensgraph.tools.local.index.store import FILE_NAME, NoIndex, PageRow, Store
+from lensgraph.tools.local.index.store import FILE_NAME, IndexStore, NoIndex, PageRow
 from lensgraph.tools.local.text_search import LocalTextSearch
 
 COUNTRIES = {
@@ -47,7 +47,7 @@ def pages() -> list[PageRow]:
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("text") / "index"
-    store = Store.create(folder)
+    store = IndexStore.create(folder)
     with store.transaction():
         store.add_pages(pages())
     store.finish()
@@ -195,17 +195,17 @@ async def test_a_missing_index_is_named_with_the_command_that_builds_it(tmp_path
 def test_a_damaged_or_foreign_index_is_named(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"not a database at all" * 100)
     with pytest.raises(NoIndex, match="damaged"):
-        Store.open(tmp_path)
+        IndexStore.open(tmp_path)
     (tmp_path / FILE_NAME).unlink()
-    store = Store.create(tmp_path)
+    store = IndexStore.create(tmp_path)
     store.set_meta("format", "0")
     store.close()
     with pytest.raises(NoIndex, match="format '0'"):
-        Store.open(tmp_path)
+        IndexStore.open(tmp_path)
 
 
 def test_removed_pages_are_no_longer_found(tmp_path: Path) -> None:
-    store = Store.create(tmp_path)
+    store = IndexStore.create(tmp_path)
     with store.transaction():
         store.add_pages([PageRow("a", "Alpha", "", "one two"), PageRow("b", "Beta", "", "one three")])
     with store.transaction():
@@ -216,7 +216,7 @@ def test_removed_pages_are_no_longer_found(tmp_path: Path) -> None:
 
 
 def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
-    store = Store.create(tmp_path)
+    store = IndexStore.create(tmp_path)
     row = PageRow("a", "Alpha", "", "one")
     with pytest.raises(sqlite3.IntegrityError), store.transaction():
         store.add_pages([row, PageRow("b", "Beta", "", "one"), row])
@@ -226,8 +226,8 @@ def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_killed_writer_leaves_an_index_that_opens(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from lensgraph.tools.local.index.store import Store, PageRow\n"
-        "s = Store.create(Path(sys.argv[1]))\n"
+        "import sys, time; from pathlib import Path; from lensgraph.tools.local.index.store import IndexStore, PageRow\n"
+        "s = IndexStore.create(Path(sys.argv[1]))\n"
         "with s.transaction():\n    s.add_pages([PageRow('a', 'Alpha', '', 'one')])\n"
         "with s.transaction():\n    s._connection.execute('pragma cache_size=1')\n"
         "    s.add_pages(PageRow(str(i), 'T', '', 'x' * 5000) for i in range(500)); print('half', flush=True); time.sleep(60)\n"
@@ -236,6 +236,6 @@ def test_a_killed_writer_leaves_an_index_that_opens(tmp_path: Path) -> None:
         assert writer.stdout is not None
         assert writer.stdout.readline().strip() == b"half"
         os.kill(writer.pid, signal.SIGKILL)
-    store = Store.open(tmp_path)
+    store = IndexStore.open(tmp_path)
     assert [row.id for row, _ in store.match(["one"], 9)] == ["a"]
     assert store.count("pages") == 1

@@ -3,6 +3,7 @@
 What is tested is the boundary: text in, tensors through, boxes out in pixels. What a trained checkpoint finds is not.
 """
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = BertTokenizerFast(vocab={word: number for number, word in enumerate(WORDS)})
     GroundingDinoProcessor(images, tokenizer).save_pretrained(folder)
     return folder
+
+
+@pytest.mark.parametrize("missing", ["torch", "transformers"])
+async def test_a_missing_library_is_named_with_its_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    result = await GroundingDinoLocator().locate(Image.new("RGB", (120, 80), "red"), "the red flag")
+    assert result.error is not None
+    assert result.error.reason == "unavailable"
+    assert result.error.message == f"Grounding DINO needs {missing}: pip install 'lensgraph[hub]'."
 
 
 async def test_boxes_come_back_inside_the_picture_best_first(checkpoint: Path) -> None:

@@ -4,6 +4,7 @@ What is tested is the boundary: text in, tensors through, boxes out in pixels. W
 """
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +54,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = Owlv2ImageProcessorPil(size={"height": 64, "width": 64})
     Owlv2Processor(images, tokenizer).save_pretrained(folder)
     return folder
+
+
+@pytest.mark.parametrize("missing", ["torch", "transformers"])
+async def test_a_missing_library_is_named_with_its_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    result = await Owlv2Locator().locate(Image.new("RGB", (120, 80), "red"), "the red flag")
+    assert result.error is not None
+    assert result.error.reason == "unavailable"
+    assert result.error.message == f"OWLv2 needs {missing}: pip install 'lensgraph[hub]'."
 
 
 async def test_boxes_come_back_inside_the_picture_best_first(checkpoint: Path) -> None:

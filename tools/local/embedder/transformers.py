@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel
 
-from lensgraph.tools.local.embedder.embedders import EmbedderError, ImageEmbedder
+from lensgraph.tools.local.embedder.interface import EmbedderError, ImageEmbedder
 from lensgraph.tools.safety.errors import one_line
 
 BATCH = 16

@@ -24,8 +24,9 @@ from PIL import Image
 
 from lensgraph.tools import guard
 from lensgraph.tools.documents import readers
-from lensgraph.tools.local.embedder import embedders
-from lensgraph.tools.local.index.store import FILE_NAME, FileRow, NoIndex, PageRow, PictureRow, Store
+from lensgraph.tools.local.embedder.interface import SHIPPED, ImageEmbedder, load_embedder
+from lensgraph.tools.local.index import origin
+from lensgraph.tools.local.index.store import FILE_NAME, FileRow, IndexStore, NoIndex, PageRow, PictureRow
 from lensgraph.tools.runtime.home import VARIABLE, having_room, home
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
@@ -115,12 +116,12 @@ def index_folder(
 
 
 @contextmanager
-def _all_or_nothing(out: Path) -> Iterator[Store]:
+def _all_or_nothing(out: Path) -> Iterator[IndexStore]:
     """The index at `out`, open for writing. A new one is removed when an error, such as a full disk, ends its first run: half
     of it would answer as if it were whole. One that was there stays, with the batches that were committed."""
     fresh = not (out / FILE_NAME).exists()
     try:
-        store = Store.create(out) if fresh else Store.open(out, writable=True)
+        store = IndexStore.create(out) if fresh else IndexStore.open(out, writable=True)
         try:
             yield store
         finally:
@@ -132,16 +133,16 @@ def _all_or_nothing(out: Path) -> Iterator[Store]:
 
 
 class _Run:
-    def __init__(self, source: Path, store: Store, embedder: str | None) -> None:
+    def __init__(self, source: Path, store: IndexStore, embedder: str | None) -> None:
         self.source = source
         self.store = store
-        self.embedder_name = embedder or store.meta("embedder") or embedders.DEFAULT
+        self.embedder_name = embedder or store.meta("embedder") or SHIPPED
         if (had := store.meta("embedder")) and had != self.embedder_name:
             raise NoIndex(
                 f"The index at {str(store.folder)!r} was built with embedder {had!r}, not {self.embedder_name!r}; "
                 "remove it to index with another."
             )
-        self._embedder: embedders.ImageEmbedder | None = None
+        self._embedder: ImageEmbedder | None = None
         self.report = Report()
         self.shows: dict[str, str] = {}
 
@@ -223,9 +224,10 @@ class _Run:
 
     def _embed(self, pictures: list[Image.Image]) -> np.ndarray:
         if self._embedder is None:
-            self._embedder = embedders.load(self.embedder_name)
-            embedders.require_same(self.store, self._embedder)
-            embedders.record(self.store, self.embedder_name, self._embedder)
+            made = load_embedder(self.embedder_name)
+            origin.require_same(self.store, made)
+            origin.record(self.store, self.embedder_name, made.dimension, made.fingerprint)
+            self._embedder = made
         return self._embedder.embed(pictures)
 
     def _url(self, path: str) -> str:

@@ -21,18 +21,15 @@ from typing import TYPE_CHECKING
 
 from lensgraph.tools.documents.passages import Passage, query_pattern, score_passages, snippet
 from lensgraph.tools.documents.words import STOP_WORDS, query_words, stem, stems
-from lensgraph.tools.local.embedder import (
-    embedders,  # light: numpy or torch come with an embedder, and text searches load none
-)
-from lensgraph.tools.local.index.store import NoIndex, PageRow, Store
+from lensgraph.tools.local.embedder.interface import SHIPPED, ImageEmbedder, load_embedder
+from lensgraph.tools.local.index import origin
+from lensgraph.tools.local.index.store import IndexStore, NoIndex, PageRow
 from lensgraph.tools.results import Hit
 from lensgraph.tools.runtime.threads import one_thread
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
-
-    from lensgraph.tools.local.embedder.embedders import ImageEmbedder
 
 CANDIDATES = 60
 """Pages that BM25 hands to the re-ranking."""
@@ -67,7 +64,7 @@ class Ranked:
 class LocalEngine:
     """A local index, open for searching."""
 
-    def __init__(self, store: Store, *, snippet_chars: int = SNIPPET_CHARS, embedder: str | None = None) -> None:
+    def __init__(self, store: IndexStore, *, snippet_chars: int = SNIPPET_CHARS, embedder: str | None = None) -> None:
         self.store = store
         self.embedder_name = embedder
         self.snippet_chars = snippet_chars
@@ -83,7 +80,7 @@ class LocalEngine:
     def open(cls, path: Path | str, *, snippet_chars: int = SNIPPET_CHARS, embedder: str | None = None) -> LocalEngine:
         """The index in the folder `path`; `NoIndex` when there is none. `embedder` None: the one it was
         built with."""
-        return cls(Store.open(Path(path)), snippet_chars=snippet_chars, embedder=embedder)
+        return cls(IndexStore.open(Path(path)), snippet_chars=snippet_chars, embedder=embedder)
 
     # --- text ------------------------------------------------------------------------------------------
 
@@ -195,7 +192,7 @@ class LocalEngine:
         """
         built_with = self.store.meta("embedder")
         name = self.embedder_name or built_with
-        if name is not None and not name == built_with == embedders.DEFAULT:
+        if name is not None and not name == built_with == SHIPPED:
             with self._lock:
                 self._load_embedder()
 
@@ -213,8 +210,8 @@ class LocalEngine:
                 raise NoIndex(
                     f"The index at {str(self.store.folder)!r} holds no pictures; index a folder with pictures."
                 )
-            embedder = embedders.load(name)
-            embedders.require_same(self.store, embedder)
+            embedder = load_embedder(name)
+            origin.require_same(self.store, embedder)
             self._embedder = embedder
         return self._embedder
 

@@ -114,7 +114,7 @@ class FileRow:
     """Why it could not be read. Empty: it is indexed."""
 
 
-class Store:
+class IndexStore:
     """One index folder, open for reading or for writing."""
 
     def __init__(self, folder: Path, *, writable: bool = False) -> None:
@@ -125,7 +125,7 @@ class Store:
         self._all: list[sqlite3.Connection] = []
 
     @classmethod
-    def create(cls, folder: Path) -> Store:
+    def create(cls, folder: Path) -> IndexStore:
         """An empty index in `folder`, which must not hold one yet."""
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / FILE_NAME).exists():
@@ -140,7 +140,7 @@ class Store:
         return store
 
     @classmethod
-    def open(cls, folder: Path, *, writable: bool = False) -> Store:
+    def open(cls, folder: Path, *, writable: bool = False) -> IndexStore:
         """The index in `folder`, or `NoIndex` with the command that builds one."""
         if not (folder / FILE_NAME).is_file():
             raise NoIndex(f"No index at {str(folder)!r}. Build one with 'lensgraph index FOLDER --out {folder}'.")

@@ -1,6 +1,6 @@
 """From stored pictures to what the embedder meets: index pictures, and items cut out of scenes.
 
-Invariant: a plain view is the picture as `embedding.letterbox` lays it out, give or take a pixel; a hard view is the same
+Invariant: a plain view is the picture as `shipped.letterbox` lays it out, give or take a pixel; a hard view is the same
 thing seen elsewhere: tilted, waved, round or square, recoloured, shaded, cut with a margin of somebody's background and
 perhaps a corner of the neighbour, blurred. A flag is never mirrored and keeps its hues: they are its meaning.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lensgraph.tools.local.embedder.embedding import BACKDROP, MARGIN
+from lensgraph.tools.local.embedder.shipped import BACKDROP, MARGIN
 
 SIDE = 112
 """Training looks at smaller pictures than use does: a third of the time, and the body carries over."""

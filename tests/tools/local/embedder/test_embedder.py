@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from lensgraph.tools.local.embedder import embedding, forward, network, shape
+from lensgraph.tools.local.embedder import network, shipped
+from lensgraph.tools.local.embedder.interface import EmbedderError, load_embedder
+from lensgraph.tools.local.training import torch_network
 from lensgraph.tools.local.world import entities, pictures, retrieval
 
 
 def test_vectors_have_length_one_and_the_promised_width() -> None:
-    vectors = embedding.embed([Image.new("RGB", size, "orange") for size in ((1, 1), (300, 20), (64, 64))])
-    assert vectors.shape == (3, shape.DIMENSION)
+    vectors = shipped.embed([Image.new("RGB", size, "orange") for size in ((1, 1), (300, 20), (64, 64))])
+    assert vectors.shape == (3, network.DIMENSION)
     assert vectors.dtype == np.float32
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-4)
 
 
 def test_no_pictures_give_no_vectors() -> None:
-    assert embedding.embed([]).shape == (0, shape.DIMENSION)
+    assert shipped.embed([]).shape == (0, network.DIMENSION)
 
 
 def test_numpy_and_torch_give_the_same_vectors() -> None:
@@ -26,7 +33,10 @@ def test_numpy_and_torch_give_the_same_vectors() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (70, 99, 3), dtype=np.uint8)
     shown = [pictures.load("flag:KE", "twemoji"), pictures.load("thing:1F405", "noto"), Image.fromarray(noise),
              Image.new("RGB", (1, 1), "white")]  # fmt: skip
-    ours, theirs = embedding.embed(shown, forward.shipped()), embedding.embed(shown, network.shipped())
+    ours, theirs = (
+        shipped.embed(shown, network.shipped()),
+        shipped.embed(shown, torch_network.runner(torch_network.load_network())),
+    )
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert ours[0] @ ours[1] < 0.9
 
@@ -34,46 +44,79 @@ def test_numpy_and_torch_give_the_same_vectors() -> None:
 @pytest.mark.parametrize("side", [112, 97])
 def test_numpy_and_torch_agree_on_sides_that_do_not_divide(side: int) -> None:
     pixels = [np.random.default_rng(side).integers(0, 255, (side, side, 3), dtype=np.uint8)]
-    np.testing.assert_allclose(forward.shipped()(pixels), network.shipped()(pixels), atol=1e-5)
+    np.testing.assert_allclose(
+        network.shipped()(pixels), torch_network.runner(torch_network.load_network())(pixels), atol=1e-5
+    )
 
 
-def test_how_many_pictures_decides_what_embeds_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch is imported here, and a few pictures do not go through it all the same."""
-    used: list[str] = []
+def test_many_pictures_are_shared_by_the_cores_and_their_vectors_are_those_of_one_core() -> None:
+    pixels = [np.random.default_rng(i).integers(0, 255, (96, 96, 3), dtype=np.uint8) for i in range(network.FEW + 3)]
+    used: set[int] = set()
+    seen = network.shipped()._vector
 
-    def told(name: str, run: shape.Run) -> shape.Run:
-        return lambda pixels: (used.append(name), run(pixels))[1]
+    class Watched(network.Network):
+        def __init__(self) -> None: ...
 
-    monkeypatch.setattr(forward, "shipped", lambda: told("numpy", lambda pixels: np.ones((len(pixels), 256))))
-    monkeypatch.setattr(network, "shipped", lambda: told("torch", lambda pixels: np.ones((len(pixels), 256))))
-    for n in (1, embedding.FEW, embedding.FEW + 1):
-        embedding.embed([Image.new("RGB", (8, 8))] * n)
-    assert used == ["numpy", "numpy", "torch"]
+        def _vector(self, pixels: np.ndarray) -> np.ndarray:
+            used.add(threading.get_ident())
+            time.sleep(0.02)
+            return seen(pixels)
+
+    together = Watched()(pixels)
+    assert len(used) == min(network._WORKERS, len(pixels))
+    for start in (0, network.FEW):
+        used.clear()
+        few = slice(start, start + network.FEW)
+        np.testing.assert_array_equal(together[few], Watched()(pixels[few]))
+        assert len(used) == 1
+
+
+def test_the_shipped_embedder_needs_neither_torch_nor_transformers() -> None:
+    code = (
+        "import sys; sys.modules.update(torch=None, transformers=None); from PIL import Image;"
+        "from lensgraph.tools.local.embedder.interface import load_embedder;"
+        "print(load_embedder().embed([Image.new('RGB', (8, 8))] * 20).shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == "(20, 256)"
+
+
+@pytest.mark.parametrize("missing", ["torch", "transformers"])
+def test_an_embedder_of_transformers_names_the_install_when_it_is_missing(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delitem(sys.modules, "lensgraph.tools.local.embedder.transformers", raising=False)
+    with pytest.raises(EmbedderError) as caught:
+        load_embedder("transformers:some/model")
+    assert str(caught.value).endswith(
+        f"Embedder 'transformers:some/model' needs {missing}: pip install 'lensgraph[hub]'."
+    )
 
 
 def test_a_vector_does_not_depend_on_its_neighbours_in_the_batch() -> None:
     pair = [pictures.load("flag:KE", "twemoji"), pictures.load("thing:1F405", "noto")]
-    assert embedding.embed(pair)[1] == pytest.approx(embedding.embed(pair[1:])[0], abs=1e-4)
+    assert shipped.embed(pair)[1] == pytest.approx(shipped.embed(pair[1:])[0], abs=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "CMYK"])
 def test_every_mode_of_picture_is_embedded(mode: str) -> None:
     picture = pictures.load("flag:SE", "flag_icons").convert("RGB").convert(mode)
-    assert embedding.embed([picture]).shape == (1, shape.DIMENSION)
+    assert shipped.embed([picture]).shape == (1, network.DIMENSION)
 
 
 def test_transparent_pixels_look_like_the_backdrop() -> None:
     picture = pictures.load("thing:1F405", "noto")
-    pasted = Image.new("RGB", picture.size, embedding.BACKDROP)
+    pasted = Image.new("RGB", picture.size, shipped.BACKDROP)
     pasted.paste(picture, mask=picture)
-    first, second = embedding.embed([picture, pasted])
+    first, second = shipped.embed([picture, pasted])
     assert first @ second > 0.98
 
 
 def test_the_shipped_vectors_were_made_by_the_shipped_weights() -> None:
     """Fails after retraining without `python -m lensgraph.tools.local.world.retrieval --write`."""
     for key in retrieval.indexed_keys()[::400]:
-        assert embedding.embed([key.picture()])[0] @ retrieval.shipped()[str(key)] > 0.995
+        assert shipped.embed([key.picture()])[0] @ retrieval.shipped()[str(key)] > 0.995
 
 
 def test_test_entities_by_unseen_artists_are_found_first() -> None:
@@ -87,7 +130,7 @@ def test_the_shipped_query_vectors_are_what_the_embedder_gives() -> None:
     """The table is read from vectors on disk: a sample of them is made again."""
     for pair in retrieval.PAIRS:
         key = retrieval.queries(pair, "test")[7]
-        assert embedding.embed([key.picture()])[0] @ retrieval.shipped()[str(key)] > 0.995
+        assert shipped.embed([key.picture()])[0] @ retrieval.shipped()[str(key)] > 0.995
 
 
 def test_the_table_names_n_and_an_interval_around_its_figure() -> None:
@@ -100,6 +143,6 @@ def test_the_table_names_n_and_an_interval_around_its_figure() -> None:
 
 
 def test_the_weights_stay_within_what_the_wheel_may_carry() -> None:
-    assert shape.WEIGHTS.stat().st_size <= 10_000_000
+    assert network.WEIGHTS.stat().st_size <= 10_000_000
     shipped = sum(p.stat().st_size for p in entities.DATA.rglob("*") if p.is_file())
     assert shipped <= 18_000_000

@@ -17,10 +17,10 @@ from filelock import FileLock
 from PIL import Image
 
 from lensgraph.graphs.program.main import main
-from lensgraph.tools.local.embedder.embedders import ImageEmbedder
+from lensgraph.tools.local.embedder.interface import ImageEmbedder
 from lensgraph.tools.local.index.build import default_folder, index_folder
 from lensgraph.tools.local.index.engine import LocalEngine
-from lensgraph.tools.local.index.store import NoIndex, Store
+from lensgraph.tools.local.index.store import IndexStore, NoIndex
 from lensgraph.tools.local.world import world_index
 from lensgraph.tools.registry import build
 from lensgraph.tools.results import ToolFailure
@@ -156,7 +156,7 @@ def test_a_killed_run_is_completed_by_the_next(tmp_path: Path) -> None:
         "index_folder(Path(sys.argv[1]), Path(sys.argv[2]), progress=die)\n"
     )
     assert subprocess.run([sys.executable, "-c", code, str(source), str(out)]).returncode == -signal.SIGKILL
-    store = Store.open(out)
+    store = IndexStore.open(out)
     assert store.count("pages") == store.count("files") == 48
     seen: list[str] = []
 
@@ -167,7 +167,7 @@ def test_a_killed_run_is_completed_by_the_next(tmp_path: Path) -> None:
 
     report = index_folder(source, out, progress=watch)
     assert (report.added, report.kept, len(seen)) == (52, 48, 52)
-    assert Store.open(out).count("pages") == 100
+    assert IndexStore.open(out).count("pages") == 100
 
 
 def test_another_embedder_needs_a_new_index(folder: Path, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_disk_that_fills_is_one_line_and_leaves_no_half_index(
     out = tmp_path / "index"
     command = ["index", str(folder), "--out", str(out), "--embedder", EMBEDDER]
     with monkeypatch.context() as broken:
-        broken.setattr(Store, step, full)
+        broken.setattr(IndexStore, step, full)
         assert main(command) == 2
     said = capsys.readouterr().err
     assert said.strip() == (
@@ -269,20 +269,20 @@ def test_a_disk_that_fills_is_one_line_and_leaves_no_half_index(
     )
     assert [path.name for path in out.iterdir() if path.name.startswith("index.sqlite")] == []
     with pytest.raises(NoIndex, match="No index at"):
-        Store.open(out)
+        IndexStore.open(out)
     assert main(command) == 0
 
 
 def test_a_disk_that_fills_for_real_is_noticed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite itself says so: its file may not grow."""
-    real = Store.create.__func__  # type: ignore[attr-defined]
+    real = IndexStore.create.__func__  # type: ignore[attr-defined]
 
-    def small(cls: type[Store], where: Path) -> Store:
-        store: Store = real(cls, where)
+    def small(cls: type[IndexStore], where: Path) -> IndexStore:
+        store: IndexStore = real(cls, where)
         store._connection.execute("pragma max_page_count = 1")  # as many as it has
         return store
 
-    monkeypatch.setattr(Store, "create", classmethod(small))
+    monkeypatch.setattr(IndexStore, "create", classmethod(small))
     (folder / "long.txt").write_text("word " * 100_000)
     with pytest.raises(ToolFailure, match="the disk is full"):
         index_folder(folder, tmp_path / "index", embedder=EMBEDDER)
@@ -299,7 +299,7 @@ def test_an_index_that_was_there_survives_a_full_disk(
     index_folder(folder, out, embedder=EMBEDDER)
     (folder / "new.txt").write_text("Something new.")
     with monkeypatch.context() as broken:
-        broken.setattr(Store, "set_file", full)
+        broken.setattr(IndexStore, "set_file", full)
         with pytest.raises(ToolFailure, match="the disk is full"):
             index_folder(folder, out, embedder=EMBEDDER)
     report = index_folder(folder, out, embedder=EMBEDDER)
