@@ -37,7 +37,8 @@ from lensgraph.graphs import table
 from lensgraph.rl import recipes
 from lensgraph.rl.evaluation.evaluate import batched
 from lensgraph.rl.evaluation.provenance import policy_name
-from lensgraph.rl.rewards.recipe import EpisodeReward, Rewarding
+from lensgraph.rl.rewards.episode_reward import EpisodeReward
+from lensgraph.rl.rewards.recipe import Rewarding
 from lensgraph.rl.rollout.episode import RolloutSetup, roll_all
 from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStep, TrajectoryStore
 from lensgraph.rl.run import jsonl

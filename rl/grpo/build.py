@@ -19,7 +19,7 @@ from lensgraph.rl.grpo.generation import GraphRollouts
 from lensgraph.rl.grpo.recipe import GRPORecipe
 from lensgraph.rl.grpo.trainer import GraphGRPOTrainer
 from lensgraph.rl.network.vision_attention import batch_pictures
-from lensgraph.rl.rewards.recipe import EpisodeReward
+from lensgraph.rl.rewards.episode_reward import EpisodeReward
 from lensgraph.rl.rollout.episode import RolloutSetup
 from lensgraph.rl.rollout.trajectory import TrajectoryStore
 from lensgraph.rl.run import processes

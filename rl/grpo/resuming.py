@@ -23,7 +23,7 @@ from trl.trainer.utils import RepeatSampler
 
 from lensgraph.rl.grpo.generation import RolloutTrainer
 from lensgraph.rl.pocket import network
-from lensgraph.rl.rewards.recipe import EpisodeReward
+from lensgraph.rl.rewards.episode_reward import EpisodeReward
 from lensgraph.rl.run import processes
 from lensgraph.rl.run.run_folder import step_of
 

@@ -33,7 +33,7 @@ from lensgraph.rl.grpo.resuming import REWARD_STATE, SaveRewardState
 from lensgraph.rl.pocket.network import save
 from lensgraph.rl.pocket.rephrase import in_other_words
 from lensgraph.rl.recipes import FOLDER
-from lensgraph.rl.rewards.recipe import EpisodeReward
+from lensgraph.rl.rewards.episode_reward import EpisodeReward
 from lensgraph.rl.rollout.episode import RolloutSetup
 from lensgraph.rl.rollout.own_loop import in_own_loop
 from lensgraph.rl.rollout.trajectory import TrajectoryStore

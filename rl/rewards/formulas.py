@@ -1,6 +1,6 @@
-"""Rewards: what a finished episode is worth.
+"""The equations of rewards, as plain functions that can be read, tested and swapped without a trainer.
 
-Three families, each a plain function of what happened, so that a reward can be read, tested and swapped without a trainer:
+Three families:
 
 - `mmsearch_r1`: outcome reward with a search penalty on right answers (arXiv 2506.20670, eq. 1, and its released scorer);
 - `deepmmsearch_r1`: outcome by a judge or by rules, plus format, no penalty (arXiv 2510.12801, section 3.2);
@@ -31,15 +31,15 @@ class Score:
     """A reward and its parts."""
 
     total: float
-    """What the trainer maximises."""
+    """The number that training maximises."""
     match: float
     """1: the answer is right. 0: it is not."""
     format: float
     """1: every turn keeps the protocol. 0: some turn does not."""
     searches: int
-    """Searches that the reward counted."""
+    """Number of searches that the reward counted."""
     cost: float = 0.0
-    """What the searches cost, in the reward's currency; 0 where it has none."""
+    """Cost of the searches, in the currency of the prices; 0 for a reward without prices."""
 
 
 def penalised(
@@ -57,8 +57,8 @@ def penalised(
     once a search. The total is `(1 - format_weight) * outcome + format_weight * format`.
 
     Raises:
-        ValueError: a weight is not between 0 and 1, or there are fewer than no searches. The penalty may be negative, down
-            to -1: a warm-up begins by rewarding searches.
+        ValueError: the weight is not between 0 and 1, the penalty not between -1 and 1 (a warm-up begins by rewarding
+            searches), or `searches` is negative.
     """
     if not -1 <= search_penalty <= 1:
         raise ValueError(f"search_penalty is {search_penalty}; it must be between -1 and 1")
@@ -85,14 +85,21 @@ def mmsearch_r1(
 ) -> Score:
     """The released scorer of MMSearch-R1 on the texts of one to three turns of its protocol.
 
-    Answers are taken from the last turn and compared after normalisation; searches are counted by their tags, executed or
-    not, in every turn but the last of several; `substring` counts an answer that contains a gold (`SubEM`).
+    The answer is taken from the last turn and compared after normalisation. Searches are counted by their tags, executed or
+    not, in every turn but the last of several.
 
-    The released scorer knows no longer episode and raises. With `overlong="malformed"` one is scored by the same rules with
-    a format of 0: its last turn may be right, and its searches are charged.
+    Args:
+        turns: Texts of the policy's turns.
+        golds: Accepted answers.
+        search_penalty: See `penalised`.
+        format_weight: See `penalised`.
+        per_call_penalty: See `penalised`.
+        substring: Accept an answer that contains a gold (the paper's `SubEM`).
+        overlong: More than three turns raise, as in the released scorer (`refused`), or are scored by the same rules with a
+            format of 0 (`malformed`).
 
     Raises:
-        ValueError: no turns, or more than three that are not to count as malformed.
+        ValueError: no turns, or more than three that are `refused`.
     """
     too_long = len(turns) > _MOST_TURNS
     if not turns or (too_long and overlong == "refused"):
@@ -128,9 +135,13 @@ def deepmmsearch_r1(
 ) -> Score:
     """DeepMMSearch-R1's reward: `(1 - format_weight) * outcome + format_weight * format`, no search penalty.
 
-    `right` is the verdict of a judge (`lensgraph.rl.rewards.judge`); without one the answer that closes the last turn is held against the golds
-    by the judge's rules that need no model (`lensgraph.rl.rewards.judge_rules`, which says what they do not grant). `limits` replaces single
-    limits of the protocol.
+    Args:
+        turns: Texts of the policy's turns.
+        golds: Accepted answers.
+        right: Verdict of a judge (`lensgraph.rl.rewards.judge`). None: the answer that closes the last turn is compared with
+            the golds by the judge's rules that need no model (`lensgraph.rl.rewards.judge_rules`).
+        format_weight: Share of the reward that the format earns.
+        limits: Values that replace single limits of the protocol.
 
     Raises:
         ValueError: no turns.
@@ -148,7 +159,7 @@ def deepmmsearch_r1(
 
 
 def answer_of(turn: str) -> str | None:
-    """The payload of the answer pair that closes a turn; None: no answer closes it."""
+    """The text inside the answer tags that close a turn; None: no answer closes it."""
     closing = re.search(r"<answer>((?:(?!<answer>).)*)</answer>$", turn.strip(), re.DOTALL)
     return closing[1].strip() if closing else None
 
@@ -163,12 +174,19 @@ def priced(
     format_weight: float = 0.1,
     charged: float = 1.0,
 ) -> Score:
-    """A right answer minus what its calls cost, never below nothing.
+    """The worth of a right answer minus the cost of its calls, at least 0.
 
-    `calls` are the executed calls by tool, `prices` what one call of each costs and `worth` what a right answer is worth, all
-    prices in one currency (money, or seconds of waiting). The outcome is `max(0, 1 - charged * cost / worth)` for a right
-    answer; `charged` is the part of the prices that is charged already, from -1, when a warm-up begins by paying for
-    searches, to 1.
+    The outcome of a right answer is `max(0, 1 - charged * cost / worth)`. All prices are in one currency (money, or seconds
+    of waiting).
+
+    Args:
+        right: The answer is right.
+        well_formed: Every turn keeps the protocol.
+        calls: Executed calls by tool.
+        prices: Price of one call by tool.
+        worth: Worth of a right answer.
+        format_weight: Share of the reward that the format earns.
+        charged: Share of the prices that is charged, from -1, when a warm-up begins by paying for searches, to 1.
 
     Raises:
         ValueError: a tool that was called has no price, a price is negative, `worth` is not positive, or `charged` is not
@@ -193,9 +211,9 @@ def priced(
 
 
 def warmed_up(search_penalty: float, step: int, warmup_steps: int) -> float:
-    """The penalty of a training step: from `-search_penalty` at step 1, when searching pays, to `search_penalty`.
+    """The penalty at a training step: it rises from `-search_penalty` at step 1, when searching pays, to `search_penalty`.
 
-    MMSearch-R1's `search_penalty_warmup_steps`; 0 steps mean no warm-up.
+    This is MMSearch-R1's `search_penalty_warmup_steps`; 0 steps mean no warm-up.
 
     Raises:
         ValueError: steps are counted from 1.
@@ -212,22 +230,22 @@ class ShadowPrice:
     """The factor on all prices that keeps the mean cost of an episode at a budget.
 
     Dual ascent on the constraint "mean cost at most `budget`": the factor rises while episodes cost more and falls while
-    they cost less. It is part of a run's state: save `factor` with the checkpoint.
+    they cost less. `factor` is part of a run's state and belongs into its checkpoints.
     """
 
     budget: float
-    """Mean cost of an episode that is wanted, in the currency of the prices."""
+    """Wanted mean cost of an episode, in the currency of the prices."""
     rate: float = 0.1
-    """How quickly the factor follows, per step and relative to the budget."""
+    """Change of the factor a step, for a mean cost of twice the budget."""
     factor: float = 1.0
-    """What prices are multiplied by."""
+    """Factor on all prices."""
 
     def __post_init__(self) -> None:
         if self.budget <= 0:
             raise ValueError(f"budget is {self.budget}; it must be positive")
 
     def observe(self, costs: Sequence[float]) -> float:
-        """Take in what the episodes of a step cost, at the plain prices; the new factor."""
+        """Move the factor by the costs of a step's episodes at the plain prices; the new factor."""
         if costs:
             over = sum(costs) / len(costs) / self.budget - 1
             self.factor = max(0.0, self.factor + self.rate * over)

@@ -1,7 +1,7 @@
 """A chat model as the judge of answers, for rewards and for evaluation (DeepMMSearch-R1, appendix E.6).
 
-Any LangChain chat model serves. The verdict is read strictly; a reply that is no verdict is asked for again, and after
-`tries` replies the verdict is None, which a trainer masks: a judge that failed is not the policy's fault.
+Any LangChain chat model can judge. Its reply is read strictly. A reply without a verdict is asked for again, and after
+`tries` replies the verdict is None, which the trainer masks: a judge that failed is not the policy's fault.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _VERDICT = re.compile(r"^\W*MATCH\W*\b(true|false)\b\W*$", re.IGNORECASE | re.MU
 
 
 def verdict(reply: str) -> bool | None:
-    """What a judge's reply says; None: it says nothing, or both."""
+    """The verdict in a judge's reply; None: there is none, or there are two that differ."""
     found = {word.lower() for word in _VERDICT.findall(reply)}
     return found == {"true"} if len(found) == 1 else None
 
@@ -42,26 +42,25 @@ class Judge:
     """Asks a chat model whether answers are right."""
 
     model: BaseChatModel
-    """The judge."""
+    """The chat model that judges."""
     tries: int = 3
-    """Replies asked for before giving up."""
+    """Most replies that are asked for, for one answer."""
     concurrent: int = 16
-    """Questions at a time."""
+    """Most questions at the same time."""
     failed: int = field(default=0, init=False)
-    """Answers that got no verdict so far."""
-
+    """Number of answers without a verdict so far."""
     error: str | None = field(default=None, init=False)
-    """What the model raised last; None: it never did."""
+    """The last exception of the model; None: it raised none."""
 
     def __post_init__(self) -> None:
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
     def _gate(self) -> asyncio.Semaphore:
-        """A semaphore belongs to one event loop, and every batch of rollouts runs in a loop of its own."""
+        """The semaphore of the running event loop: every batch of rollouts runs in a loop of its own."""
         return self._gates.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.concurrent))
 
     async def right(self, question: str, golds: Sequence[str], answer: str | None) -> bool | None:
-        """Whether `answer` is right; None: the judge gave no verdict. No answer is wrong without asking."""
+        """Whether `answer` is right; None: the judge gave no verdict. A missing answer is wrong without asking."""
         if answer is None or not answer.strip():
             return False
         references = "\n".join(f"Reference {n}: {gold}" for n, gold in enumerate(golds, 1))
@@ -82,5 +81,5 @@ class Judge:
 
 
 def _inert(answer: str) -> str:
-    """The answer without what could close its wrapper or pass for a verdict."""
+    """The answer with tags and verdict words made harmless, so that it can neither close its wrapper nor pass for a verdict."""
     return re.sub(r"(?i)\bMATCH\s*:", "match ", answer.replace("<", "‹").replace(">", "›"))

@@ -1,11 +1,10 @@
-"""The rules of DeepMMSearch-R1's judge (arXiv 2510.12801, appendix E.6) that need no model, as a judge that is always there.
+"""The rules of DeepMMSearch-R1's judge (arXiv 2510.12801, appendix E.6) that need no model.
 
-Granted: everything that `lensgraph.rl.tasks.match` grants (articles, case, punctuation, units, numbers in words), the same words in another
-order, a gold rounded to the answer's own decimals, and a range of numbers that holds the gold.
+Granted: everything that `lensgraph.rl.tasks.match` grants (articles, case, punctuation, units, numbers in words), the same
+words in another order, a gold rounded to the answer's own decimals, and a range of numbers that holds the gold.
 
-Not granted, because only a reader knows: synonyms and aliases (`NYC` for `New York City`), an answer within a sentence,
-paraphrases. Two bounds are ours, so that no policy is paid for saying nothing: a rounded number is at most `ROUNDED` of the
-gold away, and a range is at most `WIDEST` of its middle wide.
+Not granted, because only a reader can tell: synonyms and aliases (`NYC` for `New York City`), an answer within a sentence,
+paraphrases. Two bounds are ours, so that no policy is paid for a vague answer: `ROUNDED` and `WIDEST`.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from collections.abc import Iterable
 
 from lensgraph.rl.tasks.match import match, normalise, number
 
-ROUNDED = 0.01
-WIDEST = 0.25
+ROUNDED = 0.01  # a rounded number may be this share of the gold away from it
+WIDEST = 0.25  # a range may be this share of its middle wide
 _RANGE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:to|-|–|and)\s*(\d+(?:\.\d+)?)")
 _PLAIN = re.compile(r"\d+(?:\.(\d+))?")
 
@@ -48,7 +47,7 @@ def _rounds(answer: str, gold: str) -> bool:
 
 def _holds(answer: str, gold: str) -> bool:
     ends, goal = _RANGE.fullmatch(re.sub(r"^between\s+", "", answer.strip().lower())), number(gold)
-    if not ends or goal is None or goal[1]:  # of a gold with a unit, a bare range says too little
+    if not ends or goal is None or goal[1]:  # a range without a unit says too little about a gold with one
         return False
     low, high = float(ends[1]), float(ends[2])
     return low <= goal[0] <= high and high - low <= WIDEST * (low + high) / 2

@@ -34,7 +34,8 @@ from lensgraph.rl.grpo.resuming import REWARD_STATE, SaveRewardState
 from lensgraph.rl.grpo.trainer import GraphGRPOTrainer
 from lensgraph.rl.pocket import network
 from lensgraph.rl.pocket.network import PocketSize
-from lensgraph.rl.rewards.recipe import EpisodeReward, RewardRecipe
+from lensgraph.rl.rewards.episode_reward import EpisodeReward
+from lensgraph.rl.rewards.recipe import RewardRecipe
 from lensgraph.rl.rollout.episode import Rollout
 from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStep, TrajectoryStore
 from lensgraph.rl.run import jsonl, trackers
@@ -284,7 +285,7 @@ UNEVEN = """
 import os, sys
 from lensgraph.rl.grpo import run as grpo
 from lensgraph.rl import recipes
-from lensgraph.rl.rewards.recipe import EpisodeReward
+from lensgraph.rl.rewards.episode_reward import EpisodeReward
 
 async def chance(self, trajectory, task):  # one process's groups differ, the other's earn the same
     return {"total": float(int(trajectory.id.split("#")[1].split("@")[0]) % 2) if os.environ["RANK"] == "0" else 0.0}

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from lensgraph.rl.rewards import formulas
-from lensgraph.rl.rewards.recipe import EpisodeReward, RewardRecipe
+from lensgraph.rl.rewards.episode_reward import EpisodeReward
+from lensgraph.rl.rewards.matches import MATCHES
+from lensgraph.rl.rewards.recipe import RewardRecipe
+from lensgraph.rl.rewards.rules import RULES
 from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStep
 from lensgraph.rl.tasks import Task
 
@@ -153,6 +159,52 @@ def test_the_papers_scorers_read_the_turns() -> None:
 def test_half_a_recipe_is_refused(fields: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         EpisodeReward(RewardRecipe(**fields))
+
+
+@pytest.mark.parametrize("field", ["rule", "match"])
+def test_a_name_that_no_table_has_is_refused_with_those_that_it_has(field: str) -> None:
+    names = list(RULES if field == "rule" else MATCHES)
+    for wrong, says in {
+        "halved": f"reward.{field}=halved: use one of {', '.join(names)}, or package.module:function",
+        "nowhere.at_all:f": "No module named 'nowhere'; give package.module:function",
+        "json:halved": "module 'json' has no attribute 'halved'",
+        "json:__name__": "is a str, not a function",
+    }.items():
+        with pytest.raises(ValidationError, match=re.escape(says)):
+            RewardRecipe(**{field: wrong})
+    description = RewardRecipe.model_fields[field].description or ""
+    assert [name for name in names if f"`{name}`: " not in description] == []
+
+
+OWN = """
+from lensgraph.rl.rewards.formulas import Score
+
+def brief(trajectory, right, options):
+    return float(right) - options.search_penalty * len(trajectory.steps)
+
+def whole(trajectory, right, options):
+    return Score(total=2.0, match=0.5, format=0.0, searches=7, cost=3.0)
+
+def long_enough(task, answer, judge):
+    return None if answer is None else len(answer) > 2
+
+async def never(task, answer, judge):
+    return False
+"""
+
+
+def test_a_reward_of_ones_own_is_a_function_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_rewards.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    once = _episode("text_search")
+    parts = asyncio.run(EpisodeReward(RewardRecipe(rule="own_rewards:brief"))(once, TASK))
+    assert parts == {"total": pytest.approx(0.9), "match": 1.0, "format": 1.0, "searches": 1, "cost": 0.0}
+    assert _total(RewardRecipe(rule="own_rewards:brief"), _episode("text_search", answer="4 km")) == pytest.approx(-0.1)
+    parts = asyncio.run(EpisodeReward(RewardRecipe(rule="own_rewards:whole"))(once, TASK))
+    assert parts == {"total": 2.0, "match": 0.5, "format": 0.0, "searches": 7, "cost": 3.0}
+    assert _total(RewardRecipe(match="own_rewards:long_enough"), _episode(answer="anything")) == 1.0
+    assert _total(RewardRecipe(match="own_rewards:long_enough"), _episode(answer=None)) is None
+    assert _total(RewardRecipe(match="own_rewards:never"), _episode()) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("rule", ["mmsearch_r1", "deepmmsearch_r1"])
