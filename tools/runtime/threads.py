@@ -5,7 +5,9 @@ that thread costs many times the work (measured with the pocket policy and two t
 0.04 to read a dialogue, 0.47 s instead of 0.03 to embed a picture). numpy multiplies matrices with OpenBLAS, whose number of
 threads belongs to the whole process and can be set by a call that numpy does not show. Where numpy was built with another
 library (Accelerate on a Mac, MKL), nothing is changed: slower where cores are busy, never wrong.
-Invariant: the number is as before afterwards, whichever threads of this process asked at the same time.
+
+Invariant: the number is as before afterwards, whichever threads of this process asked at the same time. threadpoolctl 3.8
+does not keep it: with OpenBLAS only the first thread that asks has an effect, and searches run in many.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ def _leave(put: Callable[[int], None]) -> None:
 
 @cache
 def _calls() -> tuple[Callable[[], int], Callable[[int], None]] | None:
-    """OpenBLAS's own two functions, found through the numpy module that is linked with it; None without OpenBLAS."""
+    """OpenBLAS's functions that read and set the number, through the numpy module linked with it; None without OpenBLAS."""
     try:
         library: Any = ctypes.CDLL(importlib.import_module("numpy._core._multiarray_umath").__file__)
     except (ImportError, OSError):

@@ -1,9 +1,12 @@
-"""Reading a published pickle without running it.
+"""Published pickles read without being run.
 
-A pickle is a program. Here its instructions are read one by one and only those that build plain values are followed: texts,
-bytes, numbers, lists, tuples and dicts. Invariant: nothing in the file is imported, called or constructed; the name of a
-class or function is either refused or, where the caller expects it, kept as a name (`Built`), with which the caller may
-do what it thinks safe.
+A pickle is a program. Its instructions are read one by one here, and only those that build plain values are followed: texts,
+bytes, numbers, lists, tuples and dicts. `pickle.Unpickler` with a `find_class` of its own would not do: a file of 307 bytes
+makes it hash a tuple for ever, and one of 8 bytes makes it allocate room for 2 ** 31 values.
+
+Invariant: nothing in the file is imported, called or constructed, and reading takes time and memory in proportion to its
+size. The name of a class or function is refused or, where the caller expects it, kept as a name in a record (`Built`), from
+which the caller may make what it thinks safe.
 """
 
 from __future__ import annotations
@@ -17,19 +20,19 @@ from lensgraph.tools.safety.errors import one_line
 
 
 class UnsafePickle(ValueError):
-    """The pickle holds something else than was asked for, or is damaged. One line; nothing was executed."""
+    """The pickle holds more than plain values and expected records, or is damaged. One line; nothing was executed."""
 
 
 @dataclass(eq=False)
 class Built:
-    """What an instruction would have made: a record of its parts, never the object."""
+    """An object that an instruction would have made: a record of its parts, never the object."""
 
     name: str
     """`module.name` of the class or function."""
     arguments: tuple[Any, ...] = ()
-    """What it would have been called with."""
+    """Arguments of the call."""
     state: Any = None
-    """What would have been set on the object."""
+    """State that would have been set on the object."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class _Name:
 
 
 class _Mark:
-    """Where a group of values begins."""
+    """Marks the beginning of a group of values."""
 
 
 _MARK = _Mark()
@@ -52,16 +55,18 @@ _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _IGNORED = {"PROTO", "FRAME", "STOP"}
 _BYTES = "_codecs.encode"
-"""How protocols 0 to 2 write bytes: a text and `latin1`."""
+"""The function by which protocols 0 to 2 write bytes: called with a text and `latin1`."""
 _OBJECT = "copyreg._reconstructor"
-"""How protocols 0 and 1 write an object: its class, `object` and nothing."""
+"""The function by which protocols 0 and 1 write an object: called with its class, `object` and None."""
 _OLD_MODULES = {"copy_reg": "copyreg", "__builtin__": "builtins"}
 
 
 def read(data: bytes, *, kept: Callable[[str], bool] = lambda name: False) -> Any:
     """The plain value that a pickle holds.
 
-    `kept`: which names (`module.Class`) may stand in it; their objects come back as `Built` records.
+    Args:
+        data: the pickle, of any protocol.
+        kept: whether a name (`module.Class`) may stand in it; objects of such a class come back as `Built` records.
 
     Raises:
         UnsafePickle: it holds anything else, or is no pickle.

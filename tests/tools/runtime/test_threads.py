@@ -12,7 +12,7 @@ from lensgraph.tools.runtime import threads
 
 @pytest.fixture
 def count() -> Iterator[Callable[[], int]]:
-    """How many threads OpenBLAS has, which is three to begin with."""
+    """The number of OpenBLAS's threads, which is three to begin with."""
     calls = threads._calls()
     if calls is None:
         pytest.skip("numpy was built without OpenBLAS")
