@@ -99,8 +99,9 @@ def _sft(args: argparse.Namespace) -> Path | None:
 
 def _grpo(args: argparse.Namespace) -> Path | None:
     from lensgraph.rl.grpo import run as grpo
+    from lensgraph.rl.grpo.recipe import GRPORecipe
 
-    recipe = recipes.read(args.recipe, grpo.GRPORecipe, args.overrides)
+    recipe = recipes.read(args.recipe, GRPORecipe, args.overrides)
     return _told(args, lambda: grpo.train(recipe, resume=args.resume, max_steps=args.max_steps, dry_run=args.dry_run))
 
 

@@ -1,12 +1,14 @@
-"""`python -m lensgraph.rl balance`: which tasks need a search, found by trying, and a training set balanced between the kinds.
-
-MMSearch-R1 (arXiv 2506.20670, section 3) rolls a policy out eight times a question: a question that is never answered right
-is dropped; one that is ever answered right without a search is search-free; the rest need what their right episodes used,
-an image search, a text search, or both (mixed). The embedded world's tasks are asked as training asks them: a share of their
-rollouts in other words (`--rephrase-share`), so that a label does not rest on one wording. The labels that ship with the
-package (`world_balance`) rest on one: they were made with a share of 0.
+"""`balance`: label which tasks need a search, by trying; and draw a training set that is balanced between the kinds.
 
     python -m lensgraph.rl balance --out runs/balance.jsonl --tasks world/train --limit 600
+
+MMSearch-R1 (arXiv 2506.20670, section 3) rolls a policy out eight times a question. A question that is never answered
+right is dropped; one that is ever answered right without a search is search-free; the others need the tools of their
+right episodes: an image search, a text search, or both (mixed).
+
+The embedded world's tasks are asked as in training: a share of their rollouts in other words (`--rephrase-share`), so
+that a label does not depend on one wording. The labels that ship with the package (`world_balance`) were made with a
+share of 0.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lensgraph.agent.config import ConfigError
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.context import Backends, Context
-from lensgraph.rl.evaluation.evaluate import batched
+from lensgraph.rl.evaluation.run import batched
 from lensgraph.rl.pocket.rephrase import in_other_words
 from lensgraph.rl.rollout.episode import RolloutSetup, roll_all
 from lensgraph.rl.rollout.trajectory import Trajectory
@@ -37,7 +39,7 @@ Label = Literal["search_free", "image", "text", "mixed", "never_right"]
 
 
 def label(episodes: Sequence[Trajectory]) -> Label:
-    """What a task needs, by its right episodes.
+    """The kind of search that a task needs, by its right episodes.
 
     Raises:
         ValueError: there are no episodes.
@@ -52,13 +54,13 @@ def label(episodes: Sequence[Trajectory]) -> Label:
         return "search_free"
     used = Counter("+".join(sorted(episode.calls())) for episode in right)
     kinds: dict[str, Label] = {"image_search": "image", "text_search": "text"}
-    # of equally many, the cheaper kind: what one search answers does not need two
+    # on a tie the cheaper kind: a question that one search answers does not need two
     most = min(used, key=lambda name: (-used[name], len(name)))
     return kinds.get(most, "mixed")
 
 
 def sample(rows: Sequence[Mapping[str, Any]], search_free_share: float, rng: random.Random) -> list[str]:
-    """Task ids of the largest set in which `search_free_share` of the tasks need no search, in random order.
+    """Task ids, shuffled, of the largest set in which `search_free_share` of the tasks need no search.
 
     The kinds of search stay as frequent as they are among the labelled tasks.
 
@@ -81,7 +83,7 @@ def sample(rows: Sequence[Mapping[str, Any]], search_free_share: float, rng: ran
 
 
 def asked(task: Task, rollouts: int, rephrase_share: float) -> list[Task]:
-    """The task once a rollout, some of them in other words; the same ones whatever else is labelled in this run."""
+    """The task once a rollout, a share in other words; the wordings depend on the task's id only."""
     rng = random.Random(f"balance/{task.id}")
     return [in_other_words(task, rng, rephrase_share) for _ in range(rollouts)]
 

@@ -1,16 +1,17 @@
-"""`python -m lensgraph.rl ceiling`: how often a task can be answered at all with these tools, and with how few searches.
+"""`ceiling`: the best accuracy that the tools allow, and the fewest searches for it.
 
-    python -m lensgraph.rl ceiling                        the searching families: what retrieval and locating lose
-    python -m lensgraph.rl ceiling --first 300 --frugal   the search floor of the tasks that evaluations use
-    python -m lensgraph.rl ceiling --first 300 --frugal --accuracy 0.5 0.7   and that of a policy that is right so often
+    python -m lensgraph.rl ceiling                                           searching families
+    python -m lensgraph.rl ceiling --first 300 --frugal                      fewest searches of an evaluation's tasks
+    python -m lensgraph.rl ceiling --first 300 --frugal --accuracy 0.5 0.7   and at a lower accuracy
 
-The scripted oracle, which knows the best query and recognises the answer when it sees it, runs the real graph with the
-real tools. What it misses is lost in retrieval or in locating the region, not in the policy. Families that need no
-search have a ceiling of 1 by construction.
+The scripted oracle, which knows the best query and recognises the answer when it sees it, runs the real graph
+with the real tools. A question that the oracle misses is lost in retrieval or in locating the region, not in
+the policy. Families that need no search have a ceiling of 1 by construction.
 
-With `--frugal` the oracle also asks in the page's own words at once, where a demonstration first tries the question's: the
-searches that are left are those that no policy can save without losing answers. A policy that is right less often could
-save more, by giving up exactly where it would be wrong: `--accuracy` tells how much at most.
+With `--frugal` the oracle asks in the page's own words at once, where a demonstration first tries the
+question's words. The searches that are left are those that no policy can save without losing answers. A less
+accurate policy could save more, by giving up exactly where it would be wrong: `--accuracy` gives the most that
+it could save.
 """
 
 from __future__ import annotations
@@ -33,20 +34,22 @@ from lensgraph.agent.config import Config
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.context import Backends, Context
 from lensgraph.agent.dialects import Dialect
-from lensgraph.rl.evaluation.evaluate import Record, ask, interval
+from lensgraph.rl.evaluation.record import Record
+from lensgraph.rl.evaluation.run import ask
 from lensgraph.rl.pocket.demonstrations import SEARCHING
 from lensgraph.rl.pocket.oracle import OraclePolicy
 from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import from_world
 from lensgraph.tools.local.world import questions as world
 from lensgraph.tools.local.world.world_task import WorldTask
+from lensgraph.tools.runtime.interval import interval
 
 WIDTH = 100
-"""Columns that the table needs; a narrower terminal wraps it."""
+"""Columns of a terminal that the table needs; a narrower one wraps it."""
 
 
 def measure(tasks: Sequence[WorldTask], *, frugal: bool = False) -> list[Record]:
-    """The oracle's run of every task, as an evaluation records it."""
+    """Run the oracle on every task; the records are those of an evaluation."""
     config = load_config()
 
     async def run() -> list[Record]:
@@ -73,7 +76,7 @@ def figures(records: Sequence[Record]) -> dict[str, Any]:
 
 def _row(records: Sequence[Record]) -> dict[str, Any]:
     right = [float(record.correct) for record in records]
-    calls = [float(record.image_searches + record.text_searches) for record in records]
+    calls = [float(record.searches) for record in records]
     answered = [count for count, good in zip(calls, right, strict=True) if good]
     return {
         "tasks": len(records),
@@ -87,14 +90,16 @@ def _row(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def fewest(records: Sequence[Record], accuracy: float) -> tuple[float, float]:
-    """Fewest searches a question with which so many answers can be right: giving up at once on all others, or after one
-    search where the answer is unknown (a policy that does not know what it will fail at has to look once).
+    """Fewest searches a question at an accuracy: (giving up at once on all other questions, after one search of
+    them).
+
+    The second is the bound of a policy that cannot tell beforehand which questions it will fail at.
 
     Raises:
         ValueError: the oracle itself is right less often.
     """
     wanted = math.ceil(accuracy * len(records) - 1e-9)
-    calls = [record.image_searches + record.text_searches for record in records]
+    calls = [record.searches for record in records]
     right = sorted(count for record, count in zip(records, calls, strict=True) if record.correct)
     if wanted > len(right):
         raise ValueError(f"an accuracy of {accuracy} is above the ceiling of {len(right) / len(records):.3f}")
@@ -159,7 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     for accuracy, (none, once) in found["fewest"].items():
         print(
-            f"accuracy {accuracy:g}: at least {none:.2f} searches a question, {once:.2f} if every unknown one is searched for"
+            f"accuracy {accuracy:g}: at least {none:.2f} searches a question, "
+            f"{once:.2f} if every unknown one is searched for"
         )
     if args.json:
         args.json.write_text(json.dumps(found, indent=1), "utf-8")

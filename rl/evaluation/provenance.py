@@ -1,20 +1,20 @@
-"""What an evaluation was made with: written into its records, and held against before more are added.
+"""The making of an evaluation: written into its records, and compared before more are added.
 
-The first line of a file of records names the graph, the policy with a digest of its weights, the configuration, the task
-set and the match rule. Records of two different makings never end up in one file: `claim` refuses, and says what differs.
-A file without that line was written before there was one; it can be read, but not gone on from.
+The first line of a file of records names the graph, the policy with a digest of its weights, the configuration,
+the task set and the version of the match rule. One file never holds records of two makings: `claim` refuses,
+and names the difference. A file without that line is older than the line: it can be read, but no record is
+added to it.
 
-Not covered: changes of the package's own code besides the match rule, and what a server behind the policy loads.
+Not covered: changes of the package's own code besides the match rule, and the weights that a server behind the policy
+loads.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from functools import cache
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,35 +28,39 @@ if TYPE_CHECKING:
     from torch import nn
 
 KEY = "made_with"
-"""Of the first line."""
+"""Key of the first line."""
 LENGTH = 12
 """Hexadecimal digits of a digest."""
+MATCH_RULE = f"match {match.VERSION}"
+"""Name of the rule that judges answers, as records hold it."""
+_OLD_RULES = dict.fromkeys(("rl.match dece517ebba7", "rl.match 2e2af5207b94", "rl.match 509e4d493a1c"), "match 1")
+"""Earlier records hold a digest of the rule's code, which depends on the Python version: 3.11, 3.12, 3.13."""
 _APART = ("graph", "policy.model", "tools.cache", "images.folder")
-"""Settings that are named on their own, or that change where something is kept and not what is answered."""
-_HERE = ("pocket", "transformers")
+"""Settings that are compared on their own, or that change where something is kept and not the answers."""
+_LOCAL = ("pocket", "transformers")
 """Kinds of policy whose weights this process loads."""
 
 
 @dataclass(frozen=True)
 class MadeWith:
-    """Everything that decides what a record says."""
+    """Everything that decides the content of a record."""
 
     graph: str
-    """The graph that ran."""
+    """Name of the graph."""
     tasks: str
-    """The task set's name, or the digest of a person's own file."""
+    """Name of the task set, or a file's name with the digest of its content."""
     policy: str
-    """What the policy is called; two names with the same weights are one policy."""
+    """Name of the policy; two names with the same weights are one policy."""
     weights: str
-    """Digest of its weights, or the revision of a hub checkpoint; empty where they are not here to be seen (a server's)."""
+    """Digest of the weights, or the revision of a hub checkpoint; empty where a server holds them."""
     match: str
-    """The rule that says whether an answer is right."""
+    """Name of the rule that judges answers."""
     config: dict[str, Any]
-    """The settings of the agent, as `key.key: value`."""
+    """The agent's settings, as `key.key: value`."""
 
 
 class OtherRecordsError(ValueError):
-    """The file holds records that were made with something else. The message is one line: what differs, and the fix."""
+    """A file holds records of another making. The message is one line: the difference, and the fix."""
 
 
 def made_with(graph: str, tasks: str, config: Config, *, weights: str | None = None) -> MadeWith:
@@ -67,23 +71,23 @@ def made_with(graph: str, tasks: str, config: Config, *, weights: str | None = N
         if not any(f"{key}.".startswith(f"{part}.") for part in _APART)
     }
     if weights is None:
-        return MadeWith(graph, tasks, config.policy.model, _weights_of(config), match_rule(), settings)
+        return MadeWith(graph, tasks, config.policy.model, _weights_of(config), MATCH_RULE, settings)
     settings = {key: value for key, value in settings.items() if not key.startswith("policy.")}
-    return MadeWith(graph, tasks, "in memory", weights, match_rule(), settings)
+    return MadeWith(graph, tasks, "in memory", weights, MATCH_RULE, settings)
 
 
 def policy_name(config: Config) -> str:
-    """What records call the configured policy: its name, and the digest of its weights where they are here."""
+    """The configured policy's name in trajectories: its model, with the digest of its weights if they are local."""
     weights = _weights_of(config)
     return f"{config.policy.model}@{weights}" if weights else config.policy.model
 
 
 def _weights_of(config: Config) -> str:
-    return weights_at(config.policy.model) if config.policy.kind in _HERE else ""
+    return weights_at(config.policy.model) if config.policy.kind in _LOCAL else ""
 
 
 def weights_at(model: str) -> str:
-    """Digest of a checkpoint's weights; the revision of a hub checkpoint; empty where neither is here."""
+    """Digest of a local checkpoint's weights; the revision of a cached hub checkpoint; empty if there is neither."""
     folder = Path(checkpoint(model))
     files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
     if files:
@@ -124,18 +128,13 @@ def file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:LENGTH]
 
 
-@cache
-def match_rule() -> str:
-    """The rule's name with a digest of its code, whose comments do not count."""
-    tree = ast.dump(ast.parse(Path(match.__file__).read_text("utf-8")))
-    return f"lensgraph.rl.tasks.match {hashlib.sha256(tree.encode()).hexdigest()[:LENGTH]}"
-
-
 def header(path: Path) -> MadeWith | None:
-    """What the records of a file were made with; None: the file does not say, or there is none."""
+    """The making that a file of records names; None: it names none, or there is no file."""
     first = next(jsonl.peek(path), {})
-    known = {field.name for field in fields(MadeWith)}
-    return MadeWith(**{name: first[KEY][name] for name in known}) if KEY in first else None
+    if KEY not in first:
+        return None
+    made = MadeWith(**{field.name: first[KEY][field.name] for field in fields(MadeWith)})
+    return replace(made, match=_OLD_RULES.get(made.match, made.match))
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -144,12 +143,12 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def claim(path: Path, made: MadeWith) -> None:
-    """Make sure that `path` may hold records of this making; a new file gets its first line.
+    """Check that `path` may hold records of this making, and write the first line of a new file.
 
     Raises:
-        OtherRecordsError: it holds records of another making, or of one that it does not name.
+        OtherRecordsError: it holds records of another making, or does not name its making.
     """
-    if not jsonl.rows(path):  # also forgets what a kill left of the last line
+    if not jsonl.rows(path):  # also removes a line that a kill cut off
         path.parent.mkdir(parents=True, exist_ok=True)
         jsonl.append(path, {KEY: asdict(made)})
         return
@@ -164,7 +163,7 @@ def claim(path: Path, made: MadeWith) -> None:
 
 
 def differences(held: MadeWith, now: MadeWith) -> list[str]:
-    """What differs, one phrase each; nothing: records of both may stand in one file."""
+    """The differences of two makings, one phrase each; empty: one file may hold records of both."""
     found = [
         f"{name} was {getattr(held, name)}, is {getattr(now, name)}"
         for name in ("graph", "tasks", "match")
@@ -191,6 +190,6 @@ def _flat(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str
         if isinstance(value, Mapping) and value:
             found += _flat(value, where)
         else:
-            # as the file will hold it, so that what was read equals what is now
+            # in the form that a file holds, so that a read value equals the present one
             found.append((".".join(where), HIDDEN if any(map(is_secret, where)) else json.loads(json.dumps(value))))
     return found

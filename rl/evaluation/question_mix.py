@@ -1,42 +1,38 @@
-"""Figures for another mix of questions than the task set's own: so many that need no search, so many that do.
+"""Means for another mix of questions than the task set's own: a given share of them needs no search.
 
-How much searching on demand saves depends on how many questions need no search, and benchmarks differ in that. The paper
-gives no such share for its test sets; for its search-balanced training set it does (`PAPER`).
+The saving of search on demand depends on the share of questions that need no search, and benchmarks differ in it. The
+paper states the share for its search-balanced training set (`PAPER`), but not for its test sets.
 
-Every task of a kind counts the same, and the kinds count by their share. Intervals resample tasks within each kind, so the
-mix is the same in every resample. Answers that are known or in sight need no search; the others do.
+A question whose answer is known or visible needs no search; the others do. Within each of the two kinds every
+task has the same weight, and the kinds are weighted by their share. Intervals resample tasks within each kind,
+so the mix is the same in every resample.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 from collections.abc import Mapping, Sequence
 
-from lensgraph.rl.evaluation.evaluate import RESAMPLES
+from lensgraph.rl.evaluation.paired import Spread
+from lensgraph.tools.runtime.interval import percentiles
 
 PAPER = 0.32
-"""FVQA-train: about 1,600 of 5,000 questions are search-free (MMSearch-R1, section 3)."""
+"""Share of FVQA-train: about 1,600 of 5,000 questions are search-free (MMSearch-R1, section 3)."""
 FREE, REQUIRED = ("known", "visible"), ("unknown",)
-"""Knowledge labels of the two kinds."""
-
-Spread = tuple[float, float, float]
-"""Mean, low, high."""
+"""Knowledge labels of the questions that need no search, and of those that do."""
 
 
 def weighted(values: Mapping[str, float], labels: Mapping[str, str], share: float, *, seed: int = 0) -> Spread:
-    """Mean over tasks, of which `share` need no search, with its 95 % bootstrap interval; `labels` are knowledge by task.
+    """Mean over tasks, of which `share` need no search, with its 95 % bootstrap interval.
 
-    For a paired difference, give the differences.
+    `values` and `labels` (knowledge) are by task. For a paired difference, give the differences as values.
 
     Raises:
         ValueError: a task has no label, or a kind that the share asks for has no task.
     """
     kinds = kinds_of(values, labels, share)
-    rng = random.Random(seed)
-    means = sorted(sum(part * _mean(rng.choices(kind, k=len(kind))) for part, kind in kinds) for _ in range(RESAMPLES))
-    middle = sum(part * _mean(kind) for part, kind in kinds)
-    return middle, means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
+    ends = percentiles(lambda rng: sum(part * _mean(rng.choices(kind, k=len(kind))) for part, kind in kinds), seed=seed)
+    return sum(part * _mean(kind) for part, kind in kinds), *ends
 
 
 def kinds_of(values: Mapping[str, float], labels: Mapping[str, str], share: float) -> list[tuple[float, list[float]]]:
@@ -63,7 +59,7 @@ def kinds_of(values: Mapping[str, float], labels: Mapping[str, str], share: floa
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    """The option of commands that print tables."""
+    """Add `--search-free` to a command that prints tables."""
     parser.add_argument(
         "--search-free", type=float, nargs="?", const=PAPER, metavar="SHARE",
         help="also tables in which this share of questions needs no search; without a value the paper's "
@@ -72,9 +68,9 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 
 
 def caption(share: float) -> str:
-    """What stands above a weighted table."""
+    """Caption of a weighted table."""
     return f"Weighted: {share:.0%} of questions need no search"
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    return sum(values) / len(values)  # resampling calls it thousands of times: statistics.mean takes 100x as long

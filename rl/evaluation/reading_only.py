@@ -1,7 +1,7 @@
-"""`python -m lensgraph.rl reading`: how well a policy reads, apart from how well it acts.
+"""`reading`: the accuracy of a policy given the page with the answer, apart from its choice of actions.
 
-The scripted oracle runs the real graph up to the page that states the answer; from there the policy goes on alone. So what
-is counted is accuracy given the gold page. Tasks whose page the oracle does not reach are left out, and said.
+The scripted oracle runs the real graph up to the page that states the answer; from there the policy goes on
+alone. Tasks whose page the oracle does not reach are counted apart.
 """
 
 from __future__ import annotations
@@ -27,27 +27,28 @@ from lensgraph.agent.actions import Answer, TextSearch
 from lensgraph.agent.config import Config, ConfigError
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.context import Backends, Context
-from lensgraph.rl.evaluation.evaluate import batched, interval
+from lensgraph.rl.evaluation.run import batched
 from lensgraph.rl.pocket.demonstrations import demonstrate
 from lensgraph.rl.pocket.oracle import OraclePolicy
 from lensgraph.tools.local.world import questions as world
 from lensgraph.tools.local.world.world_task import WorldTask
+from lensgraph.tools.runtime.interval import interval
 
 FAMILIES = ("image_text", "crop_text", "correction")
-"""The families in which a page states the answer."""
+"""Families in which a page states the answer."""
 
 
 class HandOver(OraclePolicy):
-    """The oracle until the page with the answer is in sight, the reader from then on."""
+    """The oracle until the page with the answer is in the dialogue, the reader from then on."""
 
     reader: BaseChatModel
-    """The policy that is measured."""
+    """Policy that is measured."""
 
     _reached: bool = PrivateAttr(default=False)
 
     @property
     def reached(self) -> bool:
-        """Whether the reader had the word."""
+        """Whether the reader has taken over."""
         return self._reached
 
     async def _agenerate(

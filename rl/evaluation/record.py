@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from lensgraph.rl.evaluation import provenance
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,23 @@ class Record:
     def searches(self) -> int:
         """Searches made, by image and by text."""
         return self.image_searches + self.text_searches
+
+
+def read_records(path: Path) -> dict[str, Record]:
+    """The records of a file, by task.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no records.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file; make it with 'python -m lensgraph.rl evaluate --records {path}'"
+        )
+    try:
+        records = {row["task"]: Record(**row) for row in provenance.rows(path)}
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{path}: not records of `python -m lensgraph.rl evaluate` ({error})") from error
+    if not records:
+        raise ValueError(f"{path} holds no records")
+    return records

@@ -1,4 +1,7 @@
-"""An evaluation for people: a table for the terminal, the same in Markdown, and a picture."""
+"""An evaluation's figures for people: a table for the terminal, the same in Markdown, and bar charts.
+
+Columns and charts follow from the table of metrics (`lensgraph.rl.evaluation.metrics`).
+"""
 
 from __future__ import annotations
 
@@ -8,35 +11,36 @@ from typing import Any
 
 from rich.table import Table
 
+from lensgraph.rl.evaluation.metrics import DIFFERENCES, METRICS, SHARE, interval_key
+from lensgraph.rl.evaluation.plots import error_bars, saved_figure
+from lensgraph.rl.evaluation.tables import as_markdown
+
+SHOWN = {name: metric for name, metric in METRICS.items() if metric.head}
 HEAD = (
-    "", "tasks", "accuracy", "95 %", "searches", "image", "text", "ratio", "searching", "turns", "well formed", "price",
-    "seconds",
-)  # fmt: skip
-"""Searches, image, text, turns, price and seconds are means a question; `ratio` is the search ratio, `searching` the share
-of questions with a search at all."""
-
-
+    "",
+    "tasks",
+    *(head for one in SHOWN.values() for head in ((one.head, "95 %") if one.interval else (one.head,))),
+)
+"""Columns: a metric, and its interval where it has one."""
 WIDTH = 112
 """Columns of a terminal that the table needs; on a narrower one it wraps, but nothing is cut."""
 
 
 def lines(figures: dict[str, Any]) -> Iterator[list[str]]:
-    """The cells: all tasks, every family, then where the answer can come from."""
+    """The cells: all tasks, every family, then every knowledge label."""
     rows = [("all", figures["all"]), *figures["by_family"].items()]
     rows += [(f"({name})", row) for name, row in figures["by_knowledge"].items() if name not in figures["by_family"]]
     for name, row in rows:
-        low, high = row["interval"]
-        image, text = row["image_searches"], row["text_searches"]
-        yield [
-            name, str(row["tasks"]), f"{row['accuracy']:.3f}", f"{low:.3f}-{high:.3f}", f"{image + text:.2f}",
-            f"{image:.2f}", f"{text:.2f}", f"{row['search_ratio']:.3f}", f"{row['searching_share']:.3f}",
-            f"{row['turns']:.2f}", f"{row['well_formed_turns']:.3f}", f"{row['price']:g}",
-            f"{sum(row['seconds'].values()):.2f}",
-        ]  # fmt: skip
+        cells = [name, str(row["tasks"])]
+        for key, metric in SHOWN.items():
+            cells.append(format(row[key], metric.form))
+            if metric.interval:
+                cells.append("-".join(format(end, metric.form) for end in row[interval_key(key)]))
+        yield cells
 
 
 def table(figures: dict[str, Any], title: str) -> Table:
-    """For the terminal."""
+    """The table for the terminal."""
     shown = Table(title=title, caption=waiting(figures), padding=(0, 0), collapse_padding=True)
     for column in HEAD:
         shown.add_column(column, justify="right" if column else "left", no_wrap=True)
@@ -46,7 +50,7 @@ def table(figures: dict[str, Any], title: str) -> Table:
 
 
 def waiting(figures: dict[str, Any]) -> str:
-    """Where the seconds of a question go, and how many runs failed, if any."""
+    """Seconds a question by node, and the number of failed runs, if any."""
     seconds = sorted(figures["all"]["seconds"].items(), key=lambda item: -item[1])
     broken = figures["all"]["failed_runs"]
     said = "waiting, seconds a question: " + ", ".join(f"{node} {value:.2f}" for node, value in seconds)
@@ -54,38 +58,30 @@ def waiting(figures: dict[str, Any]) -> str:
 
 
 def markdown(figures: dict[str, Any], title: str) -> str:
-    """For a file."""
-    rows = [
-        f"| {' | '.join(HEAD)} |",
-        f"|{'---|' * len(HEAD)}",
-        *(f"| {' | '.join(line)} |" for line in lines(figures)),
-    ]
-    return "\n".join([f"### {title}", "", *rows, "", f"{waiting(figures)[:1].upper()}{waiting(figures)[1:]}.", ""])
+    """The table for a file."""
+    below = waiting(figures)
+    return f"### {title}\n\n{as_markdown(HEAD, list(lines(figures)))}\n{below[:1].upper()}{below[1:]}.\n"
 
 
 def draw(figures: dict[str, Any], title: str, out: Path) -> None:
-    """Accuracy by family with its intervals, and the searches behind it."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    """Draw a bar chart by family of every metric that comparisons show with a difference."""
     rows = {"all": figures["all"], **figures["by_family"]}
     names = list(rows)
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.4), constrained_layout=True)
-    accuracy = [row["accuracy"] for row in rows.values()]
-    spread = [[max(0.0, row["accuracy"] - row["interval"][0]) for row in rows.values()]]
-    spread.append([max(0.0, row["interval"][1] - row["accuracy"]) for row in rows.values()])
-    left.bar(names, accuracy, yerr=spread, capsize=3, color="tab:blue", alpha=0.8)
-    left.set_ylim(0, 1)
-    left.set_title("accuracy")
-    image = [row["image_searches"] for row in rows.values()]
-    right.bar(names, image, label="image", color="tab:orange", alpha=0.8)
-    right.bar(names, [row["text_searches"] for row in rows.values()], bottom=image, label="text", color="tab:green")
-    right.set_title("searches a question")
-    right.legend()
-    for axis in (left, right):
-        axis.tick_params(axis="x", rotation=45)
-    figure.suptitle(title)
-    figure.savefig(out, dpi=120)
-    pyplot.close(figure)
+    with saved_figure(out, columns=len(DIFFERENCES), title=title) as axes:
+        for axis, key in zip(axes, DIFFERENCES, strict=True):
+            metric = METRICS[key]
+            axis.set_title(metric.title)
+            axis.tick_params(axis="x", rotation=45)
+            if metric.form == SHARE:
+                axis.set_ylim(0, 1)
+            bottom = [0.0] * len(rows)
+            for part in metric.parts or (key,):
+                values = [row[part] for row in rows.values()]
+                ends = None
+                if metric.interval and not metric.parts:
+                    bars = [error_bars(row[key], *row[interval_key(key)]) for row in rows.values()]
+                    ends = list(zip(*bars, strict=True))
+                axis.bar(names, values, bottom=bottom, yerr=ends, capsize=3, label=METRICS[part].head, alpha=0.8)
+                bottom = [below + value for below, value in zip(bottom, values, strict=True)]
+            if metric.parts:
+                axis.legend()

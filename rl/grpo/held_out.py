@@ -13,9 +13,11 @@ from lensgraph.agent.config import Config
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Renderer
-from lensgraph.rl.evaluation import evaluate
-from lensgraph.rl.evaluation import report as evaluation_report
+from lensgraph.rl.evaluation.metrics import by_group
 from lensgraph.rl.evaluation.provenance import weights_in
+from lensgraph.rl.evaluation.record import Record
+from lensgraph.rl.evaluation.report import table
+from lensgraph.rl.evaluation.run import evaluate
 from lensgraph.rl.grpo.recipe import GRPORecipe
 from lensgraph.rl.run import processes
 from lensgraph.rl.tasks import load_tasks
@@ -30,7 +32,7 @@ def measure(
     console: Console,
     *,
     resume: bool = False,
-) -> list[evaluate.Record]:
+) -> list[Record]:
     """Records of greedy answers to the recipe's held-out tasks; process 0 measures, the others get none.
 
     They are kept in `output/held_out_NAME.jsonl`. With `resume`, tasks that were measured before a kill are not measured
@@ -49,7 +51,7 @@ def measure(
     )
     policy.attach(network, Renderer(processor))
     console.print(f"measuring {len(tasks)} tasks of {recipe.held_out}, {name} training")
-    records = evaluate.evaluate(
+    records = evaluate(
         tasks, graph=recipe.graph, config=config, records=path, policy=policy, weights=weights_in(network)
     )
     network.train(training)
@@ -58,17 +60,17 @@ def measure(
 
 def report(
     recipe: GRPORecipe,
-    before: Sequence[evaluate.Record],
-    after: Sequence[evaluate.Record],
+    before: Sequence[Record],
+    after: Sequence[Record],
     allowed: int,
     console: Console,
 ) -> None:
     """Print both measurements and write them to `output/held_out.json`; `allowed` is the graph's limit of tool calls."""
     if not before or not after:
         return
-    figures = {name: evaluate.report(records, allowed) for name, records in (("before", before), ("after", after))}
+    figures = {name: by_group(records, allowed) for name, records in (("before", before), ("after", after))}
     for name, measured in figures.items():
-        console.print(evaluation_report.table(measured, f"{name}: {recipe.graph} on {recipe.held_out}"))
+        console.print(table(measured, f"{name}: {recipe.graph} on {recipe.held_out}"))
     (recipe.output / "held_out.json").write_text(json.dumps(figures, indent=1), "utf-8")
     kinds = Counter(record.stop_reason for record in after)
     console.print(f"episodes after training ended: {dict(kinds)}")

@@ -23,8 +23,8 @@ from lensgraph.agent.policy.qwen.processor import load_processor
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Renderer
 from lensgraph.graphs import table
-from lensgraph.rl.evaluation import evaluate
 from lensgraph.rl.evaluation.balance import sample
+from lensgraph.rl.evaluation.metrics import allowed_calls
 from lensgraph.rl.grpo import dry_run as dry
 from lensgraph.rl.grpo import held_out, sharded
 from lensgraph.rl.grpo.build import build_trainer, load_policy
@@ -105,7 +105,7 @@ def train(
     if trainer.accelerator.is_main_process:
         save(trained, processor, recipe.output / "policy")
         after = held_out.measure(recipe, config, trained, processor, "after", console)
-        held_out.report(recipe, before, after, evaluate.allowed_calls(recipe.graph, setup.dialect.limits), console)
+        held_out.report(recipe, before, after, allowed_calls(recipe.graph, setup.dialect.limits), console)
         _plot(run.log, recipe.output / "plot.png", console)
     return recipe.output / "policy"
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from lensgraph.rl.evaluation import compare
-from lensgraph.rl.evaluation.evaluate import Record
+from lensgraph.rl.evaluation.comparison import compare as compared
+from lensgraph.rl.evaluation.record import Record
 
 
 def _record(task: str, right: bool, calls: int) -> Record:
@@ -29,7 +30,7 @@ def test_a_paired_interval_is_narrower_than_that_of_either_run(tmp_path: Path) -
     """Half of the tasks are hard for both; the second run is right on one more in ten, always on easier ones."""
     first = [_record(f"t{n}", n % 2 == 0, 2) for n in range(100)]
     second = [_record(f"t{n}", n % 2 == 0 or n % 10 == 1, 1) for n in range(100)]
-    rows = compare.compare({"a": {r.task: r for r in first}, "b": {r.task: r for r in second}})
+    rows = compared({"a": {r.task: r for r in first}, "b": {r.task: r for r in second}})
     mean, low, high = rows[1]["accuracy_difference"]
     assert mean == pytest.approx(0.1)
     assert low > 0
@@ -39,12 +40,12 @@ def test_a_paired_interval_is_narrower_than_that_of_either_run(tmp_path: Path) -
 
 
 def test_only_common_tasks_count(tmp_path: Path) -> None:
-    rows = compare.compare(
+    rows = compared(
         {"a": {t: _record(t, True, 1) for t in ("x", "y")}, "b": {t: _record(t, False, 1) for t in ("y", "z")}}
     )
     assert [row["tasks"] for row in rows] == [1, 1]
     with pytest.raises(ValueError, match="no task in common"):
-        compare.compare({"a": {"x": _record("x", True, 1)}, "b": {"y": _record("y", True, 1)}})
+        compared({"a": {"x": _record("x", True, 1)}, "b": {"y": _record("y", True, 1)}})
 
 
 def test_the_command_prints_writes_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,11 @@ import pytest
 
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.dialects import build
-from lensgraph.rl.evaluation import evaluate
-from lensgraph.rl.evaluation.evaluate import Record, interval, report, summarise
+from lensgraph.rl.evaluation import comparison, evaluate, report
+from lensgraph.rl.evaluation.experiments.seeds import SeedRuns
+from lensgraph.rl.evaluation.metrics import METRICS, allowed_calls, by_group, summarise
+from lensgraph.rl.evaluation.record import Record
+from lensgraph.tools.runtime.interval import interval
 
 SCRIPTED = ["policy.kind=lensgraph.agent.testing:ScriptedPolicy", "policy.options.turns=['<answer>red</answer>']"]
 
@@ -46,10 +49,10 @@ def test_the_search_ratio_is_calls_made_over_calls_allowed() -> None:
 def test_calls_are_allowed_by_the_limits_that_ran(
     graph: str, dialect: str, limits: dict[str, int], allowed: int
 ) -> None:
-    assert evaluate.allowed_calls(graph, build(dialect, limits=limits).limits) == allowed
+    assert allowed_calls(graph, build(dialect, limits=limits).limits) == allowed
     records = [_record(image_searches=1, text_searches=allowed - 1), _record(image_searches=0)]
-    assert report(records, allowed)["all"]["search_ratio"] == 0.5
-    assert report(records, allowed)["allowed_calls"] == allowed
+    assert by_group(records, allowed)["all"]["search_ratio"] == 0.5
+    assert by_group(records, allowed)["allowed_calls"] == allowed
 
 
 def test_any_compiled_graph_can_be_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,13 +77,34 @@ def test_any_compiled_graph_can_be_measured(tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
 
 
+def test_a_row_of_the_table_is_in_the_json_the_report_and_the_comparison() -> None:
+    records = [_record(), _record(task="u", correct=False, image_searches=0)]
+    figures = by_group(records)
+    assert set(METRICS) <= set(figures["all"])
+    assert [head for head in report.HEAD if head not in ("", "tasks", "95 %")] == [
+        m.head for m in METRICS.values() if m.head
+    ]
+    by_task = {record.task: record for record in records}
+    [row] = comparison.compare({"a": by_task})
+    compared = {name for name, metric in METRICS.items() if metric.compared}
+    assert compared <= set(row)
+    assert {f"{name}_difference" for name in compared if METRICS[name].compared == "difference"} <= set(row)
+    assert compared <= set(SeedRuns("a", (by_task,)).figures())
+    assert all(METRICS[name].title in " ".join(comparison.HEAD) for name in compared)
+
+
+def test_a_metric_without_a_denominator_has_its_empty_value() -> None:
+    assert summarise([_record(turns=0)])["well_formed_turns"] == 1.0
+    assert summarise([_record()], 0)["search_ratio"] == 0.0
+
+
 def test_malformed_turns_are_counted_over_all_turns() -> None:
     records = [_record(turns=3, malformed=1), _record(turns=1)]
     assert summarise(records)["well_formed_turns"] == 0.75
 
 
 def test_families_and_knowledge_labels_have_their_own_rows() -> None:
-    figures = report([_record(), _record(family="visible", knowledge="visible", correct=False)])
+    figures = by_group([_record(), _record(family="visible", knowledge="visible", correct=False)])
     assert figures["by_family"]["image"]["accuracy"] == 1.0
     assert figures["by_family"]["visible"]["accuracy"] == 0.0
     assert set(figures["by_knowledge"]) == {"unknown", "visible"}

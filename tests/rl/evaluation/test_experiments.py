@@ -17,8 +17,11 @@ from lensgraph.agent import policy as policies
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
-from lensgraph.rl.evaluation import experiments, provenance, seeds
-from lensgraph.rl.evaluation.evaluate import Record
+from lensgraph.rl.evaluation import provenance
+from lensgraph.rl.evaluation.experiments import command, page, seeds
+from lensgraph.rl.evaluation.experiments.jobs import jobs, run_jobs
+from lensgraph.rl.evaluation.experiments.plan import Plan, read_plan
+from lensgraph.rl.evaluation.record import Record
 from lensgraph.rl.grpo.recipe import GRPORecipe
 from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.network import PocketSize
@@ -54,22 +57,22 @@ PLAN = {
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> experiments.Plan:
+def plan(tmp_path: Path) -> Plan:
     path = tmp_path / "plan.yaml"
     path.write_text(yaml.safe_dump(PLAN))
-    return experiments.read(path)
+    return read_plan(path)
 
 
-def test_jobs_come_in_the_order_that_they_need(plan: experiments.Plan, tmp_path: Path) -> None:
-    todo = [(job.name, job.seed) for job in experiments.jobs(plan, tmp_path)]
+def test_jobs_come_in_the_order_that_they_need(plan: Plan, tmp_path: Path) -> None:
+    todo = [(job.name, job.seed) for job in jobs(plan, tmp_path)]
     assert todo == [("start", 0), ("trained", 0), ("trained", 1), ("fixed", 0), ("fixed", 1)]
     plan.experiments["trained"].seeds = [1]
-    assert [(job.name, job.seed) for job in experiments.jobs(plan, tmp_path, ["trained"])] == [("trained", 1)]
-    assert [job.seed for job in experiments.jobs(plan, tmp_path, ["fixed"], [1])] == [1]
+    assert [(job.name, job.seed) for job in jobs(plan, tmp_path, ["trained"])] == [("trained", 1)]
+    assert [job.seed for job in jobs(plan, tmp_path, ["fixed"], [1])] == [1]
 
 
-def test_what_is_done_is_not_done_again(plan: experiments.Plan, tmp_path: Path) -> None:
-    _, job, *_ = experiments.jobs(plan, tmp_path)
+def test_what_is_done_is_not_done_again(plan: Plan, tmp_path: Path) -> None:
+    _, job, *_ = jobs(plan, tmp_path)
     train, evaluation = job.commands()
     assert train[2:4] == ["lensgraph.rl.train", "grpo"]
     assert {"reward.search_penalty=0.2", "seed=0", "held_out_limit=0"} <= set(train)
@@ -83,9 +86,9 @@ def test_what_is_done_is_not_done_again(plan: experiments.Plan, tmp_path: Path) 
     assert job.commands() == []
 
 
-def test_an_experiment_may_be_measured_on_more_tasks_than_the_others(plan: experiments.Plan, tmp_path: Path) -> None:
+def test_an_experiment_may_be_measured_on_more_tasks_than_the_others(plan: Plan, tmp_path: Path) -> None:
     plan.experiments["start"].limit = 6
-    start, trained, *_ = experiments.jobs(plan, tmp_path)
+    start, trained, *_ = jobs(plan, tmp_path)
     _write(start.records, [_record(n, True, 1) for n in range(4)])
     (command,) = start.commands()
     assert command[command.index("--limit") + 1] == "6"
@@ -95,11 +98,11 @@ def test_an_experiment_may_be_measured_on_more_tasks_than_the_others(plan: exper
 
 
 def test_records_of_a_policy_that_changed_are_set_aside(
-    plan: experiments.Plan, tmp_path: Path, processor: PictureProcessor, tiny_size: dict[str, int],
+    plan: Plan, tmp_path: Path, processor: PictureProcessor, tiny_size: dict[str, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Trained again, its old evaluation is neither shown nor gone on from; one without a name is taken as it is."""
-    job = next(job for job in experiments.jobs(plan, tmp_path) if job.name == "trained")
+    job = next(job for job in jobs(plan, tmp_path) if job.name == "trained")
     folder = job.output / "policy"
     pocket.save(pocket.build_network(processor, PocketSize(**tiny_size)), processor, folder)
     made = provenance.made_with("search_agent", plan.tasks, load_config(None, [f"policy.model={folder}"]))
@@ -108,13 +111,13 @@ def test_records_of_a_policy_that_changed_are_set_aside(
     for n in range(4):
         jsonl.append(job.records, asdict(_record(n, True, 1)))
     assert job.evaluated
-    assert list(experiments.rows(plan, tmp_path)) == ["trained"]
+    assert list(page.evaluated(plan, tmp_path)) == ["trained"]
     network = pocket.load_network(folder)
     with torch.no_grad():
         next(network.parameters()).mul_(2)
     pocket.save(network, processor, folder)
     assert not job.evaluated
-    assert experiments.rows(plan, tmp_path) == {}
+    assert page.evaluated(plan, tmp_path) == {}
     ran = []
 
     def fake(command: list[str], **rest: Any) -> subprocess.CompletedProcess[str]:
@@ -122,7 +125,7 @@ def test_records_of_a_policy_that_changed_are_set_aside(
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(subprocess, "run", fake)
-    experiments.run([job], 1, Console())
+    run_jobs([job], 1, Console())
     assert ran == [("evaluate", False)]
     assert job.records.with_suffix(".jsonl.old").is_file()
     _write(job.records, [_record(n, True, 1) for n in range(4)])
@@ -130,7 +133,7 @@ def test_records_of_a_policy_that_changed_are_set_aside(
 
 
 def test_a_plan_is_run_and_told(
-    plan: experiments.Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Stand-in processes: training leaves a policy, evaluation leaves records; one run fails."""
 
@@ -150,22 +153,22 @@ def test_a_plan_is_run_and_told(
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(subprocess, "run", fake)
-    assert experiments.run(experiments.jobs(plan, tmp_path, ["start", "trained"]), 2, Console()) == 1
-    experiments.write(plan, tmp_path, tmp_path / "out", Console(width=300))
+    assert run_jobs(jobs(plan, tmp_path, ["start", "trained"]), 2, Console()) == 1
+    page.write(plan, tmp_path, tmp_path / "out", Console(width=300))
     told = capsys.readouterr().out
     assert "trained seed 1: failed" in told.replace("\n", " ")
     assert "| start | 1 x 4 | 1.000" in told
     assert "| trained | 1 x 4 | 0.750" in told
     assert "-1.000 (-1.000 to -1.000)" in told
-    page = tmp_path / "out" / "README.md"
-    assert "| start | 1 x 4 | 1.000" in page.read_text()
-    page.write_text(f"Before.\n{experiments.BEGIN}\nold\n{experiments.END}\nAfter.\n")
-    experiments.write(plan, tmp_path, tmp_path / "out", Console(width=300))
-    assert page.read_text().startswith("Before.")
-    assert page.read_text().endswith("After.\n")
-    assert "old" not in page.read_text()
+    readme = tmp_path / "out" / "README.md"
+    assert "| start | 1 x 4 | 1.000" in readme.read_text()
+    readme.write_text(f"Before.\n{page.BEGIN}\nold\n{page.END}\nAfter.\n")
+    page.write(plan, tmp_path, tmp_path / "out", Console(width=300))
+    assert readme.read_text().startswith("Before.")
+    assert readme.read_text().endswith("After.\n")
+    assert "old" not in readme.read_text()
     with pytest.raises(ValueError, match="no lines"):
-        experiments.refreshed("words", "tables")
+        page.refreshed("words", "tables")
     figures = json.loads((tmp_path / "out" / "figures.json").read_text())
     assert figures["trained"]["against"]["start"]["accuracy"][0] == -0.25
     assert (tmp_path / "out" / "curve.png").stat().st_size > 1000
@@ -175,7 +178,7 @@ def test_a_task_counts_with_its_mean_over_seeds(tmp_path: Path) -> None:
     files = [
         _write(tmp_path / str(seed), [_record(n, n % 2 == 0 or seed == 1, n % 2) for n in range(40)]) for seed in (0, 1)
     ]
-    figures = seeds.row("a", files).figures()
+    figures = seeds.read_seeds("a", files).figures()
     assert figures["accuracy"] == 0.75
     assert figures["accuracy_by_seed"] == [0.5, 1.0]
     assert figures["spread"] == pytest.approx(0.3536, abs=1e-3)
@@ -185,7 +188,7 @@ def test_a_task_counts_with_its_mean_over_seeds(tmp_path: Path) -> None:
 
 
 def test_the_shipped_plan_can_be_run() -> None:
-    plan = experiments.read()
+    plan = read_plan()
     assert plan.start_from == read_recipe(plan.recipe, GRPORecipe).start_from
     for name, one in plan.experiments.items():
         if one.train is not None:
@@ -195,13 +198,13 @@ def test_the_shipped_plan_can_be_run() -> None:
 
 def test_the_policy_that_the_shipped_plan_starts_from_can_be_evaluated() -> None:
     """It is named like a hub model, and nothing is asked of a hub."""
-    config = load_config(None, [f"policy.model={experiments.read().start_from}"])
+    config = load_config(None, [f"policy.model={read_plan().start_from}"])
     assert isinstance(policies.build(config.policy), TransformersPolicy)
 
 
 def test_a_name_that_is_not_in_the_plan_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert experiments.main(["run", "--only", "nothing"]) == 2
+    assert command.main(["run", "--only", "nothing"]) == 2
     assert "no experiment nothing" in capsys.readouterr().err
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump({**PLAN, "curve": ["gone"]}))
-    assert experiments.main(["table", "--plan", str(tmp_path / "plan.yaml")]) == 2
+    assert command.main(["table", "--plan", str(tmp_path / "plan.yaml")]) == 2
     assert "no experiment gone" in capsys.readouterr().err

@@ -13,10 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
-from lensgraph.rl.evaluation import compare, evaluate, provenance
+from lensgraph.rl.evaluation import evaluate, provenance, run
+from lensgraph.rl.evaluation.metrics import summarise
+from lensgraph.rl.evaluation.record import Record, read_records
 from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.network import PocketSize
-from lensgraph.rl.tasks import Task, load_tasks
+from lensgraph.rl.run import jsonl
+from lensgraph.rl.tasks import Task, load_tasks, match
 
 SCRIPTED = ["policy.kind=lensgraph.agent.testing:ScriptedPolicy", "policy.options.turns=['<answer>red</answer>']"]
 
@@ -79,8 +82,23 @@ def test_the_same_name_with_other_weights_is_another_policy(weights: Path, tmp_p
 
 def test_another_match_rule_is_another_making(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _run(tmp_path) == 0
-    monkeypatch.setattr(provenance, "match_rule", lambda: "lensgraph.rl.tasks.match another")
+    monkeypatch.setattr(provenance, "MATCH_RULE", "match another")
     assert _run(tmp_path) == 2
+
+
+@pytest.mark.parametrize("digest", ["dece517ebba7", "2e2af5207b94", "509e4d493a1c"])
+def test_records_that_name_the_rule_by_the_digest_of_its_code_are_gone_on_from(tmp_path: Path, digest: str) -> None:
+    """The digest of one rule differed between Python versions."""
+    path = tmp_path / "r.jsonl"
+    made = provenance.made_with("direct", "world/test", load_config())
+    jsonl.append(path, {provenance.KEY: {**asdict(made), "match": f"rl.match {digest}"}})
+    if match.VERSION == "1":
+        provenance.claim(path, made)
+    jsonl.append(tmp_path / "other.jsonl", {provenance.KEY: {**asdict(made), "match": "rl.match 123456789abc"}})
+    with pytest.raises(
+        provenance.OtherRecordsError, match=f"match was rl.match 123456789abc, is match {match.VERSION}"
+    ):
+        provenance.claim(tmp_path / "other.jsonl", made)
 
 
 def test_a_live_policy_is_named_by_its_weights(processor: PictureProcessor, tiny_size: dict[str, int]) -> None:
@@ -95,10 +113,10 @@ def test_a_live_policy_is_named_by_its_weights(processor: PictureProcessor, tiny
 def test_a_task_that_is_asked_otherwise_is_refused(tmp_path: Path) -> None:
     config = load_config(None, SCRIPTED)
     tasks = load_tasks("world/test", 1, family="visible")
-    evaluate.evaluate(tasks, graph="direct", config=config, records=tmp_path / "r.jsonl")
+    run.evaluate(tasks, graph="direct", config=config, records=tmp_path / "r.jsonl")
     other = [replace(tasks[0], question="What else?")]
     with pytest.raises(provenance.OtherRecordsError, match="another question"):
-        evaluate.evaluate(other, graph="direct", config=config, records=tmp_path / "r.jsonl")
+        run.evaluate(other, graph="direct", config=config, records=tmp_path / "r.jsonl")
 
 
 def test_records_of_earlier_versions_are_read_but_not_gone_on_from(
@@ -110,7 +128,7 @@ def test_records_of_earlier_versions_are_read_but_not_gone_on_from(
     old = [{key: value for key, value in row.items() if key not in ("error", "asked")} for row in rows]
     path.write_text("".join(json.dumps(row) + "\n" for row in old))
     assert provenance.header(path) is None
-    assert len(compare.load(path)) == 2
+    assert len(read_records(path)) == 2
     assert _run(tmp_path) == 2
     assert "do not say what they were made with" in capsys.readouterr().err
 
@@ -129,15 +147,15 @@ def test_a_run_that_raises_is_recorded_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It counts as wrong, is shown, and is tried again by the next run."""
-    ask = evaluate.ask
+    ask = run.ask
     broken = load_tasks("world/test", 2, family="visible")[0].id
 
-    async def breaks(task: Task, *rest: Any) -> evaluate.Record:
+    async def breaks(task: Task, *rest: Any) -> Record:
         if task.id == broken:
             raise RuntimeError("the picture\nis gone")
         return await ask(task, *rest)
 
-    monkeypatch.setattr(evaluate, "ask", breaks)
+    monkeypatch.setattr(run, "ask", breaks)
     assert _run(tmp_path, f"policy.options.turns={['<answer>x</answer>']}") == 0
     told = capsys.readouterr()
     assert "failed runs: 1 of 2, counted as wrong; the first: RuntimeError: the picture is gone" in told.err
@@ -145,18 +163,18 @@ def test_a_run_that_raises_is_recorded_and_the_others_go_on(
     rows = {row["task"]: row for row in provenance.rows(tmp_path / "r.jsonl")}
     assert rows[broken]["error"] == "RuntimeError: the picture is gone"
     assert not rows[broken]["correct"]
-    assert evaluate.summarise([evaluate.Record(**row) for row in rows.values()])["failed_runs"] == 1
-    monkeypatch.setattr(evaluate, "ask", ask)
+    assert summarise([Record(**row) for row in rows.values()])["failed_runs"] == 1
+    monkeypatch.setattr(run, "ask", ask)
     assert _run(tmp_path, f"policy.options.turns={['<answer>x</answer>']}") == 0
     assert len(provenance.rows(tmp_path / "r.jsonl")) == 3
-    assert compare.load(tmp_path / "r.jsonl")[broken].error is None
+    assert read_records(tmp_path / "r.jsonl")[broken].error is None
 
 
 def test_an_evaluation_in_which_every_run_failed_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def breaks(*rest: Any) -> evaluate.Record:
+    async def breaks(*rest: Any) -> Record:
         raise RuntimeError("no policy")
 
-    monkeypatch.setattr(evaluate, "ask", breaks)
+    monkeypatch.setattr(run, "ask", breaks)
     assert _run(tmp_path) == 1
 
 

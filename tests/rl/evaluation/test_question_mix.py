@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lensgraph.rl.evaluation import compare, experiments, seeds
-from lensgraph.rl.evaluation.evaluate import Record
+from lensgraph.rl.evaluation import compare
+from lensgraph.rl.evaluation.experiments import command as experiments
+from lensgraph.rl.evaluation.experiments import seeds
 from lensgraph.rl.evaluation.question_mix import PAPER, weighted
+from lensgraph.rl.evaluation.record import Record
 
 
 def _record(name: str, knowledge: str, right: bool, calls: int) -> Record:
@@ -106,5 +108,5 @@ def test_an_experiments_tables_are_also_weighted(tmp_path: Path, capsys: pytest.
     figures = json.loads((tmp_path / "out" / "figures.json").read_text())
     assert figures["agent"]["weighted"]["search_free"] == PAPER
     assert figures["agent"]["weighted"]["against"]["rag"]["accuracy"][0] == pytest.approx(0.32 * 0.4)
-    row = seeds.row("rag", [tmp_path / "rag" / "0" / "rag.jsonl"])
+    row = seeds.read_seeds("rag", [tmp_path / "rag" / "0" / "rag.jsonl"])
     assert row.weighted(PAPER)["accuracy"][0] == pytest.approx(0.5)

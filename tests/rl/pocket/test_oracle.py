@@ -10,8 +10,9 @@ import pytest
 from lensgraph.agent.actions import Answer, GiveUp, ImageSearch, TextSearch
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.dialects import build
-from lensgraph.rl.evaluation import ceiling, compare
-from lensgraph.rl.evaluation.evaluate import Record, batched
+from lensgraph.rl.evaluation import ceiling
+from lensgraph.rl.evaluation.record import Record, read_records
+from lensgraph.rl.evaluation.run import batched
 from lensgraph.rl.pocket import demonstrations
 from lensgraph.rl.pocket.oracle import OraclePolicy, quote
 from lensgraph.rl.run import jsonl
@@ -147,7 +148,7 @@ def test_the_search_floor_is_told_by_family_and_knowledge(tmp_path: Path, capsys
     low, high = found["all"]["searches_interval"]
     assert low <= found["all"]["searches"] <= high
     assert "(unknown)" in capsys.readouterr().out
-    assert len(compare.load(records)) == 10
+    assert len(read_records(records)) == 10
     assert ceiling.main(["--records", str(records)]) == 2
     assert "exists" in capsys.readouterr().err
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lensgraph.agent.config import load as load_config
-from lensgraph.rl.evaluation import evaluate
+from lensgraph.rl.evaluation.metrics import by_group
+from lensgraph.rl.evaluation.run import batched, evaluate
 from lensgraph.rl.pocket import demonstrations
 from lensgraph.rl.supervised import run as sft
 from lensgraph.rl.supervised.recipe import SFTRecipe
@@ -19,10 +20,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 def test_the_shipped_policy_answers_unseen_questions() -> None:
     """Bounds lie under the intervals of the README's table; a broken embedder, locator, dialect or weight file misses them."""
-    records = evaluate.evaluate(
-        load_tasks("world/test", 200), graph="search_agent", config=evaluate.batched(load_config())
-    )
-    figures = evaluate.report(records)
+    records = evaluate(load_tasks("world/test", 200), graph="search_agent", config=batched(load_config()))
+    figures = by_group(records)
     assert figures["all"]["accuracy"] > 0.6
     assert figures["all"]["well_formed_turns"] > 0.95
     assert all(family["accuracy"] > 0.35 for family in figures["by_family"].values())
@@ -30,8 +29,8 @@ def test_the_shipped_policy_answers_unseen_questions() -> None:
 
 def test_without_searching_it_knows_nothing_about_unseen_entities() -> None:
     unknown = [task for task in load_tasks("world/test", 160) if task.knowledge == "unknown"]
-    records = evaluate.evaluate(unknown, graph="direct", config=evaluate.batched(load_config()))
-    assert evaluate.report(records)["all"]["accuracy"] < 0.15
+    records = evaluate(unknown, graph="direct", config=batched(load_config()))
+    assert by_group(records)["all"]["accuracy"] < 0.15
 
 
 def test_a_policy_is_made_from_nothing_by_the_graph_itself(tmp_path: Path) -> None:
@@ -57,5 +56,5 @@ def test_a_policy_is_made_from_nothing_by_the_graph_itself(tmp_path: Path) -> No
     ]
     assert losses[-1] < 0.5 * losses[0]
     config = load_config(overrides=[f"policy.model={policy}", "policy.kind=transformers"])
-    records = evaluate.evaluate(load_tasks("world/validation", 8), graph="search_agent", config=config)
+    records = evaluate(load_tasks("world/validation", 8), graph="search_agent", config=config)
     assert len(records) == 8

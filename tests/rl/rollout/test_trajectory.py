@@ -22,7 +22,9 @@ from lensgraph.agent.limits import StopReason
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Renderer
-from lensgraph.rl.evaluation import trajectories
+from lensgraph.rl.evaluation.trajectories import command
+from lensgraph.rl.evaluation.trajectories.export import export
+from lensgraph.rl.evaluation.trajectories.stats import stats
 from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.network import PocketSize
 from lensgraph.rl.rollout.episode import steps_of, tokens_of
@@ -199,19 +201,19 @@ def test_the_statistics_add_up(tmp_path: Path, capsys: pytest.CaptureFixture[str
     store = TrajectoryStore(tmp_path)
     store.append(_trajectory(), PICTURES)
     store.append(_trajectory(1, correct=False, reward={"total": 0.1}), PICTURES)
-    figures = trajectories.stats(store)
+    figures = stats(store)
     assert (figures["episodes"], figures["accuracy"]) == (2, 0.5)
     assert figures["reward"] == pytest.approx(0.505)
     assert figures["nodes"]["image_search"]["price"] == 0.01
     assert figures["decisions"]["reason"]["answer"] == {"count": 2, "accuracy": 0.5, "reward": pytest.approx(0.505)}
     assert figures["edges"]["reason -> image_search"] == 2
-    assert trajectories.main(["stats", str(tmp_path)]) == 0
-    assert trajectories.main(["show", str(tmp_path), "t0#0"]) == 0
+    assert command.main(["stats", str(tmp_path)]) == 0
+    assert command.main(["show", str(tmp_path), "t0#0"]) == 0
     shown = capsys.readouterr().out
     assert "image_search" in shown
     assert "box (1, 2, 3, 4)" in shown
     assert re.search(r"reason\s*│\s*answer\s*│\s*2", shown)
-    assert trajectories.main(["stats", str(tmp_path), "--json"]) == 0
+    assert command.main(["stats", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["episodes"] == 2
 
 
@@ -221,12 +223,12 @@ def test_an_export_is_what_sft_takes(tmp_path: Path) -> None:
     store = TrajectoryStore(tmp_path / "store")
     store.append(_trajectory(), PICTURES)
     store.append(_trajectory(1, correct=False), PICTURES)
-    assert trajectories.export(store, tmp_path / "out.jsonl", right=True) == 1
+    assert export(store, tmp_path / "out.jsonl", right=True) == 1
     row = json.loads((tmp_path / "out.jsonl").read_text())
     assert [message["role"] for message in row["messages"]] == ["user", "assistant", "user", "assistant"]
     assert [Path(name).read_bytes() for name in row["images"]] == [PICTURES["a"], PICTURES["b"]]
     assert all(Path(name).is_absolute() for name in row["images"])
-    assert trajectories.export(store, tmp_path / "data") == 2
+    assert export(store, tmp_path / "data") == 2
     data = load_from_disk(str(tmp_path / "data"))
     assert set(data.column_names) == {"messages", "images"}
     assert data[0]["images"][0].getpixel((0, 0)) == (255, 0, 0)
@@ -248,10 +250,10 @@ def test_trl_s_own_trainer_learns_the_policys_turns_from_an_export_and_nothing_e
     store.append(_trajectory(4, messages=blind, pictures=()), {})
     monkeypatch.chdir(tmp_path)
     if form == "folder":
-        trajectories.export(store, Path("data"))
+        export(store, Path("data"))
     else:
         Path("kept").mkdir()
-        trajectories.export(store, Path("kept/out.jsonl"))
+        export(store, Path("kept/out.jsonl"))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     network = pocket.build_network(processor, PocketSize(**tiny_size))
@@ -287,7 +289,7 @@ def test_half_of_a_surrogate_pair_is_kept(tmp_path: Path) -> None:
     assert store.forget(4) == 1
     (kept,) = store
     assert (kept.answer, kept.question, kept.messages[0].text) == ("\ud83d", "é", "\udc00")
-    assert trajectories.export(store, tmp_path / "out.jsonl") == 1
+    assert export(store, tmp_path / "out.jsonl") == 1
 
 
 def test_trajectories_are_recorded_once(
@@ -297,11 +299,11 @@ def test_trajectories_are_recorded_once(
     size = PocketSize(**tiny_size)
     pocket.save(pocket.build_network(processor, size), processor, tmp_path / "policy")
     settings = ["--limit", "3", "--rollouts", "2", f"policy.model={tmp_path / 'policy'}", "policy.max_new_tokens=6"]
-    assert trajectories.main(["record", "--out", str(tmp_path / "kept"), *settings]) == 0
+    assert command.main(["record", "--out", str(tmp_path / "kept"), *settings]) == 0
     kept = list(TrajectoryStore(tmp_path / "kept"))
     assert len({one.id for one in kept}) == len(kept) == 6
     assert all(sum(one.mask) for one in kept)
-    assert trajectories.main(["record", "--out", str(tmp_path / "kept"), *settings]) == 0
+    assert command.main(["record", "--out", str(tmp_path / "kept"), *settings]) == 0
     assert len(list(TrajectoryStore(tmp_path / "kept"))) == 6
     assert "0 trajectories added" in capsys.readouterr().out
 
@@ -317,8 +319,8 @@ def test_each_policy_and_graph_of_a_folder_is_recorded_by_itself_and_rewarded(
     settings += ["--out", str(tmp_path / "kept"), "--recipe", str(recipe)]
     for seed in (0, 1):
         pocket.save(pocket.build_network(processor, size, seed=seed), processor, tmp_path / "policy")
-        assert trajectories.main(["record", *settings]) == 0
-    assert trajectories.main(["record", *settings, "--graph", "direct"]) == 0
+        assert command.main(["record", *settings]) == 0
+    assert command.main(["record", *settings, "--graph", "direct"]) == 0
     made = list(kept)
     assert len(made) == 6
     first, second = sorted({one.policy for one in made}, key=[one.policy for one in made].index)
@@ -327,9 +329,9 @@ def test_each_policy_and_graph_of_a_folder_is_recorded_by_itself_and_rewarded(
         assert one.reward is not None
         assert one.reward["total"] == 0.5 * one.correct + 0.5 * one.well_formed
     capsys.readouterr()
-    assert trajectories.main(["stats", str(tmp_path / "kept"), "--json", "--policy", first]) == 0
+    assert command.main(["stats", str(tmp_path / "kept"), "--json", "--policy", first]) == 0
     assert json.loads(capsys.readouterr().out)["episodes"] == 2
-    assert trajectories.main(["show", str(tmp_path / "kept"), "--policy", "nobody"]) == 2
+    assert command.main(["show", str(tmp_path / "kept"), "--policy", "nobody"]) == 2
     assert "no policy 'nobody'" in capsys.readouterr().err
 
 
@@ -349,7 +351,7 @@ def test_bad_input_ends_in_one_line(
     arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     TrajectoryStore(tmp_path).append(_trajectory(), PICTURES)
-    assert trajectories.main([argument.format(tmp_path) for argument in arguments]) == 2
+    assert command.main([argument.format(tmp_path) for argument in arguments]) == 2
     assert says in capsys.readouterr().err
 
 

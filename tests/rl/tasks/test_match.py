@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
-from lensgraph.rl.tasks.match import date, fold, match, normalise, number
+from lensgraph.rl.tasks.match import VERSION, date, fold, match, normalise, number
 
 KM = {"relative": 0.02, "unit": "km"}
 METRES = {"relative": 0.01, "unit": "m"}
@@ -109,6 +111,17 @@ ROWS = [
 @pytest.mark.parametrize(("answer", "golds", "tolerance", "right"), ROWS)
 def test_an_answer_is_right_exactly_when_a_fair_person_would_say_so(answer, golds, tolerance, right) -> None:
     assert match(answer, golds, tolerance) is right
+
+
+PINNED = {"1": (80, "58ff5f9acadf")}
+"""Version of the rule -> the first so many rows of the table, and the digest of their verdicts."""
+
+
+def test_the_version_stands_for_its_verdicts() -> None:
+    """A verdict that changes wants a new version, pinned here; a further row at the end of the table wants none."""
+    count, digest = PINNED[VERSION]
+    verdicts = [(answer, golds, tolerance, match(answer, golds, tolerance)) for answer, golds, tolerance, _ in ROWS]
+    assert hashlib.sha256(repr(verdicts[:count]).encode()).hexdigest()[:12] == digest
 
 
 def test_the_normalisation_of_the_paper_deletes_punctuation_and_articles() -> None:
