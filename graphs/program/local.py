@@ -110,7 +110,7 @@ def world_verify(given: argparse.Namespace) -> int:
 
 def world_databases(given: argparse.Namespace) -> int:
     """Print the comparison of the index's database with LanceDB."""
-    from lensgraph.tools.local.world.databases import report
+    from lensgraph.tools.checks.index_databases import report
 
     try:
         with _failures():

@@ -129,7 +129,7 @@ _QUOTES = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "\u00a0
 
 
 @dataclass(frozen=True)
-class Page:
+class WorldPage:
     """One document of the world."""
 
     id: str
@@ -286,7 +286,7 @@ def profile_url(gec: str, chapter: str) -> str:
     return f"https://www.cia.gov/the-world-factbook/countries/{slug(country_names()[gec])}/#{slug(chapter)}"
 
 
-def profile_pages() -> Iterator[Page]:
+def profile_pages() -> Iterator[WorldPage]:
     """One page a chapter a country; countries without an entity of their own are distractors."""
     by_gec = {entity.gec: entity.id for entity in world_entities.load() if entity.gec}
     for gec in profiles():
@@ -294,7 +294,7 @@ def profile_pages() -> Iterator[Page]:
         for chapter in CHAPTERS:
             lines = lines_of(gec, chapter)
             if lines:
-                yield Page(
+                yield WorldPage(
                     id=profile_page_id(gec, chapter),
                     title=f"{name}: {chapter}",
                     url=profile_url(gec, chapter),
@@ -304,7 +304,7 @@ def profile_pages() -> Iterator[Page]:
                 )
 
 
-def lead_pages() -> Iterator[Page]:
+def lead_pages() -> Iterator[WorldPage]:
     """Every Wikipedia lead; those of no entity are distractors."""
     by_title: dict[str, str] = {}
     for entity in world_entities.load():
@@ -313,7 +313,7 @@ def lead_pages() -> Iterator[Page]:
             by_title.setdefault(entity.wiki_title, entity.id)
     for title, text in leads().items():
         if text:
-            yield Page(
+            yield WorldPage(
                 id=lead_page_id(title),
                 title=title,
                 url=lead_url(title),
@@ -323,7 +323,7 @@ def lead_pages() -> Iterator[Page]:
             )
 
 
-def pages() -> Iterator[Page]:
+def pages() -> Iterator[WorldPage]:
     """Every page of the world, profiles first."""
     yield from profile_pages()
     yield from lead_pages()

@@ -59,7 +59,7 @@ PROGRESS = tuple(Pair(kind, "emojione", view) for kind in ("flag", "thing") for 
 
 
 @dataclass(frozen=True)
-class Row:
+class RetrievalRow:
     """One line of the retrieval table."""
 
     kind: Kind
@@ -146,12 +146,12 @@ def indexed_keys() -> list[Key]:
     return [Key(e.id, r) for e in entities.load() for r in pictures.INDEXED[e.kind] if pictures.has(e.id, r)]
 
 
-def table() -> list[Row]:
+def table() -> list[RetrievalRow]:
     """Every pair of `PAIRS`, asked about test entities, from the vectors that ship."""
     return measure(PAIRS, None, split="test")
 
 
-def measure(pairs: Sequence[Pair], embed: Embed | None, *, split: Split | None) -> list[Row]:
+def measure(pairs: Sequence[Pair], embed: Embed | None, *, split: Split | None) -> list[RetrievalRow]:
     """Rows for these pairs. `embed` None: use the shipped vectors."""
     index = indexed_keys()
     index_vectors = _vectors(index, embed)
@@ -162,7 +162,7 @@ def measure(pairs: Sequence[Pair], embed: Embed | None, *, split: Split | None) 
         ranks = _ranks(_vectors(asked, embed) @ index_vectors.T, owners, [key.entity for key in asked])
         low, high = interval((ranks == 0).tolist())
         rows.append(
-            Row(
+            RetrievalRow(
                 kind=pair.kind,
                 query=pair.query,
                 view=pair.view,
@@ -213,7 +213,7 @@ def write_vectors() -> None:
     shipped.cache_clear()
 
 
-def render(rows: Sequence[Row]) -> str:
+def render(rows: Sequence[RetrievalRow]) -> str:
     """The table as Markdown."""
     lines = ["| queries | seen as | index | entities | n | R@1 (95 %) | R@5 |", "|---|---|---|---|---|---|---|"]
     lines += [

@@ -170,7 +170,7 @@ Track = Callable[[Iterable[T], int, str], Iterator[T]]
 
 
 @contextmanager
-def _bar(shown: bool) -> Iterator[Track[pages.Page]]:
+def _bar(shown: bool) -> Iterator[Track[pages.WorldPage]]:
     """`track(things, about how many, label)`, with a bar on stderr or without."""
     if not shown:
         yield lambda things, total, label: iter(things)

@@ -1,10 +1,10 @@
-"""SQLite against LanceDB as the store of a local index, on the world's own pages: why `lensgraph.tools.local.index.store` is what it is.
+"""SQLite against LanceDB as the database of a local index, on the world's own pages: the reason why the index is SQLite.
 
     pip install lancedb && lensgraph world databases
 
-Two things are compared: the time to import, which every `ask` pays, and whether the top 3 of a plain full-text query
-("Kenya national anthem") hold a page of the right country or thing. Both get the same text, the same weight on titles,
-and no re-ranking; nothing else of LanceDB is tuned.
+Compared are the time to import, which every `ask` pays, and whether the top 3 of a plain full-text query ("Kenya national
+anthem") hold a page of the right country or thing. Both databases get the same text and the same weight on titles, and
+neither is re-ranked; nothing else of LanceDB is tuned.
 """
 
 from __future__ import annotations
