@@ -31,7 +31,7 @@ from lensgraph.tools.safety import safe_pickle
 from lensgraph.tools.safety.errors import one_line
 
 DATA_SET = "lmms-lab/FVQA"
-"""Where the files are published."""
+"""The data set on the hub that holds the files."""
 TITLES, THUMBNAILS = "tool_returned_web_title_list", "tool_returned_images_urls"
 """Fields of an entry of the cache."""
 MODES = {"1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"}
@@ -47,7 +47,7 @@ class FvqaCacheImageSearch(ImageSearch):
     on_this_machine: ClassVar[bool] = True
 
     folder: Path
-    """Where the data set was downloaded to: its `*_image_search_results_cache.pkl` and the `.parquet` files beside them."""
+    """Folder that the data set was downloaded to, with its `*_image_search_results_cache.pkl` and `.parquet` files."""
     thumbnails: bool = False
     """Fetch thumbnails that the cache knows by address only. Many are gone by now; those kept in the cache are always used."""
 
@@ -98,7 +98,7 @@ class FvqaCacheImageSearch(ImageSearch):
 
 
 def fingerprint(image: Image.Image) -> str:
-    """The same for the same pixels, however they were stored."""
+    """A digest of the pixels, however they were stored."""
     rgb = image.convert("RGB")
     return hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode() + rgb.tobytes()).hexdigest()
 

@@ -27,10 +27,10 @@ WEB_DETECTION_DOLLARS = 0.0035
 MAX_IMAGE_BYTES = 7_000_000
 """A request may have 10 MB, and base64 makes a picture a third longer."""
 ENTITIES = 5
-"""How many of the things that Google recognises are named."""
+"""Most things recognised by Google that are named."""
 
 GUESS = "google-vision:guess"
-"""Where the guess stands: on no page."""
+"""The guess has no page, so it gets this address."""
 
 _REASONS: dict[int, Reason] = {3: "bad_input", 4: "timeout", 8: "rate_limited", 9: "bad_input", 11: "bad_input"}
 """Codes of google.rpc.Status that are not the service's own trouble."""
@@ -45,7 +45,7 @@ class GoogleVisionImageSearch(ImageSearch, Remote):
 
     description: str = "Search the web by a picture. Returns what it seems to show, and pages that contain it."
     base_url: str = "https://vision.googleapis.com"
-    """Where the service is; change it for a region's or a proxy of your own."""
+    """Address of the service; change it for one of a region, or for a proxy of your own."""
     price_per_call: float = Field(default=WEB_DETECTION_DOLLARS, ge=0)
     """US dollars a call costs; set it to 0 within the free 1,000 a month."""
     entities: bool = True

@@ -1,4 +1,4 @@
-"""What the services that run Google Lens for their customers have in common.
+"""Shared by the services that run Google Lens for their customers.
 
 Lens takes the address of a picture, not the picture. Invariant: a picture is made public only by the publisher that the
 configuration names; without one a search fails and says how to configure it.
@@ -21,7 +21,7 @@ from lensgraph.tools.results import Hit, SearchResult, ToolFailure
 from lensgraph.tools.safety.plain import plain, rows
 
 NOTHING_FOUND = ("hasn't returned any results", "didn't return any results")
-"""How SerpApi and SearchApi say, as an `error` in an answer of status 200, that Lens knows no match."""
+"""The `error` with which SerpApi and SearchApi say, in an answer of status 200, that Lens knows no match."""
 
 
 class LensImageSearch(ImageSearch, Remote):
@@ -35,7 +35,7 @@ class LensImageSearch(ImageSearch, Remote):
     country: str = Field(default="us", min_length=2)
     """Two-letter code of the country to search from."""
     publisher: Publisher = None
-    """What gives the picture a public address, for example `{use: s3, bucket: pictures}`. None: nothing is published."""
+    """Gives the picture a public address, for example `{use: s3, bucket: pictures}`. None: nothing is published."""
     thumbnails: bool = True
     """Fetch the small picture that comes with each match."""
 

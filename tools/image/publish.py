@@ -34,7 +34,7 @@ from lensgraph.tools.retry import TRIED_AGAIN, pause, retry_after
 PUBLISHERS = {"s3": "lensgraph.tools.image.publish:S3Publisher"}
 """Short names of the publishers that ship."""
 LARGEST = 5_000_000
-"""Bytes of a published picture."""
+"""Largest published picture, in bytes."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,20 +52,20 @@ class ImagePublisher(BaseModel, ABC):
 class S3Publisher(ImagePublisher):
     """Puts the picture into a bucket of S3-compatible storage and signs an address for reading it.
 
-    The bucket stays private: only who has the signed address can read, and only until it expires. Whether the object itself
-    is removed is up to `delete_after`, or to a lifecycle rule of the bucket.
+    The bucket stays private: only a holder of the signed address can read, and only until it expires. The object itself is
+    removed by `delete_after`, or by a lifecycle rule of the bucket.
     """
 
     bucket: str = Field(min_length=1)
     """Name of the bucket; it must exist."""
     endpoint: str | None = None
-    """Where the storage is, for example https://minio.example.org. None: Amazon's for the region."""
+    """Address of the storage, for example https://minio.example.org. None: Amazon's for the region."""
     public_endpoint: str | None = None
-    """Where the search service reaches the storage, if that is another address. None: `endpoint`."""
+    """Address at which the search service reaches the storage, if it is another. None: `endpoint`."""
     region: str = Field(default_factory=lambda: os.environ.get("AWS_REGION") or "us-east-1")
     """Region that the signature names. Default: AWS_REGION, or us-east-1."""
     prefix: str = "lensgraph/"
-    """What the names of published pictures begin with, so that a lifecycle rule can find them."""
+    """Beginning of the names of published pictures, by which a lifecycle rule finds them."""
     access_key_id: SecretStr | None = None
     """Key id. None: AWS_ACCESS_KEY_ID."""
     secret_access_key: SecretStr | None = None
@@ -73,7 +73,7 @@ class S3Publisher(ImagePublisher):
     session_token: SecretStr | None = None
     """Token of temporary keys. None: AWS_SESSION_TOKEN, where the keys come from the environment too."""
     expires_seconds: int = Field(default=600, ge=30, le=7 * 24 * 3600)
-    """How long the address works. Lens may look at the picture again after it has answered."""
+    """Time that the address works, in seconds. Lens may look at the picture again after it has answered."""
     delete_after: bool = False
     """Remove the object as soon as the search is over, and with it any later look at it."""
     longest_side: int = Field(default=1600, ge=64)
@@ -103,7 +103,7 @@ class S3Publisher(ImagePublisher):
 
     @asynccontextmanager
     async def published(self, image: Image.Image) -> AsyncIterator[str]:
-        """Upload, sign, and afterwards delete where that is wanted."""
+        """Upload and sign; afterwards delete, if `delete_after` says so."""
         name = f"{self.prefix}{uuid.uuid4().hex}.jpg"
         content = await asyncio.to_thread(jpeg, image, longest=self.longest_side, max_bytes=LARGEST)
         await self._send("PUT", name, content, {"content-type": "image/jpeg"})
@@ -221,5 +221,5 @@ def _clear(secret: SecretStr | None) -> str:
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    """Made once: reading the certificates takes longer than an upload."""
+    """TLS settings, made once: reading the certificates takes longer than an upload."""
     return httpx.create_ssl_context()

@@ -22,7 +22,7 @@ class SearchApiLensImageSearch(LensImageSearch):
     key_prefix: ClassVar[str] = "Bearer "
 
     base_url: str = "https://www.searchapi.io"
-    """Where the service is; change it for a proxy of your own."""
+    """Address of the service; change it for a proxy of your own."""
     price_per_call: float = Field(default=0.004, ge=0)
     """US dollars a search costs, here that of the smallest plan; set it to your plan's price."""
 

@@ -37,7 +37,7 @@ class SerpApiLensImageSearch(LensImageSearch):
     longest_side: int = Field(default=1200, ge=64)
     """Larger pictures are uploaded smaller, in pixels."""
     base_url: str = "https://serpapi.com"
-    """Where the service is; change it for a proxy of your own."""
+    """Address of the service; change it for a proxy of your own."""
     price_per_call: float = Field(default=0.025, ge=0)
     """US dollars a search costs, here that of the smallest plan; set it to your plan's price."""
 

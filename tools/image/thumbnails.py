@@ -19,9 +19,9 @@ MAX_BYTES = 5 * 1024 * 1024
 KEPT_BYTES = 64 * 1024
 """Largest thumbnail kept."""
 SECONDS = 5.0
-"""For all thumbnails of a result together: they are fetched at the same time."""
+"""Time for all thumbnails of a result together, in seconds; they are fetched at the same time."""
 POLICY = guard.PUBLIC_WEB
-"""Where thumbnails may come from."""
+"""Addresses that thumbnails may be fetched from."""
 
 
 async def with_thumbnails(hits: Sequence[Hit], sources: Sequence[str | None]) -> list[Hit]:

@@ -1,4 +1,4 @@
-"""Which index a local tool searches: the folder it was given, or the embedded world."""
+"""Opens the index that a local tool searches: the folder it was given, or the embedded world."""
 
 from __future__ import annotations
 

@@ -29,12 +29,12 @@ class Candidate:
 
     @property
     def box(self) -> Box:
-        """Where it is."""
+        """The region's box."""
         return self.proposal.box
 
     @cached_property
     def flag(self) -> float:
-        """How much it looks like a flag, 0 to 1."""
+        """Likelihood that it is a flag, 0 to 1."""
         return flag_likeness(self.proposal)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What detectors of the transformers library that take a phrase have in common.
+"""Shared by the detectors of the transformers library that take a phrase.
 
 The model is loaded at the first call, from the hub or from a folder, and runs on a GPU where there is one.
 """
@@ -23,7 +23,7 @@ class PhraseDetector(Locator):
 
     repeatable: ClassVar[bool] = True
     family: ClassVar[str]
-    """What the model is called in messages."""
+    """Name of the model's family in messages."""
 
     description: str = "Find the part of a picture that a phrase names: 'the red car'. Returns boxes in pixels."
     model: str
@@ -31,7 +31,7 @@ class PhraseDetector(Locator):
     box_threshold: float = Field(ge=0, le=1)
     """Smallest score of a box; lower finds more and wrong ones."""
     max_regions: int = Field(default=5, ge=1)
-    """How many regions to return."""
+    """Most regions to return."""
     device: str | None = None
     """Torch device. None: the GPU where there is one."""
 

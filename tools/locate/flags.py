@@ -1,4 +1,4 @@
-"""Does a region look like a flag? Shape first, then how flags are coloured.
+"""The likelihood that a region is a flag, from its shape first and then from its colours.
 
 Flags are drawn as plain rectangles wider than high, or as round badges, in few flat saturated colours. A logistic
 regression joins the two. Its weights were fitted on drawings of the embedded world's training entities by
@@ -30,14 +30,14 @@ WEIGHTS = {
     "outline_stripes": 1.25,
     "outline_flat": 2.19,
 }
-"""What each feature adds to the log-odds."""
+"""Log-odds that each feature adds."""
 
 ONE_COLOUR = 0.965
 """A region with more than this share of one colour is a plain patch: every flag has a second colour."""
 
 
 def flag_likeness(region: Proposal) -> float:
-    """How much the region looks like a flag, 0 to 1."""
+    """Likelihood that the region is a flag, 0 to 1."""
     found = features(region.mask, region.pixels)
     odds = BIAS + sum(WEIGHTS[name] * value for name, value in found.items())
     return 1 / (1 + math.exp(-max(-30.0, min(30.0, odds))))

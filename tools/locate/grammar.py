@@ -49,14 +49,14 @@ _FILLER = {
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an expression asks for. None: it does not say."""
+    """The request that an expression makes. None: it does not say."""
 
     noun: Noun = "any"
     """Flags only, anything but flags, or any region."""
     rank: int | None = None
     """Counted from 1, from the side; negative counts back from the other end (-1 is the last)."""
     side: Side | None = None
-    """Where counting starts, or the side named (`on the far left` is rank 1 from the left)."""
+    """Side that counting starts from, or the side named (`on the far left` is rank 1 from the left)."""
     corner: tuple[Side, Side] | None = None
     """Vertical and horizontal side of a corner."""
     band: Side | None = None
@@ -72,7 +72,7 @@ class Wanted:
 
     @property
     def specific(self) -> bool:
-        """Whether anything was asked that a region can satisfy."""
+        """Whether the expression asks anything that a region can satisfy."""
         return bool(
             self.noun == "flag" or self.rank or self.side or self.corner or self.middle or self.size or self.colours
         )

@@ -28,7 +28,7 @@ _BOX_KEYS = ("bbox_2d", "bbox", "box_2d")
 
 
 class BoxReader(Locator):
-    """How a Qwen-VL model sees a picture, and what its boxes mean on the original."""
+    """Turns the boxes that a Qwen-VL model writes into pixels of the original picture."""
 
     coordinates: Literal["pixels", "thousandths"] = "pixels"
     """`pixels` of the picture as the model saw it (Qwen2.5-VL), or `thousandths` of its sides (Qwen2-VL, Qwen3-VL)."""
@@ -41,7 +41,7 @@ class BoxReader(Locator):
     factor: int = Field(default=28, ge=1)
     """Pixels a side of one token: patch size times merge size."""
     max_regions: int = Field(default=5, ge=1)
-    """How many boxes to take."""
+    """Most boxes to take."""
 
     def seen(self, width: int, height: int) -> tuple[int, int]:
         """The size that the model's coordinates refer to."""

@@ -1,4 +1,4 @@
-"""Where things lie on a picture with a calm background, by classical means.
+"""The regions of a picture that stand out from a calm background, found by classical means.
 
 The background is estimated from the border of the picture as a plane of colour (so a gradient is no object), what differs
 from it clearly is foreground, and foreground that hangs together, small gaps included, is one region. Works for drawings,
@@ -25,7 +25,7 @@ BORDER = 3
 CONTRAST = 26.0
 """Smallest distance in RGB, of 441, from the background that counts as foreground."""
 SIGMAS = 5.0
-"""The same, in standard deviations of the background's own texture, where that is more."""
+"""Smallest distance in standard deviations of the background's own texture; the larger of the two limits counts."""
 GAP = 4
 """Foreground parts up to twice this far apart belong together, in pixels."""
 FRAGMENT = 0.12
@@ -33,7 +33,7 @@ FRAGMENT = 0.12
 BAND_EDGES = 2
 """Bands of one flag start and end at the same place, give or take this many pixels."""
 REACH = 14
-"""How far a crumb may lie from the region it belongs to, in pixels."""
+"""Largest distance of a crumb from the region that it belongs to, in pixels."""
 SMALLEST = 0.0008
 """Regions under this share of the picture are specks."""
 

@@ -1,4 +1,4 @@
-"""Where on a picture a Qwen-VL model points: from the pixels it saw to the pixels of the original.
+"""The sizes at which a Qwen-VL model sees a picture, needed to map its boxes to pixels of the original.
 
 A picture reaches the model smaller than it is: first the agent shrinks it to its cap, then the model's processor scales it to
 whole tokens. Qwen2.5-VL writes boxes in pixels of what came out of that; Qwen3-VL in thousandths of each side.

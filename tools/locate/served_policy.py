@@ -23,7 +23,7 @@ QUESTION = (
     "Locate {expression} in the picture. Answer with its bounding box only, as JSON: "
     '[{{"bbox_2d": [x1, y1, x2, y2], "label": "..."}}]. If it is not in the picture, answer [].'
 )
-"""What the model is asked."""
+"""The request to the model."""
 
 
 class ServedPolicyLocator(BoxReader, Remote):
@@ -37,9 +37,9 @@ class ServedPolicyLocator(BoxReader, Remote):
 
     description: str = "Find the part of a picture that a phrase names: 'the red car'. Returns boxes in pixels."
     base_url: str
-    """Where the server is, for example http://127.0.0.1:8000/v1."""
+    """Address of the server, for example http://127.0.0.1:8000/v1."""
     model: str
-    """What the server calls the model."""
+    """The server's name for the model."""
     max_tokens: int = Field(default=256, ge=16)
     """Longest answer."""
 

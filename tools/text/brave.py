@@ -31,9 +31,9 @@ class BraveTextSearch(TextSearch, Remote):
     key_header: ClassVar[str] = "X-Subscription-Token"
 
     k: int = Field(default=5, ge=1, le=20)
-    """How many results to return; the service gives at most 20."""
+    """Number of results to return; the service gives at most 20."""
     country: str | None = None
-    """Where results should come from, such as `DE`, or `ALL`. None: the service's default."""
+    """Country that results should come from, such as `DE`, or `ALL`. None: the service's default."""
     search_lang: str | None = None
     """Language of the pages, such as `en`. None: the service's default."""
     safesearch: Literal["off", "moderate", "strict"] = "moderate"
@@ -43,7 +43,7 @@ class BraveTextSearch(TextSearch, Remote):
     snippet_chars: int = Field(default=500, ge=20)
     """Longest snippet, in characters."""
     base_url: str = "https://api.search.brave.com"
-    """Where the service is; change it for a proxy of your own."""
+    """Address of the service; change it for a proxy of your own."""
     price_per_call: float = Field(default=0.005, ge=0)
     """US dollars a call costs; set it to your plan's price."""
 
@@ -94,7 +94,10 @@ class BraveTextSearch(TextSearch, Remote):
         return None
 
     def asked_to_wait(self, answer: httpx.Response) -> float | None:
-        """Until every exhausted limit opens: `X-RateLimit-Remaining: 0, 990` with `X-RateLimit-Reset: 1, 1419704` is 1 s."""
+        """Seconds until every exhausted limit opens.
+
+        `X-RateLimit-Remaining: 0, 990` with `X-RateLimit-Reset: 1, 1419704` is 1 s.
+        """
         said = super().asked_to_wait(answer)
         if said is not None or answer.status_code != 429:
             return said

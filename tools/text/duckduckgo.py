@@ -1,8 +1,8 @@
 """Text search through DuckDuckGo's page for browsers without JavaScript. Needs no key.
 
 There is no documented interface for web results: this reads the page a person would get, so its layout may change (then
-the result says `malformed`, never an empty list), and the service shows a challenge to whom it takes for a machine (then
-`rate_limited`; the block lasts and is not tried again). For steady use take SearXNG, Brave or Tavily.
+the result says `malformed`, never an empty list), and the service shows a challenge to callers that it takes for machines
+(then `rate_limited`; the block lasts, so the search is not tried again). For steady use take SearXNG, Brave or Tavily.
 
 Not through langchain-community: its wrapper drives `ddgs` 9, which by default (`backend="auto"`) sends the query to seven
 and more other engines and keeps to results of the last year, picks a random browser to pose as, waits a fixed 5 s, and turns
@@ -40,15 +40,15 @@ class DuckDuckGoTextSearch(TextSearch, Remote):
     repeatable: ClassVar[bool] = True
 
     region: str = "wt-wt"
-    """Where to search from, such as `us-en`; `wt-wt` is no region."""
+    """Region to search from, such as `us-en`; `wt-wt` is no region."""
     time_range: Literal["d", "w", "m", "y"] | None = None
     """Only pages of the last day, week, month or year. None: any age."""
     snippet_chars: int = Field(default=500, ge=20)
     """Longest snippet, in characters."""
     base_url: str = "https://html.duckduckgo.com"
-    """Where the page is."""
+    """Address of the page that lists results."""
     user_agent: str = "lensgraph (search on behalf of a person)"
-    """How the program names itself. It does not pose as a browser."""
+    """Name of the program in its requests. It does not pose as a browser."""
     requests_per_second: float | None = Field(default=0.5, gt=0)
     """Client-side rate limit: faster callers are taken for machines."""
 
@@ -78,7 +78,7 @@ class DuckDuckGoTextSearch(TextSearch, Remote):
         return SearchResult(kind="text", query=query, hits=hits)
 
     def refusal(self, status: int, body: str) -> tuple[Reason, str] | None:
-        """403 is a block, too."""
+        """A 403 is a block, too."""
         if status == 403:
             return "rate_limited", "DuckDuckGo turns this machine away (403); wait, or use another provider."
         return None
@@ -123,7 +123,7 @@ class _ResultPage(HTMLParser):
 
 
 def _target(href: str) -> str:
-    """Where a link of the result page leads: "" for advertisements and for what is no web address."""
+    """The address that a link of the result page leads to; "" for advertisements and for anything but a web address."""
     url = urllib.parse.urljoin("https://duckduckgo.com/", href)
     parts = urllib.parse.urlsplit(url)
     if parts.hostname and parts.hostname.endswith("duckduckgo.com"):

@@ -20,7 +20,7 @@ from lensgraph.tools.safety.plain import plain, rows
 URL_VARIABLE = "SEARXNG_URL"
 """Environment variable that names the instance."""
 _BUSY = ("too many requests", "captcha", "suspended")
-"""What an engine's error says when it was asked too often."""
+"""Words of an engine's error that mean it was asked too often."""
 
 
 class SearxngTextSearch(TextSearch, Remote):
@@ -30,7 +30,7 @@ class SearxngTextSearch(TextSearch, Remote):
     repeatable: ClassVar[bool] = True
 
     base_url: str = ""
-    """Where the instance is. Empty: taken from SEARXNG_URL."""
+    """Address of the instance. Empty: taken from SEARXNG_URL."""
     categories: list[str] = ["general"]
     """Categories of engines to ask."""
     engines: list[str] = []

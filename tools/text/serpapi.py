@@ -37,7 +37,7 @@ class SerpApiTextSearch(TextSearch, Remote):
     snippet_chars: int = Field(default=500, ge=20)
     """Longest snippet, in characters."""
     base_url: str = "https://serpapi.com"
-    """Where the service is; change it for a proxy of your own."""
+    """Address of the service; change it for a proxy of your own."""
     price_per_call: float = Field(default=0.025, ge=0)
     """US dollars a call costs, here that of the smallest plan; set it to your plan's price."""
 

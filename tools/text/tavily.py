@@ -1,7 +1,8 @@
 """Text search on the open web through Tavily.
 
-The requests are those of tavily-python; they leave through the shared client of `lensgraph.tools.remote`, so that the key, the pace,
-further tries and sizes are what they are everywhere. The key comes from TAVILY_API_KEY or from the configuration.
+The requests are those of tavily-python. They leave through the shared client of `lensgraph.tools.remote`, so the key, the
+pace, further tries and size limits are handled as for every service. The key comes from TAVILY_API_KEY or from the
+configuration.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ BASIC_CREDIT_DOLLARS = 0.008
 
 
 class Tavily(Remote):
-    """What Tavily's search and page reader share."""
+    """Shared by Tavily's search and its page reader."""
 
     service: ClassVar[str] = "Tavily"
     key_variable: ClassVar[str] = "TAVILY_API_KEY"
@@ -30,7 +31,7 @@ class Tavily(Remote):
     key_prefix: ClassVar[str] = "Bearer "
 
     api_base_url: str = "https://api.tavily.com"
-    """Where the service is; change it for a proxy of your own."""
+    """Address of the service; change it for a proxy of your own."""
 
     async def ask(self, what: Literal["search", "extract"], subject: str, **options: Any) -> Any:
         """One call of tavily-python; its failures are given the reasons of `ToolError`."""

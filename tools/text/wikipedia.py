@@ -27,7 +27,7 @@ LONGEST_QUERY = 300
 MOST_EXTRACTS = 20
 """Introductions that one request may ask for."""
 _BUSY = ("ratelimited", "maxlag", "readonly", "search-error", "cirrussearch-too-busy-error")
-"""Error codes that mean later, not never."""
+"""Error codes after which a later try can succeed."""
 
 
 class WikipediaTextSearch(TextSearch, Remote):
@@ -37,9 +37,9 @@ class WikipediaTextSearch(TextSearch, Remote):
     repeatable: ClassVar[bool] = True
 
     k: int = Field(default=5, ge=1, le=MOST_EXTRACTS)
-    """How many articles to return; one request brings at most 20 introductions."""
+    """Number of articles to return; one request brings at most 20 introductions."""
     language: str = Field(default="en", pattern=r"^[a-z][a-z-]{1,20}$")
-    """Which Wikipedia: `en`, `de`, ..."""
+    """Language of the Wikipedia: `en`, `de`, ..."""
     contact: str = ""
     """An e-mail address or page of yours for the user agent, which Wikimedia asks programs for. Empty: none is named."""
     snippet_chars: int = Field(default=500, ge=20)
@@ -77,7 +77,7 @@ class WikipediaTextSearch(TextSearch, Remote):
         )
 
     def refusal(self, status: int, body: str) -> tuple[Reason, str] | None:
-        """403 is how Wikimedia turns away programs that do not say who they are."""
+        """Wikimedia answers 403 to programs that do not say who they are."""
         if status == 403:
             return "unavailable", "Wikipedia turns this program away (403); set `contact` to an address of yours."
         return None

@@ -42,7 +42,7 @@ Progress = Callable[[str], None]
 
 @dataclass
 class Report:
-    """What a run did."""
+    """Counts of a run, and the files that it could not read."""
 
     added: int = 0
     """Files read and indexed."""
@@ -57,7 +57,7 @@ class Report:
 
 
 def default_folder(source: Path) -> Path:
-    """Where the index of a folder goes when nobody says: the cache folder, by the name and place of the source."""
+    """The index folder of a source that none was named for: in the cache folder, by the source's name and path."""
     import hashlib
 
     place = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:8]

@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 CANDIDATES = 60
 """Pages that BM25 hands to the re-ranking."""
 COMMON = 0.25
-"""A query word in more than this share of the pages does not help to find any: it only costs time."""
+"""Words in more than this share of the pages are left out of the search: they find nothing and cost time."""
 # Both weights were chosen on 23 hand-written kinds of query over every country, test countries included. With
 # every pair tried, from (1, 0.6) to (3, 2), the gold page was in the top 3 for at least 0.996 of the queries.
 SUBJECT_WEIGHT = 2.0
-"""How much a query that names the page's subject in full counts, times the share of the query that the
-name is; against 1 for the best BM25 score."""
+"""Weight of a query that names the page's subject in full, times the share of the query that the name is; the best BM25
+score has weight 1."""
 LINE_WEIGHT = 1.5
-"""How much one line that holds all the other words of the query counts, against 1 for the best BM25 score."""
+"""Weight of one line that holds all the other words of the query; the best BM25 score has weight 1."""
 KEPT_QUERIES = 512
-"""Query pictures whose vectors are kept."""
+"""Number of query pictures whose vectors are kept."""
 SNIPPET_CHARS = 200
 """Default length of a snippet."""
 _SUBJECT_END = re.compile(r": | [-|\u2013\u2014] | \(")

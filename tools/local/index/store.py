@@ -33,7 +33,7 @@ FILE_NAME = "index.sqlite"
 FORMAT = "1"
 """Version of the schema. Raised when an old index can no longer be read."""
 TITLE_WEIGHT = 4.0
-"""How much a word in the title counts against one in the text."""
+"""Weight of a word in the title; a word in the text has weight 1."""
 
 _SCHEMA = """
 create table meta (key text primary key, value text not null);
@@ -75,13 +75,13 @@ class PageRow:
     id: str
     """Unique in the index."""
     title: str
-    """What the document calls itself."""
+    """The document's own title."""
     url: str
-    """Where a person finds it."""
+    """Address at which a person finds it."""
     text: str
     """Plain text; lines and paragraphs end with a newline."""
     source: str = ""
-    """Where it came from, for example the path of its file. Empty: unknown."""
+    """Its origin, for example the path of its file. Empty: unknown."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ class PictureRow:
     id: str
     """Unique in the index."""
     title: str
-    """What a hit on it is called."""
+    """Title of a hit on it."""
     url: str
-    """Where a hit on it leads."""
+    """Address that a hit on it leads to."""
     page_id: str = ""
     """Pictures with the same page are one hit. Empty: the picture stands for itself."""
     thumbnail: bytes | None = None

@@ -1,4 +1,4 @@
-"""What the embedder may learn from: pictures by class, several artists each.
+"""The pictures that the embedder may learn from, by class, several artists each.
 
 Invariant: no class is a validation or test entity of the world or an emoji left out of it as a double, and no
 picture is from an artist that test questions are asked with (`FORBIDDEN`). Classes: the world's train entities; every

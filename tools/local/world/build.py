@@ -200,7 +200,7 @@ def split(entities: list[Entity]) -> list[Entity]:
 
 
 def mark_known(entities: list[Entity]) -> list[Entity]:
-    """Of the curated candidates, the first ones that fell into train."""
+    """Mark the first curated candidates that fell into train as known."""
     decided = decisions()
     train = {e.id for e in entities if e.split == "train"}
     candidates: dict[Kind, list[str]] = {
@@ -212,7 +212,7 @@ def mark_known(entities: list[Entity]) -> list[Entity]:
 
 
 def attribution(studio: Studio, out: Path) -> None:
-    """Who drew what, under which licence, and the licences' texts."""
+    """Write the attribution file (artist, set, licence) and the licences' texts."""
     lines = ["# Attribution", ""]
     lines += ["The pictures in `renditions/` (webp, one zip a set) were rasterised, cut to their outline and scaled to at most", "128 pixels from these sets; nothing else was changed.", ""]  # fmt: skip
     lines += ["| rendition | set | npm package | licence |", "|---|---|---|---|"]

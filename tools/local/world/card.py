@@ -143,7 +143,7 @@ def task_table() -> str:
 
 
 def guess_table() -> str:
-    """How often the most common training answer of the relation would be right, by family of the test split."""
+    """Share of tasks that the relation's most common training answer would get right, by family of the test split."""
     answers: dict[str, Counter[str]] = defaultdict(Counter)
     for task in questions.load("train"):
         answers[task.relation][task.golds[0]] += 1
@@ -159,7 +159,7 @@ def guess_table() -> str:
 
 @dataclass(frozen=True)
 class TextScore:
-    """How text search did on one gold query."""
+    """Result of text search for one gold query."""
 
     relation: str
     in_top: bool
@@ -227,7 +227,7 @@ def with_interval(hits: Sequence[bool]) -> str:
 
 
 def licences() -> str:
-    """Where everything comes from; the pictures' part is the attribution file that ships."""
+    """Sources and licences of everything; the pictures' part is the attribution file that ships."""
     attribution = (entities.DATA / "ATTRIBUTION.md").read_text(encoding="utf-8")
     packages = _table(
         ("package", "version", "used for", "licence"),

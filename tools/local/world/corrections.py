@@ -1,4 +1,4 @@
-"""Which lay wordings mislead: found by asking the real engine, stored with the data.
+"""The lay wordings that mislead the search: found by asking the real engine, and stored with the data.
 
 Invariant: an (entity, wording) pair is listed in `data/corrections.json` exactly when the first two snippets for the lay
 query do not hold the answer and those for the formal query do. The family `correction` is drawn from these pairs only,

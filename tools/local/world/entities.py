@@ -1,4 +1,4 @@
-"""What the world's pictures show: countries by their flag and things by their drawing.
+"""The world's entities: countries, shown by their flag, and things, shown by a drawing.
 
 Invariant: an entity belongs to exactly one split, decided by a hash of its id when the data were built, never at run
 time; `known` entities are all in train. The rows come from `data/entities.jsonl`, which `build.py` writes.
@@ -27,9 +27,9 @@ class Entity:
     id: str
     """`flag:KE` (ISO code) or `thing:1F42F` (code point). Stable across builds."""
     kind: Kind
-    """Whether the pictures are flags or drawings of a thing."""
+    """Kind of picture: a flag, or a drawing of a thing."""
     name: str
-    """What a person would call it: "Kenya", "tiger"."""
+    """The name that a person would use: "Kenya", "tiger"."""
     aliases: tuple[str, ...]
     """Other names a fair person would accept. May be empty; never holds `name`."""
     iso: str | None

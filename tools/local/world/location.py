@@ -1,4 +1,4 @@
-"""How well the embedded locator finds the item that an expression means, on the scenes of the world's questions.
+"""Measures how often the embedded locator finds the item that an expression means, on the scenes of the world's questions.
 
 A region counts as found if it overlaps the item's box by at least `OVERLAP` (intersection over union). Every expression
 that singles an item out is asked, not only the one that a question happened to use, and a locator that gives up has not found it.
@@ -20,7 +20,7 @@ OVERLAP = 0.7
 
 @dataclass(frozen=True)
 class Located:
-    """What came of one expression."""
+    """Result of one expression."""
 
     items: int
     """Items in the scene."""

@@ -137,7 +137,7 @@ class WorldPage:
     title: str
     """Begins with the name of what the page is about: `Kenya: Government`."""
     url: str
-    """Where a person would read the source."""
+    """Address at which a person would read the source."""
     text: str
     """Lines `Label: value` for a profile, plain prose for a lead."""
     source: str
@@ -151,7 +151,7 @@ class PackageMissing(RuntimeError):
 
 
 def _folder(distribution: str) -> Path:
-    """Where a data package lies, found without importing it."""
+    """Folder of a data package, found without importing it."""
     module = distribution.replace("-", "_")
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:

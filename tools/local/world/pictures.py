@@ -1,8 +1,7 @@
 """The drawings themselves: one picture per entity and rendition (an artist's set).
 
-Invariant: what is indexed is never what is asked with. `INDEXED` renditions are in the index, `TRAIN_QUERIES` and
-`TEST_QUERIES` are what questions are drawn from, and the three roles do not overlap for a kind; `HARD_QUERIES` is for
-retrieval tables only.
+Invariant: no question shows an indexed picture. `INDEXED` renditions are in the index, questions show `TRAIN_QUERIES` and
+`TEST_QUERIES`, and the three roles do not overlap for a kind; `HARD_QUERIES` is for retrieval tables only.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 INDEXED: dict[Kind, tuple[str, ...]] = {"flag": ("flag_icons", "twemoji"), "thing": ("noto", "twemoji")}
-"""What the image index holds."""
+"""Renditions in the image index."""
 TRAIN_QUERIES: dict[Kind, tuple[str, ...]] = {"flag": ("emojione",), "thing": ("emojione",)}
-"""What questions of train and validation show."""
+"""Renditions that training questions show."""
 TEST_QUERIES: dict[Kind, tuple[str, ...]] = {"flag": ("flagpack",), "thing": ("fluent_3d",)}
-"""What questions of test show: artists whose work nothing was tuned on."""
+"""Renditions that questions of validation and test show: artists whose work nothing was tuned on."""
 HARD_QUERIES: dict[Kind, tuple[str, ...]] = {"flag": ("circle_flags",), "thing": ()}
 """Round, simplified flags: reported in the retrieval table, not asked about."""
 RENDITIONS = ("flag_icons", "twemoji", "noto", "emojione", "flagpack", "fluent_3d", "circle_flags")

@@ -21,7 +21,7 @@ from lensgraph.tools.local.world.world_task import Family, WorldTask
 T = TypeVar("T")
 
 KNOWN_RELATIONS = {"flag": ("capital", "currency", "domain"), "thing": ("kind",)}
-"""What a known entity is asked closed book, besides its name."""
+"""Relations that are asked about a known entity without a search, besides its name."""
 
 RESERVED_SHARE = 0.4
 """Share of test tasks that use a reserved wording; training and validation use none."""

@@ -11,7 +11,7 @@ from lensgraph.tools.local.world.entities import Kind
 
 
 class Tolerance(TypedDict, total=False):
-    """How far an answer may be from the gold and still be right. An absent key grants nothing."""
+    """The difference from the gold that still leaves an answer right. An absent key grants nothing."""
 
     relative: float
     """Largest relative error of a number, for example 0.02."""
@@ -43,7 +43,7 @@ class Fact:
 
 
 Parsed = tuple[str, list[str]]
-"""Gold and aliases."""
+"""Gold answer and its aliases."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How well a picture by one artist finds the same thing drawn by others.
+"""Measures how often a picture by one artist finds the same thing drawn by others.
 
 Invariant: every row searches the pictures of *all* entities of both kinds, of every split, as the shipped index does; a
 hit is the right entity, whichever artist's picture was found. Queries are the entities of one split, drawn by one
@@ -25,7 +25,7 @@ Embed = Callable[[Sequence[Image.Image]], np.ndarray]
 VECTORS = DATA / "vectors.npz"
 """Vectors of the indexed pictures and of the test queries, so that first use and tests embed nothing."""
 CUT_MARGIN = 8
-"""What a region proposal leaves around an item, in pixels, when a query is cut out of a scene."""
+"""Margin that a region proposal leaves around an item cut out of a scene, in pixels."""
 
 View = Literal["drawing", "scene", "cut"]
 """The bare drawing; somewhere on a coloured canvas up to 1.8 times as wide; cut from one with `CUT_MARGIN` around it."""
@@ -33,14 +33,14 @@ View = Literal["drawing", "scene", "cut"]
 
 @dataclass(frozen=True)
 class Pair:
-    """One question to the index: who asks."""
+    """One set of queries to the index: a kind of entity, an artist and a view."""
 
     kind: Kind
-    """What the queries show."""
+    """Kind of entity that the queries show."""
     query: str
     """The artist of the queries."""
     view: View = "drawing"
-    """How the query is seen."""
+    """View of the query."""
 
 
 PAIRS = (
@@ -55,7 +55,7 @@ PAIRS = (
     Pair("thing", "emojione"),
 )
 PROGRESS = tuple(Pair(kind, "emojione", view) for kind in ("flag", "thing") for view in ("drawing", "scene", "cut"))
-"""What training may look at."""
+"""The pairs that training may look at."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class RetrievalRow:
     query: str
     """Artist of the queries."""
     view: View
-    """How the queries are seen."""
+    """View of the queries."""
     index: tuple[str, ...]
     """Artists in the index for this kind."""
     split: Split | None
@@ -93,7 +93,7 @@ class Key:
         return f"{self.entity} {self.rendition} {self.view}"
 
     def picture(self) -> Image.Image:
-        """What the embedder sees; the same pixels every time."""
+        """The picture that the embedder sees; the same pixels every time."""
         if self.view == "drawing":
             return pictures.load(self.entity, self.rendition)
         chance = random.Random(str(self))

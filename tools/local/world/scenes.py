@@ -1,6 +1,6 @@
 """Pictures that questions are asked about: one to six drawings on a canvas, described before they are drawn.
 
-Invariant: a scene is a small value (who stands where, on which background) that renders to the same pixels every time;
+Invariant: a scene is a small value (items, their boxes, the background) that renders to the same pixels every time;
 everything a gold answer needs (counts, places, colours) is read from that value, never from the rendered picture. Items
 never overlap, keep at least `GAP` pixels between them, and stand on a background that differs from their edges.
 """
@@ -52,7 +52,7 @@ CANVASES: dict[int, tuple[tuple[int, int, int, int], ...]] = {
     5: ((336, 224, 3, 2), (308, 224, 3, 2), (448, 112, 5, 1)),
     6: ((336, 224, 3, 2), (308, 224, 3, 2), (336, 252, 3, 2)),
 }  # fmt: skip
-"""Number of items -> (width, height, columns, rows). Sides are multiples of 28, one patch of the policy's eye."""
+"""Number of items -> (width, height, columns, rows). Sides are multiples of 28, the side of one token of the policy's vision tower, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ class Scene:
     def render(self, drawings: Mapping[int, Image.Image] | None = None) -> Image.Image:
         """The picture, RGB; always the same pixels for the same scene.
 
-        `drawings`: what stands in an item's box instead of its own drawing, RGBA by the item's place in `items`. The
-        background was chosen for the item's own.
+        `drawings`: RGBA drawings that replace an item's own, by the item's place in `items`. The background was chosen
+        for the item's own.
         """
         from PIL import Image, ImageEnhance
 
@@ -141,7 +141,7 @@ class Scene:
 
 
 def from_dict(record: dict[str, Any]) -> Scene:
-    """The scene that `dataclasses.asdict` took apart, also after a trip through JSON."""
+    """The scene of a record that `dataclasses.asdict` made, also after a trip through JSON."""
     items = tuple(Item(i["entity_id"], i["rendition"], tuple(i["box"])) for i in record["items"])
     return Scene(**{**record, "shade": tuple(record["shade"]), "items": items})
 
@@ -155,7 +155,7 @@ def compose(
     """
     canvases = CANVASES[len(cast)]
     if len(cast) == 1:
-        # Who shows one thing fills the frame with it.
+        # A person who shows one thing fills the frame with it.
         alone = measures.shipped()[f"{cast[0][1]}/{cast[0][0]}"]
         ratio = alone.width / alone.height
         nearest = sorted(canvases, key=lambda c: abs(math.log(c[0] / c[1] / ratio)))

@@ -36,9 +36,9 @@ class Artist:
     licence: str
     """SPDX identifier, as the package states it."""
     credit: str
-    """Who drew it and where it comes from, for the attribution file."""
+    """Author and origin, for the attribution file."""
     kinds: tuple[str, ...]
-    """Which kinds of entity it draws."""
+    """Kinds of entity that it draws."""
     quality: int
     """Quality of the stored webp: flat art survives less, gradients need more."""
 

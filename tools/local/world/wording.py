@@ -32,7 +32,7 @@ def names_of(entity: Entity) -> list[str]:
 def formal_query(fact: Fact) -> str:
     """The entity and what the page calls the relation."""
     name = entities.get(fact.entity_id).name
-    # What a thing is by definition needs no word for it: a page begins with that.
+    # The kind of a thing needs no query word: its page begins with the definition.
     return f"{name} {phrasings.wordings()[fact.relation].formal_query}".strip()
 
 

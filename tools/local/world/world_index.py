@@ -1,8 +1,8 @@
 """The world's own local index: built on first use, in seconds, from the installed packages and the shipped vectors.
 
-Invariant: what `ensure` returns is complete and fits this version of the pages, the pictures and the embedder. The folder's
-name is a fingerprint of all that goes into it, it appears by one rename, and a lock lets one process build while the
-others wait; so a killed build leaves nothing behind, and an upgrade builds a new index instead of mixing two.
+Invariant: the index that `ensure` returns is complete and fits this version of the pages, the pictures and the embedder.
+The folder's name is a fingerprint of all that goes into it, it appears by one rename, and a lock lets one process build
+while the others wait; so a killed build leaves nothing behind, and an upgrade builds a new index instead of mixing two.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BUILDING = "world-building-"
-"""How folders begin in which an index is being built."""
+"""Beginning of the name of a folder in which an index is being built."""
 UNUSED_S = 24 * 3600.0
-"""So long an index of another version is kept after it was last opened, seconds."""
+"""Time that an index of another version is kept after it was last opened, in seconds."""
 
 
 def fingerprint() -> str:
@@ -52,7 +52,8 @@ def fingerprint() -> str:
 def ensure(home: Path | str | None = None, progress: bool = True) -> Path:
     """The folder of the world's index, built now if it is not there.
 
-    `home` is where it is kept (default: `lensgraph.tools.runtime.home.home()`); `progress` shows a bar on stderr while it is built.
+    `home` is the folder that holds it (None: `lensgraph.tools.runtime.home.home()`); `progress` shows a bar on stderr
+    while it is built.
 
     Raises:
         ToolFailure: it is not there, and nothing can be written where it belongs, or there is no room for it.
@@ -60,7 +61,7 @@ def ensure(home: Path | str | None = None, progress: bool = True) -> Path:
     root = Path(home) if home is not None else default_home()
     folder = root / f"world-{fingerprint()}"
     if (folder / store.FILE_NAME).is_file():
-        with contextlib.suppress(OSError):  # a folder that may only be read is nobody's to tidy up
+        with contextlib.suppress(OSError):  # in a folder that may only be read nothing is tidied up
             os.utime(folder)
         return folder
     with writing(root), having_room(root):
@@ -101,7 +102,7 @@ def build(folder: Path, *, progress: bool = True) -> None:
 def _pictures() -> tuple[list[PictureRow], np.ndarray, str]:
     """The indexed drawings, the vectors that ship, and the fingerprint of the embedder that made them.
 
-    Read without the embedder, whose weights need not be looked at in the first seconds of a fresh machine.
+    The embedder is not loaded: on a fresh machine its weights would only cost time here.
     """
     import numpy as np
 
@@ -133,18 +134,18 @@ def _row(entity: Entity, rendition: str) -> PictureRow:
 
 
 FLAG_OF = "Flag of "
-"""How the title of a flag's drawing begins."""
+"""Beginning of the title of a flag's drawing."""
 
 
 def picture_title(entity: Entity) -> str:
-    """What a hit on a drawing of the entity is called."""
+    """Title of a hit on a drawing of the entity."""
     if entity.kind == "flag":
         return FLAG_OF + entity.name
     return entity.name[:1].upper() + entity.name[1:]
 
 
 def subject(title: str) -> str:
-    """What a picture with this title shows: the country of a flag, the thing itself."""
+    """The subject of a picture with this title: the country of a flag, or the thing itself."""
     return title.removeprefix(FLAG_OF)
 
 
@@ -160,7 +161,7 @@ def front_page(entity: Entity) -> tuple[str, str]:
 def _forget_old(root: Path, keep: Path) -> None:
     """Remove indexes that no version of the package has opened for `UNUSED_S`: a long run of another one may hold one open."""
     for folder in root.glob("world-*"):
-        # who builds holds the lock, which is ours: what a killed build left is nobody's
+        # this process holds the lock of builders, so a folder that is being built was left by a killed one
         stale = folder.name.startswith(BUILDING) or time.time() - folder.stat().st_mtime > UNUSED_S
         if folder != keep and folder.is_dir() and stale:
             shutil.rmtree(folder, ignore_errors=True)

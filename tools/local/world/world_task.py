@@ -34,7 +34,7 @@ class WorldTask:
     phrasing: str
     """Id of the wording."""
     entity_id: str | None
-    """What is asked about. None: the whole picture."""
+    """The entity that is asked about. None: the whole picture."""
     target: str | None
     """The expression that singles the item out (`the second flag from the left`). None: no crop is needed."""
     query_formal: str
@@ -46,7 +46,7 @@ class WorldTask:
 
     @property
     def knowledge(self) -> Literal["visible", "known", "unknown"]:
-        """Where the answer can come from without a search; `unknown`: nowhere."""
+        """Source of the answer without a search: the pixels (`visible`), memory (`known`) or none (`unknown`)."""
         return self.family if self.family in ("visible", "known") else "unknown"  # type: ignore[return-value]
 
     @property
