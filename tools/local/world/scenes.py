@@ -52,7 +52,8 @@ CANVASES: dict[int, tuple[tuple[int, int, int, int], ...]] = {
     5: ((336, 224, 3, 2), (308, 224, 3, 2), (448, 112, 5, 1)),
     6: ((336, 224, 3, 2), (308, 224, 3, 2), (336, 252, 3, 2)),
 }  # fmt: skip
-"""Number of items -> (width, height, columns, rows). Sides are multiples of 28, the side of one token of the policy's vision tower, in pixels."""
+"""Number of items -> (width, height, columns, rows). Sides are multiples of 28 pixels, the side of one token of the
+policy's vision tower."""
 
 
 @dataclass(frozen=True)
