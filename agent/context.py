@@ -10,12 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-import threading
-import weakref
-from collections import OrderedDict
-from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Literal
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.tools import BaseTool
@@ -25,18 +20,17 @@ from pydantic.json_schema import SkipJsonSchema
 from lensgraph.agent import config as configuration
 from lensgraph.agent import page_summaries
 from lensgraph.agent import policy as policies
-from lensgraph.agent.config import Config, ImagesConfig, PolicyConfig
-from lensgraph.agent.dialects import Dialect
-from lensgraph.agent.dialects import build as build_dialect
-from lensgraph.agent.images import MEMORY_BYTES, ImageStore
+from lensgraph.agent.config import Config, PolicyConfig
+from lensgraph.agent.dialects import DialectName
+from lensgraph.agent.dialects.base import Dialect
+from lensgraph.agent.images import ImageStore
+from lensgraph.agent.shared import once, shared_store
 from lensgraph.tools import cache, registry
 from lensgraph.tools.adapter import adapt
 from lensgraph.tools.base import LensTool
 from lensgraph.tools.results import ToolFailure
 
-T = TypeVar("T")
 PolicyName = Literal["pocket", "transformers", "openai_compatible"]
-DialectName = Literal["compact", "deepmmsearch_r1", "mmsearch_r1"]
 Limit = Annotated[int, Field(ge=0, le=100)]
 
 
@@ -81,10 +75,10 @@ class Backends:
             config = config.model_copy(update={"policy": policy})
         self.config, self.context = config, context
         self.dialect = _dialect(context, config)
-        self.store = context.store or _shared_store(config)
+        self.store = context.store or shared_store(config.images)
         self.view_pixels = config.images.view_pixels
         self._policy = context.policy if isinstance(context.policy, BaseChatModel) else None
-        # Of a class that a configuration names by its import path nobody knows what it raises when its service is down.
+        # A class that is configured by its import path may raise anything when its service is down.
         self.foreign_policy = self._policy is None and config.policy.kind not in policies.KINDS
         live: dict[registry.Kind, BaseTool | None] = {
             "text_search": context.text_search, "image_search": context.image_search, "locate": context.locate,
@@ -124,18 +118,18 @@ class Backends:
             return _ready(registry.build(kind, ready, cache.shared(kept)))
 
         try:
-            return _once(key, make)
+            return once(key, make)
         except (registry.ToolConfigError, ToolFailure) as error:
             raise configuration.ConfigError(str(error)) from error
 
 
 def _chat_model(config: PolicyConfig) -> BaseChatModel:
     """A chat model, one a process for equal settings."""
-    return _once(("policy", config.model_dump_json()), lambda: policies.build(config))
+    return once(("policy", config.model_dump_json()), lambda: policies.build(config))
 
 
 async def backends_of(context: object) -> Backends:
-    """The backends of a run. The first node of a run pays for finding them, the others look them up.
+    """The backends of a run. The first node of a run finds them, the others look them up.
 
     Without a `Context` (none given, or a parent graph with a context of its own) everything is as configured.
     """
@@ -157,7 +151,7 @@ def _default_context() -> Context:
 
 
 def _ready(tool: LensTool) -> LensTool:
-    """Building an index for the first time may take longer than a call is given."""
+    """The tool after its preparation: building an index for the first time may take longer than a call is given."""
     tool.prepare()
     return tool
 
@@ -165,92 +159,7 @@ def _ready(tool: LensTool) -> LensTool:
 def _dialect(context: Context, config: Config) -> Dialect:
     if isinstance(context.dialect, Dialect):
         return context.dialect
-    limits = config.limits.overrides()
-    for name, value in (
-        ("turns", context.max_turns), ("image", context.max_image_searches), ("text", context.max_text_searches),
-    ):  # fmt: skip
-        if value is not None:
-            limits[name] = value
-    name = context.dialect or config.dialect.name
-    lenient = config.dialect.lenient if context.lenient is None else context.lenient
-    # Prompts belong to the configured dialect; a run that asks for another one gets that one's own wording.
-    prompts = config.dialect.prompts if name == config.dialect.name else None
-    return build_dialect(name, lenient=lenient, limits=limits, prompts=prompts)
-
-
-SHARED_BYTES = 4 * MEMORY_BYTES
-"""Of all image stores in memory together."""
-
-_stores: OrderedDict[tuple[Any, ...], ImageStore] = OrderedDict()
-"""Stores in memory by their settings, the one asked for last at the end. Not bounded as what else is built once: who asks
-again in a thread needs the very store that holds its pictures."""
-_alive: weakref.WeakValueDictionary[tuple[Any, ...], ImageStore] = weakref.WeakValueDictionary()
-"""Also those that were dropped and are still in use somewhere."""
-
-
-def _shared_store(config: Config) -> ImageStore:
-    images = config.images
-    # Only what the store is made of: a thread's follow-up may be shown its pictures in another size.
-    key = (images.folder, images.max_pixels, images.local_files)
-    if images.folder is not None:
-        return _once(("store", json.dumps(key)), lambda: _store_on_disk(images))
-    with _guard:
-        store = _alive.get(key) or ImageStore(max_pixels=images.max_pixels, local_files=images.local_files)
-        _alive[key] = _stores[key] = store
-        _stores.move_to_end(key)
-        _drop_stores()
-    return store
-
-
-def _drop_stores() -> None:
-    """Empty stores beyond `KEPT_BUILT`, because nobody misses them; others only when all together grew too large."""
-    weights = {key: store.weight for key, store in list(_stores.items())[:-1]}
-    held = sum(weights.values())
-    for key, weight in weights.items():
-        if held > SHARED_BYTES or (weight == 0 and len(_stores) > KEPT_BUILT):
-            held -= weight
-            del _stores[key]
-
-
-def _store_on_disk(images: ImagesConfig) -> ImageStore:
-    store = ImageStore(images.folder, max_pixels=images.max_pixels, local_files=images.local_files)
-    try:
-        cast("Path", store.folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise configuration.ConfigError(
-            f"images.folder={images.folder!r}: cannot be made ({error.strerror}); give a folder you may write to."
-        ) from error
-    return store
-
-
-KEPT_BUILT = 128
-"""Tools, policies and stores on disk of different settings that a process shares out. A server whose callers bring their own
-settings builds for as long as it runs; what was not asked for of late is built anew, and lives on where it is in use."""
-
-_built: OrderedDict[tuple[str, str], Any] = OrderedDict()
-_locks: dict[tuple[str, str], threading.Lock] = {}
-"""Of what is being built right now."""
-_guard = threading.Lock()
-
-
-def _once(key: tuple[str, str], make: Callable[[], T]) -> T:
-    """`make()` once a process for this key, also when several threads ask at the same time."""
-    with _guard:
-        if key in _built:
-            _built.move_to_end(key)
-            return cast("T", _built[key])
-        lock = _locks.setdefault(key, threading.Lock())
-    with lock:
-        with _guard:
-            if key in _built:
-                return cast("T", _built[key])
-        try:
-            found = make()
-            with _guard:
-                _built[key] = found
-                while len(_built) > KEPT_BUILT:
-                    _built.popitem(last=False)
-        finally:
-            with _guard:
-                _locks.pop(key, None)
-    return found
+    limits = {
+        "turns": context.max_turns, "image": context.max_image_searches, "text": context.max_text_searches,
+    }  # fmt: skip
+    return config.make_dialect(context.dialect, lenient=context.lenient, limits=limits)

@@ -1,4 +1,4 @@
-"""What a person did wrong, as opposed to what a program did wrong."""
+"""Errors of the person who asks or configures; a program's own errors are ordinary exceptions."""
 
 from __future__ import annotations
 
@@ -11,3 +11,7 @@ class UserError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(without_logins(message))
+
+
+class BadInput(UserError):
+    """The question or a picture cannot be used."""

@@ -36,7 +36,7 @@ class StopReason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Counts:
+class Spent:
     """What the episode has spent when a turn is read. The turn itself is not in it."""
 
     turns: int = 0
@@ -70,7 +70,7 @@ class Limits:
     seconds: float | None = None
     """Wall clock for the whole question; checked before a tool runs."""
 
-    def check(self, kind: Literal["image", "text", "crop"], counts: Counts) -> StopReason | None:
+    def check(self, kind: Literal["image", "text", "crop"], counts: Spent) -> StopReason | None:
         """Why a tool call of this kind is not allowed now, or None if it is."""
         if counts.turns + 1 >= self.turns:
             return StopReason.TURN_LIMIT

@@ -11,13 +11,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, cast
 
-from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, convert_to_messages
+from langchain_core.messages import AnyMessage, HumanMessage
 from langgraph.types import Command
 from pydantic import BaseModel
 
+from lensgraph.agent.chat import as_messages, last_human, pictures_of, source_of, text_of
 from lensgraph.agent.config import LimitsConfig
 from lensgraph.agent.dialects.base import image_block
-from lensgraph.agent.errors import UserError
+from lensgraph.agent.errors import BadInput
 from lensgraph.agent.images import ImageStore, Picture
 from lensgraph.agent.state import AgentState
 from lensgraph.tools.guard import Refused
@@ -27,18 +28,14 @@ UNREADABLE = "(a picture that could not be read)"
 """Stands in the chat for an earlier picture that the guard refused."""
 
 
-class BadInput(UserError):
-    """The question or a picture cannot be used."""
-
-
-class Question:
+class AskedQuestion:
     """A question with its stored pictures, and the chat message that holds both."""
 
     def __init__(self, text: str, pictures: list[Picture], message: HumanMessage) -> None:
         self.text, self.pictures, self.message = text, pictures, message
 
 
-async def take(state: AgentState, store: ImageStore, limits: LimitsConfig) -> Question:
+async def take(state: AgentState, store: ImageStore, limits: LimitsConfig) -> AskedQuestion:
     """The question that this run is about. A follow-up without a picture keeps the pictures of the thread."""
     question = await _read(state, store, limits)
     question.pictures = (
@@ -56,8 +53,8 @@ async def deposit(given: Any, store: ImageStore, limits: LimitsConfig) -> Any:
     fields = given if isinstance(given, dict) else _fields(given)
     if fields is None:
         return given
-    messages = _as_messages(fields.get("messages"))
-    asked = _last_human(messages) if fields.get("question") is None else None
+    messages = as_messages(fields.get("messages"))
+    asked = last_human(messages) if fields.get("question") is None else None
     if fields.get("question") is None and asked is None:
         return fields  # `take` knows the thread and says what is missing
     question = await _read(cast("AgentState", {**fields, "messages": messages}), store, limits)
@@ -75,20 +72,13 @@ def _fields(given: Any) -> dict[str, Any] | None:
     return {name: getattr(given, name) for name in ("messages", "question", "images") if hasattr(given, name)}
 
 
-def _as_messages(given: Any) -> list[AnyMessage]:
-    """Messages in every form that LangGraph takes: one or many, as objects, dictionaries, pairs or text."""
-    if given is None:
-        return []
-    return list(cast("list[AnyMessage]", convert_to_messages(given if isinstance(given, list) else [given])))
-
-
 async def _without_bytes(message: AnyMessage, store: ImageStore) -> AnyMessage:
     """An earlier message of the chat with ids in place of the pictures that it carries in itself."""
     if isinstance(message.content, str) or not pictures_of(message):
         return message
     content: list[str | dict[str, Any]] = []
     for block in message.content:
-        source = _source(block) if isinstance(block, dict) else None
+        source = source_of(block) if isinstance(block, dict) else None
         if isinstance(source, bytes) or (isinstance(source, str) and source.startswith("data:")):
             try:
                 block = image_block((await store.take(source))["id"])
@@ -98,16 +88,16 @@ async def _without_bytes(message: AnyMessage, store: ImageStore) -> AnyMessage:
     return message.model_copy(update={"content": content})
 
 
-async def _read(state: AgentState, store: ImageStore, limits: LimitsConfig) -> Question:
+async def _read(state: AgentState, store: ImageStore, limits: LimitsConfig) -> AskedQuestion:
     """The question with the pictures that it brings itself."""
     text, sources = state.get("question"), list(state.get("images") or [])
     messages = state.get("messages") or []
     asked: AnyMessage | None = None
     if text is None:
-        asked = _last_human(messages)
+        asked = last_human(messages)
         if asked is None:
             raise BadInput("No question: give `messages` with a human message, or `question` and `images`.")
-        text = _text_of(asked)
+        text = text_of(asked)
         sources = [*pictures_of(asked), *sources]
     if not isinstance(text, str):
         raise BadInput(f"The question is a {type(text).__name__}; give a text.")
@@ -129,7 +119,7 @@ async def _read(state: AgentState, store: ImageStore, limits: LimitsConfig) -> Q
         {"type": "text", "text": text},
     ]
     message = HumanMessage(content=content, id=asked.id if asked is not None else None)
-    return Question(text, brought, message)
+    return AskedQuestion(text, brought, message)
 
 
 async def _stored(source: Any, store: ImageStore) -> Picture:
@@ -145,39 +135,3 @@ async def _earlier(messages: Sequence[AnyMessage], store: ImageStore) -> list[Pi
         if isinstance(message, HumanMessage) and (sources := pictures_of(message)):
             return [await _stored(source, store) for source in sources]
     return []
-
-
-def _last_human(messages: Sequence[AnyMessage]) -> HumanMessage | None:
-    return next((m for m in reversed(messages) if isinstance(m, HumanMessage)), None)
-
-
-def _text_of(message: AnyMessage) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    parts = (block if isinstance(block, str) else block.get("text", "") for block in message.content)
-    return "\n".join(part for part in parts if part)
-
-
-def pictures_of(message: BaseMessage) -> list[Any]:
-    """Image sources in a message: standard blocks, and the older and OpenAI forms that clients send."""
-    if isinstance(message.content, str):
-        return []
-    return [source for block in message.content if isinstance(block, dict) and (source := _source(block)) is not None]
-
-
-def _source(block: dict[str, Any]) -> Any:
-    kind = block.get("type")
-    if kind == "image_url":
-        address = block.get("image_url")
-        return address.get("url") if isinstance(address, dict) else address
-    if kind != "image":
-        return None
-    data = block.get("base64") or (block.get("data") if block.get("source_type") == "base64" else None)
-    if data is not None:
-        if isinstance(data, bytes):
-            return data
-        return f"data:{block.get('mime_type') or 'image/png'};base64,{data}"
-    address = block.get("url") or block.get("id") or block.get("file_id")
-    if address is None:
-        raise BadInput("An image block holds no picture: give `base64` with `mime_type`, or `url`.")
-    return address

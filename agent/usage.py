@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from lensgraph.agent.limits import Counts
+from lensgraph.agent.limits import Spent
 from lensgraph.agent.state import AgentState, Source, Step, Usage, this_question
 
 
@@ -23,12 +23,12 @@ def turn_of(state: AgentState) -> int:
     return len(policy_turns(this_question(state)))
 
 
-def spent(steps: Sequence[Step], started: float, tokens: tuple[int, int]) -> Counts:
+def spent(steps: Sequence[Step], started: float, tokens: tuple[int, int]) -> Spent:
     """What was spent before the policy's newest turn, whose `tokens` (prompt, sampled) count already."""
     spoken = policy_turns(steps)
     kinds = Counter(step["action"]["kind"] for step in spoken)
     first_prompt = spoken[0].get("tokens_in", 0) if spoken else tokens[0]
-    return Counts(
+    return Spent(
         turns=len(spoken),
         image=kinds["image_search"],
         text=kinds["text_search"],

@@ -17,7 +17,7 @@ from langchain_core.tools import BaseTool, ToolException
 from langgraph.prebuilt import InjectedState
 from pydantic import BaseModel, Field, SkipValidation
 
-from lensgraph.agent import question as questions
+from lensgraph.agent import chat
 from lensgraph.agent.context import Context
 from lensgraph.agent.errors import UserError
 from lensgraph.agent.images import permit
@@ -103,7 +103,7 @@ def _latest_pictures(state: Any) -> list[Any]:
     """The pictures of the latest message of the agent's chat that has some."""
     messages = state.get("messages") if isinstance(state, dict) else getattr(state, "messages", None)
     for message in reversed(convert_to_messages(messages or [])):
-        if message.type == "human" and (pictures := questions.pictures_of(message)):
+        if message.type == "human" and (pictures := chat.pictures_of(message)):
             return pictures
     return []
 

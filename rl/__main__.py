@@ -29,14 +29,18 @@ COMMANDS = {
         "lensgraph.rl.evaluation.reading_only", "Measure accuracy when the page with the answer is given."
     ),
     "ceiling": Command("lensgraph.rl.evaluation.ceiling", "Measure what the tools allow, and the fewest searches."),
-    "trajectories": Command("lensgraph.rl.evaluation.trajectories.command", "Record, show, count and export trajectories."),
+    "trajectories": Command(
+        "lensgraph.rl.evaluation.trajectories.command", "Record, show, count and export trajectories."
+    ),
     "balance": Command(
         "lensgraph.rl.evaluation.balance", "Label which tasks need a search, for a balanced training set."
     ),
     "demonstrations": Command(
         "lensgraph.rl.pocket.demonstrations", "Make the cold start's demonstrations with an oracle."
     ),
-    "experiments": Command("lensgraph.rl.evaluation.experiments.command", "Make the runs of the results page, and its tables."),
+    "experiments": Command(
+        "lensgraph.rl.evaluation.experiments.command", "Make the runs of the results page, and its tables."
+    ),
     "throughput": Command("lensgraph.rl.bench.throughput", "Compare ways to make rollouts, in one run."),
     "model-size": Command("lensgraph.rl.bench.model_size", "Time rollout and update of a size, with random weights."),
 }

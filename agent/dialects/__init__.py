@@ -1,30 +1,13 @@
-"""How actions are written as text: `compact`, `deepmmsearch_r1`, `mmsearch_r1`."""
+"""Dialects: how questions, observations and actions are written as text.
 
-from __future__ import annotations
+To add one: a file here with a subclass of `lensgraph.agent.dialects.base.Dialect` (its name, limits, numbers of results,
+tags), its wording in `prompts/NAME.yaml`, its class in `table.DIALECTS` and its name below. The tests of the table, of
+the prompts and of injection then run for it too.
 
-from collections.abc import Mapping
-from pathlib import Path
+Invariant: importing this module imports no dialect, so that reading the settings stays light.
+"""
 
-from lensgraph.agent.dialects.base import Dialect
-from lensgraph.agent.dialects.compact import Compact
-from lensgraph.agent.dialects.deepmmsearch_r1 import DeepMMSearchR1
-from lensgraph.agent.dialects.mmsearch_r1 import MMSearchR1
-from lensgraph.agent.dialects.prompts import PromptError
+from typing import Literal
 
-DIALECTS: dict[str, type[Dialect]] = {cls.name: cls for cls in (Compact, DeepMMSearchR1, MMSearchR1)}
-
-
-def build(
-    name: str,
-    *,
-    lenient: bool = False,
-    limits: Mapping[str, int | float | None] | None = None,
-    prompts: str | Path | None = None,
-) -> Dialect:
-    """The dialect of this name; `limits` replaces single values of its own limits."""
-    if name not in DIALECTS:
-        raise PromptError(f"dialect.name: unknown dialect {name!r}; valid: {', '.join(DIALECTS)}.")
-    return DIALECTS[name](lenient=lenient, limits=limits, prompts=prompts)
-
-
-__all__ = ["DIALECTS", "Compact", "DeepMMSearchR1", "Dialect", "MMSearchR1", "PromptError", "build"]
+DialectName = Literal["compact", "deepmmsearch_r1", "mmsearch_r1"]
+"""The names in `table.DIALECTS`: the valid values in the configuration and the API. A test compares the two."""

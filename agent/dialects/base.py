@@ -17,7 +17,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from lensgraph.agent.actions import Action, Crop, ImageSearch, OverLimit, TextSearch
 from lensgraph.agent.dialects import prompts as prompt_files
 from lensgraph.agent.images import Picture, View
-from lensgraph.agent.limits import Counts, Limits
+from lensgraph.agent.limits import Limits, Spent
 from lensgraph.tools.results import Hit, SearchResult, ToolError
 from lensgraph.tools.safety.escape import entry, line, neutral
 
@@ -36,10 +36,10 @@ class Dialect(ABC):
     """Short name in the configuration."""
     default_limits: ClassVar[Limits]
     """What the protocol allows; the user's limits replace single values."""
-    image_hits: ClassVar[int]
-    """Image results shown to the policy."""
-    text_hits: ClassVar[int]
-    """Text results shown to the policy."""
+    image_hits: int
+    """Image results shown to the policy: the protocol's number, unless `tools.image_search.k` sets another."""
+    text_hits: int
+    """Text results shown to the policy: the protocol's number, unless `tools.text_search.k` sets another."""
     snippet_chars: ClassVar[int]
     """Longest text shown per result."""
     thumbnails: ClassVar[bool] = False
@@ -65,9 +65,14 @@ class Dialect(ABC):
         lenient: bool = False,
         limits: Mapping[str, int | float | None] | None = None,
         prompts: str | Path | None = None,
+        image_hits: int | None = None,
+        text_hits: int | None = None,
     ) -> None:
-        """`limits` replaces single fields of `default_limits`; `prompts` is described by `load_prompts`."""
+        """`lenient` accepts near misses; `limits` replaces single fields of `default_limits`; `prompts` is a file or
+        folder, see `load_prompts`; `image_hits` and `text_hits` replace the protocol's numbers of results."""
         self.lenient = lenient
+        self.image_hits = self.image_hits if image_hits is None else image_hits
+        self.text_hits = self.text_hits if text_hits is None else text_hits
         self.limits = self.default_limits.with_(**(limits or {}))
         self.prompts = self.load_prompts(Path(prompts).expanduser()) if prompts else prompt_files.packaged(self.name)
 
@@ -81,7 +86,7 @@ class Dialect(ABC):
 
     # --- reading
 
-    def parse(self, text: str, counts: Counts) -> Action:
+    def parse(self, text: str, counts: Spent) -> Action:
         """The action that a turn asks for, held against the limits."""
         action = self.read_leniently(text) if self.lenient else self.read(text)
         return self.limited(action, counts)
@@ -102,7 +107,7 @@ class Dialect(ABC):
     def well_formed(self, turns: Sequence[str]) -> bool:
         """Whether a whole episode keeps the protocol's format rules (the papers' format score)."""
 
-    def limited(self, action: Action, counts: Counts) -> Action:
+    def limited(self, action: Action, counts: Spent) -> Action:
         """The action itself, or that it is over a limit."""
         kinds: dict[type, Literal["image", "text", "crop"]] = {
             ImageSearch: "image", TextSearch: "text", Crop: "crop",

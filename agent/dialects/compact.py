@@ -24,8 +24,8 @@ class Compact(DeepMMSearchR1):
 
     name: ClassVar[str] = "compact"
     default_limits: ClassVar[Limits] = Limits(image=2, text=3, turns=6)
-    image_hits: ClassVar[int] = 1
-    text_hits: ClassVar[int] = 1
+    image_hits = 1
+    text_hits = 1
     snippet_chars: ClassVar[int] = 400
     crops: ClassVar[bool] = True
     missing_region: ClassVar[Literal["tell", "whole"]] = "tell"

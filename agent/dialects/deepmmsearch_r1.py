@@ -25,8 +25,8 @@ class DeepMMSearchR1(Dialect):
 
     name: ClassVar[str] = "deepmmsearch_r1"
     default_limits: ClassVar[Limits] = Limits(image=1, calls=10, turns=12, tokens=8192)
-    image_hits: ClassVar[int] = 5
-    text_hits: ClassVar[int] = 5
+    image_hits = 5
+    text_hits = 5
     snippet_chars: ClassVar[int] = 1200
     missing_region: ClassVar[Literal["tell", "whole"]] = "whole"
 

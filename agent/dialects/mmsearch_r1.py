@@ -69,8 +69,8 @@ class MMSearchR1(Dialect):
 
     name: ClassVar[str] = "mmsearch_r1"
     default_limits: ClassVar[Limits] = Limits(image=1, text=2, turns=3, tokens=8192)
-    image_hits: ClassVar[int] = 5
-    text_hits: ClassVar[int] = 5
+    image_hits = 5
+    text_hits = 5
     snippet_chars: ClassVar[int] = 1200
     thumbnails: ClassVar[bool] = True
     smallest_picture: ClassVar[int] = 512 * 512

@@ -10,7 +10,7 @@ from typing import Any
 
 from langchain_core.messages import AnyMessage, HumanMessage
 
-from lensgraph.agent.dialects import Dialect
+from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.images import ImageStore
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from langchain_core.messages import BaseMessage
 
-from lensgraph.agent.dialects import Dialect
+from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.images import ImageStore, view_size
 from lensgraph.agent.state import Step
 from lensgraph.agent.usage import policy_turns

@@ -28,8 +28,7 @@ import httpx
 
 from lensgraph.agent import config as configuration
 from lensgraph.agent.config import Config, ConfigError
-from lensgraph.agent.dialects import Dialect
-from lensgraph.agent.dialects import build as build_dialect
+from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.nodes.token_budget import PIXELS_PER_TOKEN, tokens_of_picture
 from lensgraph.tools.safety.redact import without_logins
 
@@ -94,12 +93,7 @@ def command(config: Config, gpus: int, further: Sequence[str] = ()) -> list[str]
     address = urllib.parse.urlsplit(policy.base_url)
     if address.hostname not in LOCAL:
         raise ConfigError(f"policy.base_url={policy.base_url!r} is on another machine; run `lensgraph serve` there.")
-    dialect = build_dialect(
-        config.dialect.name,
-        lenient=config.dialect.lenient,
-        limits=config.limits.overrides(),
-        prompts=config.dialect.prompts,
-    )
+    dialect = config.make_dialect()
     flags: list[str] = [
         "--served-model-name", policy.model,
         "--host", address.hostname or "127.0.0.1",

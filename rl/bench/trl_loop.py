@@ -14,7 +14,7 @@ from transformers import ProcessorMixin
 from trl import GRPOConfig, GRPOTrainer
 
 from lensgraph.agent.actions import ImageSearch, TextSearch
-from lensgraph.agent.dialects import Dialect
+from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.images import ImageStore
 from lensgraph.rl.pocket.network import TEMPLATE
 from lensgraph.rl.tasks import Task

@@ -33,7 +33,7 @@ from rich.table import Table
 from lensgraph.agent.config import Config
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.context import Backends, Context
-from lensgraph.agent.dialects import Dialect
+from lensgraph.agent.dialects.base import Dialect
 from lensgraph.rl.evaluation.record import Record
 from lensgraph.rl.evaluation.run import ask
 from lensgraph.rl.pocket.demonstrations import SEARCHING

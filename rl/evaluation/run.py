@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lensgraph.agent.config import Config
 from lensgraph.agent.context import Backends, Context
-from lensgraph.agent.dialects import Dialect
+from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.images import ImageStore
 from lensgraph.agent.state import AskInput
 from lensgraph.graphs import table

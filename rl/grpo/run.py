@@ -17,7 +17,7 @@ from transformers import PrinterCallback
 from lensgraph.agent.config import Config
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.context import Backends, Context
-from lensgraph.agent.dialects import Dialect
+from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.pocket import checkpoint
 from lensgraph.agent.policy.qwen.processor import load_processor
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy

@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lensgraph.agent.config import Config
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.context import Context
-from lensgraph.agent.dialects import build as build_dialect
+from lensgraph.agent.dialects.table import build as build_dialect
 from lensgraph.agent.images import ImageStore
 from lensgraph.graphs import table
 from lensgraph.rl.pocket.invent import Demonstration, Lexicon, Manner, Message

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lensgraph.agent.dialects import build
+from lensgraph.agent.dialects.table import build
 from lensgraph.rl.rewards import judge_rules
 from lensgraph.rl.tasks.match import normalise
 

@@ -20,7 +20,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from lensgraph.agent.config import Config
 from lensgraph.agent.context import Context
-from lensgraph.agent.dialects import Dialect
+from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.images import ImageStore
 from lensgraph.agent.nodes import materialise, text_of
 from lensgraph.agent.policy.render import Rendered

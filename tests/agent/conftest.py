@@ -17,7 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from lensgraph.agent import context
+from lensgraph.agent import shared
 
 SETTINGS = {
     "policy": {
@@ -36,7 +36,7 @@ def settings(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "settings.yaml"
     path.write_text(yaml.safe_dump(SETTINGS))
     yield path
-    context._built.clear()  # a fixed tool remembers what it was asked: the next test gets its own
+    shared._built.clear()  # a fixed tool remembers what it was asked: the next test gets its own
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 
-from lensgraph.agent import context, testing
+from lensgraph.agent import shared, testing
 from lensgraph.agent.config import Config, ImagesConfig
 from lensgraph.agent.context import Backends, Context
 from lensgraph.agent.images import ImageStore
@@ -22,19 +22,19 @@ ANSWER = "<reason>I know.</reason><answer>1987</answer>"
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context, "KEPT_BUILT", 4)
-    monkeypatch.setattr(context, "_built", OrderedDict())
-    monkeypatch.setattr(context, "_stores", OrderedDict())
-    monkeypatch.setattr(context, "_alive", weakref.WeakValueDictionary())
+    monkeypatch.setattr(shared, "KEPT_BUILT", 4)
+    monkeypatch.setattr(shared, "_built", OrderedDict())
+    monkeypatch.setattr(shared, "_stores", OrderedDict())
+    monkeypatch.setattr(shared, "_alive", weakref.WeakValueDictionary())
 
 
 def test_what_was_not_asked_for_of_late_is_forgotten() -> None:
-    in_use = context._once(("test", "in use"), object)
+    in_use = shared.once(("test", "in use"), object)
     for n in range(50):
-        context._once(("test", str(n)), object)
-        assert context._once(("test", "in use"), object) is in_use
-    assert len(context._built) == 4
-    assert context._locks == {}
+        shared.once(("test", str(n)), object)
+        assert shared.once(("test", "in use"), object) is in_use
+    assert len(shared._built) == 4
+    assert shared._locks == {}
 
 
 def _store(**images: Any) -> ImageStore:
@@ -53,21 +53,21 @@ async def test_a_threads_picture_is_there_for_its_follow_up_however_many_setting
     given = {"question": "What is this?", "images": [Image.new("RGB", (8, 8), "red")]}
     await graph.ainvoke(given, thread, context=mine(500_000))
     for n in range(20):
-        context._once(("test", str(n)), object)
+        shared.once(("test", str(n)), object)
         _store(max_pixels=1000 + n)
     answered = await graph.ainvoke({"question": "And this?"}, thread, context=mine(400_000))
     assert answered["answer"] == "1987"
-    assert len(context._stores) <= 5
+    assert len(shared._stores) <= 5
 
 
 def test_stores_in_memory_are_bounded_together_and_found_while_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context, "SHARED_BYTES", 100_000)
+    monkeypatch.setattr(shared, "SHARED_BYTES", 100_000)
     in_use = _store(max_pixels=9_999)
     for n in range(8):
         _store(max_pixels=10_000 + n).add_image(Image.effect_noise((100, 100), 90))
     gc.collect()
-    assert len(context._stores) < 4
-    assert sum(store.weight for store in context._stores.values()) < 150_000
+    assert len(shared._stores) < 4
+    assert sum(store.weight for store in shared._stores.values()) < 150_000
     assert _store(max_pixels=9_999) is in_use
 
 
@@ -79,7 +79,7 @@ def test_those_who_ask_at_the_same_time_share_one() -> None:
         made.append(object())
         return made[-1]
 
-    threads = [threading.Thread(target=lambda: found.append(context._once(("test", "slow"), make))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: found.append(shared.once(("test", "slow"), make))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -93,6 +93,6 @@ def test_a_failure_is_not_kept() -> None:
         raise ValueError("not now")
 
     with pytest.raises(ValueError, match="not now"):
-        context._once(("test", "flaky"), fail)
-    assert context._locks == {}
-    assert context._once(("test", "flaky"), lambda: "built") == "built"
+        shared.once(("test", "flaky"), fail)
+    assert shared._locks == {}
+    assert shared.once(("test", "flaky"), lambda: "built") == "built"

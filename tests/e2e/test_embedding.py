@@ -24,8 +24,9 @@ from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
 from lensgraph.agent import config
-from lensgraph.agent.context import Context, _built
+from lensgraph.agent.context import Context
 from lensgraph.agent.savers import saver
+from lensgraph.agent.shared import _built
 from lensgraph.graphs import search_agent
 from lensgraph.graphs.tool import as_tool
 

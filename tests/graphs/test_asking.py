@@ -18,8 +18,8 @@ from pydantic import BaseModel
 from lensgraph.agent import question, testing
 from lensgraph.agent.config import LimitsConfig
 from lensgraph.agent.context import Context
+from lensgraph.agent.errors import BadInput
 from lensgraph.agent.images import ImageStore
-from lensgraph.agent.question import BadInput
 from lensgraph.agent.savers import saver
 from lensgraph.graphs import direct, rag, search_agent
 from lensgraph.tools.base import TextSearch

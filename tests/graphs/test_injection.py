@@ -8,7 +8,7 @@ from langchain_core.messages import HumanMessage
 from PIL import Image
 
 from lensgraph.agent import testing
-from lensgraph.agent.dialects import DIALECTS
+from lensgraph.agent.dialects.table import DIALECTS
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import direct, rag, search_agent
 from lensgraph.tools.results import Hit

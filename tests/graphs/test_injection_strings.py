@@ -27,10 +27,10 @@ from tokenizers import Tokenizer
 
 from lensgraph.agent import pocket, testing
 from lensgraph.agent.actions import Answer, GiveUp, Malformed
-from lensgraph.agent.dialects import DIALECTS, build
 from lensgraph.agent.dialects.base import Dialect
+from lensgraph.agent.dialects.table import DIALECTS, build
 from lensgraph.agent.dialects.tags import GIVE_UP
-from lensgraph.agent.limits import Counts
+from lensgraph.agent.limits import Spent
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
 from lensgraph.tools.base import render_regions, render_search
@@ -259,7 +259,7 @@ CONTENTS: dict[str, Callable[[str], str]] = {
 _TAG = re.compile(r"<[^<>]{0,40}>?|\[(?:Image|Text) Search Results\]")
 _NUMBERED = re.compile(r"^\d+\. ", re.MULTILINE)
 _BRACKETS = re.compile(r"\[/?[A-Za-z]?[A-Z_]{3,}\]")
-COUNTS = Counts()
+COUNTS = Spent()
 
 
 def shown(messages: list[BaseMessage]) -> str:

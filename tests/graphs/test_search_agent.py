@@ -17,10 +17,11 @@ from PIL import Image
 from typing_extensions import TypedDict
 
 from lensgraph.agent import testing
-from lensgraph.agent.dialects import Compact
+from lensgraph.agent.config import load as load_config
+from lensgraph.agent.dialects.compact import Compact
+from lensgraph.agent.errors import BadInput
 from lensgraph.agent.images import ImageStore
 from lensgraph.agent.policy import PolicyError
-from lensgraph.agent.question import BadInput
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import direct, rag, search_agent
 from lensgraph.tools.results import Box, Hit
@@ -167,6 +168,21 @@ async def test_the_compact_dialect_writes_few_tokens() -> None:
     pages = ["1. Kestrel Point Light\nAutomated in 1987.", "2. Visiting\nOpen daily. Free: yes"]
     shown = "\n".join(pages[: Compact.text_hits])
     assert text == f"<information>{shown}</information>"
+
+
+@pytest.mark.parametrize(("dialect", "settings", "shown"), [
+    ("compact", [], 1), ("compact", ["tools.text_search.k=3"], 3), ("deepmmsearch_r1", [], 5),
+    ("deepmmsearch_r1", ["tools.text_search.k=2"], 2), ("compact", ["tools.image_search.k=3"], 1),
+])  # fmt: skip
+async def test_as_many_results_are_shown_as_are_asked_for_or_else_as_the_dialect_prescribes(
+    dialect: str, settings: list[str], shown: int
+) -> None:
+    hits = [Hit(title=f"Page {n}", url=f"https://example.org/{n}", snippet="x") for n in range(9)]
+    config = load_config(overrides=settings, environ={})
+    turns = [f"<reason>r</reason>{turn}" for turn in (TEXT, ANSWER)]
+    state = await ask(turns, dialect, text_search=testing.FixedText(hits=hits), config=config)
+    assert len(state["steps"][1]["hits"]) == shown
+    assert state["dialogue"][2].content.count("Page ") == shown
 
 
 async def test_a_search_with_the_whole_picture_does_not_show_it_again() -> None:
@@ -334,12 +350,10 @@ async def test_an_empty_answer_is_an_answer() -> None:
 
 
 async def test_a_crop_is_searched_at_the_originals_resolution_and_viewed_under_the_cap() -> None:
-    from lensgraph.agent.config import load
-
     store = ImageStore()
     big = Image.effect_noise((800, 600), 50).convert("RGB")
     locator = testing.FixedLocator(box=Box(left=100, top=50, right=500, bottom=350))
-    config = load(overrides=["images.view_pixels=30000"], environ={})
+    config = load_config(overrides=["images.view_pixels=30000"], environ={})
     context = testing.context([REGION, ANSWER], locate=locator, store=store, config=config)
     state = await search_agent.graph.ainvoke(
         {"question": "?", "images": [big]}, context=context, output_keys=EVERYTHING

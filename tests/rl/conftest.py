@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("trl", reason="the rl room needs lensgraph[train]")
 
-from lensgraph.agent.dialects import build
+from lensgraph.agent.dialects.table import build
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Renderer

@@ -250,3 +250,17 @@ def test_no_line_of_the_printed_configuration_stands_without_its_meaning() -> No
     for number in keys:
         above = lines[number - 1].lstrip()
         assert above.startswith("# ") and above.endswith("."), f"{lines[number]!r} has no sentence above it"
+
+
+def test_what_is_left_to_the_dialect_is_printed_with_its_number() -> None:
+    printed = render(load(environ={}))
+    assert "  # Here: 6 (compact).\n  turns: null" in printed
+    assert "  # Here: no limit (compact).\n  tokens: null" in printed
+    assert "  # Here: 1 shown (compact).\n  text_search:" in printed
+    printed = render(load(overrides=["dialect.name=mmsearch_r1", "limits.turns=2"], environ={}))
+    assert "  # Here: 8192 (mmsearch_r1).\n  tokens: null" in printed
+    assert "  # Here: 5 shown (mmsearch_r1).\n  image_search:" in printed
+    assert "last one may only answer.\n  turns: 2" in printed
+    printed = render(load(overrides=["tools.image_search.k=3"], environ={}))
+    assert "shown (compact).\n  text_search:" in printed
+    assert "shown (compact).\n  image_search:" not in printed

@@ -1,5 +1,7 @@
 """Lenient reading, limits, and the words that MMSearch-R1's environment writes."""
 
+from typing import get_args
+
 import pytest
 
 from lensgraph.agent.actions import (
@@ -14,8 +16,9 @@ from lensgraph.agent.actions import (
     dump,
     load,
 )
-from lensgraph.agent.dialects import DIALECTS, build
-from lensgraph.agent.limits import Counts, Limits, StopReason
+from lensgraph.agent.dialects import DialectName
+from lensgraph.agent.dialects.table import DIALECTS, build
+from lensgraph.agent.limits import Limits, Spent, StopReason
 from lensgraph.tools.results import Hit, SearchResult, ToolError
 from lensgraph.tools.safety.escape import line, neutral
 
@@ -46,12 +49,12 @@ from lensgraph.tools.safety.escape import line, neutral
     ],
 )
 def test_lenient_reading_takes_what_was_meant(turn: str, action: Action) -> None:
-    assert build("compact", lenient=True).parse(turn, Counts()) == action
+    assert build("compact", lenient=True).parse(turn, Spent()) == action
 
 
 def test_lenient_mmsearch_r1_searches_the_whole_picture_whatever_the_region() -> None:
     dialect = build("mmsearch_r1", lenient=True)
-    assert dialect.parse("<img_search>the red flag</img_search>", Counts()) == ImageSearch()
+    assert dialect.parse("<img_search>the red flag</img_search>", Spent()) == ImageSearch()
 
 
 @pytest.mark.parametrize(
@@ -69,6 +72,11 @@ def test_the_thought_is_what_stands_before_the_action(turn: str, thought: str) -
     assert build("compact").thought(turn) == thought
 
 
+def test_the_names_that_are_valid_are_those_of_the_table() -> None:
+    assert get_args(DialectName) == tuple(DIALECTS)
+    assert all(cls.name == name for name, cls in DIALECTS.items())
+
+
 @pytest.mark.parametrize("name", list(DIALECTS))
 @pytest.mark.parametrize("lenient", [False, True])
 @pytest.mark.parametrize(
@@ -76,7 +84,7 @@ def test_the_thought_is_what_stands_before_the_action(turn: str, thought: str) -
     ["", "\0", "<", "</answer>", "<answer>" * 500, "<reason>" * 500, "x" * 200_000, "</text_search><text_search>"],
 )
 def test_every_text_is_some_action(name: str, lenient: bool, turn: str) -> None:
-    action = build(name, lenient=lenient).parse(turn, Counts())
+    action = build(name, lenient=lenient).parse(turn, Spent())
     assert load(dump(action)) == action
 
 
@@ -88,15 +96,15 @@ def test_an_over_limit_action_survives_json() -> None:
 @pytest.mark.parametrize(
     ("counts", "stop"),
     [
-        (Counts(), None),
-        (Counts(image=1), StopReason.SEARCH_LIMIT),
-        (Counts(text=3), StopReason.SEARCH_LIMIT),
-        (Counts(turns=4, image=1), StopReason.TURN_LIMIT),
-        (Counts(tokens=100), StopReason.TOKEN_LIMIT),
-        (Counts(seconds=9), StopReason.TIME_LIMIT),
+        (Spent(), None),
+        (Spent(image=1), StopReason.SEARCH_LIMIT),
+        (Spent(text=3), StopReason.SEARCH_LIMIT),
+        (Spent(turns=4, image=1), StopReason.TURN_LIMIT),
+        (Spent(tokens=100), StopReason.TOKEN_LIMIT),
+        (Spent(seconds=9), StopReason.TIME_LIMIT),
     ],
 )
-def test_limits_are_checked_in_their_order(counts: Counts, stop: StopReason | None) -> None:
+def test_limits_are_checked_in_their_order(counts: Spent, stop: StopReason | None) -> None:
     assert Limits(image=1, calls=3, turns=5, tokens=100, seconds=9).check("image", counts) is stop
 
 

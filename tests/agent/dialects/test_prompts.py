@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lensgraph.agent.dialects import DIALECTS, PromptError, build, mmsearch_r1
-from lensgraph.agent.dialects.prompts import KEYS, packaged, string_in_pickle
+from lensgraph.agent.dialects import mmsearch_r1
+from lensgraph.agent.dialects.prompts import KEYS, PromptError, packaged, string_in_pickle
+from lensgraph.agent.dialects.table import DIALECTS, build
 
 STEMS = {key: stem for key, (stem, _) in mmsearch_r1.PUBLISHED.items()}
 TEXTS = {"first": "P1 <image> ", "after_image_search": "P2 {question} <|im_end|>", "after_text_search": "P3"}

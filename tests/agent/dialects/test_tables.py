@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lensgraph.agent import testing
-from lensgraph.agent.dialects import build
+from lensgraph.agent.dialects.table import build
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
 
@@ -275,7 +275,7 @@ async def test_deepmmsearch_r1_falls_back_to_the_whole_picture_and_says_so() -> 
 )
 async def test_lenient_reading_accepts_both_spellings_of_the_whole_picture(payload: str, region: str | None) -> None:
     """Row 15, lenient."""
-    from lensgraph.agent.limits import Counts
+    from lensgraph.agent.limits import Spent
 
-    action = build("deepmmsearch_r1", lenient=True).parse(f"{R}<img_search>{payload}</img_search>", Counts())
+    action = build("deepmmsearch_r1", lenient=True).parse(f"{R}<img_search>{payload}</img_search>", Spent())
     assert action.region == region

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lensgraph.agent.actions import Action, Answer, Crop, GiveUp, ImageSearch, TextSearch
-from lensgraph.agent.dialects import build
+from lensgraph.agent.dialects.table import build
 
 SHARED: list[Action] = [Answer("Nairobi"), TextSearch("Kenya capital"), ImageSearch(), GiveUp()]
 EVERYTHING = [

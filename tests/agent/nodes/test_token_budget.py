@@ -8,7 +8,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from PIL import Image
 
 from lensgraph.agent import testing
-from lensgraph.agent.dialects import build
+from lensgraph.agent.dialects.table import build
 from lensgraph.agent.images import ImageStore
 from lensgraph.agent.nodes import token_budget
 from lensgraph.agent.policy.scripted import ScriptedPolicy

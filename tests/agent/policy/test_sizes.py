@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from lensgraph.agent import config, testing
-from lensgraph.agent.dialects import DIALECTS, build
 from lensgraph.agent.dialects.base import image_block, thumbnail_block
+from lensgraph.agent.dialects.table import DIALECTS, build
 from lensgraph.agent.images import ImageStore, View, view_size
 from lensgraph.graphs import search_agent
 from lensgraph.tools.results import Hit

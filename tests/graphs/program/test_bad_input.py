@@ -24,8 +24,8 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from PIL import Image
 
 from lensgraph.agent import testing
+from lensgraph.agent.errors import BadInput
 from lensgraph.agent.policy.scripted import ScriptedPolicy
-from lensgraph.agent.question import BadInput
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
 from lensgraph.graphs.program import ask

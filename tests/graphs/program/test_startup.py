@@ -24,7 +24,7 @@ with ThreadPoolExecutor() as pool:
 from lensgraph.tools.local.embedder.interface import load_embedder
 from PIL import Image
 load_embedder().embed([Image.new("RGB", (80, 60), "red")])
-from lensgraph.agent.context import _built
+from lensgraph.agent.shared import _built
 policy = next(built for key, built in _built.items() if key[0] == "policy")
 from langchain_core.messages import HumanMessage
 asyncio.run(policy.ainvoke([HumanMessage("q")]))

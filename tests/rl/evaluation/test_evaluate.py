@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lensgraph.agent.config import load as load_config
-from lensgraph.agent.dialects import build
+from lensgraph.agent.dialects.table import build
 from lensgraph.rl.evaluation import comparison, evaluate, report
 from lensgraph.rl.evaluation.experiments.seeds import SeedRuns
 from lensgraph.rl.evaluation.metrics import METRICS, allowed_calls, by_group, summarise

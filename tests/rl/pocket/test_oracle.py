@@ -9,7 +9,7 @@ import pytest
 
 from lensgraph.agent.actions import Answer, GiveUp, ImageSearch, TextSearch
 from lensgraph.agent.config import load as load_config
-from lensgraph.agent.dialects import build
+from lensgraph.agent.dialects.table import build
 from lensgraph.rl.evaluation import ceiling
 from lensgraph.rl.evaluation.record import Record, read_records
 from lensgraph.rl.evaluation.run import batched

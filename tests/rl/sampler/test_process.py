@@ -27,7 +27,7 @@ from trl import GRPOConfig
 
 import lensgraph
 from lensgraph.agent.config import load as load_config
-from lensgraph.agent.dialects import build
+from lensgraph.agent.dialects.table import build
 from lensgraph.agent.policy.errors import ContextFull
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy

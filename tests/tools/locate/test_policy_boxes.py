@@ -17,7 +17,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 
 from lensgraph.agent.actions import ImageSearch
 from lensgraph.agent.config import Config
-from lensgraph.agent.dialects import build as build_dialect
+from lensgraph.agent.dialects.table import build as build_dialect
 from lensgraph.agent.images import ImageStore
 from lensgraph.tools.locate.policy_boxes import PolicyBoxLocator, boxes
 from lensgraph.tools.locate.qwen import scaled, shrunk

@@ -15,7 +15,7 @@ from PIL import Image
 
 from lensgraph.agent import testing
 from lensgraph.agent.config import ConfigError, PolicyConfig
-from lensgraph.agent.dialects import build as build_dialect
+from lensgraph.agent.dialects.table import build as build_dialect
 from lensgraph.agent.policy import PolicyError, build
 from lensgraph.agent.policy.light.policy import LightPolicy
 from lensgraph.agent.policy.server import openai_compatible, wire
