@@ -26,7 +26,9 @@ from lensgraph.tools.local.world.facts import facts
 from lensgraph.tools.local.world.relations import Fact
 
 TOP = 3
+"""A page counts as found within this many hits."""
 RUNS = 5
+"""Times that each import is timed; the median counts."""
 Search = Callable[[str], list[str]]
 """A query to the ids of the best pages."""
 

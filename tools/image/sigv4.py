@@ -13,6 +13,7 @@ from datetime import datetime
 from urllib.parse import quote, urlsplit
 
 ALGORITHM = "AWS4-HMAC-SHA256"
+"""Name of the signing method, as it stands in the address."""
 
 
 def presigned(

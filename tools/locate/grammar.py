@@ -13,7 +13,9 @@ from typing import Literal
 from lensgraph.tools.locate.colours import SYNONYMS, WORDS
 
 Noun = Literal["flag", "other", "any"]
+"""Kinds of region that an expression can name."""
 Side = Literal["left", "right", "top", "bottom"]
+"""Sides of a picture."""
 
 _ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split()
 _NUMBERS = "one two three four five six seven eight nine ten eleven twelve".split()

@@ -21,6 +21,7 @@ from lensgraph.tools.safety.plain import plain, rows
 LONGEST_QUERY = 400
 """Characters that the service accepts; it also takes no more than `MOST_WORDS`."""
 MOST_WORDS = 50
+"""Words that the service accepts in a query."""
 
 
 class BraveTextSearch(TextSearch, Remote):

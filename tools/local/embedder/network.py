@@ -22,6 +22,7 @@ from lensgraph.tools.runtime.tensors import read_safetensors
 from lensgraph.tools.runtime.threads import one_thread
 
 WEIGHTS = Path(__file__).parent / "weights.safetensors"
+"""The weights that ship, half precision."""
 FEW = 8
 """Up to this many pictures are computed on one core: a question's picture must not wait for the other cores."""
 SIDE = 192
@@ -29,6 +30,7 @@ SIDE = 192
 DIMENSION = 256
 """Length of a vector: `SENSE` numbers of what the thing is, the rest of how it is drawn."""
 SENSE = 192
+"""Length of the first part of a vector: the pooled features."""
 LOOK_SHARE = 0.5
 """Weight of the rest beside the first `SENSE` numbers."""
 STEM = 32

@@ -147,6 +147,7 @@ class _Run:
         self.shows: dict[str, str] = {}
 
     def go(self, progress: Callable[[Iterable[str]], Iterator[str]]) -> Report:
+        """Read what is new, forget what is gone, and link pictures to documents."""
         self.store.set_meta("source", str(self.source.resolve()))
         there, known = listed(self.source, self.report.passed_over), self.store.files()
         gone = [path for path in known if path not in there]

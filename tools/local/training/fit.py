@@ -38,14 +38,19 @@ PAIRS = 64
 FROZEN_BLOCKS = 3
 """The stem and this many first blocks keep their ImageNet weights: edges and colours are the same everywhere."""
 BODY_RATE, HEAD_RATE = 6e-4, 2e-3
+"""Learning rates of the body and of the new layers."""
 WARM_UP = 40
+"""Steps over which the learning rate rises to its full value."""
 TEMPERATURE = 0.07
+"""Divides cosines before the softmax of both losses."""
 CLASSIFIER_WEIGHT = 0.5
+"""Weight of the classifier's loss beside the contrastive one."""
 AVERAGE = 0.99
 """The weights that ship are a moving average over about a hundred steps."""
 
 
 def main() -> None:
+    """Read the options and train."""
     parser = argparse.ArgumentParser(
         prog="python -m lensgraph.tools.local.training.fit", description=__doc__.split("\n")[0]
     )
@@ -101,6 +106,7 @@ class Pairs:
 
 
 def train(options: argparse.Namespace) -> None:
+    """Train the body and the learned half of the head; write the weights and print progress as JSON lines."""
     torch.manual_seed(options.seed)
     device = torch.device(options.device)
     material = gather(options.cache)
@@ -152,6 +158,7 @@ class Look(nn.Module):
         self.whole = whole
 
     def forward(self, x: Tensor) -> Tensor:
+        """The learned unit vectors."""
         return self.whole.views(x)[0]
 
 
@@ -163,6 +170,7 @@ def contrastive(plain: Tensor, hard: Tensor) -> Tensor:
 
 
 def classify(vectors: Tensor, classifier: Tensor, classes: np.ndarray) -> Tensor:
+    """Loss of a classifier over all classes, the negatives that a batch does not hold."""
     target = torch.from_numpy(classes).repeat(2).to(vectors.device)
     return F.cross_entropy(vectors @ F.normalize(classifier, dim=1).T / TEMPERATURE, target)
 

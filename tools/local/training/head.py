@@ -24,9 +24,11 @@ from lensgraph.tools.local.training.material import ALLOWED
 from lensgraph.tools.local.world import entities, pictures
 
 FLOOR = 6.0
+"""Eigenvalue floor of the whitening, in means of the eigenvalues."""
 
 
 def main() -> None:
+    """Read the options and fit the two maps."""
     parser = argparse.ArgumentParser(
         prog="python -m lensgraph.tools.local.training.head", description=__doc__.split("\n")[0]
     )

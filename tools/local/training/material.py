@@ -18,14 +18,19 @@ from lensgraph.tools.local.world.build import GROUPS, unicode_name
 from lensgraph.tools.local.world.sources import EMOJI, Emoji, Iconify, Package, Studio
 
 FORBIDDEN = ("flagpack", "fluent_3d", "circle_flags")
+"""Artists that test questions show: never learned from."""
 ALLOWED = tuple(r for r in pictures.RENDITIONS if r not in FORBIDDEN)
+"""Artists of the world that may be learned from."""
 EXTRA_SETS = {
     # two more artists, in training only: they are not shipped and not indexed
     "noto_v1": ("@iconify-json/noto-v1", "1.2.5"),  # Apache-2.0
     "fxemoji": ("@iconify-json/fxemoji", "1.2.2"),  # Apache-2.0
 }
+"""Two more artists, in training only -> npm package and version."""
 INVENTED_FLAGS = 800
+"""Number of invented flags."""
 CANVAS = 128
+"""Side of a stored picture, in pixels."""
 
 
 @dataclass
@@ -68,6 +73,7 @@ class _Drawn:
         self.classes: list[tuple[str, bool, str]] = []
 
     def add(self, name: str, flag: bool, topic: str, by_artist: dict[str, Image.Image | None]) -> None:
+        """Add a class with its drawings by artist, if at least two artists drew it."""
         found = {artist: picture for artist, picture in by_artist.items() if picture is not None}
         if len(found) < 2:  # nothing to compare
             return
@@ -75,6 +81,7 @@ class _Drawn:
         self.classes.append((name, flag, topic))
 
     def material(self) -> Material:
+        """The drawings as arrays."""
         artists = {a: i for i, a in enumerate(sorted({artist for _, _, artist in self.rows}))}
         topics = {t: i for i, t in enumerate(sorted({topic for _, _, topic in self.classes}))}
         return Material(
@@ -100,6 +107,7 @@ class _ExtraSets:
         self._sets = {name: Iconify(Package(*package, cache)) for name, package in EXTRA_SETS.items()}
 
     def draw(self, code: str, name: str) -> dict[str, Image.Image | None]:
+        """Drawings of an emoji by the two artists; None where one did not draw it."""
         from lensgraph.tools.local.world import rasterise
 
         drawn: dict[str, Image.Image | None] = {}

@@ -32,6 +32,7 @@ class Convolution(nn.Module):
         self.kernel, self.stride, self.act = kernel, stride, act
 
     def forward(self, x: Tensor) -> Tensor:
+        """The convolution of a batch, (n, channels, rows, columns)."""
         if self.kernel > 1:
             pads: list[int] = []
             for size in (x.shape[3], x.shape[2]):
@@ -53,6 +54,7 @@ class Block(nn.Module):
         self.skip = stride == 1 and cin == cout
 
     def forward(self, x: Tensor) -> Tensor:
+        """The block's output for a batch."""
         y = self.project(self.depthwise(self.expand(x)))
         return x + y if self.skip else y
 
@@ -89,6 +91,7 @@ class TorchNetwork(nn.Module):
         return look, F.normalize(pooled.clamp(min=0).sqrt(), dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The unit vectors of a batch."""
         look, features = self.views(x)
         parts = F.normalize(self.sense(features), dim=1), network.LOOK_SHARE * F.normalize(self.shorten(look), dim=1)
         return F.normalize(torch.cat(parts, 1), dim=1)

@@ -29,7 +29,9 @@ from lensgraph.tools.local.world.sources import ARTISTS, COUNTRIES, EMOJI, Emoji
 SEED = "lensgraph-world-1"
 """Changing it changes every split, and with it what every trained model was trained on."""
 SHARES: tuple[tuple[Split, float], ...] = (("train", 0.6), ("validation", 0.1), ("test", 0.3))
+"""Share of each split."""
 GROUPS = ("Animals & Nature", "Food & Drink", "Travel & Places", "Activities", "Objects")
+"""Unicode's emoji groups that become things."""
 NEEDED: dict[Kind, tuple[str, ...]] = {
     "flag": ("flag_icons", "twemoji", "flagpack"),
     "thing": ("noto", "twemoji", "fluent_3d"),
@@ -38,6 +40,7 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
 
 
 def main() -> None:
+    """Read the options and build."""
     parser = argparse.ArgumentParser(
         prog="python -m lensgraph.tools.local.world.build", description=__doc__.split("\n")[0]
     )

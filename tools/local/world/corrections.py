@@ -25,6 +25,7 @@ from lensgraph.tools.results import Hit
 READ = 2
 """First hits that count: a lay query misses if none of them holds the answer."""
 FILE = DATA / "corrections.json"
+"""Lay wording -> ids of the entities that it misleads about, joined by spaces."""
 
 
 class _Engine(Protocol):

@@ -16,8 +16,11 @@ DATA = Path(__file__).parent / "data"
 """Everything that ships: entities, pictures, vectors, attribution."""
 
 Kind = Literal["flag", "thing"]
+"""Kinds of entity."""
 Split = Literal["train", "validation", "test"]
+"""Names of the splits."""
 SPLITS: tuple[Split, ...] = get_args(Split)
+"""The splits in their order."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from lensgraph.tools.local.world import measures
 from lensgraph.tools.local.world.scenes import Item, Scene
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
+"""Words for the ranks of up to six items."""
 APART = 20
 """Two items are left and right of each other only if their centres are this many pixels apart."""
 

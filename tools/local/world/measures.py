@@ -1,6 +1,6 @@
 """Measures of every drawing: its size, the colours of its edge, its main colour. Taken once and shipped.
 
-python -m lensgraph.tools.local.world.measures     # writes data/pixels.json again
+python -m lensgraph.tools.local.world.measures     # writes data/measures.json again
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 RGB = tuple[int, int, int]
+"""Red, green, blue, 0 to 255."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Measures:
 @cache
 def shipped() -> dict[str, Measures]:
     """`rendition/entity id` -> its measures, from the shipped file."""
-    raw = json.loads((DATA / "pixels.json").read_text(encoding="utf-8"))
+    raw = json.loads((DATA / "measures.json").read_text(encoding="utf-8"))
     return {
         key: Measures(width, height, tuple((r, g, b) for r, g, b in edge), colour)
         for key, (width, height, edge, colour) in raw.items()
@@ -94,14 +95,14 @@ def edge_colours(image: Image.Image) -> list[RGB]:
 
 
 def write() -> None:
-    """Write `data/pixels.json` for every shipped drawing."""
+    """Write `data/measures.json` for every shipped drawing."""
     rows: dict[str, list[object]] = {}
     for rendition in pictures.RENDITIONS:
         for entity_id in pictures.encoded(rendition):
             image = pictures.load(entity_id, rendition)
             rows[f"{rendition}/{entity_id}"] = [*image.size, edge_colours(image), main_colour(image)]
     lines = ",\n".join(f"{json.dumps(key)}:{json.dumps(row, separators=(',', ':'))}" for key, row in rows.items())
-    (DATA / "pixels.json").write_text("{\n" + lines + "\n}\n", encoding="utf-8")
+    (DATA / "measures.json").write_text("{\n" + lines + "\n}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

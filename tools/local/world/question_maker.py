@@ -27,6 +27,7 @@ RESERVED_SHARE = 0.4
 """Share of test tasks that use a reserved wording; training and validation use none."""
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
+"""Words for the counts of up to six items."""
 
 
 class QuestionMaker:

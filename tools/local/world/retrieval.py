@@ -22,6 +22,7 @@ from lensgraph.tools.local.world.entities import DATA, Kind, Split
 from lensgraph.tools.runtime.interval import interval
 
 Embed = Callable[[Sequence[Image.Image]], np.ndarray]
+"""Pictures -> unit vectors, one row each."""
 VECTORS = DATA / "vectors.npz"
 """Vectors of the indexed pictures and of the test queries, so that first use and tests embed nothing."""
 CUT_MARGIN = 8
@@ -54,6 +55,7 @@ PAIRS = (
     Pair("thing", "fluent_3d", "cut"),
     Pair("thing", "emojione"),
 )
+"""The rows of the published table."""
 PROGRESS = tuple(Pair(kind, "emojione", view) for kind in ("flag", "thing") for view in ("drawing", "scene", "cut"))
 """The pairs that training may look at."""
 

@@ -39,7 +39,9 @@ BACKGROUNDS: dict[str, tuple[RGB, ...]] = {
 """Colour word -> the shades that a background of that name has."""
 
 Texture = Literal["plain", "gradient", "noise", "checks", "stripes"]
+"""Fine structure of a background."""
 TEXTURES: tuple[Texture, ...] = ("plain", "plain", "plain", "gradient", "noise", "checks", "stripes")
+"""Textures to draw from; plain ones are the most common."""
 
 CANVASES: dict[int, tuple[tuple[int, int, int, int], ...]] = {
     1: (

@@ -22,7 +22,9 @@ from PIL import Image
 from lensgraph.tools.local.world import rasterise
 
 COUNTRIES = ("countries-list", "3.4.1")
+"""npm package and version that names the countries."""
 EMOJI = ("unicode-emoji-json", "0.9.0")
+"""npm package and version that names and groups the emoji."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Package:
             return {m.name.partition("/")[2]: tar.extractfile(m).read() for m in members}  # type: ignore[union-attr]
 
     def json(self, path: str) -> Any:
+        """A JSON file of the package, parsed."""
         return json.loads(self.files[path])
 
 

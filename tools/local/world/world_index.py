@@ -168,6 +168,7 @@ def _forget_old(root: Path, keep: Path) -> None:
 
 
 Track = Callable[[Iterable[T], int, str], Iterator[T]]
+"""Wraps things (about how many, label) to show progress."""
 
 
 @contextmanager

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Family = Literal["visible", "known", "image", "image_text", "crop_text", "correction"]
+"""Kinds of question by the searches that answer them; see `questions`."""
 FAMILIES: tuple[Family, ...] = get_args(Family)
+"""The families in their order."""
 
 
 @dataclass(frozen=True)
