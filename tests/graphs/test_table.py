@@ -21,16 +21,16 @@ from lensgraph.graphs import table
 from lensgraph.graphs.asking import AskGraph
 from lensgraph.graphs.program.main import main
 
-TURNS = ["<img_search><img></img_search>", "<answer>1987</answer>"]
+TURNS = ["<answer>1987</answer>"]
 
 
 @pytest.fixture
 def own(repository: Path, tmp_path: Path) -> Path:
-    """The folder of `one_lookup.py`, as graphs/README.md shows it."""
-    how_to = (repository / "graphs/README.md").read_text("utf-8").partition("## A graph of your own")[2]
-    block = re.search(r"^```python\n(.*?)^```$", how_to, flags=re.MULTILINE | re.DOTALL)
+    """A folder with `look_first.py`, as the how-to shows it: always an image search, then as the policy likes."""
+    how_to = (repository / "graphs/howto/graph.md").read_text("utf-8")
+    block = re.search(r"^```python\n# look_first.py\n(.*?)^```$", how_to, flags=re.MULTILINE | re.DOTALL)
     assert block is not None
-    (tmp_path / "one_lookup.py").write_text(block[1], encoding="utf-8")
+    (tmp_path / "look_first.py").write_text(block[1], encoding="utf-8")
     Image.new("RGB", (64, 48), "teal").save(tmp_path / "picture.png")
     return tmp_path
 
@@ -74,23 +74,23 @@ def test_what_is_no_graph_is_one_line_with_the_fix(name: str, message: str, caps
 def test_a_graph_of_ones_own_keeps_threads_and_no_bytes(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(own))
     saver = InMemorySaver()
-    graph = table.build("one_lookup:graph", saver)
-    assert isinstance(graph, AskGraph) and table.find("one_lookup:graph").checkpointer is None
+    graph = table.build("look_first:graph", saver)
+    assert isinstance(graph, AskGraph) and table.find("look_first:graph").checkpointer is None
     context, thread = testing.context(TURNS), {"configurable": {"thread_id": "a"}}
     data = (own / "picture.png").read_bytes()
     result = graph.invoke({"question": "When?", "images": [data]}, thread, context=context)
-    assert (result["answer"], result["usage"]["searches"]) == ("1987", {"image": 0, "text": 1})
-    assert [step["node"] for step in result["steps"]] == ["reason", "text_search", "reason"]
+    assert (result["answer"], result["usage"]["searches"]) == ("1987", {"image": 1, "text": 0})
+    assert [step["node"] for step in result["steps"]] == ["image_search", "reason"]
     kept = pickle.dumps([dict(saver.blobs), {key: dict(writes) for key, writes in saver.writes.items()}])
     assert b"When?" in kept and data not in kept
-    assert table.tools_of("one_lookup:graph") == table.ALL_TOOLS
+    assert table.tools_of("look_first:graph") == table.ALL_TOOLS
 
 
 def test_the_program_asks_a_graph_of_ones_own(own: Path) -> None:
     (own / "settings.yaml").write_text(
         json.dumps(
             {
-                "graph": "one_lookup:graph",
+                "graph": "look_first:graph",
                 "policy": {"kind": "lensgraph.agent.policy.scripted:ScriptedPolicy", "options": {"turns": TURNS}},
                 "tools": {
                     "text_search": "lensgraph.agent.testing:FixedText",
@@ -105,7 +105,7 @@ def test_the_program_asks_a_graph_of_ones_own(own: Path) -> None:
         [sys.executable, *command], capture_output=True, text=True, cwd=own, timeout=120, env=dict(os.environ)
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert (json.loads(done.stdout)["answer"], json.loads(done.stdout)["turns"]) == ("1987", 2)
+    assert (json.loads(done.stdout)["answer"], json.loads(done.stdout)["turns"]) == ("1987", 1)
 
 
 def test_an_evaluation_takes_a_graph_of_ones_own(
@@ -116,8 +116,8 @@ def test_an_evaluation_takes_a_graph_of_ones_own(
     from lensgraph.rl.rollout.deciders import deciders
 
     monkeypatch.syspath_prepend(str(own))
-    assert deciders("one_lookup:graph")[0] == "reason"
-    assert {"conclude", "look_up"} <= set(deciders("one_lookup:graph"))
+    assert deciders("look_first:graph")[0] == "reason"
+    assert {"look", "receive"} <= set(deciders("look_first:graph"))
     settings = [
         "policy.kind=lensgraph.agent.policy.scripted:ScriptedPolicy",
         f"policy.options={json.dumps({'turns': TURNS})}",
@@ -126,4 +126,4 @@ def test_an_evaluation_takes_a_graph_of_ones_own(
         "tools.text_search=lensgraph.agent.testing:FixedText",
         "tools.image_search=lensgraph.agent.testing:FixedImage",
     ]
-    assert evaluate.main(["--graph", "one_lookup:graph", "--limit", "1", *settings, *fixed]) in (0, 1)
+    assert evaluate.main(["--graph", "look_first:graph", "--limit", "1", *settings, *fixed]) in (0, 1)
