@@ -39,20 +39,23 @@ if not os.path.isdir(os.path.join(os.path.dirname(__file__), "agent")):
     __path__.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use.
+if not TYPE_CHECKING:  # a type checker that saw `__getattr__` would accept every name
 
-    Raises:
-        AttributeError: the package has no such name.
-    """
-    if name not in _WHERE:
-        raise AttributeError(f"module 'lensgraph' has no attribute {name!r}; it has {', '.join(__all__)}")
-    module, attribute = _WHERE[name]
-    found = import_module(module)
-    value = getattr(found, attribute) if attribute else found
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        """Import a public name on first use.
+
+        Raises:
+            AttributeError: the package has no such name.
+        """
+        if name not in _WHERE:
+            raise AttributeError(f"module 'lensgraph' has no attribute {name!r}; it has {', '.join(__all__)}")
+        module, attribute = _WHERE[name]
+        found = import_module(module)
+        value = getattr(found, attribute) if attribute else found
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    """The public names as well, also those that were not used yet."""
+    return sorted({*globals(), *__all__})
