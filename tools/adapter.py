@@ -1,19 +1,26 @@
-"""Any LangChain search tool behind the interface of this package.
+"""Any LangChain search tool, retriever or vector store behind the interface of this package.
 
-Invariant: whatever the foreign tool returns or raises, what comes out is a `SearchResult`. Read are: a
-`SearchResult` artifact, lists of records, `{"results": [...]}`, JSON text, and plain text as one hit. A
-locator cannot be adapted: there is no common way to return boxes."""
+Invariant: whatever the foreign object returns or raises, a `SearchResult` comes out. From a tool are read: a `SearchResult`
+artifact, lists of records, `{"results": [...]}`, JSON text, and plain text as one hit. From a retriever: its documents, with
+`page_content` as the snippet and title, address and score from the `metadata`. A locator cannot be adapted: there is no
+common way to return boxes.
+"""
 
 from __future__ import annotations
 
 import base64
+import inspect
 import io
 import json
 from typing import Any
 
+from langchain_core.documents import Document
 from langchain_core.messages import ToolMessage
+from langchain_core.retrievers import BaseRetriever
 from langchain_core.tools import BaseTool
+from langchain_core.vectorstores import VectorStore
 from PIL import Image
+from pydantic import InstanceOf
 
 from lensgraph.tools.base import ImageSearch, LensTool, TextSearch
 from lensgraph.tools.results import Hit, SearchResult, ToolFailure
@@ -23,6 +30,8 @@ _TITLES = ("title", "name", "source")
 _URLS = ("url", "link", "href", "page_url")
 _SNIPPETS = ("snippet", "content", "body", "description", "text", "summary")
 _LISTS = ("results", "items", "hits", "visual_matches", "organic_results", "data")
+_COUNTS = ("k", "top_k", "top_k_results")
+"""Names by which retrievers call the number of documents that they return."""
 
 
 class ForeignTextSearch(TextSearch):
@@ -56,8 +65,53 @@ class ForeignImageSearch(ImageSearch):
         return SearchResult(kind="image", query=f"image {image.width}x{image.height}", hits=hits[: self.k])
 
 
-def adapt(kind: str, tool: BaseTool) -> LensTool:
-    """Wrap a foreign tool, or raise ValueError when it cannot serve this kind."""
+class ForeignRetriever(TextSearch):
+    """A foreign LangChain retriever as a text search."""
+
+    retriever: InstanceOf[BaseRetriever]
+    """The retriever that does the work."""
+
+    async def asearch(self, query: str) -> SearchResult:
+        """Call the foreign retriever and read its documents."""
+        documents = await self.retriever.ainvoke(query)
+        hits = [_document_hit(document, self.retriever.get_name()) for document in documents[: self.k]]
+        return SearchResult(kind="text", query=query, hits=hits)
+
+
+def is_foreign(provider: Any) -> bool:
+    """Whether this can become a tool: a LangChain tool, retriever or vector store, the class of one of the first two, or a
+    function that needs no argument (and is to give one of the three)."""
+    if isinstance(provider, type):
+        return issubclass(provider, BaseTool | BaseRetriever) and not inspect.isabstract(provider)
+    if inspect.isfunction(provider):
+        parameters = inspect.signature(provider).parameters.values()
+        return all(
+            one.default is not one.empty or one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in parameters
+        )
+    return isinstance(provider, BaseTool | BaseRetriever | VectorStore)
+
+
+def _count(retriever: BaseRetriever) -> int:
+    """The number of documents that a retriever is set to return; that of our own searches if it does not say."""
+    settings = {**dict(retriever), **(getattr(retriever, "search_kwargs", None) or {})}
+    default: int = TextSearch.model_fields["k"].default
+    return next((settings[name] for name in _COUNTS if isinstance(settings.get(name), int)), default)
+
+
+def adapt(kind: str, tool: Any) -> LensTool:
+    """Wrap a foreign tool, retriever or vector store.
+
+    Raises:
+        ValueError: it is none of these, or cannot serve this kind.
+    """
+    if isinstance(tool, VectorStore):
+        tool = tool.as_retriever()
+    if isinstance(tool, BaseRetriever):
+        if kind != "text_search":
+            raise ValueError(f"{tool.get_name()} is a retriever, which searches by words only; use it as text_search.")
+        return ForeignRetriever(retriever=tool, k=_count(tool))
+    if not isinstance(tool, BaseTool):
+        raise ValueError(f"a {type(tool).__name__} is no LangChain tool, retriever or vector store.")
     # A tool that turns its own errors into text would pass them off as results.
     tool = tool.model_copy(update={"handle_tool_error": False, "handle_validation_error": False})
     if kind == "text_search":
@@ -128,6 +182,13 @@ def read_hits(found: Any, source: str) -> list[Hit]:
             return read_hits("\n".join(blocks), source)
         return [_hit(item, source) for item in found if isinstance(item, dict)]
     raise ToolFailure("malformed", f"{source}: returned a {type(found).__name__}, which is no search result.")
+
+
+def _document_hit(document: Document, source: str) -> Hit:
+    record = {**document.metadata, "snippet": document.page_content}
+    if not any(record.get(name) for name in _URLS):
+        record["url"] = record.get("source")
+    return _hit(record, source)
 
 
 def _hit(record: dict[str, Any], source: str) -> Hit:

@@ -1,8 +1,8 @@
 """From a few lines of configuration to a tool.
 
 `build("text_search", {"use": "local", "index": "my-index"})`: `use` is a provider's short name or any
-import path `package.module:Class`; the other keys are the tool's own fields. A foreign LangChain tool is
-wrapped by `lensgraph.tools.adapter`. Only the provider asked for is imported.
+import path `package.module:Class`; the other keys are the tool's own fields. A foreign LangChain tool, retriever or vector
+store is wrapped by `lensgraph.tools.adapter`. Only the provider asked for is imported.
 
 Any text search also takes `read`: its first results are then read, and the passage that answers becomes the snippet:
 `{"use": "brave", "read": {"pages": 3, "reader": "fetch", "summarise": {"model": a chat model}}}`."""
@@ -15,13 +15,14 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from langchain_core.tools import BaseTool
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lensgraph.tools.base import ImageSearch, LensTool, Locator, TextSearch
 from lensgraph.tools.cache import Cache
 from lensgraph.tools.pages.base import PageReader
 from lensgraph.tools.pages.reading import ReadingTextSearch
 from lensgraph.tools.pages.summarise import Summariser
+from lensgraph.tools.safety.errors import named_line
 from lensgraph.tools.safety.redact import shown, without_logins
 
 Kind = Literal["text_search", "image_search", "locate", "read_page"]
@@ -104,7 +105,7 @@ def check(kind: Kind, spec: Mapping[str, Any] | None = None) -> None:
 
 
 def _found(kind: Kind, options: dict[str, Any]) -> tuple[str, Any]:
-    """The name and the class (or ready tool) that these options of a tool ask for; `use` is taken out of them."""
+    """The name and the class (or ready object) that these options of a tool ask for; `use` is taken out of them."""
     use = options.pop("use", next(iter(PROVIDERS[kind])))
     provider = load(kind, use)
     if isinstance(provider, type) and issubclass(provider, BASES[kind]):
@@ -116,15 +117,27 @@ def _found(kind: Kind, options: dict[str, Any]) -> tuple[str, Any]:
             raise ToolConfigError(
                 f"tools.{kind}: unknown {_keys(unknown)} for {use!r}; valid keys: {', '.join(valid)}."
             )
-    elif not (isinstance(provider, BaseTool) or _is_tool_class(provider)):
-        raise ToolConfigError(
-            f"tools.{kind}.use: {use!r} is no LangChain tool; subclass {BASES[kind].__name__} or BaseTool."
-        )
+    else:
+        from lensgraph.tools.adapter import is_foreign  # only foreign tools need it
+
+        if not is_foreign(provider):
+            raise ToolConfigError(
+                f"tools.{kind}.use: {use!r} is no LangChain tool; subclass {BASES[kind].__name__} or BaseTool, or name a "
+                "retriever, a vector store, or a function without arguments that gives one."
+            )
+        if isinstance(provider, type):
+            _refuse_unknown(options, _settings_of(provider), f"tools.{kind} ({use})")
+        elif options:
+            raise ToolConfigError(
+                f"tools.{kind}: {use!r} is a ready tool and takes no {_keys(sorted(options))}; remove it."
+            )
     return use, provider
 
 
-def _is_tool_class(provider: Any) -> bool:
-    return isinstance(provider, type) and issubclass(provider, BaseTool) and not inspect.isabstract(provider)
+def _settings_of(foreign: type[BaseModel]) -> list[str]:
+    """The settings that a foreign class takes, by their names and aliases."""
+    aliases = {field.alias for field in foreign.model_fields.values() if field.alias}
+    return sorted(aliases | set(foreign.model_fields))
 
 
 def _build(kind: Kind, spec: Mapping[str, Any] | None, *, replays: bool) -> LensTool:
@@ -196,7 +209,7 @@ def _own_fields(tool_class: type[LensTool]) -> set[str]:
 
 
 def load(kind: Kind, use: Any) -> Any:
-    """The class (or ready tool) behind a short name or an import path."""
+    """The class, ready object or function behind a short name or an import path."""
     names = PROVIDERS[kind]
     help_ = f"valid names: {', '.join(names)}, or an import path such as 'package.module:Class'"
     if not isinstance(use, str) or (use not in names and ":" not in use):
@@ -206,9 +219,11 @@ def load(kind: Kind, use: Any) -> Any:
         module = importlib.import_module(module_name)
     except ImportError as error:
         missing = error.name or module_name
+        fix = "install the package that holds it, or correct the name"
+        if missing.partition(".")[0] == "langchain_community":
+            fix = "pip install '.[community]' in a clone of LensGraph"
         raise ToolConfigError(
-            f"tools.{kind}.use: {use!r} needs the module {missing!r}, which cannot be imported; "
-            "install the package that holds it, or correct the name."
+            f"tools.{kind}.use: {use!r} needs the module {missing!r}, which cannot be imported; {fix}."
         ) from error
     try:
         return getattr(module, attribute)
@@ -231,17 +246,14 @@ def first_problem(error: ValidationError) -> str:
 def _adapt(kind: Kind, use: str, provider: Any, options: dict[str, Any]) -> LensTool:
     from lensgraph.tools.adapter import adapt  # only foreign tools need it
 
-    if _is_tool_class(provider):
-        try:
-            provider = provider(**options)
-        except ValidationError as error:
-            raise ToolConfigError(f"tools.{kind} ({use}): {first_problem(error)}") from None
-    elif options:
-        raise ToolConfigError(
-            f"tools.{kind}: {use!r} is a ready tool and takes no {_keys(sorted(options))}; remove it."
-        )
     try:
-        return adapt(kind, provider)
+        ready = provider(**options) if isinstance(provider, type) or inspect.isfunction(provider) else provider
+    except ValidationError as error:
+        raise ToolConfigError(f"tools.{kind} ({use}): {first_problem(error)}") from None
+    except Exception as error:  # the boundary to foreign code
+        raise ToolConfigError(f"tools.{kind} ({use}): {named_line(error, first=True)}") from error
+    try:
+        return adapt(kind, ready)
     except ValueError as error:
         raise ToolConfigError(f"tools.{kind}.use: {error}") from error
 

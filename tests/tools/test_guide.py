@@ -1,6 +1,7 @@
 """`tools/README.md` tells the truth: its settings build, its tables are the registry, its keys and prices the providers'."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_the_fields_and_variables_in_the_tables_are_the_providers(guide: str) ->
                 word = quoted.split(":")[0]
                 if word.isupper():
                     assert word in OTHER_VARIABLES, (name, word)
-                elif not quoted.startswith(("python -m ", "pip install ")):
+                elif not quoted.startswith(("lensgraph ", "pip install ")):
                     assert word in provider.model_fields, (name, word)
 
 
@@ -91,6 +92,23 @@ def variants(block: str) -> list[dict[str, Any]]:
     return [plain, *({"tools": yaml.safe_load(part)} for part in parts if part.strip())]
 
 
+def write_modules(guide: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the Python blocks that begin with the name of a file where they can be imported."""
+    for name, code in re.findall(r"^```python\n# (\w+)\.py\n(.*?)^```$", guide, flags=re.MULTILINE | re.DOTALL):
+        (folder / f"{name}.py").write_text(code)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(folder)
+
+
+async def test_the_retriever_of_the_guide_answers(guide: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_modules(guide, tmp_path, monkeypatch)
+    tool = registry.build("text_search", {"use": "my_search:papers"})
+    result = await tool.search("when was the light automated")  # type: ignore[attr-defined]
+    assert [(hit.title, hit.url) for hit in result.hits] == [("Light", "notes/light.md")]
+    assert "1987" in result.hits[0].snippet
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_every_yaml_block_builds(guide: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, names in registry.PROVIDERS.items():
         for name in names:
@@ -100,6 +118,7 @@ def test_every_yaml_block_builds(guide: str, tmp_path: Path, monkeypatch: pytest
     for variable in OTHER_VARIABLES:
         monkeypatch.setenv(variable, "http://127.0.0.1:8080" if variable.endswith("URL") else "a key")
     monkeypatch.setenv("LENSGRAPH_HOME", str(tmp_path))
+    write_modules(guide, tmp_path, monkeypatch)
     monkeypatch.setattr(context, "_ready", lambda tool: tool)  # no checkpoint is loaded, no index made
     given = [
         tree
