@@ -1,9 +1,22 @@
-"""How much an episode may spend, how much it has spent, and why it ended.
+"""The limits of an episode, how long its dialogue may be, and why it ended.
+
+A dialogue meets these bounds, from the first to the last:
+
+1. `Limits.turns`: turns of the policy. A search in the last turn ends the episode (`turn_limit`).
+2. `Limits.tokens`: tokens behind the first prompt, if the policy reports them. A result is shortened to the tokens left
+   before the policy is told (`nodes/token_budget.py`); once none is left, a tool call ends the episode (`token_limit`).
+3. The policy's context, its prompt included (`context_problem`; a server says itself that a dialogue does not fit).
+   Thumbnails are left out first, the oldest before the others; then the episode ends (`token_limit`).
+   `context_needed` says how large a server's context must be for 1 and 2.
+4. In training, `max_tokens` of the recipe: tokens of the row, first prompt included. The episode ends behind the last
+   turn that fits (`rl/rollout/length_budget.py`); the graph is not stopped.
+
+1 and 2 come from the dialect, where the settings `limits.*` or the `Context` of a run do not replace them.
 
 Order of the checks: the policy's turn is read first; a search is then held against the turns left (the last turn may
-only answer), tokens, the clock, its own kind and all tool calls. What ends the episode comes before what a dialect may
-only tell the policy, so that no policy is told anything that it has no turn left to read. An answer is never over a
-limit. A search that fails has still been made and counts; so does a region that was not found.
+only answer), tokens, the clock, its own kind and all tool calls. A limit that ends the episode comes before one that a
+dialect may only tell the policy, so that no policy is told anything that it has no turn left to read. An answer is
+never over a limit. A search that fails has still been made and counts; so does a region that was not found.
 """
 
 from __future__ import annotations
@@ -11,6 +24,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
+
+FIRST_PROMPT = 4096
+"""Tokens of the first prompt, one picture included: what MMSearch-R1 allows."""
+DIALOGUE = 8192
+"""Tokens behind the first prompt to reserve where the limits set none: what both papers allow."""
+CONTEXT_STEP = 1024
+"""A server's context is rounded up to a multiple of this many tokens."""
 
 
 class StopReason(StrEnum):
@@ -88,3 +108,28 @@ class Limits:
     def with_(self, **changes: int | float | None) -> Limits:
         """These limits with the given ones replaced; a change of None keeps what is here."""
         return replace(self, **{key: value for key, value in changes.items() if value is not None})  # type: ignore[arg-type]
+
+
+def behind_first_prompt(first_prompt: int, prompt: int, sampled: int) -> int:
+    """Tokens of a dialogue behind its first prompt, after a turn with this prompt and this many sampled tokens."""
+    return prompt + sampled - first_prompt
+
+
+def context_problem(tokens: int, context: int, *, room: int = 0, policy: str = "the policy") -> str | None:
+    """Why a dialogue of so many tokens does not fit into a context that must keep `room` tokens free. None: it fits."""
+    if tokens + room <= context:
+        return None
+    return (
+        f"a dialogue of {tokens} tokens is over the {context} of {policy}; "
+        "ask a shorter question, or lower limits.turns or images.view_pixels"
+    )
+
+
+def context_needed(limits: Limits, *, pictures: int, turn: int) -> int:
+    """Tokens of context that the longest dialogue within these limits needs.
+
+    `pictures` are the tokens of all pictures but the first prompt's own: a limit is checked before a search and not for
+    every picture, so they may come on top. `turn` is the longest turn of the policy, in tokens.
+    """
+    needed = FIRST_PROMPT + (limits.tokens or DIALOGUE) + pictures + turn
+    return -(-needed // CONTEXT_STEP) * CONTEXT_STEP

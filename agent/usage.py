@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from lensgraph.agent.limits import Spent
+from lensgraph.agent.limits import Spent, behind_first_prompt
 from lensgraph.agent.state import AgentState, Source, Step, Usage, this_question
 
 
@@ -33,7 +33,7 @@ def spent(steps: Sequence[Step], started: float, tokens: tuple[int, int]) -> Spe
         image=kinds["image_search"],
         text=kinds["text_search"],
         crops=kinds["crop"],
-        tokens=max(0, sum(tokens) - first_prompt),
+        tokens=max(0, behind_first_prompt(first_prompt, *tokens)),
         seconds=time.time() - started,
     )
 

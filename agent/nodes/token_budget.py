@@ -16,6 +16,7 @@ from langchain_core.messages import BaseMessage
 
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.images import ImageStore, view_size
+from lensgraph.agent.limits import behind_first_prompt
 from lensgraph.agent.state import Step
 from lensgraph.agent.usage import policy_turns
 from lensgraph.tools.results import SearchResult
@@ -35,7 +36,7 @@ def left(steps: Sequence[Step], limit: int | None) -> int | None:
     if limit is None or not spoken or not spoken[0].get("tokens_in"):
         return None
     last = spoken[-1]
-    return limit - (last.get("tokens_in", 0) + last.get("tokens_out", 0) - spoken[0]["tokens_in"])
+    return limit - behind_first_prompt(spoken[0]["tokens_in"], last.get("tokens_in", 0), last.get("tokens_out", 0))
 
 
 def tokens_of(message: BaseMessage, store: ImageStore, dialect: Dialect, view_pixels: int) -> int:

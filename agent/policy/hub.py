@@ -36,6 +36,7 @@ from transformers import (
 )
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
+from lensgraph.agent.limits import context_problem
 from lensgraph.agent.policy.errors import ContextFull
 from lensgraph.agent.policy.render import ROLES, picture_bytes
 from lensgraph.agent.policy.sampled import stopped
@@ -193,15 +194,11 @@ class HubPolicy(BaseChatModel):
                 _as_chat(messages), add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
             )
             length = inputs["input_ids"].shape[1]
-            if longest is None or length < longest:
+            if longest is None or (problem := context_problem(length, longest, room=1, policy=self.model)) is None:
                 return inputs, left_out
             where = oldest_thumbnail(messages)
             if where is None:
-                raise ContextFull(
-                    f"a dialogue of {length} tokens is over the {longest} of {self.model}; ask a shorter question, or lower "
-                    "limits.turns or images.view_pixels",
-                    left_out,
-                )
+                raise ContextFull(problem, left_out)
             block = messages[where[0]].content[where[1]]
             left_out.append(str(block.get("id", "")) if isinstance(block, dict) else "")
             messages = without_block(messages, where)

@@ -29,17 +29,12 @@ import httpx
 from lensgraph.agent import config as configuration
 from lensgraph.agent.config import Config, ConfigError
 from lensgraph.agent.dialects.base import Dialect
+from lensgraph.agent.limits import context_needed
 from lensgraph.agent.nodes.token_budget import PIXELS_PER_TOKEN, tokens_of_picture
 from lensgraph.tools.safety.redact import without_logins
 
 READY, FAILED, NOT_HERE = 0, 1, 3
 """Exit codes: the server ran and was stopped; it did not start; it cannot run here."""
-FIRST_PROMPT = 4096
-"""Tokens of the first prompt, one picture included, that MMSearch-R1 allows."""
-DIALOGUE = 8192
-"""Tokens behind the first prompt where the protocol sets no limit."""
-STEP = 1024
-"""The context is rounded up to a multiple of this."""
 MIN_PIXELS = 4 * PIXELS_PER_TOKEN
 """Smallest picture of Qwen2.5-VL's processor: thumbnails are not scaled up, as in the papers."""
 WIDEST = 4
@@ -112,13 +107,8 @@ def command(config: Config, gpus: int, further: Sequence[str] = ()) -> list[str]
 def context_length(config: Config, dialect: Dialect) -> int:
     """Tokens that the longest allowed dialogue needs: the first prompt with all its pictures, everything behind it, and one
     more turn; never more than the model was made for, as far as its folder says that."""
-    turn = config.policy.max_new_tokens or 2048
-    asked, thumbnails, crops = pictures(config, dialect)
-    # One picture is in the first prompt. The others are counted at their largest and beside the tokens of the limit, because
-    # a limit is checked before a search and not for every picture.
-    further = tokens_of_picture(config.images.view_pixels) * (asked - 1 + thumbnails + crops)
-    behind = dialect.limits.tokens or DIALOGUE
-    needed = -(-(FIRST_PROMPT + further + behind + turn) // STEP) * STEP
+    further = tokens_of_picture(config.images.view_pixels) * (sum(pictures(config, dialect)) - 1)
+    needed = context_needed(dialect.limits, pictures=further, turn=config.policy.max_new_tokens or 2048)
     longest = _of_checkpoint(config.policy.model, "max_position_embeddings")
     return min(needed, longest) if longest else needed
 

@@ -3,8 +3,9 @@
 Invariant: nothing earns a reward that is not in the row. An episode whose last turns do not fit ends behind the last one that
 does: what came after it, an answer included, is taken for never said.
 
-The graph itself is not stopped at the budget: it counts a result's tokens high (`lensgraph.agent.nodes.token_budget`), and would shorten what the
-policy reads of episodes that fit. `limits.tokens` in the agent's configuration does stop it.
+The other bounds on a dialogue's length are listed in `lensgraph.agent.limits`. The graph itself is not stopped at this
+budget: it counts a result's tokens high (`lensgraph.agent.nodes.token_budget`) and would shorten what the policy reads
+of episodes that fit.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lensgraph.agent.limits import context_problem
 from lensgraph.agent.policy.errors import ContextFull
 from lensgraph.agent.policy.light.mathematics import attention, frequencies, linear, rms_norm, rotate, silu
 from lensgraph.agent.policy.light.vision import Vision
@@ -123,11 +124,8 @@ class Network:
             ContextFull: the dialogue is longer than the context.
         """
         shape = self.shape
-        if len(ids) > shape.context:
-            raise ContextFull(
-                f"a dialogue of {len(ids)} tokens is over the policy's {shape.context}; "
-                "ask a shorter question or lower limits.turns"
-            )
+        if problem := context_problem(len(ids), shape.context):
+            raise ContextFull(problem)
         positions = mrope_positions(ids, [picture.grid for picture in pictures], shape.image_pad, shape.merge)
         tokens, owners = self._tokens(ids, pictures)
         start = memory.shared(tokens)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from lensgraph.agent.limits import context_problem
 from lensgraph.agent.policy.errors import ContextFull
 from lensgraph.agent.policy.positions import mrope_positions
 from lensgraph.agent.policy.qwen.kv_rows import Slots, empty
@@ -79,11 +80,8 @@ class Decoder:
         """
         context = self.network.config.text_config.max_position_embeddings
         for row in batch:
-            if len(row.ids) > context:
-                raise ContextFull(
-                    f"a dialogue of {len(row.ids)} tokens is over the policy's {context}; "
-                    "ask a shorter question or lower limits.turns"
-                )
+            if problem := context_problem(len(row.ids), context):
+                raise ContextFull(problem)
         keys = [self.kept.key(row, len(row.ids)) for row in batch]
         distinct = dict(zip(keys, batch, strict=True))
         waiting = [(key, row, self.kept.find(row)) for key, row in distinct.items()]

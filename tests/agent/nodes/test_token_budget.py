@@ -10,6 +10,7 @@ from PIL import Image
 from lensgraph.agent import testing
 from lensgraph.agent.dialects.table import build
 from lensgraph.agent.images import ImageStore
+from lensgraph.agent.limits import Limits, context_needed, context_problem
 from lensgraph.agent.nodes import token_budget
 from lensgraph.agent.policy.scripted import ScriptedPolicy
 from lensgraph.agent.state import EVERYTHING
@@ -116,3 +117,21 @@ def test_the_first_title_always_stays(left: int) -> None:
     )
     assert [(hit.title, hit.snippet) for hit in kept.hits] == [("page 0", "")]
     assert touched == 3
+
+
+@pytest.mark.parametrize(
+    ("tokens", "room", "fits"), [(4096, 0, True), (4097, 0, False), (4095, 1, True), (4096, 1, False)]
+)
+def test_a_dialogue_that_does_not_fit_the_context_is_told_with_the_fix(tokens: int, room: int, fits: bool) -> None:
+    problem = context_problem(tokens, 4096, room=room, policy="a/model")
+    assert (problem is None) == fits
+    assert fits or f"{tokens} tokens is over the 4096 of a/model; ask a shorter question, or lower limits.turns" in str(
+        problem
+    )
+
+
+def test_a_servers_context_holds_the_longest_dialogue() -> None:
+    assert context_needed(Limits(tokens=8192), pictures=0, turn=2048) == 4096 + 8192 + 2048
+    assert context_needed(Limits(), pictures=1, turn=2048) == 4096 + 8192 + 2048 + 1024, (
+        "rounded up; 8192 if none is set"
+    )

@@ -18,6 +18,7 @@ import pytest
 
 from lensgraph.agent import config
 from lensgraph.agent.config import ConfigError
+from lensgraph.agent.limits import CONTEXT_STEP
 from lensgraph.graphs.program import vllm_server
 
 STAND_IN = """#!{python}
@@ -109,8 +110,8 @@ def test_the_context_has_room_for_all_pictures_that_the_limits_allow(
     found = flags(vllm_server.command(config.load(name, given, environ={}), gpus=1))
     assert found["--limit-mm-per-prompt"] == {"image": pictures, "video": 0}
     length = int(found["--max-model-len"])
-    assert length % vllm_server.STEP == 0
-    assert tokens <= length < tokens + vllm_server.STEP
+    assert length % CONTEXT_STEP == 0
+    assert tokens <= length < tokens + CONTEXT_STEP
 
 
 def test_the_context_is_never_longer_than_the_model_was_made_for(tmp_path: Path) -> None:
