@@ -79,7 +79,7 @@ def test_a_page_is_short_and_its_links_lead_somewhere(page: str) -> None:
     text = (REPOSITORY / page).read_text(encoding="utf-8")
     prose = BLOCK.sub("", text)
     assert len(prose.splitlines()) <= LONGEST
-    assert [line for line in prose.splitlines() if len(line) > 100] == []
+    assert [line for line in prose.splitlines() if len(line) > 100 and not line.startswith("    ")] == []
     for title in ("You end with", "## What can go wrong"):
         assert title in prose
     targets = re.findall(r"\]\(([^)#]+)\)", prose)
