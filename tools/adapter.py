@@ -95,7 +95,7 @@ def _count(retriever: BaseRetriever) -> int:
     """The number of documents that a retriever is set to return; that of our own searches if it does not say."""
     settings = {**dict(retriever), **(getattr(retriever, "search_kwargs", None) or {})}
     default: int = TextSearch.model_fields["k"].default
-    return next((settings[name] for name in _COUNTS if isinstance(settings.get(name), int)), default)
+    return next((n for n in map(settings.get, _COUNTS) if isinstance(n, int) and n > 0), default)
 
 
 def adapt(kind: str, tool: Any) -> LensTool:
@@ -111,7 +111,7 @@ def adapt(kind: str, tool: Any) -> LensTool:
             raise ValueError(f"{tool.get_name()} is a retriever, which searches by words only; use it as text_search.")
         return ForeignRetriever(retriever=tool, k=_count(tool))
     if not isinstance(tool, BaseTool):
-        raise ValueError(f"a {type(tool).__name__} is no LangChain tool, retriever or vector store.")
+        raise ValueError(f"an object of class {type(tool).__name__} is no LangChain tool, retriever or vector store.")
     # A tool that turns its own errors into text would pass them off as results.
     tool = tool.model_copy(update={"handle_tool_error": False, "handle_validation_error": False})
     if kind == "text_search":

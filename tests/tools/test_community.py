@@ -229,7 +229,11 @@ async def test_a_retriever_that_raises_is_one_line_without_keys() -> None:
         ("text_search", {"use": f"{__name__}:Scored", "host": 7}, "host=7: "),
         ("text_search", {"use": f"{__name__}:bm25", "k": 3}, "is a ready tool and takes no key 'k'"),
         ("text_search", {"use": f"{__name__}:broken"}, "OSError: no index at http://***@127.0.0.1/"),
-        ("text_search", {"use": f"{__name__}:nonsense"}, "a int is no LangChain tool, retriever or vector store"),
+        (
+            "text_search",
+            {"use": f"{__name__}:nonsense"},
+            "an object of class int is no LangChain tool, retriever or vector store",
+        ),
         ("text_search", {"use": f"{__name__}:searching"}, "a vector store, or a function without arguments"),
         ("text_search", {"use": f"{__name__}:InMemoryVectorStore"}, "is no LangChain tool"),
         ("image_search", {"use": f"{__name__}:bm25"}, "is a retriever, which searches by words only"),

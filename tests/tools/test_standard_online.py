@@ -15,7 +15,7 @@ from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
 
 from lensgraph.tools import registry
-from lensgraph.tools.checks.contract import cases
+from lensgraph.tools.checks.contract import harness
 from lensgraph.tools.checks.contract.provider import Provider, everyone
 
 ONLINE = {(provider.kind, provider.name): provider for provider in everyone()}
@@ -30,8 +30,8 @@ class _Before(ToolsIntegrationTests):
     @pytest.fixture
     def tool(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[BaseTool]:
         if self.provider.key_variable:
-            monkeypatch.setenv(self.provider.key_variable, cases.key_of(self.provider))
-        with cases.service_of(self.provider) as service:
+            monkeypatch.setenv(self.provider.key_variable, harness.key_of(self.provider))
+        with harness.service_of(self.provider) as service:
             type(self).url = service.url
             yield self.tool_constructor(**self.tool_constructor_params)
             # The suite is content with a failure as text; one that never asked would pass it, too.
@@ -44,14 +44,14 @@ class _Before(ToolsIntegrationTests):
 
     @property
     def tool_constructor_params(self) -> dict[str, Any]:
-        return {**self.provider.options(self.url), **self.provider.fast, "timeout": cases.PATIENCE}
+        return {**self.provider.options(self.url), **self.provider.fast, "timeout": harness.PATIENCE}
 
     @property
     def tool_invoke_params_example(self) -> dict[str, Any]:
         return dict(self.provider.ask(self.url))
 
     def test_it_finds_something(self, tool: Any) -> None:
-        assert cases.described(cases.call(tool, self.tool_invoke_params_example), tool)
+        assert harness.described(harness.call(tool, self.tool_invoke_params_example), tool)
 
 
 def _title(provider: Provider) -> str:

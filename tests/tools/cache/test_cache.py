@@ -35,7 +35,7 @@ from lensgraph.tools.cache import key as cache_key
 from lensgraph.tools.cache.by_settings import _by_settings
 from lensgraph.tools.cache.cache import _say_uncached
 from lensgraph.tools.cache.identity import identity
-from lensgraph.tools.checks.contract import cases
+from lensgraph.tools.checks.contract import harness
 from lensgraph.tools.checks.contract.provider import Provider, everyone
 from lensgraph.tools.pages.summarise import Summariser
 from lensgraph.tools.results import Box, Hit, LocateResult, Region, SearchResult, ToolError, ToolFailure
@@ -534,7 +534,7 @@ def test_summaries_of_different_length_are_two_questions() -> None:
 @pytest.mark.parametrize("provider", list(everyone()), ids=lambda provider: f"{provider.kind}-{provider.name}")
 def test_every_provider_that_ships_can_be_told(provider: Provider) -> None:
     """Or it would not be cached."""
-    tool = cases.build(provider, "http://127.0.0.1:9")
+    tool = harness.build(provider, "http://127.0.0.1:9")
     text = identity(tool)
     assert text is not None
     patient = tool.model_copy(update={"timeout": 1.5, "price_per_call": 9.0, "retries": 7, "backoff": 3.0, "name": "n"})

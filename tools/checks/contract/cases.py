@@ -1,39 +1,43 @@
-"""The cases of the contract: what a provider does when its service answers, is late, busy, broken, wrong, empty or endless.
+"""The cases of the contract: a provider whose service answers, is late, busy, broken, wrong, empty or endless.
 
-Invariant: a case says what happened, in words, and raises `Broken` when that is not what the contract asks for. Every case
-is run from synchronous and from asynchronous code, and must end alike.
+Invariant: a case says in words what happened, and raises `Broken` when that is not what the contract asks for. Every case is
+run from synchronous and from asynchronous code, and must end alike.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 import json
-import logging
-import os
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
-from langchain_core.callbacks import BaseCallbackHandler
-
 from lensgraph.tools import registry
 from lensgraph.tools.base import LensTool
+from lensgraph.tools.checks.contract.harness import (
+    PATIENCE,
+    Broken,
+    Ear,
+    build,
+    call,
+    counted,
+    described,
+    failing,
+    key_of,
+    reason_of,
+    service_of,
+    sync,
+)
+from lensgraph.tools.checks.contract.listening import listening
 from lensgraph.tools.checks.contract.provider import Provider
-from lensgraph.tools.checks.contract.server import Answer, Request, Service, serve
-from lensgraph.tools.results import LocateResult, Page, Reason, SearchResult, ToolFailure
+from lensgraph.tools.checks.contract.server import Answer, Service
+from lensgraph.tools.results import ToolFailure
 from lensgraph.tools.safety.errors import named_line
 from lensgraph.tools.safety.redact import blot
 
-PATIENCE = 30.0
-"""Seconds that a call is given where time is not what is checked; busy machines are slow."""
 SHORT = 0.5
 """Seconds that a call is given where the service is late."""
 LATE = 20.0
@@ -48,10 +52,6 @@ FLOOD = 64 * 1024 * 1024
 """Bytes of an endless answer."""
 
 
-class Broken(AssertionError):
-    """A provider does not keep to the contract."""
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What happened in one case."""
@@ -60,145 +60,6 @@ class Outcome:
     """In a few words; never empty."""
     kept: bool
     """Whether it is what the contract asks for."""
-
-
-def key_of(provider: Provider) -> str:
-    """A key that no other provider has, so that it can be found wherever it should not be."""
-    return f"secret/{provider.kind}-{provider.name}+key" if provider.key_variable else ""
-
-
-# --- a tool and its service
-
-
-_environment = threading.RLock()
-"""Keys come from the environment, which is one for all threads."""
-
-
-def build(provider: Provider, url: str, *, key: str | None = None, **options: Any) -> LensTool:
-    """The provider as the registry builds it from configuration and environment; `key` None: its own, "": none."""
-    spec = {"use": provider.name, **provider.options(url), **provider.fast, **options}
-    with _environment, _variable(provider.key_variable, key_of(provider) if key is None else key):
-        return registry.build(provider.kind, spec)
-
-
-@contextmanager
-def _variable(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name) if name else None
-    if name:
-        os.environ[name] = value
-    try:
-        yield
-    finally:
-        if name:
-            os.environ.pop(name)
-            if before is not None:
-                os.environ[name] = before
-
-
-@contextmanager
-def service_of(provider: Provider, *script: Answer | None, key: str | None = None) -> Iterator[Service]:
-    """The provider's service. Its first answers are those of `script`, the last of them again and again; None is what
-    works. It refuses what its documents say it refuses, before all else."""
-    turns = 0
-    lock = threading.Lock()
-
-    def respond(request: Request) -> Answer:
-        nonlocal turns
-        refusal = provider.refuses(request, key_of(provider) if key is None else key)
-        if refusal is not None:
-            return refusal
-        if not provider.counts(request):
-            return provider.works(request)
-        with lock:
-            turn, turns = min(turns, len(script) - 1), turns + 1
-        return (script[turn] if script else None) or provider.works(request)
-
-    with serve(respond) as service:
-        yield service
-
-
-class Ear(BaseCallbackHandler):
-    """Writes down what LangChain tells a tracer about a call."""
-
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-
-    def on_tool_start(self, serialized: dict[str, Any], input_str: str, **kwargs: Any) -> None:
-        """What a run is started with."""
-        self.heard.append(f"{serialized} {input_str} {kwargs}")
-
-    def on_tool_end(self, output: Any, **kwargs: Any) -> None:
-        """What it ends with."""
-        self.heard.append(f"{output!r} {kwargs}")
-
-    def on_tool_error(self, error: BaseException, **kwargs: Any) -> None:
-        """How it fails."""
-        self.heard.append("".join(traceback.format_exception(error)))
-
-
-Result = SearchResult | LocateResult | Page
-
-
-_sync: ContextVar[bool] = ContextVar("sync", default=False)
-"""Whether the case that runs calls from synchronous code."""
-
-
-def call(tool: LensTool, arguments: Any, *, ear: Ear | None = None) -> Result:
-    """Call a tool as LangChain does, in the way that the case is run in, and return its typed result."""
-    request = {"type": "tool_call", "id": "contract", "name": tool.name, "args": dict(arguments)}
-    config: Any = {"callbacks": [ear] if ear else []}
-    message = tool.invoke(request, config) if _sync.get() else asyncio.run(tool.ainvoke(request, config))
-    result = message.artifact
-    if not isinstance(result, SearchResult | LocateResult | Page):
-        raise Broken(f"returned {type(result).__name__}")
-    return result
-
-
-def described(result: Result, tool: LensTool) -> str:
-    """A result in a few words, after a check that it is one."""
-    if result.error is not None:
-        raise Broken(f"{result.error.reason}: {result.error.message}")
-    if result.price != tool.price_per_call:
-        raise Broken(f"costs {result.price} instead of {tool.price_per_call}")
-    if isinstance(result, SearchResult):
-        if not all(hit.title and hit.url for hit in result.hits):
-            raise Broken("a result without title or address")
-        return _count(len(result.hits), "result")
-    if isinstance(result, Page):
-        if not result.title:
-            raise Broken("a page without its title")
-        return _count(len(result.text), "character")
-    return _count(len(result.regions), "region")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def reason_of(result: Result, wanted: Sequence[str]) -> str:
-    """Why a call failed, after a check that it failed for one of the wanted reasons."""
-    if result.error is None:
-        raise Broken(f"a result instead of {' or '.join(wanted)}")
-    if result.error.reason not in wanted:
-        raise Broken(f"{result.error.reason} instead of {' or '.join(wanted)} ({result.error.message})")
-    if not result.error.message or "\n" in result.error.message or result.price:
-        raise Broken(f"an error of no or several lines, or one that costs: {result.error.message!r}")
-    return result.error.reason
-
-
-def counted(provider: Provider, service: Service) -> list[Request]:
-    """The requests that were calls."""
-    return [request for request in service.asked if provider.counts(request)]
-
-
-def failing(provider: Provider, answer: Answer, *wanted: Reason, **options: Any) -> str:
-    """The reason when the service always answers so."""
-    with service_of(provider, answer) as service:
-        tool = build(provider, service.url, timeout=PATIENCE, retries=0, **options)
-        return reason_of(call(tool, provider.ask(service.url)), wanted)
-
-
-# --- the cases
 
 
 def works(provider: Provider) -> str:
@@ -359,46 +220,6 @@ def _trace(tool: LensTool, arguments: Any) -> str:
     raise Broken("a wrong key is no failure")
 
 
-_listeners: list[io.StringIO] = []
-
-
-class _Tap(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(Exception):
-            line = self.format(record)
-            for listener in list(_listeners):
-                listener.write(line + "\n")
-
-
-_tap = _Tap(logging.DEBUG)
-_loggers = ("", "httpx", "httpcore", "langchain_core", "tools")
-
-
-@contextmanager
-def listening() -> Iterator[io.StringIO]:
-    """Everything that is logged in this process meanwhile, at the level DEBUG."""
-    text = io.StringIO()
-    with _environment:
-        if not _listeners:
-            logging.getLogger().addHandler(_tap)
-            _before.extend((name, logging.getLogger(name).level) for name in _loggers)
-            for name in _loggers:
-                logging.getLogger(name).setLevel(logging.DEBUG)
-        _listeners.append(text)
-    try:
-        yield text
-    finally:
-        with _environment:
-            _listeners.remove(text)
-            if not _listeners:
-                logging.getLogger().removeHandler(_tap)
-                while _before:
-                    name, level = _before.pop()
-                    logging.getLogger(name).setLevel(level)
-
-
-_before: list[tuple[str, int]] = []
-
 CASES: dict[str, Callable[[Provider], str]] = {
     "sync": works,
     "async": works,
@@ -419,7 +240,7 @@ WAYS = {"sync": [True], "async": [False]}
 def run(provider: Provider, case: str) -> Outcome:
     """One cell of the table."""
     try:
-        said = [_run(CASES[case], provider, sync) for sync in WAYS.get(case, [True, False])]
+        said = [_run(CASES[case], provider, from_sync) for from_sync in WAYS.get(case, [True, False])]
         if len(set(said)) > 1:
             raise Broken(f"{said[0]} from synchronous code, {said[1]} from asynchronous code")
         return Outcome(said[0], True)
@@ -429,12 +250,12 @@ def run(provider: Provider, case: str) -> Outcome:
         return Outcome(f"BROKEN: {named_line(error)}", False)
 
 
-def _run(case: Callable[[Provider], str], provider: Provider, sync: bool) -> str:
-    way = _sync.set(sync)
+def _run(case: Callable[[Provider], str], provider: Provider, from_sync: bool) -> str:
+    way = sync.set(from_sync)
     try:
         return case(provider)
     finally:
-        _sync.reset(way)
+        sync.reset(way)
 
 
 def table(providers: Sequence[Provider], workers: int = 4) -> list[tuple[Provider, dict[str, Outcome]]]:
