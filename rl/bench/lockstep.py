@@ -1,7 +1,7 @@
-"""Step-synchronous rollouts, to measure ours against: the policy answers nobody until every live episode waits for it.
+"""Step-synchronous rollouts, to compare with: the policy samples only when every live episode waits for it.
 
-The episodes are runs of the same graph with the same tools and the same sampler; the tools of a step run side by side. Used by
-`lensgraph.rl.bench.throughput` only.
+The episodes are runs of the same graph with the same tools and the same sampler; the tools of a step run side
+by side.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class LockstepPolicy(TransformersPolicy):
     _task: Any = PrivateAttr(default=None)
 
     async def aturn(self, rendered: Rendered, stops: Sequence[str]) -> Sampled:
-        """A turn, sampled with those of all live episodes."""
+        """Sample a turn together with those of all live episodes."""
         future: asyncio.Future[Sampled] = asyncio.get_running_loop().create_future()
         self._held.append((rendered, list(stops), future))
         self._fire()
@@ -38,7 +38,7 @@ class LockstepPolicy(TransformersPolicy):
     async def run(
         self, tasks: Sequence[Task], setup: RolloutSetup, numbers: Sequence[int], concurrent: int
     ) -> list[Rollout]:
-        """All episodes, `concurrent` of them at once, step by step."""
+        """Run all episodes step by step, in batches of `concurrent`."""
         made: list[Rollout] = []
         for start in range(0, len(tasks), concurrent):
             some = slice(start, start + concurrent)

@@ -1,8 +1,10 @@
-"""`python -m lensgraph.rl model-size --shape 7b`: a policy of a published size with random weights through rollout and update.
+"""`model-size`: time a rollout and an update of a published model size, with random weights.
 
-What a machine can do before anybody downloads a checkpoint: tokens a second of sampling and of a LoRA update, seconds,
-memory, and which share of the machine's own matrix rate that is (measured in the same run, in the same precision). Random
-weights cost what trained ones do. `--shape pocket` runs on a CPU.
+    python -m lensgraph.rl model-size --shape 7b
+
+It shows what a machine can do before a checkpoint is downloaded: tokens a second of sampling and of a LoRA
+update, seconds, memory, and the share of the machine's own matrix rate (measured in the same run, in the same
+precision). Random weights cost as much as trained ones. `--shape pocket` runs on a CPU.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ SHAPES = {
     "3b": PocketSize(hidden=2048, layers=36, heads=16, kv_heads=2, mlp=11008, copying=False, **TOWER),
     "7b": PocketSize(hidden=3584, layers=28, heads=28, kv_heads=4, mlp=18944, copying=False, **TOWER),
 }
-"""Sizes by name; 3b and 7b are Qwen2.5-VL's published configurations."""
+"""Size by name; 3b and 7b are Qwen2.5-VL's published configurations."""
 VOCABULARY = {"pocket": 4096, "3b": 151936, "7b": 152064}
 """Rows of the embedding."""
 
@@ -71,7 +73,7 @@ def measure(shape: str, rollouts: int, new_tokens: int, batch: int) -> dict[str,
     renderer = Renderer(processor)
     rows = [_row(renderer, task) for task in load_tasks("world/train", rollouts)]
     decoder = Decoder(network, renderer)
-    decoder.sample(rows[:1], temperature=1.0, max_new_tokens=2)  # to warm up
+    decoder.sample(rows[:1], temperature=1.0, max_new_tokens=2)  # warm-up
     said: list[Any] = []
     sampling = _timed(lambda: said.extend(decoder.sample(rows, temperature=1.0, max_new_tokens=new_tokens)), device)
     sampled = sum(len(turn.ids) for turn in said)
@@ -87,9 +89,8 @@ def measure(shape: str, rollouts: int, new_tokens: int, batch: int) -> dict[str,
     updating = _timed(lambda: _update(adapted, network, whole, batch, optimizer, renderer), device)
     read = sum(len(row.ids) for row in whole)
     memory = torch.cuda.max_memory_allocated() if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    passes = (
-        4 if not gpu else 6
-    )  # forward 2 and backward to the activations 2 a weight and token; checkpointing reads twice
+    # operations a weight and token: 2 forward, 2 backward to the activations, 2 for the second forward of checkpointing
+    passes = 6 if gpu else 4
     return {
         "shape": shape,
         "device": torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads",
@@ -98,7 +99,7 @@ def measure(shape: str, rollouts: int, new_tokens: int, batch: int) -> dict[str,
         "rollouts": rollouts,
         "rollout_seconds": sampling,
         "sampled_tokens_per_second": sampled / sampling,
-        "rollout_share_of_matrix_rate": 2 * parameters * (read) / sampling / rate,
+        "rollout_share_of_matrix_rate": 2 * parameters * read / sampling / rate,
         "update_seconds": updating,
         "trained_tokens_per_second": read / updating,
         "update_share_of_matrix_rate": passes * parameters * read / updating / rate,
@@ -115,7 +116,7 @@ def _row(renderer: Renderer, task: Any) -> Rendered:
 def _update(
     adapted: Any, network: Any, rows: list[Rendered], batch: int, optimizer: torch.optim.Optimizer, renderer: Renderer
 ) -> None:
-    """A policy-gradient step with made-up advantages."""
+    """One policy-gradient step with random advantages of -1 and 1."""
     collate = Collator(network.config, pad=renderer.tokenizer.pad_token_id, max_length=1 << 20)
     rng = random.Random(0)
     adapted.train()

@@ -1,7 +1,7 @@
-"""TRL's own tool loop on our tools: what the graph's rollout is compared with.
+"""TRL's own tool loop with this package's policy, dialect, tools and pictures, to compare the graph's rollout with.
 
-The same policy, dialect, tools and pictures, but the loop is TRL's: all episodes of a batch take a turn together, then their
-tools run, then all take the next turn. Only for comparison: it cannot run a graph.
+The loop is step-synchronous: all episodes of a batch take a turn together, then their tools run, then all take
+the next turn. It cannot run a graph.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ TOOL_TEMPLATE = TEMPLATE.replace(
     "{% if message['tool_calls'] and message['content'] in ('', [{'type': 'text', 'text': ''}]) %}"
     "{{ message['tool_calls'] | tojson }}{% endif %}",
 )
-"""The pocket policy's template with results as user turns; a tool call is its turn's own text."""
+"""The pocket policy's chat template, with results as user turns, and a tool call as the text of its turn."""
 
 
 class Environment:
-    """One episode's tools, as TRL wants them: public methods, and `reset` with the row."""
+    """One episode's tools in TRL's form: its public methods are the tools, and `reset` takes the row."""
 
     def __init__(self, tasks: Mapping[str, Task], tools: Mapping[str, LensTool], dialect: Dialect) -> None:
         self._tasks, self._tools, self._dialect = tasks, tools, dialect
 
     def reset(self, task: str, **row: Any) -> list[dict[str, Any]]:
-        """Begin a task; what the policy sees first."""
+        """Begin a task; returns the policy's first message."""
         self._task = self._tasks[task]
         self._store = ImageStore()
         [picture] = self._task.pictures()
@@ -97,7 +97,7 @@ class Environment:
 
 
 class AsTensors:
-    """An image processor that returns tensors unasked, as the torchvision ones do and TRL's loop expects."""
+    """An image processor that always returns tensors, as torchvision's do and TRL's loop expects."""
 
     def __init__(self, stock: Any) -> None:
         self.stock = stock
@@ -109,8 +109,8 @@ class AsTensors:
         return getattr(self.stock, name)
 
 
-def speaking(tokenizer: Any, dialect: Dialect) -> None:
-    """Teach a tokenizer to read a turn of the dialect as TRL's tool calls."""
+def read_turns_as_tool_calls(tokenizer: Any, dialect: Dialect) -> None:
+    """Make a tokenizer parse a turn of the dialect into TRL's tool calls."""
 
     def parse(ids: Sequence[int], **rest: Any) -> dict[str, Any]:
         text = tokenizer.decode(ids).removesuffix(tokenizer.eos_token)
@@ -123,15 +123,15 @@ def speaking(tokenizer: Any, dialect: Dialect) -> None:
         return turn
 
     tokenizer.parse_response = parse
-    tokenizer.response_schema = {"type": "object"}  # any: it only says that turns can be parsed
+    tokenizer.response_schema = {"type": "object"}  # TRL only checks that there is one
 
 
 def _call(name: str, **arguments: str) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-class StockLoop(GRPOTrainer):
-    """TRL's trainer, untouched but for a place to put the tools' calls of a batch."""
+class TRLLoop(GRPOTrainer):
+    """TRL's trainer, unmodified, with a constructor for these tasks and tools."""
 
     @classmethod
     def build(
@@ -142,11 +142,11 @@ class StockLoop(GRPOTrainer):
         tools: Mapping[str, LensTool],
         dialect: Dialect,
         arguments: GRPOConfig,
-    ) -> StockLoop:
-        """The trainer for these tasks; its rewards are not looked at."""
+    ) -> TRLLoop:
+        """The trainer for these tasks; its rewards are not used."""
         from datasets import Dataset
 
-        speaking(processor.tokenizer, dialect)  # type: ignore[attr-defined]
+        read_turns_as_tool_calls(processor.tokenizer, dialect)  # type: ignore[attr-defined]
         processor.chat_template = TOOL_TEMPLATE  # type: ignore[attr-defined]
         processor.image_processor = AsTensors(processor.image_processor)  # type: ignore[attr-defined]
         by_id = {task.id: task for task in tasks}
@@ -161,5 +161,5 @@ class StockLoop(GRPOTrainer):
 
 
 def row(task: Task) -> dict[str, Any]:
-    """A task as a row of TRL's data set: the environment makes the prompt."""
+    """A task as a row of TRL's data set; the environment makes the prompt."""
     return {"prompt": [{"role": "user", "content": []}], "task": task.id}

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lensgraph.rl.evaluation.metrics import DIFFERENCES, METRICS, VALUES, interval_key
-from lensgraph.rl.evaluation.paired import paired
+from lensgraph.rl.evaluation.metrics import DIFFERENCES, METRICS, VALUES, Spread, interval_key
 from lensgraph.rl.evaluation.plots import draw_points
 from lensgraph.rl.evaluation.question_mix import weighted
 from lensgraph.rl.evaluation.record import Record
@@ -50,6 +49,18 @@ def compare(runs: Mapping[str, Mapping[str, Record]], share: float | None = None
             row[name] = METRICS[name].average([records[task] for task in common])
         rows.append(row)
     return rows
+
+
+def paired(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> Spread:
+    """Mean of `second - first` over tasks with its 95 % bootstrap interval.
+
+    Raises:
+        ValueError: the two differ in length, or are empty.
+    """
+    if len(first) != len(second) or not first:
+        raise ValueError(f"{len(first)} values against {len(second)}; there must be as many, and at least one")
+    differences = [b - a for a, b in zip(first, second, strict=True)]
+    return sum(differences) / len(differences), *interval(differences, seed=seed)
 
 
 def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:

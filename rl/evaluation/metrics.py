@@ -22,6 +22,8 @@ ALLOWED_CALLS = 2
 """Searches that MMSearch-R1 and the fixed workflow `rag` allow a question: the default denominator of the
 search ratio."""
 
+Spread = tuple[float, float, float]
+"""A figure, and the lower and upper end of its 95 % interval."""
 SHARE = ".3f"
 """Format of a share between 0 and 1."""
 
@@ -73,7 +75,8 @@ METRICS: dict[str, Metric] = {
     "searching_share": Metric("share of questions with a search", lambda r: r.searches > 0, head="searching"),
     "turns": Metric("turns a question", lambda r: r.turns, form=".2f", head="turns"),
     "well_formed_turns": Metric(
-        "well-formed turns", lambda r: r.turns - r.malformed, per="turn", empty=1.0, head="well formed", compared="value"
+        "well-formed turns", lambda r: r.turns - r.malformed, per="turn", empty=1.0, head="well formed",
+        compared="value",
     ),
     "well_formed_episodes": Metric("well-formed episodes", lambda r: r.well_formed),
     "price": Metric("price a question", lambda r: r.price, form="g", head="price"),

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lensgraph.rl.evaluation.paired import Spread
+from lensgraph.rl.evaluation.metrics import Spread
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 
-from lensgraph.rl.evaluation.paired import Spread
+from lensgraph.rl.evaluation.metrics import Spread
 from lensgraph.tools.runtime.interval import percentiles
 
 PAPER = 0.32
@@ -45,9 +45,8 @@ def kinds_of(values: Mapping[str, float], labels: Mapping[str, str], share: floa
         raise ValueError(f"the share of search-free questions is {share}; it must be between 0 and 1")
     unlabelled = sorted(task for task in values if labels[task] not in (*FREE, *REQUIRED))
     if unlabelled:
-        raise ValueError(
-            f"task {unlabelled[0]} has no knowledge label; weighting needs {', '.join((*FREE, *REQUIRED))} on every task"
-        )
+        valid = ", ".join((*FREE, *REQUIRED))
+        raise ValueError(f"task {unlabelled[0]} has no knowledge label; weighting needs {valid} on every task")
     found = []
     for part, names, kind in ((share, FREE, "search-free"), (1 - share, REQUIRED, "search-required")):
         chosen = [value for task, value in values.items() if labels[task] in names]

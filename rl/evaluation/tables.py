@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lensgraph.rl.evaluation.metrics import METRICS, interval_key
-from lensgraph.rl.evaluation.paired import Spread
+from lensgraph.rl.evaluation.metrics import METRICS, Spread, interval_key
 
 
 def as_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from lensgraph.rl.evaluation.metrics import ALLOWED_CALLS, DIFFERENCES, METRICS, VALUES, interval_key
-from lensgraph.rl.evaluation.paired import Spread, paired
+from lensgraph.rl.evaluation.comparison import paired
+from lensgraph.rl.evaluation.metrics import ALLOWED_CALLS, DIFFERENCES, METRICS, VALUES, Spread, interval_key
 from lensgraph.rl.evaluation.plots import draw_points
 from lensgraph.rl.evaluation.question_mix import weighted
 from lensgraph.rl.evaluation.record import Record, read_records
@@ -25,8 +25,8 @@ HEAD = ("run", "seeds x tasks", *(head for name in DIFFERENCES for head in (
     heading(name), *(("spread over seeds",) if name == "accuracy" else ()), FIRST)),
     f"search ratio (of {ALLOWED_CALLS})", "searching: known and visible", "searching: unknown",
     *(heading(name) for name in VALUES))  # fmt: skip
-WEIGHTED_HEAD = ("run", "seeds x tasks", *(head for name in DIFFERENCES for head in (heading(name, interval=True), FIRST)),
-                 "of the first's searches")  # fmt: skip
+WEIGHTED_HEAD = ("run", "seeds x tasks", *(head for name in DIFFERENCES for head in (
+    heading(name, interval=True), FIRST)), "of the first's searches")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ from lensgraph.agent.policy.render import Rendered
 from lensgraph.agent.policy.sampled import Sampled
 from lensgraph.rl.bench import lockstep, throughput
 from lensgraph.rl.bench.lockstep import LockstepPolicy
+from lensgraph.rl.bench.rollout_ways import WAYS, Round
 
 
 def test_lockstep_answers_nobody_until_every_live_episode_waits(
     policy: TransformersPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three episodes of one, two and three turns: the batches are of three, two and one, however long the tools take."""
+    """Episodes of one, two and three turns: the batches hold three, two and one, however long the tools take."""
     batches: list[int] = []
 
     def sample(self: LockstepPolicy, batch: list[Rendered], stops: Any = ()) -> list[Sampled]:
@@ -46,7 +47,7 @@ def test_lockstep_answers_nobody_until_every_live_episode_waits(
 
 
 def test_a_number_of_episodes_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    monkeypatch.setattr(throughput, "Bench", lambda *args: _Bench(16))
+    monkeypatch.setattr(throughput, "RolloutBench", lambda *args: _Bench(16))
     assert throughput.main(["--limit", "2", "--concurrent", "12"]) == 2
     assert (
         "--concurrent 12: give a multiple of --generations (8) that divides the 16 episodes" in capsys.readouterr().err
@@ -62,13 +63,13 @@ class _Bench:
     def __init__(self, episodes: int) -> None:
         self.tasks = list(range(episodes))
 
-    def measure(self, way: str, bounds: tuple[float, float], concurrent: int, seed: int) -> throughput.Measured:
+    def measure(self, way: str, bounds: tuple[float, float], concurrent: int, seed: int) -> Round:
         seconds = {"graph": 1.0, "thread": 1.25, "anew": 1.5, "lockstep": 2.0, "trl": 4.0}[way] * (1 + bounds[1])
-        return throughput.Measured(seconds, 16, 100 * seed, 20, {"policy": 8.0, "tools": 4.0} if way != "trl" else {})
+        return Round(seconds, 16, 100 * seed, 20, {"policy": 8.0, "tools": 4.0} if way != "trl" else {})
 
 
 def test_figures_are_ratios_of_the_same_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throughput, "Bench", lambda *args: _Bench(16))
+    monkeypatch.setattr(throughput, "RolloutBench", lambda *args: _Bench(16))
     out, table = tmp_path / "f.json", tmp_path / "f.md"
     options = ["--limit", "2", "--concurrent", "8", "16", "--rounds", "2", "--json", str(out), "--markdown", str(table)]
     assert throughput.main(options) == 0
@@ -93,5 +94,5 @@ def test_every_way_rolls_the_shipped_policy_out(tmp_path: Path) -> None:
     options = ["--limit", "1", "--generations", "2", "--rounds", "1", "--slow", "0.01", "0.02", "--json", str(out)]
     assert throughput.main(options) == 0
     rows = json.loads(out.read_text("utf-8"))["rows"]
-    assert {row["way"] for row in rows} == set(throughput.WAYS)
+    assert {row["way"] for row in rows} == set(WAYS)
     assert all(row["tokens_per_second"] > 0 for row in rows)
