@@ -1,1 +1,1 @@
-"""What learns: tasks, demonstrations, training and evaluation. The other three rooms never import this one."""
+"""Training and evaluation: tasks, rollouts, rewards, trainers, metrics. The other three rooms never import this one."""

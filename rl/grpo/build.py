@@ -1,4 +1,5 @@
-"""Build the trainer that a recipe describes: network, TRL's configuration, LoRA, and the place where turns are sampled."""
+"""Build the trainer that a recipe describes: network, TRL's configuration, LoRA, and the place where turns
+are sampled."""
 
 from __future__ import annotations
 
@@ -75,8 +76,8 @@ def arguments(recipe: GRPORecipe, unsayable: Sequence[int] = ()) -> GRPOConfig:
     """TRL's configuration for a recipe; `unsayable` are tokens that the policy must not sample.
 
     Raises:
-        ValueError: a step's rollouts do not divide into whole batches and groups on every process, or several processes
-            would wait for each other at a vLLM server.
+        ValueError: a step's rollouts do not divide into whole batches and groups on every process, or several
+            processes would wait for each other at a vLLM server.
     """
     gpu = torch.cuda.is_available()
     passes = _passes(recipe)
@@ -164,8 +165,8 @@ def lora(recipe: GRPORecipe) -> Any:
 def load_policy(folder: Path, *, frozen: bool = False) -> Qwen2_5_VLForConditionalGeneration:
     """Load the network onto this process's own device.
 
-    Trained weights are float32, computed in bfloat16 by autocast on a GPU: small updates of bfloat16 weights round away. A
-    `frozen` base (under LoRA) is bfloat16 on a GPU.
+    Trained weights are float32, computed in bfloat16 by autocast on a GPU: small updates of bfloat16 weights
+    round away. A `frozen` base (under LoRA) is bfloat16 on a GPU.
     """
     gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if gpu and frozen else torch.float32

@@ -1,8 +1,8 @@
 """Credit assignment: the advantage of each episode's tokens, or of each decision's.
 
-With `trajectory`, every decision of an episode has the episode's advantage, as TRL computes it. With `decision`, a decision
-has the advantage of its choice: the mean reward of the episodes of its group that chose the same at the same step, minus
-the mean reward of all episodes of the group that reached the step.
+With `trajectory`, every decision of an episode has the episode's advantage, as TRL computes it. With
+`decision`, a decision has the advantage of its choice: the mean reward of the episodes of its group that
+chose the same at the same step, minus the mean reward of all episodes of the group that reached the step.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ EPSILON = 1e-4  # added to the standard deviation of rewards, as in TRL, so that
 def zero_equal_groups(advantages: torch.Tensor, rewards: Sequence[float | None], size: int) -> None:
     """Set the advantages of every group with equal rewards to exactly zero, in place.
 
-    TRL subtracts the group's mean and divides by its standard deviation; both carry rounding errors, so that equal rewards
-    leave advantages of up to 6e-4, which would train on noise.
+    TRL subtracts the group's mean and divides by its standard deviation; both carry rounding errors, so that
+    equal rewards leave advantages of up to 6e-4, which would train on noise.
 
     Args:
         advantages: One value a row.
@@ -60,7 +60,8 @@ def by_decision(
 
 
 def scale_of(scale_rewards: str, decisions: Sequence[Sequence[Decision]]) -> float | None:
-    """The divisor of decisions' advantages under TRL's `scale_rewards`; None: each step's own standard deviation.
+    """The divisor of decisions' advantages under TRL's `scale_rewards`; None: each step's own standard
+    deviation.
 
     `batch` takes the standard deviation over all processes, so all of them call this together.
     """
@@ -78,8 +79,8 @@ def decision_advantages(
     """Advantages of a group's decisions: {(row, number of the decision): advantage}.
 
     Args:
-        group: By row, its decisions in order, each as (choice, reward of the episode). Decisions without a reward (None)
-            count for nothing and get 0.
+        group: By row, its decisions in order, each as (choice, reward of the episode). Decisions without a
+            reward (None) count for nothing and get 0.
         scale: Divisor; None: the standard deviation of the rewards of the episodes that reached the step.
     """
     found: dict[tuple[int, int], float] = {}

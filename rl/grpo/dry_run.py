@@ -1,7 +1,7 @@
-"""Everything that a run does before it changes a weight, once: what `python -m rl.train grpo --dry-run` checks.
+"""Check everything that a run does before it changes a weight: `python -m rl.train grpo --dry-run`.
 
-The trainer is built as for the run (LoRA, reference, loss, trackers, engine), makes one batch of rollouts of at most two
-tasks, and works out its loss. Each sentence that is printed at the end was held against that batch.
+The trainer is built as for the run (LoRA, reference, loss, trackers, engine), makes one batch of rollouts of
+at most two tasks, and computes its loss. Each statement that is printed at the end was checked on that batch.
 """
 
 from __future__ import annotations
@@ -21,18 +21,17 @@ from lensgraph.rl.rollout.episode import Rollout
 from lensgraph.rl.rollout.own_loop import in_own_loop
 from lensgraph.rl.tasks import Task
 
-TASKS = 2
-NATS = 0.1
-"""Mean distance between a token's log-probability when it was sampled and when it is trained on that bfloat16 explains."""
+TASKS = 2  # tasks in the batch
+NATS = 0.1  # bfloat16 explains this mean distance between log-probabilities of sampling and of training
 ASKED = ("What is the capital of France?", ("Paris",), "Paris")
-"""What a judge must be able to judge."""
+"""Question, golds and answer that any judge can judge."""
 
 
 def check(trainer: GraphGRPOTrainer, tasks: Sequence[Task], console: Console, judge: Judge | None = None) -> None:
-    """One batch and its invariants; one of its episodes in full.
+    """Check one batch, and print one of its episodes.
 
     Raises:
-        ValueError: something does not hold, or does not work; the message is one line.
+        ValueError: a check failed, or a part does not work; the message is one line.
     """
     if judge is not None and in_own_loop(judge.right(*ASKED)) is None:
         raise ValueError(f"judge: it gave no verdict on a plain question: {judge.error or 'its reply was none'}")
@@ -68,7 +67,8 @@ def check(trainer: GraphGRPOTrainer, tasks: Sequence[Task], console: Console, ju
 
 
 def _row(rollout: Rollout, row: int, batch: Mapping[str, Any], trainer: GraphGRPOTrainer) -> tuple[list[float], int]:
-    """Recorded log-probabilities by place in the completion, and how many tokens count."""
+    """Check a row; its recorded log-probabilities by place in the completion, and the number of tokens in the
+    loss."""
     trajectory, rendered = rollout.trajectory, rollout.rendered
     if not any(rendered.mask):
         raise ValueError(f"dry run: {trajectory.id} sampled nothing that fits, or the policy reports no token ids")
@@ -111,7 +111,8 @@ def _pixels(made: Sequence[Rollout], batch: Mapping[str, Any]) -> None:
 def _distance(
     trainer: GraphGRPOTrainer, batch: Mapping[str, Any], recorded: Sequence[Sequence[float]]
 ) -> tuple[float, float]:
-    """Mean and largest distance between recorded and recomputed log-probabilities, in nats, over what the loss counts."""
+    """Mean and largest distance between recorded and recomputed log-probabilities, in nats, over what the
+    loss counts."""
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
     vision = {k: batch[k] for k in ("pixel_values", "image_grid_thw", "mm_token_type_ids", "num_images") if k in batch}
@@ -131,7 +132,7 @@ def _distance(
 
 
 def _loss(trainer: GraphGRPOTrainer, batch: dict[str, Any]) -> float:
-    """Of the first pass that the run would make of such a batch."""
+    """The loss of the first pass that the run would make on such a batch."""
     rows, each = len(batch["prompt_ids"]), trainer.args.per_device_train_batch_size
     parts = split_tensor_dict(split_pixel_values_by_grid(batch), rows // each if rows % each == 0 else 1)
     trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps

@@ -1,6 +1,6 @@
-"""Hand a batch's pictures to TRL as they were processed in the rollout.
+"""Hand pictures to TRL as the rollout has processed them.
 
-So what is trained on is what was sampled with, bit for bit, and nothing is processed twice.
+So training uses the pixels that the policy sampled with, bit for bit, and no picture is processed twice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from lensgraph.agent.policy.render import Pixels
 
 @contextlib.contextmanager
 def pixels_as_pictures(processor: Any) -> Iterator[None]:
-    """Within it, the processor takes finished pictures (`Pixels`) as they are, and others as ever."""
+    """A context in which the processor takes finished pictures (`Pixels`) as they are, and processes others
+    as usual."""
     stock = processor.image_processor
     processor.image_processor = _Processed(stock)
     try:
@@ -28,7 +29,7 @@ def pixels_as_pictures(processor: Any) -> Iterator[None]:
 
 
 class _Processed:
-    """An image processor that hands on finished pixels."""
+    """An image processor that passes finished pixels on."""
 
     def __init__(self, stock: Any) -> None:
         self.stock = stock
@@ -44,5 +45,5 @@ class _Processed:
         return getattr(self.stock, name)
 
     def __reduce__(self) -> Any:
-        """Another process, such as the one that samples, is sent what is stock."""
+        """Pickle as the stock processor, for other processes such as the sampler's."""
         return copy.copy, (self.stock,)

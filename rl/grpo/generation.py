@@ -1,11 +1,11 @@
 """Generation: the graph runs once for each row, and its rollouts become TRL's training rows.
 
-Turns are sampled by the policy that serves the graph (`TransformersPolicy`), attached to the network in training: in a
-thread of this process, in a process that shares its weights (`lensgraph.rl.sampler.process`), or with vLLM through TRL's
-own single-turn generator, which also synchronises the weights.
+Turns are sampled by the policy that serves the graph (`TransformersPolicy`), attached to the network in
+training: in a thread of this process, in a process that shares its weights (`lensgraph.rl.sampler.process`),
+or with vLLM through TRL's own single-turn generator, which also synchronises the weights.
 
-Invariants, checked on every batch: the mask is 1 on sampled tokens only; placeholders, pictures and grids agree row by row,
-because TRL would otherwise silently train without any picture.
+Invariants, checked on every batch: the mask is 1 on sampled tokens only; placeholders, pictures and grids
+agree row by row, because TRL would otherwise silently train without any picture.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class GraphRollouts:
     store: TrajectoryStore | None = None
     """Store that every training trajectory is written to; None: they are not kept."""
     train_nodes: tuple[str, ...] = ()
-    """Nodes whose decisions are trained, by the names in the records (`lensgraph.rl.rollout.deciders`); empty: all."""
+    """Nodes whose decisions are trained, by the names in the records (`lensgraph.rl.rollout.deciders`);
+    empty: all."""
     credit: Credit = "trajectory"
     """Advantage of a decision: that of its episode, or that of its own choice (`lensgraph.rl.grpo.credit`)."""
     on_step: Callable[[Sequence[Rollout], int], None] | None = None

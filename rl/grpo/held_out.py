@@ -35,8 +35,8 @@ def measure(
 ) -> list[Record]:
     """Records of greedy answers to the recipe's held-out tasks; process 0 measures, the others get none.
 
-    They are kept in `output/held_out_NAME.jsonl`. With `resume`, tasks that were measured before a kill are not measured
-    again.
+    They are kept in `output/held_out_NAME.jsonl`. With `resume`, tasks that were measured before a kill are
+    not measured again.
     """
     if not recipe.held_out_limit or processes.rank():
         return []
@@ -65,7 +65,8 @@ def report(
     allowed: int,
     console: Console,
 ) -> None:
-    """Print both measurements and write them to `output/held_out.json`; `allowed` is the graph's limit of tool calls."""
+    """Print both measurements and write them to `output/held_out.json`; `allowed` is the graph's limit of
+    tool calls."""
     if not before or not after:
         return
     figures = {name: by_group(records, allowed) for name, records in (("before", before), ("after", after))}

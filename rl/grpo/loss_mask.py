@@ -1,7 +1,8 @@
 """Loss mask: an update counts the sampled tokens of rewarded episodes, at the nodes that are trained.
 
-An episode without a reward (a tool was down, a judge gave no verdict, the run raised) tells nothing about the policy.
-Invariant (tested): loss and gradient are those of the batch without it, in the normaliser and in the KL divergence as well.
+An episode without a reward (a tool was down, a judge gave no verdict, the run raised) tells nothing about the
+policy. Invariant (tested): loss and gradient are those of the batch without it, in the normaliser and in the
+KL divergence as well.
 
 Not covered: `bnpo`, whose normaliser is the number of tokens of a single forward pass.
 """
@@ -28,8 +29,8 @@ def leave_out(
 ) -> None:
     """Set a batch's `tool_mask`, (rows, completion tokens), to 0 where tokens do not count, in place.
 
-    Adds two 0-dimensional tensors over all processes: `num_items_in_batch` (tokens of the loss) and `kept_share` (rewarded
-    rows as a share of all).
+    Adds two 0-dimensional tensors over all processes: `num_items_in_batch` (tokens of the loss) and
+    `kept_share` (rewarded rows as a share of all).
 
     Args:
         output: The batch as TRL made it.

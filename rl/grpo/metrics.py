@@ -1,8 +1,8 @@
-"""Figures of a step's rollouts, over all processes.
+"""Metrics of a step's rollouts, over all processes.
 
-Every process adds up its own episodes (`episodes`, `decisions`), the sums are gathered and added, and shares and means are
-taken of the total: so what is logged by the main process is the step, and not its own part of it. Wall-clock seconds are
-those of the slowest process, which the others wait for.
+Every process adds up its own episodes (`episodes`, `decisions`). The sums are gathered and added, and shares
+and means are taken of the total, so the main process logs the whole step and not its own part. Wall-clock
+seconds are those of the slowest process, because the others wait for it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from accelerate.utils import gather_object
 
 from lensgraph.rl.rollout.episode import Rollout
 
-LAST_TURN = 16
-"""Decisions are told apart by turn up to this one; later turns count with it, so that a tracker's keys stay bounded."""
+LAST_TURN = 16  # later turns are counted with this one, so that the number of a tracker's keys is bounded
 SEARCHES = ("image_search", "text_search")
 PARTS = ("match", "format", "searches", "cost")
-"""Of a reward, besides its total (`lensgraph.rl.rewards.formulas.Score`)."""
+"""Parts of a reward besides its total (`lensgraph.rl.rewards.formulas.Score`)."""
 Sums = Mapping[str, float]
-"""What adds up over processes, by name."""
+"""Sums that add up over processes, by name."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +31,15 @@ class Decision:
     node: str
     """The node that let the policy decide."""
     turn: int
-    """The policy's turn, from 1."""
+    """Number of the policy's turn, from 1."""
     kind: str
-    """What was chosen."""
+    """Kind of the chosen action."""
     start: int
-    """First sampled token, counted from the completion's beginning."""
+    """First sampled token, counted from the beginning of the completion."""
     end: int
-    """One past the last."""
+    """One past the last sampled token."""
     reward: float | None
-    """Of its episode; None: it has none."""
+    """Reward of its episode; None: the episode has none."""
 
 
 def decisions_of(rollout: Rollout) -> list[Decision]:
@@ -86,8 +85,15 @@ def episodes(made: Sequence[Rollout]) -> dict[str, float]:
 def decisions(
     found: Sequence[Sequence[Decision]], output: Mapping[str, Any], *, by_row: bool = False
 ) -> dict[str, float]:
-    """The sums of this process's decisions by node, turn and kind: how often, its advantages, its tokens in the loss, and its
-    pull: |advantage| a token. `by_row`: the loss is a mean of every row's own mean, so that a token of a long row pulls less.
+    """The sums of this process's decisions, by node, turn and kind.
+
+    For each: its `count`, the sum of its `advantage`, its `tokens` in the loss, and its `pull` (|advantage| a
+    token).
+
+    Args:
+        found: The decisions of every row.
+        output: The batch, with masks and advantages.
+        by_row: The loss takes the mean of each row's own mean, so a token of a long row pulls less.
     """
     sums: dict[str, float] = {}
     mask, advantages = output["completion_mask"] * output["tool_mask"], output["advantages"]
@@ -104,12 +110,12 @@ def decisions(
 
 
 def added(sums: Sums) -> dict[str, float]:
-    """The sums of all processes together, on each of them."""
+    """Sums over all processes; every process gets them."""
     return total(gather_object([dict(sums)]))
 
 
 def slowest(seconds: float) -> float:
-    """The longest of all processes."""
+    """The seconds of the slowest process."""
     return max(gather_object([seconds]))
 
 
@@ -121,8 +127,8 @@ def total(parts: Sequence[Sums]) -> dict[str, float]:
 
 
 def of_episodes(sums: Sums) -> dict[str, float]:
-    """Metrics of a step from the sums of `episodes`: means an episode, malformed turns as a share of turns, and the parts of
-    the reward as means over the episodes that have one.
+    """Metrics of a step from the sums of `episodes`: means an episode, malformed turns as a share of turns,
+    and the parts of the reward as means over the episodes that have one.
 
     `accuracy` is always by the task's own tolerance; `reward/match` is what the run's own rule took for right.
     """
@@ -143,12 +149,12 @@ def of_episodes(sums: Sums) -> dict[str, float]:
 
 
 def of_decisions(sums: Sums) -> dict[str, float]:
-    """Metrics of a step from the sums of `decisions`: what was chosen at every decision point.
+    """Metrics of a step from the sums of `decisions`: the choices at every decision point.
 
-    `decisions/NODE/KIND/...` is over all turns of a node, `decisions/NODE/turn_N/KIND/...` of one: how often the kind was
-    chosen there (`share`, 1 over the kinds), its mean advantage, its share of the tokens that the loss counts (`token_share`)
-    and of what moves the policy (`loss_share`): |advantage| times tokens, 0 for all where no row has an advantage. What a
-    clip or a reference adds is not in it.
+    `decisions/NODE/KIND/...` counts all turns of a node, `decisions/NODE/turn_N/KIND/...` one turn. Each has
+    the `share` of the kind there (1 over all kinds), its mean `advantage`, and two shares of the whole step:
+    of the tokens in the loss (`token_share`), and of |advantage| times tokens (`loss_share`; 0 for all if no
+    row has an advantage), which leaves out the effect of the clip and of the KL term.
     """
     counts: Counter[str] = Counter()
     there: Counter[str] = Counter()

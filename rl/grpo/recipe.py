@@ -33,8 +33,9 @@ class GRPORecipe(RunRecipe):
     rephrase_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the embedded world's tasks that are asked in other words (`lensgraph.rl.pocket.rephrase`)."""
     balanced: Path | None = None
-    """Labels that say which tasks need a search (a file, or the name of shipped labels). With them, training uses a sample
-    of the labelled tasks that has `search_free_share`. `python -m lensgraph.rl balance` makes them."""
+    """Labels that say which tasks need a search (a file, or the name of shipped labels). With them, training
+    uses a sample of the labelled tasks that has `search_free_share`. `python -m lensgraph.rl balance` makes
+    them."""
     search_free_share: float = Field(default=0.32, ge=0, le=1)
     """With `balanced`: share of tasks that need no search (FVQA-train: 1,600 of 5,000, MMSearch-R1, section 3)."""
     held_out: str = "world/validation"
@@ -44,7 +45,8 @@ class GRPORecipe(RunRecipe):
     graph: str = "search_agent"
     """Graph of the rollout: `search_agent`, `rag`, `direct`, or `package.module:attribute` of a compiled one."""
     config: Path | None = None
-    """Configuration file of the agent: tools, dialect, limits. None: the defaults, which are the embedded tools."""
+    """Configuration file of the agent: tools, dialect, limits. None: the defaults, which are the embedded
+    tools."""
     settings: list[str] = []
     """Single values of the agent's configuration, `key=value`, on top of `config`."""
     steps: int = Field(default=60, ge=1)
@@ -74,23 +76,25 @@ class GRPORecipe(RunRecipe):
     loss_type: str = "dapo"
     """The loss, by TRL's names; it decides the normaliser."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
-    """Rewards whose standard deviation divides the advantages: those of the task's group, of the whole batch, or none."""
+    """Rewards whose standard deviation divides the advantages: those of the task's group, of the whole batch,
+    or none."""
     max_new_tokens: int = Field(default=64, ge=1)
     """Most tokens of one turn."""
     max_tokens: int | None = Field(default=900, ge=64)
-    """Most tokens of one trajectory, prompt and pictures included. A longer one ends after the last turn that fits, without
-    an answer. None: no limit."""
+    """Most tokens of one trajectory, prompt and pictures included. A longer one ends after the last turn that
+    fits, without an answer. None: no limit."""
     concurrent: int = Field(default=64, ge=1)
     """Episodes that run at the same time in each process."""
     reuse_bytes: int = Field(default=CAPACITY, ge=0)
-    """Memory, in bytes, for the KV cache of earlier turns, so that the next turn of an episode computes its new tokens only;
-    0: none. vLLM keeps a cache of its own and ignores this."""
+    """Memory, in bytes, for the KV cache of earlier turns, so that the next turn of an episode computes its
+    new tokens only; 0: none. vLLM keeps a cache of its own and ignores this."""
     reward: RewardRecipe = RewardRecipe()
     """Reward of an episode: the rule and its options."""
     judge: PolicyConfig | None = None
     """Chat model that judges answers for `reward.match=judge`, configured like a policy."""
     train_nodes: list[str] = []
-    """Nodes whose decisions are trained, by the names in the records (`lensgraph.rl.rollout.deciders`); empty: all."""
+    """Nodes whose decisions are trained, by the names in the records (`lensgraph.rl.rollout.deciders`);
+    empty: all."""
     credit: Credit = "trajectory"
     """Advantage of a decision: `trajectory` gives it that of its episode, `decision` that of its own choice
     (`lensgraph.rl.grpo.credit`)."""
@@ -101,8 +105,8 @@ class GRPORecipe(RunRecipe):
     vllm: Literal["off", "colocate", "server"] = "off"
     """Sample with vLLM in this process (`colocate`) or from `vllm serve` (`server`)."""
     sampler: Literal["auto", "thread", "process"] = "auto"
-    """Without vLLM, sample in a thread beside the graphs, or in another process that shares the weights and has its own
-    interpreter (on a CPU, without `lora`). `auto`: another process if there is a core for it."""
+    """Without vLLM, sample in a thread beside the graphs, or in another process that shares the weights and
+    has its own interpreter (on a CPU, without `lora`). `auto`: another process if there is a core for it."""
     keep_trajectories: bool = True
     """Write every training trajectory to `output/trajectories`."""
     save_every: int = Field(default=20, ge=1)

@@ -1,11 +1,13 @@
 """Resuming: a resumed run stands where the run stood that wrote the checkpoint.
 
-TRL forgets two things between two runs. A batch of rollouts serves several optimiser steps (`updates`, `num_iterations`), so
-a checkpoint in the middle of a batch keeps the rest of it, one file a process. And the order of tasks is drawn anew every
-epoch, so a resumed run draws the orders of past epochs once more. The reward's state (a shadow price) is kept too.
+TRL forgets two things between two runs. A batch of rollouts serves several optimiser steps (`updates`,
+`num_iterations`), so a checkpoint in the middle of a batch keeps the rest of it, one file a process. And the
+order of tasks is drawn anew every epoch, so a resumed run draws the orders of past epochs once more. The
+reward's state (a shadow price) is kept too.
 
-Invariant (tested): a run that was killed at any step and resumed trains on the rows that it would have trained on. Batches
-are cut by the run's layout (rows of a pass, passes, processes), which is kept beside them: another layout is refused.
+Invariant (tested): a run that was killed at any step and resumed trains on the rows that it would have
+trained on. Batches are cut by the run's layout (rows of a pass, passes, processes), which is kept beside
+them: another layout is refused.
 """
 
 from __future__ import annotations
@@ -129,7 +131,8 @@ def keep_batches(folder: Path, rank: int, batches: Batches, layout: Mapping[str,
 def kept_batches(
     folder: Path, rank: int, device: torch.device, layout: Mapping[str, int]
 ) -> list[dict[str, Any]] | None:
-    """The batches that `keep_batches` wrote, on `device`; None: the checkpoint stands between two batches of rollouts.
+    """The batches that `keep_batches` wrote, on `device`; None: the checkpoint stands between two batches of
+    rollouts.
 
     All processes call it together.
 
@@ -170,8 +173,8 @@ def wind(sampler: RepeatSampler, passes: int, passes_per_batch: int) -> int:
     Args:
         sampler: TRL's sampler, fresh.
         passes: Forward passes that the run has made.
-        passes_per_batch: Forward passes on one batch of rollouts. An optimiser step may span several batches of rollouts,
-            and a batch of rollouts several optimiser steps.
+        passes_per_batch: Forward passes on one batch of rollouts. An optimiser step may span several batches
+            of rollouts, and a batch of rollouts several optimiser steps.
     """
     batches = sampler.num_samples // sampler.batch_size
     epochs = passes // max(1, batches * passes_per_batch)

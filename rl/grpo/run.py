@@ -1,7 +1,8 @@
 """Online reinforcement learning: GRPO over the compiled graph, from a recipe.
 
-`train` loads a policy, measures it on held-out tasks, trains it and measures it again. A run can be killed at any step and
-resumed: checkpoints hold the policy, the optimizer and the place in the data; trajectories are kept as they are made.
+`train` loads a policy, measures it on held-out tasks, trains it and measures it again. A run can be killed at
+any step and resumed: checkpoints hold the policy, the optimizer and the place in the data; trajectories are
+kept as they are made.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from lensgraph.rl.rollout.episode import RolloutSetup
 from lensgraph.rl.rollout.own_loop import in_own_loop
 from lensgraph.rl.rollout.trajectory import TrajectoryStore
 from lensgraph.rl.run import jsonl, processes
-from lensgraph.rl.run.callbacks import Shown
+from lensgraph.rl.run.callbacks import StepLine
 from lensgraph.rl.run.progress_plot import draw
 from lensgraph.rl.run.run_folder import begin
 from lensgraph.rl.tasks import Task, load_tasks
@@ -52,8 +53,8 @@ def train(
     Raises:
         FileNotFoundError: `start_from`, `balanced` or a task file does not exist.
         FileExistsError: `output` holds another run.
-        ValueError: the recipe contradicts itself; there are fewer tasks than it rolls out together; `max_steps` is below 1; a
-            tracker is not installed; or a resumed run would see other tasks.
+        ValueError: the recipe contradicts itself; there are fewer tasks than it rolls out together;
+            `max_steps` is below 1; a tracker is not installed; or a resumed run would see other tasks.
     """
     console = Console(stderr=True)
     sharded.refuse_environment(os.environ)
@@ -95,7 +96,7 @@ def train(
         recipe, setup, network, processor, tasks, reward, store if recipe.keep_trajectories else None
     )
     trainer.remove_callback(PrinterCallback)  # the same figures as one unreadable line; the log file has them all
-    for callback in (*run.callbacks(), SaveRewardState(reward), Shown(console)):
+    for callback in (*run.callbacks(), SaveRewardState(reward), StepLine(console)):
         trainer.add_callback(callback)
     run.train(trainer)
     trainer.close_sampler()
@@ -115,7 +116,8 @@ def chosen_tasks(recipe: GRPORecipe) -> list[Task]:
 
     Raises:
         FileNotFoundError: the file of labels does not exist.
-        ValueError: there are fewer tasks than are rolled out together, or the labels leave no task of one of the two kinds.
+        ValueError: there are fewer tasks than are rolled out together, or the labels leave no task of one of
+        the two kinds.
     """
     rng = random.Random(f"rephrase/{recipe.seed}")
     tasks = [in_other_words(task, rng, recipe.rephrase_share) for task in load_tasks(recipe.tasks, recipe.task_limit)]

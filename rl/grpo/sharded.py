@@ -1,7 +1,7 @@
-"""Refuse what splits the weights over processes: FSDP and DeepSpeed ZeRO-3.
+"""Refuse FSDP and DeepSpeed ZeRO-3, which split the weights over processes.
 
-The rollout samples with the network's own modules, and the loss touches its vision tower's weights, so every process must
-hold them whole. With a shard of them both would go on, on numbers that mean nothing.
+The rollout samples with the network's own modules, and the loss reads the weights of its vision tower, so
+every process must hold all weights. With a shard of them both would go on without an error, on wrong numbers.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ FIX = (
 
 
 def refuse_environment(environ: Mapping[str, str]) -> None:
-    """Refuse what `accelerate launch` was told, before anything is loaded.
+    """Refuse a launch by `accelerate` that splits the weights, before anything is loaded.
 
     Raises:
-        ValueError: it was told to split the weights.
+        ValueError: the environment asks for split weights.
     """
     if environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1"):
         raise ValueError(f"FSDP splits the weights, and {FIX}")
@@ -29,10 +29,10 @@ def refuse_environment(environ: Mapping[str, str]) -> None:
 
 
 def refuse(accelerator: Any) -> None:
-    """Refuse an accelerator that splits the weights, however it came to.
+    """Refuse an accelerator that splits the weights, however it was configured.
 
     Raises:
-        ValueError: it does.
+        ValueError: it splits them.
     """
     if getattr(accelerator.state, "fsdp_plugin", None) is not None:
         raise ValueError(f"FSDP splits the weights, and {FIX}")

@@ -3,10 +3,11 @@
 Private methods of TRL 1.16.0 are replaced, and their signatures are tested:
 
 - `_generate` runs the graph (`lensgraph.rl.grpo.generation`);
-- `_generate_and_score_completions` restricts the loss to rewarded episodes and chosen nodes (`lensgraph.rl.grpo.loss_mask`)
-  and assigns credit (`lensgraph.rl.grpo.credit`);
+- `_generate_and_score_completions` restricts the loss to rewarded episodes and chosen nodes
+  (`lensgraph.rl.grpo.loss_mask`) and assigns credit (`lensgraph.rl.grpo.credit`);
 - `_compute_loss` leaves out rows that cannot change the loss (`lensgraph.rl.grpo.zero_advantage`);
-- `_get_per_token_logps_and_entropies` leaves the vision tower out of chunks without pictures, which TRL's cannot do.
+- `_get_per_token_logps_and_entropies` leaves the vision tower out of chunks without pictures, which TRL's
+  cannot do.
 
 Others are extended: `training_step` measures the seconds of the update; `train`, `_save_checkpoint`,
 `_load_from_checkpoint` and `_get_train_sampler` make runs resumable (`lensgraph.rl.grpo.resuming`).
@@ -54,7 +55,8 @@ class GraphGRPOTrainer(ResumableTrainer):
             self._start_sampler()  # now, so that its imports run beside ours
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
-        """One forward and backward pass, after a new batch of rollouts where one is due; the two are timed apart."""
+        """One forward and backward pass, after a new batch of rollouts where one is due; the two are timed
+        apart."""
         started, self._generating = time.perf_counter(), 0.0
         loss = super().training_step(model, inputs, num_items_in_batch)
         self._updating += time.perf_counter() - started - self._generating
@@ -118,7 +120,8 @@ class GraphGRPOTrainer(ResumableTrainer):
     def _untouched_tower(self) -> torch.Tensor:
         """Zero, as a function of every trained weight of the vision tower.
 
-        Several processes wait for the gradients of all weights; this gives a tower that no picture went through a zero one.
+        Several processes wait for the gradients of all weights; this gives a tower that no picture went
+        through a zero one.
         """
         if not torch.is_grad_enabled():
             return torch.zeros((), device=self.accelerator.device)
@@ -129,7 +132,8 @@ class GraphGRPOTrainer(ResumableTrainer):
 
 
 def _pictures_of_rows(options: dict[str, Any], start: int, end: int) -> dict[str, Any]:
-    """The vision options of rows `start` to `end`; rows without any picture get none, so that the tower is left out."""
+    """The vision options of rows `start` to `end`; rows without any picture get none, so that the tower is
+    left out."""
     counts: Sequence[int] = options["num_images"]
     grids = options["image_grid_thw"]
     chunk = {name: value for name, value in options.items() if name not in _VISION}

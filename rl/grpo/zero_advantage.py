@@ -1,7 +1,8 @@
-"""Leave out of an update what cannot change it.
+"""Leave rows out of an update that cannot change it.
 
-With GRPO a row whose group earned one and the same reward has advantage 0; without a reference it adds nothing to the
-gradient, and late in training that is most rows. TRL also pads every batch to the longest row of all its rollouts.
+A row whose group has equal rewards has advantage 0. Without a KL term it adds nothing to the gradient, and
+late in training most rows are like that. TRL also pads every batch to the longest row of all its rollouts;
+the padding is cut.
 
 Invariant (tested): the loss and its gradient are those of the whole batch.
 """
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 LOSSES = frozenset({"dapo", "cispo", "vespo"})
-"""Losses normalised by the tokens of the whole step, so that a row may be missing."""
+"""Losses whose normaliser is the number of tokens of the whole step, so that rows may be left out."""
 _PROMPT = ("prompt_ids", "prompt_mask")
 _COMPLETION = (
     "completion_ids",
@@ -30,15 +31,15 @@ _PIXELS = ("pixel_values", "image_grid_thw")
 
 
 def needed(inputs: Mapping[str, Any]) -> int:
-    """How many rows have an advantage; at least one, because a pass has to be made: other processes wait for it."""
+    """Number of rows with an advantage; at least one, because the other processes wait for this one's pass."""
     return max(1, len(_with_advantage(inputs["advantages"])))
 
 
 def worth_a_pass(inputs: Mapping[str, Any], least: int = 1) -> dict[str, Any]:
-    """The rows with an advantage, cut to their longest; every key keeps its meaning.
+    """The batch with the rows that have an advantage, cut to the longest of them; every key keeps its meaning.
 
-    Where they are fewer than `least`, rows without one fill up: TRL gathers one value a row, so that all processes must keep
-    the same number.
+    If they are fewer than `least`, rows without an advantage fill up: TRL gathers one value a row, so all
+    processes must keep the same number of rows.
     """
     advantages = inputs["advantages"]
     count = len(advantages)
@@ -72,7 +73,7 @@ def _pictures(inputs: Mapping[str, Any], rows: list[int]) -> dict[str, Any]:
 
 
 def _cut(batch: dict[str, Any], prompt: int, completion: int) -> dict[str, Any]:
-    """Without the columns that are padding in every row: on the left of the prompts, on the right of the completions."""
+    """Cut the columns that are padding in every row: on the left of prompts, on the right of completions."""
     first = int(batch["prompt_mask"].any(0).float().argmax())
     filled = batch["completion_mask"].any(0).nonzero()
     last = int(filled[-1]) + 1 if len(filled) else 1

@@ -20,12 +20,12 @@ class RecipeError(ValueError):
 
 
 def names() -> list[str]:
-    """Recipes that ship with the package."""
+    """Names of the recipes that ship with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def read(recipe: str, model: type[M], overrides: Iterable[str] = ()) -> M:
-    """A shipped recipe by name, or a YAML file, with `key=value` and `key.key=value` on top.
+    """Read a shipped recipe by name, or a YAML file, with `key=value` and `key.key=value` on top.
 
     Raises:
         RecipeError: no such recipe, an unknown key, or a value of the wrong type.

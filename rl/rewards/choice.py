@@ -13,7 +13,8 @@ def find(field: str, name: str, rows: Mapping[str, T]) -> T | Callable[..., Any]
     """The row of this name, or the function at `package.module:function`.
 
     Raises:
-        ValueError: neither exists; the message is one line that names the recipe's `field` and the valid values.
+        ValueError: neither exists; the message is one line that names the recipe's `field` and the valid
+        values.
     """
     if name in rows:
         return rows[name]

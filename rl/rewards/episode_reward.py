@@ -70,7 +70,8 @@ class EpisodeReward:
     def observe(self, costs: Sequence[float], step: int | None = None) -> None:
         """Move the shadow price by the costs of a step's episodes, those of all processes.
 
-        During a warm-up it stands still: searches are paid for then, and their costs say nothing about the price.
+        During a warm-up it stands still: searches are paid for then, and their costs say nothing about the
+        price.
         """
         if self.shadow is not None and (step is None or step >= self.recipe.warmup_steps):
             self.shadow.observe(costs)

@@ -2,12 +2,13 @@
 
 Three families:
 
-- `mmsearch_r1`: outcome reward with a search penalty on right answers (arXiv 2506.20670, eq. 1, and its released scorer);
+- `mmsearch_r1`: outcome reward with a search penalty on right answers (arXiv 2506.20670, eq. 1, and its
+  released scorer);
 - `deepmmsearch_r1`: outcome by a judge or by rules, plus format, no penalty (arXiv 2510.12801, section 3.2);
 - `priced`: a price per call by tool, in one currency, charged on right answers only, with an optional budget.
 
-Every one returns a `Score`. Right answers are charged and wrong ones are not: a charge on wrong answers would teach the
-policy to give up early on hard questions.
+Every one returns a `Score`. Right answers are charged and wrong ones are not: a charge on wrong answers would
+teach the policy to give up early on hard questions.
 """
 
 from __future__ import annotations
@@ -53,12 +54,12 @@ def penalised(
 ) -> Score:
     """MMSearch-R1's formula on any episode, whatever its protocol.
 
-    A right answer is worth 1, or `1 - search_penalty` if anything was searched; with `per_call_penalty` that factor counts
-    once a search. The total is `(1 - format_weight) * outcome + format_weight * format`.
+    A right answer is worth 1, or `1 - search_penalty` if anything was searched; with `per_call_penalty` that
+    factor counts once a search. The total is `(1 - format_weight) * outcome + format_weight * format`.
 
     Raises:
-        ValueError: the weight is not between 0 and 1, the penalty not between -1 and 1 (a warm-up begins by rewarding
-            searches), or `searches` is negative.
+        ValueError: the weight is not between 0 and 1, the penalty not between -1 and 1 (a warm-up begins by
+            rewarding searches), or `searches` is negative.
     """
     if not -1 <= search_penalty <= 1:
         raise ValueError(f"search_penalty is {search_penalty}; it must be between -1 and 1")
@@ -85,8 +86,8 @@ def mmsearch_r1(
 ) -> Score:
     """The released scorer of MMSearch-R1 on the texts of one to three turns of its protocol.
 
-    The answer is taken from the last turn and compared after normalisation. Searches are counted by their tags, executed or
-    not, in every turn but the last of several.
+    The answer is taken from the last turn and compared after normalisation. Searches are counted by their
+    tags, executed or not, in every turn but the last of several.
 
     Args:
         turns: Texts of the policy's turns.
@@ -95,8 +96,8 @@ def mmsearch_r1(
         format_weight: See `penalised`.
         per_call_penalty: See `penalised`.
         substring: Accept an answer that contains a gold (the paper's `SubEM`).
-        overlong: More than three turns raise, as in the released scorer (`refused`), or are scored by the same rules with a
-            format of 0 (`malformed`).
+        overlong: More than three turns raise, as in the released scorer (`refused`), or are scored by the
+            same rules with a format of 0 (`malformed`).
 
     Raises:
         ValueError: no turns, or more than three that are `refused`.
@@ -138,8 +139,9 @@ def deepmmsearch_r1(
     Args:
         turns: Texts of the policy's turns.
         golds: Accepted answers.
-        right: Verdict of a judge (`lensgraph.rl.rewards.judge`). None: the answer that closes the last turn is compared with
-            the golds by the judge's rules that need no model (`lensgraph.rl.rewards.judge_rules`).
+        right: Verdict of a judge (`lensgraph.rl.rewards.judge`). None: the answer that closes the last turn
+            is compared with the golds by the judge's rules that need no model
+            (`lensgraph.rl.rewards.judge_rules`).
         format_weight: Share of the reward that the format earns.
         limits: Values that replace single limits of the protocol.
 
@@ -176,8 +178,8 @@ def priced(
 ) -> Score:
     """The worth of a right answer minus the cost of its calls, at least 0.
 
-    The outcome of a right answer is `max(0, 1 - charged * cost / worth)`. All prices are in one currency (money, or seconds
-    of waiting).
+    The outcome of a right answer is `max(0, 1 - charged * cost / worth)`. All prices are in one currency
+    (money, or seconds of waiting).
 
     Args:
         right: The answer is right.
@@ -186,11 +188,12 @@ def priced(
         prices: Price of one call by tool.
         worth: Worth of a right answer.
         format_weight: Share of the reward that the format earns.
-        charged: Share of the prices that is charged, from -1, when a warm-up begins by paying for searches, to 1.
+        charged: Share of the prices that is charged, from -1, when a warm-up begins by paying for searches,
+        to 1.
 
     Raises:
-        ValueError: a tool that was called has no price, a price is negative, `worth` is not positive, or `charged` is not
-            between -1 and 1.
+        ValueError: a tool that was called has no price, a price is negative, `worth` is not positive, or
+            `charged` is not between -1 and 1.
     """
     unknown = sorted(set(calls) - set(prices))
     if unknown:
@@ -211,7 +214,8 @@ def priced(
 
 
 def warmed_up(search_penalty: float, step: int, warmup_steps: int) -> float:
-    """The penalty at a training step: it rises from `-search_penalty` at step 1, when searching pays, to `search_penalty`.
+    """The penalty at a training step: it rises from `-search_penalty` at step 1, when searching pays, to
+    `search_penalty`.
 
     This is MMSearch-R1's `search_penalty_warmup_steps`; 0 steps mean no warm-up.
 
@@ -229,8 +233,8 @@ def warmed_up(search_penalty: float, step: int, warmup_steps: int) -> float:
 class ShadowPrice:
     """The factor on all prices that keeps the mean cost of an episode at a budget.
 
-    Dual ascent on the constraint "mean cost at most `budget`": the factor rises while episodes cost more and falls while
-    they cost less. `factor` is part of a run's state and belongs into its checkpoints.
+    Dual ascent on the constraint "mean cost at most `budget`": the factor rises while episodes cost more and
+    falls while they cost less. `factor` is part of a run's state and belongs into its checkpoints.
     """
 
     budget: float

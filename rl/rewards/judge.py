@@ -1,7 +1,8 @@
 """A chat model as the judge of answers, for rewards and for evaluation (DeepMMSearch-R1, appendix E.6).
 
-Any LangChain chat model can judge. Its reply is read strictly. A reply without a verdict is asked for again, and after
-`tries` replies the verdict is None, which the trainer masks: a judge that failed is not the policy's fault.
+Any LangChain chat model can judge. Its reply is read strictly. A reply without a verdict is asked for again,
+and after `tries` replies the verdict is None, which the trainer masks: a judge that failed is not the
+policy's fault.
 """
 
 from __future__ import annotations
@@ -81,5 +82,6 @@ class Judge:
 
 
 def _inert(answer: str) -> str:
-    """The answer with tags and verdict words made harmless, so that it can neither close its wrapper nor pass for a verdict."""
+    """The answer with tags and verdict words made harmless, so that it can neither close its wrapper nor pass
+    for a verdict."""
     return re.sub(r"(?i)\bMATCH\s*:", "match ", answer.replace("<", "‹").replace(">", "›"))

@@ -1,10 +1,12 @@
 """The rules of DeepMMSearch-R1's judge (arXiv 2510.12801, appendix E.6) that need no model.
 
-Granted: everything that `lensgraph.rl.tasks.match` grants (articles, case, punctuation, units, numbers in words), the same
-words in another order, a gold rounded to the answer's own decimals, and a range of numbers that holds the gold.
+Granted: everything that `lensgraph.rl.tasks.match` grants (articles, case, punctuation, units, numbers in
+words), the same words in another order, a gold rounded to the answer's own decimals, and a range of numbers
+that holds the gold.
 
-Not granted, because only a reader can tell: synonyms and aliases (`NYC` for `New York City`), an answer within a sentence,
-paraphrases. Two bounds are ours, so that no policy is paid for a vague answer: `ROUNDED` and `WIDEST`.
+Not granted, because only a reader can tell: synonyms and aliases (`NYC` for `New York City`), an answer
+within a sentence, paraphrases. Two bounds are ours, so that no policy is paid for a vague answer: `ROUNDED`
+and `WIDEST`.
 """
 
 from __future__ import annotations

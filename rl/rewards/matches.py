@@ -1,7 +1,7 @@
 """The ways to judge an answer: one row of `MATCHES` for each.
 
-The recipe's `reward.match`, its error messages and its description derive from the table. A way is a function, plain or
-async,
+The recipe's `reward.match`, its error messages and its description derive from the table. A way is a
+function, plain or async,
 
     (task: Task, answer: str | None, judge: Judge | None) -> bool | None
 

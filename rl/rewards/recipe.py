@@ -34,14 +34,15 @@ class RewardRecipe(BaseModel):
     per_call_penalty: bool = False
     """`penalty`, `mmsearch_r1`: charge every call instead of every episode with a call."""
     warmup_steps: int = Field(default=0, ge=0)
-    """Steps over which the penalty, or the prices, rise from their negative, when searching pays, to their value. A shadow
-    price stands still during them. Not for `deepmmsearch_r1`, which charges nothing."""
+    """Steps over which the penalty, or the prices, rise from their negative, when searching pays, to their
+    value. A shadow price stands still during them. Not for `deepmmsearch_r1`, which charges nothing."""
     prices: dict[str, float] = {}
     """`priced`: price of one call by node (`image_search`, `text_search`), in one currency."""
     worth: float = Field(default=1.0, gt=0)
     """`priced`: worth of a right answer, in the currency of the prices."""
     budget: float | None = Field(default=None, gt=0)
-    """`priced`: mean cost of an episode to hold; a shadow price then scales the prices. None: prices stay as they are."""
+    """`priced`: mean cost of an episode to hold; a shadow price then scales the prices. None: prices stay as
+    they are."""
     budget_rate: float = Field(default=0.1, gt=0)
     """`priced`: change of the shadow price a step, relative to how far the mean cost is from the budget."""
     format_weight: float = Field(default=0.1, ge=0, le=1)

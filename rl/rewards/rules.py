@@ -72,7 +72,8 @@ def priced(trajectory: Trajectory, right: bool, options: RewardRecipe) -> Score:
 
 
 def mmsearch_r1(trajectory: Trajectory, right: bool, options: RewardRecipe) -> Score:
-    """MMSearch-R1's released scorer, which judges the answer itself; an episode of more than three turns is malformed."""
+    """MMSearch-R1's released scorer, which judges the answer itself; an episode of more than three turns is
+    malformed."""
     turns = _turns(trajectory, "mmsearch_r1")
     if not turns:
         return _nothing_said(options)

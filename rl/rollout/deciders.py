@@ -1,15 +1,15 @@
-"""The nodes of a graph whose decisions can be trained, by the names that records give them."""
+"""The nodes of a graph whose decisions can be trained, by their names in the records."""
 
 from __future__ import annotations
 
 from lensgraph.graphs import table
 
 DECIDES = "reason"
-"""The name that a record gives the node in which the policy spoke, whichever node of the package's graphs it was."""
+"""Name of the policy's node in a record, for all graphs of this package."""
 
 
 def deciders(name: str) -> tuple[str, ...]:
-    """Names of deciding nodes of a graph. In a graph by import path any node may record one.
+    """Names of the nodes of a graph in which the policy may decide; in a graph by import path, every node may.
 
     Raises:
         ValueError: there is no such graph.

@@ -1,11 +1,12 @@
-"""A LangGraph graph as the rollout: run it on tasks as it is served, and keep what happened token by token.
+"""The rollout: run a LangGraph graph on a task as it is served, and record it token by token.
 
-The policy samples inside the graph and reports the ids it sampled; the dialogue is rendered once more at the end, with
-those ids taken as they are. So no sampled id is ever decoded and encoded again, and what is trained is what was sampled.
+The policy samples inside the graph and reports the sampled ids. At the end the dialogue is rendered once
+more, with these ids as they are. So no sampled id is ever decoded and encoded again, and what is trained is
+what was sampled.
 
-Graphs run concurrently and share the policy: whoever waits for it joins those that are sampled, and whoever waits for a
-slow tool holds up nobody. An exception in one run becomes a trajectory with an `error` and nothing to train on; what had
-happened by then is recorded, if the episode had ended and only its reward is missing.
+Graphs run concurrently and share the policy, which samples all episodes that wait for it in one batch; an
+episode that waits for a slow tool delays no other. An exception in one run becomes a trajectory with an
+`error` and no tokens; if only the reward failed, the trajectory records the whole episode.
 """
 
 from __future__ import annotations
@@ -16,32 +17,33 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage
 
 from lensgraph.agent.config import Config
 from lensgraph.agent.context import Context
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.images import ImageStore
-from lensgraph.agent.nodes import materialise, text_of
+from lensgraph.agent.nodes import materialise
 from lensgraph.agent.policy.render import Rendered
-from lensgraph.agent.state import EVERYTHING, AgentState
+from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import table
 from lensgraph.rl.rollout import length_budget
-from lensgraph.rl.rollout.trajectory import Said, Seen, Trajectory, TrajectoryStep
+from lensgraph.rl.rollout.recording import has_ids, said_of, steps_of, tokens_of
+from lensgraph.rl.rollout.trajectory import Seen, Trajectory
 from lensgraph.rl.rollout.wait_clock import WaitClock
 from lensgraph.rl.tasks import Task
 from lensgraph.tools.safety.errors import named_line
 
 Reward = Callable[[Trajectory, Task], Awaitable["dict[str, float] | None"]]
-"""The reward's parts with their `total`; None: this episode has no reward."""
+"""Gives the parts of an episode's reward with their `total`; None: the episode has no reward."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """A trajectory with what only lives in memory."""
+    """A trajectory, with its pixels and pictures, which are not part of the record."""
 
     trajectory: Trajectory
-    """The record."""
+    """Record of the episode."""
     rendered: Rendered = field(default_factory=Rendered, repr=False)
     """Ids, mask and pixels for the trainer; empty if the run failed or the policy reports no ids."""
     pictures: dict[str, bytes] = field(default_factory=dict, repr=False)
@@ -50,35 +52,39 @@ class Rollout:
 
 @dataclass(frozen=True)
 class RolloutSetup:
-    """Everything that rollouts have in common."""
+    """The setup that all rollouts of a batch share: graph, tools, policy and reward."""
 
     graph: str
-    """A name or an import path, as `lensgraph.graphs.table.find` takes it."""
+    """Name or import path of the graph, as `lensgraph.graphs.table.find` takes it."""
     config: Config
-    """Tools and limits."""
+    """Configuration of the agent: tools and limits."""
     policy: BaseChatModel
-    """What samples."""
+    """Chat model that samples the turns."""
     dialect: Dialect
-    """How actions are written."""
+    """Text form of the actions."""
     name: str = ""
-    """What the policy is called in the records."""
+    """Name of the policy in the records."""
     temperature: float = 1.0
-    """Of the sampling, for the records."""
+    """Sampling temperature, for the records."""
     max_tokens: int | None = None
-    """Tokens of one row, prompt included; a longer episode ends behind the last turn that fits (`lensgraph.rl.rollout.length_budget`). None: no
-    limit."""
+    """Most tokens of one row, prompt included; a longer episode ends after the last turn that fits
+    (`lensgraph.rl.rollout.length_budget`). None: no limit."""
     reward: Reward | None = None
-    """How episodes are rewarded. None: they are not."""
+    """Reward of an episode; None: episodes have no reward."""
     tools: Mapping[str, Any] = field(default_factory=dict)
     """Live tools (`text_search`, `image_search`, `locate`) in place of the configured ones."""
     step: int | None = None
     """Training step, for the records."""
     clock: WaitClock | None = None
-    """Measures the seconds in which anybody waited for the policy or a tool. None: nobody asks."""
+    """Clock of the seconds in which episodes waited for the policy or a tool; None: they are not measured."""
 
 
 async def roll(task: Task, setup: RolloutSetup, number: int = 0) -> Rollout:
-    """Run one task through the graph; `number` tells the rollouts of one task apart. Raises nothing but cancellation."""
+    """Run the graph on one task.
+
+    `number` is part of the trajectory's id, and tells the rollouts of one task apart. Only cancellation is
+    raised; any other exception becomes the trajectory's `error`.
+    """
     base = Trajectory(
         id=f"{task.id}#{number}" + ("" if setup.step is None else f"@{setup.step}"),
         task=task.id,
@@ -110,7 +116,7 @@ async def _roll(base: Trajectory, task: Task, setup: RolloutSetup) -> Rollout:
     )
     messages = await materialise(final["dialogue"], store, setup.dialect, setup.config.images.view_pixels)
     rendered, logprobs, spans = await asyncio.to_thread(tokens_of, messages, setup.policy, setup.max_tokens)
-    said = tuple(_said(message) for message in final["dialogue"])
+    said = tuple(said_of(message) for message in final["dialogue"])
     spoken = [step["text"] for step in final["steps"] if "action" in step]
     trajectory = replace(
         base,
@@ -125,7 +131,8 @@ async def _roll(base: Trajectory, task: Task, setup: RolloutSetup) -> Rollout:
         mask=tuple(rendered.mask),
         logprobs=tuple(logprobs),
     )
-    if setup.max_tokens is not None and _reported(messages, setup.policy) and len(spans) < _turns(messages):
+    turns = sum(isinstance(message, AIMessage) for message in messages)
+    if setup.max_tokens is not None and has_ids(messages, setup.policy) and len(spans) < turns:
         trajectory = length_budget.ended(trajectory, len(spans))
     kept = {identity: store.bytes(identity) for one in trajectory.messages for identity in one.pictures}
     try:
@@ -133,90 +140,6 @@ async def _roll(base: Trajectory, task: Task, setup: RolloutSetup) -> Rollout:
     except Exception as error:  # what the policy did is worth keeping all the same
         return Rollout(replace(trajectory, error=named_line(error, 500)), pictures=kept)
     return Rollout(replace(trajectory, reward=reward), rendered, kept)
-
-
-def _turns(messages: Sequence[BaseMessage]) -> int:
-    return sum(isinstance(message, AIMessage) for message in messages)
-
-
-def _reported(messages: Sequence[BaseMessage], policy: BaseChatModel) -> bool:
-    """Whether the policy spoke, and told the ids of all that it said."""
-    said = [message for message in messages if isinstance(message, AIMessage)]
-    known = all("token_ids" in message.response_metadata for message in said)
-    return bool(said) and known and getattr(policy, "renderer", None) is not None
-
-
-def tokens_of(
-    messages: Sequence[BaseMessage], policy: BaseChatModel, max_tokens: int | None = None
-) -> tuple[Rendered, list[float], list[tuple[int, int]]]:
-    """A finished dialogue in tokens, the log-probabilities of its sampled ones, and the borders of every turn.
-
-    What follows the last sampled token is left out; so are turns (and the pictures before them) that begin a tail over
-    `max_tokens`. Empty if the policy reports no token ids.
-    """
-    if not _reported(messages, policy):
-        return Rendered(), [], []
-    renderer = policy.renderer  # type: ignore[attr-defined]
-    said = [message for message in messages if isinstance(message, AIMessage)]
-    last = max(n for n, message in enumerate(messages) if isinstance(message, AIMessage))
-    rendered = renderer.render(messages[: last + 1], generate=False)
-    logprobs = [0.0] * len(rendered.ids)
-    spans: list[tuple[int, int]] = []
-    place = 0
-    for message in said:
-        start = rendered.mask.index(1, place)
-        sampled = message.response_metadata["logprobs"]
-        place = start + len(sampled)
-        logprobs[start:place] = sampled
-        spans.append((start, place))
-    if max_tokens is not None and spans and spans[-1][1] > max_tokens:
-        rendered, spans = length_budget.cut(rendered, spans, max_tokens, renderer)
-    end = spans[-1][1] if spans else 0
-    return Rendered(rendered.ids[:end], rendered.mask[:end], rendered.pixels), logprobs[:end], spans
-
-
-def steps_of(final: dict[str, Any] | AgentState, spans: Sequence[tuple[int, int]]) -> tuple[TrajectoryStep, ...]:
-    """The graph's steps as the trajectory keeps them, each with the node that followed and the tokens that it sampled."""
-    records = list(final["steps"])
-    nodes = [record["node"] for record in records]
-    remaining = iter(spans)
-    steps = []
-    for record, after in zip(records, [*nodes[1:], None], strict=True):
-        spoke = "action" in record
-        steps.append(
-            TrajectoryStep(
-                node=record["node"],
-                edge=after if after is not None else ("answer" if record["node"] != "answer" else None),
-                turn=record["turn"],
-                seconds=record["seconds"],
-                price=record["price"],
-                text=record.get("text", ""),
-                action=record.get("action"),
-                query=record.get("query"),
-                hits=tuple(dict(hit) for hit in record["hits"]) if "hits" in record else None,
-                crop=dict(record["crop"]) if record.get("crop") else None,
-                error=record.get("error"),
-                left_out=tuple(record.get("left_out", ())),
-                cut_off=record.get("cut_off", 0),
-                tokens=next(remaining, None) if spoke else None,
-            )
-        )
-    return tuple(steps)
-
-
-def _said(message: BaseMessage) -> Said:
-    if isinstance(message, AIMessage):
-        return Said("assistant", ({"type": "text", "text": text_of(message)},))
-    blocks = [message.content] if isinstance(message.content, str) else message.content
-    return Said("user", tuple(_block(block) for block in blocks))
-
-
-def _block(block: str | dict[str, Any]) -> dict[str, str]:
-    if isinstance(block, str):
-        return {"type": "text", "text": block}
-    if block.get("type") == "image":
-        return {"type": "image", "id": str(block["id"])}
-    return {"type": "text", "text": str(block.get("text", ""))}
 
 
 async def roll_all(
@@ -227,9 +150,14 @@ async def roll_all(
     numbers: Sequence[int] | None = None,
     on_done: Callable[[Rollout], None] | None = None,
 ) -> AsyncIterator[tuple[int, Rollout]]:
-    """Roll out every task, `concurrent` at a time; (index of the task, rollout) as they finish.
+    """Roll out every task, and yield (index of the task, rollout) as they finish.
 
-    `on_done` hears of each before its place is given to another, one at a time, in a thread.
+    Args:
+        tasks: One rollout is made for each; a task may stand there several times.
+        setup: Graph, tools, policy and reward.
+        concurrent: Most episodes at the same time.
+        numbers: By task, the `number` for `roll`; None: 0 for all.
+        on_done: Called with each rollout in a thread, one at a time, before another episode takes its place.
     """
     numbers = numbers if numbers is not None else [0] * len(tasks)
     queue = iter(list(enumerate(zip(tasks, numbers, strict=True))))
@@ -243,7 +171,7 @@ async def roll_all(
                 try:
                     async with one_at_a_time:
                         await asyncio.to_thread(on_done, rollout)
-                except Exception as error:  # a full disk, say: whoever takes the rollouts must hear of it
+                except Exception as error:  # a full disk, say: the caller must hear of it
                     await done.put((index, error))
                     return
             await done.put((index, rollout))
@@ -269,7 +197,7 @@ async def roll_in_order(
     numbers: Sequence[int] | None = None,
     on_done: Callable[[Rollout], None] | None = None,
 ) -> list[Rollout]:
-    """`roll_all` in the order of the tasks."""
+    """Roll out every task, and return the rollouts in the order of the tasks; see `roll_all`."""
     found: dict[int, Rollout] = {}
     rolling = roll_all(tasks, setup, concurrent=concurrent, numbers=numbers, on_done=on_done)
     async for index, rollout in rolling:

@@ -1,11 +1,11 @@
-"""A budget of tokens for one training row, and what an episode is that did not fit into it.
+"""The token budget of a training row: an episode that does not fit is cut after its last turn that does.
 
-Invariant: nothing earns a reward that is not in the row. An episode whose last turns do not fit ends behind the last one that
-does: what came after it, an answer included, is taken for never said.
+Invariant: nothing earns a reward that is not in the row. Everything after the cut, an answer included, counts
+as not said.
 
-The other bounds on a dialogue's length are listed in `lensgraph.agent.limits`. The graph itself is not stopped at this
-budget: it counts a result's tokens high (`lensgraph.agent.nodes.token_budget`) and would shorten what the policy reads
-of episodes that fit.
+The graph itself is not stopped at this budget: it overestimates the tokens of a result
+(`lensgraph.agent.nodes.token_budget`) and would shorten the results of episodes that fit. The other bounds on a
+dialogue's length are listed in `lensgraph.agent.limits`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.rl.rollout.trajectory import Trajectory
 
 Spans = list[tuple[int, int]]
-"""First and one past the last token of every turn of the policy."""
+"""First token and one past the last token of every turn of the policy."""
 
 
 def cut(
     rendered: Rendered, spans: Sequence[tuple[int, int]], max_tokens: int, renderer: Renderer
 ) -> tuple[Rendered, Spans]:
-    """The row up to the last turn that ends within `max_tokens`, its whole pictures, and its turns."""
+    """The row up to the last turn that ends within `max_tokens`, with its complete pictures, and the turns in
+    it."""
     kept = [span for span in spans if span[1] <= max_tokens]
     end = kept[-1][1] if kept else 0
     pictures = _pictures_before(rendered, end, renderer)
@@ -32,7 +33,7 @@ def cut(
 
 
 def _pictures_before(rendered: Rendered, end: int, renderer: Renderer) -> int:
-    """How many pictures lie wholly before token `end`; a turn never ends inside a picture."""
+    """The number of pictures that end before token `end`; a turn never ends inside a picture."""
     left = sum(token == renderer.image_pad for token in rendered.ids[:end])
     merge, count = renderer.processor.merge_size**2, 0
     for picture in rendered.pixels:
@@ -44,8 +45,11 @@ def _pictures_before(rendered: Rendered, end: int, renderer: Renderer) -> int:
 
 
 def ended(trajectory: Trajectory, turns: int) -> Trajectory:
-    """The episode as one that the budget ended behind the policy's first `turns` turns; a search that the last of them asked
-    for was made and counts. Its tokens are those of the row already."""
+    """The episode, ended by the budget after the policy's first `turns` turns.
+
+    A search that the last of these turns asked for was made and counts. The tokens of `trajectory` are cut
+    already.
+    """
     steps, spoken = [], 0
     for step in trajectory.steps:
         if step.action is not None and spoken == turns:

@@ -1,8 +1,9 @@
-"""One record that joins what the graph did with the tokens that the policy saw and said.
+"""The record of an episode, which joins the steps of the graph with the tokens of the policy, and the store
+of records.
 
 Invariants:
-- `ids`, `mask` and `logprobs` have one length; the mask is 1 exactly on sampled tokens; a step's `tokens` are the
-  borders of its sampled turn in `ids`.
+- `ids`, `mask` and `logprobs` have one length; the mask is 1 exactly on sampled tokens; a step's `tokens` are
+  the borders of its sampled turn in `ids`.
 - Placeholders of a picture in `ids` = rows of its grid / merge_size**2, in the order of `pictures`.
 - A record is plain JSON and names its `version`; a store of an unknown version is refused, not misread.
 """
@@ -20,7 +21,7 @@ from lensgraph.rl.run import jsonl
 OUTSIDE = ("timeout", "rate_limited", "unavailable", "malformed")
 """Reasons of a tool's failure (`lensgraph.tools.results.Reason`) that are not the policy's fault."""
 VERSION = 1
-"""Of the record. Raised when a field changes its meaning."""
+"""Version of the record; raised when a field changes its meaning."""
 
 
 @dataclass(frozen=True)
@@ -32,29 +33,29 @@ class TrajectoryStep:
     edge: str | None
     """The node that ran next; None: the episode ended."""
     turn: int
-    """The policy's turn that this belongs to, from 1."""
+    """Number of the policy's turn that this belongs to, from 1."""
     seconds: float
-    """Waiting for the policy or the tool."""
+    """Seconds of waiting for the policy or the tool."""
     price: float
-    """In the currency of the configured prices."""
+    """Price of the call, in the currency of the configured prices."""
     text: str = ""
     """The turn as the policy wrote it; empty for a tool."""
     action: dict[str, Any] | None = None
     """The policy's action, as `lensgraph.agent.actions.dump` writes it."""
     query: str | None = None
-    """What a tool was asked for."""
+    """Query of a tool."""
     hits: tuple[dict[str, Any], ...] | None = None
-    """What a search showed the policy; None: no search ran (another node, or a limit forbade it)."""
+    """Hits that a search showed the policy; None: no search ran (another node, or a limit forbade it)."""
     crop: dict[str, Any] | None = None
     """The crop's picture record, with its box in pixels of the question's picture."""
     error: str | None = None
     """`reason: message` if the tool or the policy failed."""
     left_out: tuple[str, ...] = ()
-    """Ids of thumbnails that the policy was not shown in this turn, because its context was full."""
+    """Ids of thumbnails that were left out of this turn's prompt, because the context was full."""
     cut_off: int = 0
-    """Results of this search that were left out or shortened, because few tokens were left."""
+    """Number of results of this search that were left out or shortened, because few tokens were left."""
     tokens: tuple[int, int] | None = None
-    """First and one past the last sampled token in `Trajectory.ids`; None: nothing was sampled here."""
+    """First sampled token and one past the last, in `Trajectory.ids`; None: nothing was sampled here."""
 
     @property
     def kind(self) -> str:
@@ -69,7 +70,7 @@ class Said:
     role: str
     """`user` (the environment) or `assistant` (the policy)."""
     blocks: tuple[dict[str, str], ...]
-    """In order, `{"type": "text", "text": ...}` or `{"type": "image", "id": ...}`."""
+    """Blocks in order: `{"type": "text", "text": ...}` or `{"type": "image", "id": ...}`."""
 
     @property
     def text(self) -> str:
@@ -84,12 +85,12 @@ class Said:
 
 @dataclass(frozen=True)
 class Seen:
-    """One picture as it entered the policy."""
+    """A picture of the policy's prompt."""
 
     id: str
     """sha256 of its encoded bytes; the name under which the store keeps them."""
     grid: tuple[int, int, int]
-    """(time, height, width) in patches."""
+    """Time, height and width, in patches."""
 
 
 @dataclass(frozen=True)
@@ -97,53 +98,54 @@ class Trajectory:
     """One episode."""
 
     id: str
-    """The task, which of its rollouts in the step, and the step: unique in a run."""
+    """Task, number of the rollout and training step: unique in a run."""
     task: str
     """Id of the task."""
     family: str
     """Kind of question, for tables."""
     knowledge: str
-    """`visible`, `known`, `unknown` or empty: where the answer can come from without a search."""
+    """Source of the answer without a search: `visible`, `known`, `unknown`, or empty."""
     question: str
-    """As it was asked."""
+    """Question as it was asked."""
     golds: tuple[str, ...]
     """Accepted answers."""
     graph: str
     """Name of the graph that ran."""
     dialect: str
-    """How actions were written."""
+    """Name of the dialect of the actions."""
     policy: str
-    """The checkpoint, or the training run."""
+    """Name of the checkpoint or of the training run."""
     temperature: float
-    """Of the sampling."""
+    """Sampling temperature."""
     answer: str | None = None
-    """None: there was none."""
+    """The answer; None: there was none."""
     correct: bool = False
-    """By the task's golds and tolerance."""
+    """Whether the answer is right by the task's golds and tolerance."""
     stop_reason: str = ""
     """A value of `lensgraph.agent.limits.StopReason`; empty if the run failed."""
     well_formed: bool = False
     """Whether the episode keeps the dialect's format rules."""
     steps: tuple[TrajectoryStep, ...] = ()
-    """What the nodes did, in order."""
+    """Steps of the nodes, in order."""
     messages: tuple[Said, ...] = ()
-    """The policy's dialogue."""
+    """Dialogue of the policy."""
     pictures: tuple[Seen, ...] = ()
-    """Every picture, in token order."""
+    """Every picture of the dialogue, in the order of its tokens."""
     ids: tuple[int, ...] = ()
     """Token ids of the whole dialogue. Empty: the policy does not report token ids."""
     mask: tuple[int, ...] = ()
-    """1: sampled. 0: the environment's, the template's, or an end-of-turn that a length limit left out."""
+    """1: the token was sampled. 0: it is the environment's, the template's, or an end of turn that a length
+    limit cut off."""
     logprobs: tuple[float, ...] = ()
     """Log-probability of each sampled token when it was sampled; 0 elsewhere."""
     reward: dict[str, float] | None = None
-    """`total` and its parts; None: the episode has no reward (a failure that is not the policy's)."""
+    """Reward: `total` and its parts; None: the episode has no reward (a failure that is not the policy's)."""
     error: str | None = None
-    """What went wrong outside the policy; None: nothing. Where it was the reward, all else is recorded."""
+    """Failure outside the policy; None: there was none. If the reward failed, all other fields are recorded."""
     step: int | None = None
-    """Training step that the policy had reached."""
+    """Training step of the policy."""
     version: int = field(default=VERSION)
-    """Of this record."""
+    """Version of this record."""
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.mask) == len(self.logprobs):
@@ -171,7 +173,7 @@ class Trajectory:
         return counts
 
     def failed_tools(self) -> bool:
-        """Whether a tool failed for a reason that no policy can help."""
+        """Whether a tool failed for a reason that the policy cannot influence."""
         return any(
             step.action is None and step.error is not None and step.error.split(":")[0] in OUTSIDE
             for step in self.steps
@@ -229,8 +231,9 @@ def _forget(path: Path, step: int) -> int:
 class TrajectoryStore:
     """A folder of trajectories, one file a writer, with every picture once.
 
-    A kill at any moment loses at most the trajectory that is being written: a picture is there before the line that names
-    it, a line counts once its newline is written, and opening the store again forgets half a line.
+    A kill at any moment loses at most the trajectory that is being written: a picture is there before the
+    line that names it, a line counts once its newline is written, and opening the store again forgets half a
+    line.
     """
 
     def __init__(self, folder: Path, *, writer: int = 0) -> None:
@@ -263,11 +266,10 @@ class TrajectoryStore:
         partial.replace(path)
 
     def forget(self, step: int, *, processes: int | None = None) -> int:
-        """Drop this writer's trajectories of training step `step` and later; how many. A run that goes on from a
-        checkpoint makes them again.
+        """Drop this writer's trajectories of training step `step` and later, and return their number.
 
-        With `processes`, the first writer also drops those of writers that there are no longer: a run of more processes
-        left them.
+        A run that goes on from a checkpoint makes them again. With `processes`, the first writer also drops
+        those that a run with more processes left.
         """
         dropped = _forget(self.path, step)
         if processes is not None and self.writer == 0:

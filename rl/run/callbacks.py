@@ -1,4 +1,4 @@
-"""What a training run here does besides training: its own log, a line a step, and an early end with a checkpoint."""
+"""Callbacks of a training run: its own log, a printed line a step, and an early end with a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from transformers import TrainerCallback
 
 
 class SummaryLog(TrainerCallback):
-    """Appends every log line to a JSONL file: the run's own record, whatever tracker is on."""
+    """Appends every log line to a JSONL file: the run's own record, whatever trackers there are."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """One line a log event, with the step."""
+        """Append the metrics with their step, in the main process."""
         if state.is_world_process_zero:
             with self.path.open("a", encoding="utf-8") as out:
                 out.write(json.dumps({"step": state.global_step, **(logs or {})}) + "\n")
@@ -35,15 +35,18 @@ class StopAt(TrainerCallback):
             control.should_training_stop = control.should_save = True
 
 
-class Shown(TrainerCallback):
-    """One line a step: what the policy earns, does and costs. `accuracy` is by the reward's own rule (a judge's, where it
-    asks one); the seconds of policy and tools are those in which anybody waited for them."""
+class StepLine(TrainerCallback):
+    """Prints one line a step: reward, accuracy, searches, malformed turns, failures and seconds.
+
+    The accuracy is by the reward's own rule (a judge's, where it asks one). The seconds of policy and tools
+    are wall-clock seconds in which at least one episode waited for them.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """The step's line, on the main process."""
+        """Print the step's line, in the main process."""
         logs = logs or {}
         if not state.is_world_process_zero or "accuracy" not in logs:  # another pass over the same rollouts
             return

@@ -1,7 +1,7 @@
-"""JSON lines that survive a kill: whole lines are kept, a line that was cut off is forgotten.
+"""JSON lines that survive a kill: complete lines are kept, a line that was cut off is dropped.
 
-Invariant: after `rows`, the file ends with a newline, so that the next `append` starts a line of its own. `peek` never
-writes, so it may look into a file that another process is writing.
+Invariant: after `rows`, the file ends with a newline, so that the next `append` starts a line of its own.
+`peek` never writes, so it may read a file that another process is writing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    """Every whole line; nothing if there is no file. What a kill left of the last line is removed from the file."""
+    """Read every complete line, and remove an incomplete last line from the file; empty if there is no file."""
     if not path.is_file():
         return []
     data = path.read_bytes()
@@ -26,7 +26,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def peek(path: Path) -> Iterator[dict[str, Any]]:
-    """Every whole line, one at a time, without touching the file; nothing if there is no file."""
+    """Read every complete line, one at a time, without changing the file; empty if there is no file."""
     if not path.is_file():
         return
     with path.open("rb") as file:
@@ -36,12 +36,13 @@ def peek(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def line(row: dict[str, Any]) -> str:
-    """The row as one line of UTF-8 text; half of a surrogate pair, which UTF-8 has no bytes for, is written as its escape."""
+    """The row as one line of UTF-8 text; half of a surrogate pair, which UTF-8 cannot encode, is written as
+    its escape."""
     return json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8") + "\n"
 
 
 def append(path: Path, row: dict[str, Any], *, durable: bool = False) -> None:
-    """Add one line; with `durable` it is on the disk when this returns."""
+    """Add one line; if `durable`, it is on the disk when this returns."""
     with path.open("a", encoding="utf-8") as out:
         out.write(line(row))
         if durable:

@@ -1,4 +1,4 @@
-"""The course of an online run as a picture: what it earned, how often it was right, how much it searched."""
+"""Plot the course of an online run: reward, accuracy and searches by step."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 from lensgraph.rl.run import jsonl
 
 CURVES = (("reward", "reward"), ("reward/match", "accuracy"), ("searches", "searches a question"))
-"""Key in the log, and title. Right is what the run's own reward took for right."""
+"""Key in the log, and title. The accuracy is by the run's own reward."""
 
 
 def draw(log: Path, out: Path, *, window: int = 5) -> None:
-    """Plot the run's log (JSON lines with `step`) to a PNG; thin lines are steps, thick ones means of `window` steps.
+    """Plot the run's log (JSON lines with `step`) to a PNG: thin lines are steps, thick lines means of
+    `window` steps.
 
     Raises:
         ValueError: the log holds no step with a reward.

@@ -1,4 +1,5 @@
-"""The recipes that every stage of training builds on, and the arguments of transformers' trainer that follow from them."""
+"""The recipes that every stage of training builds on, and the arguments of transformers' trainer that follow
+from them."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class RunRecipe(BaseModel):
     warmup_steps: int
     """Steps over which the learning rate rises from zero."""
     trackers: list[str] = []
-    """Where metrics go besides the log file: `trackio`, `tensorboard`, `wandb`, or another name that transformers knows."""
+    """Where metrics go besides the log file: `trackio`, `tensorboard`, `wandb`, or another name that
+    transformers knows."""
     seed: int = 0
     """Seed of everything random: data, sampling, new weights."""
     save_every: int = Field(ge=1)

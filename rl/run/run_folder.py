@@ -2,8 +2,9 @@
 
 `begin` opens it, for a new run or for one that goes on.
 
-Invariants: a checkpoint counts only once it is complete, so a run that was killed at any moment goes on from the last
-complete one, or starts over; a run goes on only with values that draw the same data in the same order.
+Invariants: a checkpoint counts only once it is complete, so a run that was killed at any moment goes on from
+the last complete one, or starts over; a run goes on only with values that draw the same data in the same
+order.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ def whole_checkpoint(output: Path, also: Sequence[str] = ()) -> Path | None:
 def remove_half_checkpoints(output: Path, also: Sequence[str] = ()) -> None:
     """Remove the checkpoints that a kill cut off; process 0 does it.
 
-    The trainer counts the checkpoints that it keeps, and would delete a complete one to make room for a half one.
+    The trainer counts the checkpoints that it keeps, and would delete a complete one to make room for a half
+    one.
     """
     if processes.rank():
         return
@@ -175,7 +177,8 @@ def keep_recipe(output: Path, recipe: RunRecipe, *, resume: bool) -> None:
 
 
 def keep_devices(output: Path, devices: int, *, resume: bool) -> None:
-    """Write the number of devices into the run folder, after comparing it with the one there if the run is resumed.
+    """Write the number of devices into the run folder, after comparing it with the one there if the run is
+    resumed.
 
     Raises:
         ValueError: the run was begun with another number, so that its steps had other rows.

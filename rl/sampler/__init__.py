@@ -1,0 +1,2 @@
+"""Sampling in another process: `process` is this side, `worker` the other, `shared_weights` the memory
+between them."""

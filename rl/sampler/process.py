@@ -1,11 +1,12 @@
-"""A sampler in a process of its own, for rollouts on a CPU.
+"""Sample in a process of its own, for rollouts on a CPU.
 
-The graphs of a rollout are Python, and so is most of sampling from a small network: in one process they wait for each other's
-interpreter lock. Here the sampler has an interpreter of its own and shares the weights' memory, so that it samples from
-what the optimizer has just written, and nothing is copied.
+The graphs of a rollout are Python, and so is most of the sampling of a small network: in one process they
+wait for each other's interpreter lock. The sampler here has its own interpreter and shares the memory of the
+weights, so it samples with the weights that the optimizer has just written, and nothing is copied.
 
-`SamplerProcess` starts the process and speaks with it; `ProcessPolicy` is the policy that the graphs call. What runs on the
-other side is `lensgraph.rl.sampler.worker`. Not covered: adapters, weights on a GPU, sharded weights, and Windows.
+`SamplerProcess` starts the process and speaks with it; `ProcessPolicy` is the policy that the graphs call.
+The other side is `lensgraph.rl.sampler.worker`. Not covered: adapters, weights on a GPU, sharded weights, and
+Windows.
 """
 
 from __future__ import annotations
@@ -41,18 +42,17 @@ from lensgraph.agent.policy.sampled import Sampled
 from lensgraph.rl.sampler.shared_weights import SharedWeights
 
 SampledIn = Literal["thread", "process"]
-"""Where turns are sampled."""
-END_SECONDS = 5.0
-"""How long the process may take to end."""
+"""Place where turns are sampled."""
+END_SECONDS = 5.0  # the process may take this long to end before it is killed
 
 
 class SamplerProcess:
-    """The other process, for one network. It starts at once and is waited for at the first `begin`."""
+    """The sampling process of one network. It starts at once; the first `begin` waits for it."""
 
     def __init__(self, network: nn.Module, processor: PictureProcessor) -> None:
         """
         Raises:
-            ValueError: the network is none that can be sampled there, see `can_sample`.
+            ValueError: the network cannot be sampled in another process, see `can_sample`.
         """
         if not can_sample(network):
             raise ValueError(
@@ -74,53 +74,53 @@ class SamplerProcess:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(_paths())},
                 start_new_session=True,  # Ctrl-C is for this program alone, which then ends the other
             )
-        self._line = Line(Connection(ours.detach()), self._process)
-        self._line.put(hello)
-        self._finalizer = weakref.finalize(self, _end, self._process, self._line)
+        self._channel = Channel(Connection(ours.detach()), self._process)
+        self._channel.put(hello)
+        self._finalizer = weakref.finalize(self, _end, self._process, self._channel)
 
     @property
     def ended(self) -> bool:
-        """Whether the process has gone, so that nothing can be sampled any more."""
-        return self._line.ended or self._process.poll() is not None
+        """Whether the process has ended, so that nothing can be sampled any more."""
+        return self._channel.ended or self._process.poll() is not None
 
     def begin(
         self, *, temperature: float, max_new_tokens: int, max_batch: int = 64, reuse_bytes: int = CAPACITY
     ) -> None:
-        """Before a batch of rollouts: the weights may have changed, so nothing that was computed with others is kept.
+        """Prepare for a batch of rollouts: the weights may have changed, so every KV cache is dropped.
 
         Raises:
             RuntimeError: the process has ended.
-            OSError: there is no room for the weights in memory that can be shared.
+            OSError: shared memory has no room for the weights.
         """
         if self.ended:
-            raise RuntimeError(self._line.why())
+            raise RuntimeError(self._channel.why())
         if self._weights is None or not self._weights.holds(self._network):
             self._weights = self._share()
         # drawn here, so that a seeded program samples from seeded numbers
         seed = int(torch.randint(2**62, ()))
-        with self._line.guard:
-            self._line.drop_all("another batch of rollouts began before this turn was sampled")
+        with self._channel.guard:
+            self._channel.drop_all("another batch of rollouts began before this turn was sampled")
             self._sent.clear()
-            self._line.put(pickle.dumps(("begin", seed, temperature, max_new_tokens, max_batch, reuse_bytes)))
+            self._channel.put(pickle.dumps(("begin", seed, temperature, max_new_tokens, max_batch, reuse_bytes)))
 
     def submit(self, rendered: Rendered, stops: Sequence[str]) -> Future[Sampled]:
-        """A turn of this dialogue. Cancelling the future takes it out.
+        """Sample a turn of a dialogue. Cancelling the future withdraws it.
 
         Raises:
             RuntimeError: the process has ended.
         """
         future: Future[Sampled] = Future()
         number = next(self._numbers)
-        with self._line.guard:  # also keeps pictures before the dialogues that only name them
-            if self._line.ended:
-                raise RuntimeError(self._line.why())
+        with self._channel.guard:  # also keeps pictures before the dialogues that only name them
+            if self._channel.ended:
+                raise RuntimeError(self._channel.why())
             new = [picture for picture in rendered.pixels if picture.id not in self._sent]
             names = [picture.id for picture in rendered.pixels]
-            self._line.put(pickle.dumps(("turn", number, rendered.ids, rendered.mask, names, new, list(stops))))
+            self._channel.put(pickle.dumps(("turn", number, rendered.ids, rendered.mask, names, new, list(stops))))
             self._sent |= {picture.id for picture in new}
-            self._line.waiting[number] = future
-        line = self._line
-        future.add_done_callback(lambda done: line.drop(number) if done.cancelled() else None)
+            self._channel.waiting[number] = future
+        channel = self._channel
+        future.add_done_callback(lambda done: channel.drop(number) if done.cancelled() else None)
         return future
 
     def close(self) -> None:
@@ -128,29 +128,31 @@ class SamplerProcess:
         self._finalizer()
 
     def _share(self) -> SharedWeights:
-        self._line.attached.clear()
+        self._channel.attached.clear()
         weights = SharedWeights.share(self._network)
         try:
-            self._line.put(pickle.dumps(("weights", weights.path, weights.places)))
-            while not self._line.attached.wait(1.0):
+            self._channel.put(pickle.dumps(("weights", weights.path, weights.places)))
+            while not self._channel.attached.wait(1.0):
                 if self.ended:
                     break
             if self.ended:
-                raise RuntimeError(self._line.why())
-        finally:  # both have it by now, or the other never will
+                raise RuntimeError(self._channel.why())
+        finally:  # both sides have mapped it by now, or the other never will
             weights.forget_name()
         return weights
 
 
-class Line:
-    """The connection and the turns that are on their way. Its threads hold nothing else, so that a `SamplerProcess` that nobody
-    needs any more is freed."""
+class Channel:
+    """The connection, and the turns that are under way.
+
+    Its threads hold no reference to the `SamplerProcess`, so that an unused one is freed and ends its process.
+    """
 
     def __init__(self, connection: Connection[Any, Any], process: subprocess.Popen[bytes]) -> None:
         self.guard = threading.RLock()
         self.waiting: dict[int, Future[Sampled]] = {}
         self.attached = threading.Event()
-        """The other side computes with the weights that were shared last, or has gone."""
+        """Set once the other side computes with the weights that were shared last, or has ended."""
         self.ended = False
         self._connection, self._process = connection, process
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -158,17 +160,17 @@ class Line:
             threading.Thread(target=target, name="lensgraph-sampler", daemon=True).start()
 
     def put(self, message: bytes) -> None:
-        """Send a message, in the order of the calls and without waiting: a full pipe must not stop an event loop."""
+        """Send a message in the order of the calls, without waiting: a full pipe must not stop an event loop."""
         self._outbox.put(message)
 
     def drop(self, number: int) -> None:
-        """Nobody waits for this turn any more."""
+        """Withdraw a turn that nobody waits for any more."""
         with self.guard:
             if self.waiting.pop(number, None) is not None:
                 self.put(pickle.dumps(("drop", number)))
 
     def drop_all(self, why: str) -> None:
-        """Nobody may wait any more."""
+        """Fail all turns that are under way, with this reason."""
         with self.guard:
             left, self.waiting = list(self.waiting.values()), {}
         for future in left:
@@ -176,7 +178,7 @@ class Line:
                 future.set_exception(RuntimeError(why))
 
     def why(self) -> str:
-        """What became of the process."""
+        """The error message: the state of the process, and the fix."""
         code = self._process.poll()
         what = "cannot be reached" if code is None else f"ended with exit code {code}"
         return f"the process that samples {what}; its own message stands above, and sampler=thread does without it"
@@ -185,7 +187,7 @@ class Line:
         while (message := self._outbox.get()) is not None:
             try:
                 self._connection.send_bytes(message)
-            except OSError:  # the other side is gone; `_receive` tells those who wait
+            except OSError:  # the other side has ended; `_receive` fails the turns that wait
                 return
 
     def _receive(self) -> None:
@@ -197,8 +199,8 @@ class Line:
                 else:
                     self._deliver(*rest)
         except (EOFError, OSError):
-            pass  # the other side has gone: those who wait are told below
-        except Exception:  # what came cannot be read: nothing of it can be trusted any more
+            pass  # the other side has ended: the turns that wait fail below
+        except Exception:  # an unreadable message: nothing of this process can be trusted any more
             traceback.print_exc()
             self._process.kill()
         with self.guard:
@@ -220,7 +222,7 @@ class Line:
             future.set_result(Sampled(*said))
 
 
-def _end(process: subprocess.Popen[bytes], line: Line) -> None:
+def _end(process: subprocess.Popen[bytes], channel: Channel) -> None:
     process.terminate()
     try:
         process.wait(END_SECONDS)
@@ -230,7 +232,7 @@ def _end(process: subprocess.Popen[bytes], line: Line) -> None:
 
 
 def _paths() -> list[str]:
-    """Where this program finds modules, wherever the other one stands."""
+    """The folders in which this program finds modules, as absolute paths."""
     return [
         str(Path(lensgraph.__file__).resolve().parents[1]),
         *(str(Path(path).resolve()) for path in sys.path if path),
@@ -244,9 +246,10 @@ def can_sample(network: nn.Module) -> bool:
 
 
 def faster_place(network: nn.Module, processes: int = 1) -> SampledIn:
-    """The faster place on this machine: another process where this one may use a second core and the network can go there.
+    """The faster place to sample on this machine.
 
-    `processes` share the machine, as those of `accelerate launch` do.
+    It is another process if the network can go there and this process may use a second core; `processes` is
+    the number of processes that share the machine, as those of `accelerate launch` do.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     spare = cores >= 2 * processes and torch.get_num_threads() >= 2
@@ -254,12 +257,12 @@ def faster_place(network: nn.Module, processes: int = 1) -> SampledIn:
 
 
 class ProcessPolicy(TransformersPolicy):
-    """The policy that the graphs call, sampled by a `SamplerProcess`. `attach` gives it its network as ever."""
+    """The policy that the graphs call, sampled by a `SamplerProcess`; `attach` gives it its network."""
 
     _process: SamplerProcess | None = PrivateAttr(default=None)
 
     def through(self, process: SamplerProcess) -> ProcessPolicy:
-        """Sample there from now on, with what the network's weights are now."""
+        """Sample in this process from now on, with the present weights of the network."""
         process.begin(
             temperature=self.temperature,
             max_new_tokens=self.max_new_tokens,
@@ -272,7 +275,8 @@ class ProcessPolicy(TransformersPolicy):
     def submit(
         self, rendered: Rendered, stops: Sequence[str] = (), tell: Callable[[Sampled], None] | None = None
     ) -> Future[Sampled]:
-        """A turn, sampled together with whoever else waits. It comes in one piece: `tell` is not called."""
+        """Sample a turn, together with the other turns that wait. It arrives in one piece: `tell` is not
+        called."""
         if self._process is None:
             return super().submit(rendered, stops, tell)
         return self._process.submit(rendered, stops)

@@ -1,7 +1,8 @@
-"""A network's weights in memory that another process maps: what an optimizer writes here, the other computes with.
+"""A network's weights in memory that another process maps: the optimizer writes here, and the other process
+computes with it.
 
-Invariant: after `share`, every parameter and every persistent buffer lies in the file, and `holds` says so for as long as
-nobody exchanged one. Weights on a CPU only.
+Invariant: after `share`, every parameter and every persistent buffer lies in the file, and `holds` is true
+until one of them is exchanged. Weights on a CPU only.
 """
 
 from __future__ import annotations
@@ -16,26 +17,24 @@ from pathlib import Path
 import torch
 from torch import nn
 
-ALIGNMENT = 64
-"""Bytes at whose multiples a tensor begins, so that vector instructions find it aligned."""
-MEMORY = Path("/dev/shm")  # memory that looks like a folder, on Linux
-"""Where the file lies if there is such a place."""
+ALIGNMENT = 64  # every tensor begins at a multiple of this many bytes, for vector instructions
+MEMORY = Path("/dev/shm")  # Linux: a folder in memory, which holds the file if it has room
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Where one tensor lies in the file."""
+    """The place of one tensor in the file."""
 
     name: str
-    """As `nn.Module.state_dict` calls it; a tied weight has one place, under its first name."""
+    """Name in `nn.Module.state_dict`; a tied weight has one place, under its first name."""
     dtype: torch.dtype
     shape: tuple[int, ...]
     offset: int
-    """Bytes from the file's beginning."""
+    """Bytes from the beginning of the file."""
 
 
 class SharedWeights:
-    """The file and what lies in it."""
+    """The file with the weights."""
 
     def __init__(self, path: Path, places: list[Placed], memory: mmap.mmap) -> None:
         self.path, self.places = path, places
@@ -44,7 +43,7 @@ class SharedWeights:
 
     @classmethod
     def share(cls, network: nn.Module) -> SharedWeights:
-        """Move the weights into a new file; the network's own tensors then are views of it.
+        """Move the weights into a new file; the network's own tensors become views of it.
 
         Raises:
             ValueError: a weight is not on a CPU.
@@ -82,11 +81,13 @@ class SharedWeights:
         return shared
 
     def holds(self, network: nn.Module) -> bool:
-        """Whether the network still computes with what lies here: loading a checkpoint by assignment exchanges tensors."""
+        """Whether the network still computes with this memory: loading a checkpoint by assignment exchanges
+        tensors."""
         return {name: tensor.data_ptr() for name, tensor in _tensors(network)} == self._addresses
 
     def forget_name(self) -> None:
-        """Take the file's name away once everybody has mapped it, so that a killed program leaves nothing behind."""
+        """Remove the file's name once both processes have mapped it, so that a killed program leaves nothing
+        behind."""
         self.path.unlink(missing_ok=True)
 
     def _take(self, network: nn.Module, *, copy: bool) -> None:
@@ -104,14 +105,15 @@ class SharedWeights:
 
 
 def _tensors(network: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters, and buffers that are part of a checkpoint; what is tied comes once."""
+    """Parameters, and buffers that are part of a checkpoint; a tied weight comes once."""
     kept = set(network.state_dict(keep_vars=True))
     yield from network.named_parameters()
     yield from ((name, buffer) for name, buffer in network.named_buffers() if name in kept)
 
 
 def _mapped(size: int) -> tuple[Path, mmap.mmap]:
-    """A new file of this many bytes, and its memory: in `MEMORY` if there is room, else among the temporary files."""
+    """A new file of `size` bytes and its mapped memory: in `MEMORY` if there is room, else among the
+    temporary files."""
     for folder in (MEMORY, Path(tempfile.gettempdir())):
         try:
             number, name = tempfile.mkstemp(prefix="lensgraph-", suffix=".weights", dir=folder)
@@ -121,7 +123,7 @@ def _mapped(size: int) -> tuple[Path, mmap.mmap]:
         try:
             os.ftruncate(number, size)
             if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(number, 0, size)  # or writing beyond what there is would kill the program
+                os.posix_fallocate(number, 0, size)  # else writing beyond the free space would kill the program
             return Path(name), mmap.mmap(number, size)
         except OSError as error:
             Path(name).unlink()

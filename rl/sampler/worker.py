@@ -1,6 +1,7 @@
-"""What `lensgraph.rl.sampler.process` starts: takes dialogues from a connection, samples a turn of each, sends it back.
+"""The sampling process that `lensgraph.rl.sampler.process` starts: it takes dialogues, samples a turn of
+each, sends it back.
 
-Its argument is the number of the connection's file. It ends when the other side does.
+Its argument is the file number of the connection. It ends when the other side does.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from lensgraph.agent.policy.sampled import Sampled
 from lensgraph.rl.sampler.shared_weights import SharedWeights
 
 
-class Sampler:
-    """One network and the turns that are being sampled from it."""
+class SamplerWorker:
+    """One network, and the turns that are being sampled from it."""
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
         try:
@@ -42,7 +43,7 @@ class Sampler:
         self._running: dict[int, Future[Sampled]] = {}
 
     def serve(self) -> None:
-        """Until the other side is gone."""
+        """Answer messages until the other side ends."""
         while True:
             try:
                 kind, *rest = self._connection.recv()
@@ -52,7 +53,7 @@ class Sampler:
 
     def _on_weights(self, path: Any, places: Any) -> None:
         self._weights = SharedWeights.attach(self._network, path, places)
-        self._weights.forget_name()  # both have it: whoever is killed now leaves nothing behind
+        self._weights.forget_name()  # both have mapped it: a kill from now on leaves nothing behind
         self._tell(("attached",))
 
     def _on_begin(self, seed: int, temperature: float, max_new_tokens: int, max_batch: int, reuse_bytes: int) -> None:
@@ -87,7 +88,7 @@ class Sampler:
             turn = done.result()
         except CancelledError:
             return
-        except Exception as error:  # the caller's to handle, as if it had sampled itself
+        except Exception as error:  # the caller handles it, as if it had sampled itself
             self._tell(("said", number, _sendable(error)))
         else:
             self._tell(("said", number, (turn.ids, turn.logprobs)))
@@ -98,7 +99,7 @@ class Sampler:
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error, or its text if it does not survive the way."""
+    """The error, or its text if it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -107,15 +108,15 @@ def _sendable(error: Exception) -> Exception:
 
 
 def main() -> None:
-    """Serve until the other side is gone."""
+    """Run the worker; the only argument is the file number of the connection."""
     code = 0
     try:
-        Sampler(Connection(int(sys.argv[1]))).serve()
+        SamplerWorker(Connection(int(sys.argv[1]))).serve()
     except BaseException:
         traceback.print_exc()
         code = 1
     sys.stderr.flush()
-    os._exit(code)  # whatever is still being sampled is for nobody
+    os._exit(code)  # nobody waits for the turns that are still being sampled
 
 
 if __name__ == "__main__":

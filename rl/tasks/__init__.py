@@ -1,7 +1,8 @@
 """Tasks: questions with pictures and gold answers, in one schema whatever data set they come from.
 
-`load_tasks("world/test")` gives the embedded world's tasks (`lensgraph.rl.tasks.world`), `load_tasks("my.jsonl")` a person's
-own (`lensgraph.rl.tasks.files` has the format). `lensgraph.rl.tasks.match` decides if an answer is right.
+`load_tasks("world/test")` gives the embedded world's tasks (`lensgraph.rl.tasks.world`),
+`load_tasks("my.jsonl")` a person's own (`lensgraph.rl.tasks.files` has the format).
+`lensgraph.rl.tasks.match` decides if an answer is right.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     {"question": "Which colour?", "answers": ["red", "crimson"], "images": ["red.png"], "family": "colour"}
     {"question": "How long is it?", "answer": "10 km", "tolerance": {"relative": 0.1, "unit": "km"}}
 
-`question` and at least one answer are needed. Images are paths relative to the file; there may be none. `id`, `family`,
-`knowledge` and `split` are for tables, see `Task`. An unknown key is an error.
+`question` and at least one answer are needed. Images are paths relative to the file; there may be none. `id`,
+`family`, `knowledge` and `split` are for tables, see `Task`. An unknown key is an error.
 """
 
 from __future__ import annotations

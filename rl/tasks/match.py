@@ -1,8 +1,8 @@
-"""Whether an answer is right: words, dates, numbers and lists, compared as a fair person would.
+"""Judge an answer by rules: words, dates, numbers and lists, compared as a fair person would.
 
-Invariant: a match never rests on a part of the answer. Either the whole answer equals a gold after normalisation
-(MMSearch-R1's, or one that also folds accents and hyphens), or it reads as one date, one number or one list that agrees
-with the gold. "Guinea" is not "Equatorial Guinea", and "35" is not "3.5".
+Invariant: a match never rests on a part of the answer. Either the whole answer equals a gold after
+normalisation (MMSearch-R1's, or one that also folds accents and hyphens), or it reads as one date, one number
+or one list that agrees with the gold. "Guinea" is not "Equatorial Guinea", and "35" is not "3.5".
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def normalise(text: str) -> str:
 
 
 def fold(text: str) -> str:
-    """The kinder normalisation: accents and hyphens do not matter, `&` is `and`, `St.` is `Saint`, `Mt.` is `Mount`."""
+    """The lenient normalisation: without accents and hyphens; `&` is `and`, `St.` is `Saint`, `Mt.` is `Mount`."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     plain = plain.lower().replace("&", " and ").replace("ı", "i").replace("ł", "l").replace("ø", "o").replace("đ", "d")
-    # The sign of a number is its meaning: UTC+3 is not UTC-3.
+    # the sign of a number is kept: UTC+3 is not UTC-3
     plain = re.sub(r"\s*[-−](?=\d)", " minus ", plain)
     plain = re.sub(r"\s*\+(?=\d)", " plus ", plain)
     plain = re.sub(r"[-‐‑‒–—/_]", " ", plain)
@@ -75,7 +75,8 @@ def fold(text: str) -> str:
 def match(answer: str | None, golds: Iterable[str], tolerance: Tolerance | None = None) -> bool:
     """Whether `answer` equals any of `golds`, within `tolerance`.
 
-    An empty or missing answer is wrong, also where a gold normalises to nothing (unlike MMSearch-R1's own scorer).
+    An empty or missing answer is wrong, also where a gold normalises to nothing (unlike MMSearch-R1's own
+    scorer).
     """
     given = _tidy(answer or "")
     if not given or not fold(given):
@@ -113,7 +114,7 @@ def _equal(given: str, gold: str, tolerance: Tolerance) -> bool:
         value, goal = value * here[1], goal * there[1]
     elif unit and not goal_unit:
         return False
-    # Half a unit in the last place for floats that went through a conversion.
+    # converted floats are off by rounding
     return abs(value - goal) <= max(tolerance.get("relative", 0.0) * abs(goal), 1e-9)
 
 

@@ -1,7 +1,7 @@
 """The record of a task.
 
-Invariant: a task holds all that a rollout and a reward need (pictures, question, gold answers, tolerance); its other fields
-are for analysis and are never shown to the policy.
+Invariant: a task holds all that a rollout and a reward need (pictures, question, gold answers, tolerance);
+its other fields are for analysis and are never shown to the policy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Task:
     question: str
     """Shown to the policy, verbatim."""
     images: tuple[Callable[[], Image.Image], ...] = field(repr=False)
-    """Functions that each draw or open one RGB picture, so that ten thousand tasks cost no memory. May be empty."""
+    """Functions that each draw or open one RGB picture, so that ten thousand tasks cost no memory. May be
+    empty."""
     golds: tuple[str, ...]
     """Accepted answers, the preferred spelling first."""
     tolerance: Tolerance | None = None
@@ -45,8 +46,8 @@ class Task:
     source: str = ""
     """Name of the set that was loaded."""
     world: WorldTask | None = field(default=None, repr=False)
-    """The embedded world's own record (entity, target, good and bad queries), for scripted demonstrations and analysis;
-    None for other sets."""
+    """The embedded world's own record (entity, target, good and bad queries), for scripted demonstrations and
+    analysis; None for other sets."""
 
     def pictures(self) -> list[Image.Image]:
         """Draw or open the pictures."""

@@ -27,8 +27,8 @@ from lensgraph.rl.evaluation.trajectories.export import export
 from lensgraph.rl.evaluation.trajectories.stats import stats
 from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.network import PocketSize
-from lensgraph.rl.rollout.episode import steps_of, tokens_of
 from lensgraph.rl.rollout.length_budget import ended
+from lensgraph.rl.rollout.recording import steps_of, tokens_of
 from lensgraph.rl.rollout.trajectory import Said, Seen, Trajectory, TrajectoryStep, TrajectoryStore, dump, load
 
 
@@ -45,7 +45,9 @@ def _said(role: str, text: str, *pictures: str) -> Said:
 def _trajectory(number: int = 0, **changes: object) -> Trajectory:
     search = {"kind": "image_search", "region": None}
     steps = (
-        TrajectoryStep("reason", "image_search", 1, 0.5, 0.0, text="<img_search><img></img_search>", action=search, tokens=(4, 6)),
+        TrajectoryStep(
+            "reason", "image_search", 1, 0.5, 0.0, text="<img_search><img></img_search>", action=search, tokens=(4, 6),
+        ),
         TrajectoryStep(
             "image_search", "reason", 1, 0.2, 0.01, query="<whole picture>",
             hits=({"title": "Kenya", "url": "u", "snippet": "", "score": 0.9},),

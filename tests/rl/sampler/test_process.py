@@ -175,7 +175,7 @@ def test_a_cancelled_turn_is_sampled_no_further(
     policy = _policy(network, processor).through(process)
     row = _dialogues(policy.renderer)[2]
     told: list[Any] = []
-    monkeypatch.setattr(process._line, "put", lambda message: told.append(pickle.loads(message)))
+    monkeypatch.setattr(process._channel, "put", lambda message: told.append(pickle.loads(message)))
 
     async def interrupted() -> None:
         turn = asyncio.create_task(policy.aturn(row, []))
@@ -185,7 +185,7 @@ def test_a_cancelled_turn_is_sampled_no_further(
 
     asyncio.run(interrupted())
     assert [message[0] for message in told] == ["turn", "drop"]
-    assert not process._line.waiting
+    assert not process._channel.waiting
 
 
 def test_a_turn_of_an_earlier_batch_is_told_that_it_comes_too_late(
@@ -193,7 +193,7 @@ def test_a_turn_of_an_earlier_batch_is_told_that_it_comes_too_late(
 ) -> None:
     policy = _policy(network, processor).through(process)
     with monkeypatch.context() as deaf:
-        deaf.setattr(process._line, "put", lambda message: None)
+        deaf.setattr(process._channel, "put", lambda message: None)
         late = policy.submit(_dialogues(policy.renderer)[2])
     policy.through(process)
     with pytest.raises(RuntimeError, match="another batch of rollouts began"):

@@ -1,0 +1,101 @@
+"""From the final state of a graph to the parts of a trajectory: tokens, steps and messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+
+from lensgraph.agent.nodes import text_of
+from lensgraph.agent.policy.render import Rendered
+from lensgraph.agent.state import AgentState
+from lensgraph.rl.rollout import length_budget
+from lensgraph.rl.rollout.trajectory import Said, TrajectoryStep
+
+
+def has_ids(messages: Sequence[BaseMessage], policy: BaseChatModel) -> bool:
+    """Whether the policy spoke, and reported the token ids of all its turns."""
+    said = _turns(messages)
+    known = all("token_ids" in message.response_metadata for message in said)
+    return bool(said) and known and getattr(policy, "renderer", None) is not None
+
+
+def tokens_of(
+    messages: Sequence[BaseMessage], policy: BaseChatModel, max_tokens: int | None = None
+) -> tuple[Rendered, list[float], list[tuple[int, int]]]:
+    """The tokens of a finished dialogue, the log-probabilities of the sampled ones, and the borders of every
+    turn.
+
+    The row ends with its last sampled token; with `max_tokens`, after the last turn that fits. All three are
+    empty if the policy reports no token ids.
+    """
+    if not has_ids(messages, policy):
+        return Rendered(), [], []
+    renderer = policy.renderer  # type: ignore[attr-defined]
+    last = max(n for n, message in enumerate(messages) if isinstance(message, AIMessage))
+    rendered = renderer.render(messages[: last + 1], generate=False)
+    logprobs = [0.0] * len(rendered.ids)
+    spans: list[tuple[int, int]] = []
+    place = 0
+    for message in _turns(messages):
+        start = rendered.mask.index(1, place)
+        sampled = message.response_metadata["logprobs"]
+        place = start + len(sampled)
+        logprobs[start:place] = sampled
+        spans.append((start, place))
+    if max_tokens is not None and spans and spans[-1][1] > max_tokens:
+        rendered, spans = length_budget.cut(rendered, spans, max_tokens, renderer)
+    end = spans[-1][1] if spans else 0
+    return Rendered(rendered.ids[:end], rendered.mask[:end], rendered.pixels), logprobs[:end], spans
+
+
+def steps_of(final: dict[str, Any] | AgentState, spans: Sequence[tuple[int, int]]) -> tuple[TrajectoryStep, ...]:
+    """The steps of a finished graph as a trajectory keeps them: each with the next node and the borders of
+    its tokens."""
+    records = list(final["steps"])
+    nodes = [record["node"] for record in records]
+    remaining = iter(spans)
+    steps = []
+    for record, after in zip(records, [*nodes[1:], None], strict=True):
+        spoke = "action" in record
+        steps.append(
+            TrajectoryStep(
+                node=record["node"],
+                edge=after if after is not None else ("answer" if record["node"] != "answer" else None),
+                turn=record["turn"],
+                seconds=record["seconds"],
+                price=record["price"],
+                text=record.get("text", ""),
+                action=record.get("action"),
+                query=record.get("query"),
+                hits=tuple(dict(hit) for hit in record["hits"]) if "hits" in record else None,
+                crop=dict(record["crop"]) if record.get("crop") else None,
+                error=record.get("error"),
+                left_out=tuple(record.get("left_out", ())),
+                cut_off=record.get("cut_off", 0),
+                tokens=next(remaining, None) if spoke else None,
+            )
+        )
+    return tuple(steps)
+
+
+def said_of(message: BaseMessage) -> Said:
+    """A message of the dialogue as a trajectory keeps it."""
+    if isinstance(message, AIMessage):
+        return Said("assistant", ({"type": "text", "text": text_of(message)},))
+    blocks = [message.content] if isinstance(message.content, str) else message.content
+    return Said("user", tuple(_block(block) for block in blocks))
+
+
+def _block(block: str | dict[str, Any]) -> dict[str, str]:
+    if isinstance(block, str):
+        return {"type": "text", "text": block}
+    if block.get("type") == "image":
+        return {"type": "image", "id": str(block["id"])}
+    return {"type": "text", "text": str(block.get("text", ""))}
+
+
+def _turns(messages: Sequence[BaseMessage]) -> list[AIMessage]:
+    return [message for message in messages if isinstance(message, AIMessage)]
