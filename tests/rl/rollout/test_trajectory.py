@@ -53,7 +53,10 @@ def _trajectory(number: int = 0, **changes: object) -> Trajectory:
             hits=({"title": "Kenya", "url": "u", "snippet": "", "score": 0.9},),
             crop={"id": "b", "box": (1, 2, 3, 4)},
         ),
-        TrajectoryStep("reason", "answer", 2, 0.4, 0.0, text="<answer>x</answer>", action={"kind": "answer", "text": "x"}, tokens=(8, 10)),
+        TrajectoryStep(
+            "reason", "answer", 2, 0.4, 0.0, text="<answer>x</answer>", action={"kind": "answer", "text": "x"},
+            tokens=(8, 10),
+        ),
     )  # fmt: skip
     fields: dict[str, object] = {
         "id": f"t{number}#0", "task": f"t{number}", "family": "image", "knowledge": "unknown", "question": "What?",
@@ -174,7 +177,8 @@ def test_writers_do_not_share_a_file(tmp_path: Path) -> None:
 def test_a_kill_loses_at_most_the_trajectory_that_is_being_written(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[2]);"
-        "from tests.rl.rollout.test_trajectory import PICTURES, _trajectory; from lensgraph.rl.rollout.trajectory import TrajectoryStore;"
+        "from tests.rl.rollout.test_trajectory import PICTURES, _trajectory;"
+        "from lensgraph.rl.rollout.trajectory import TrajectoryStore;"
         "from pathlib import Path; import itertools;"
         "store = TrajectoryStore(Path(sys.argv[1]));"
         "[(store.append(_trajectory(n), PICTURES), print(n, flush=True)) for n in itertools.count()]"
