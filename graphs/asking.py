@@ -1,8 +1,8 @@
-"""What every compiled graph here does beyond LangGraph: pictures leave the input first, and synchronous callers are served.
+"""`compile` for graphs of questions: pictures leave the input before LangGraph sees it, and synchronous callers are served.
 
 Invariants: no picture's bytes reach a checkpoint, a trace or a stream, because the input is rewritten before LangGraph
 sees it; with a checkpointer of its own a graph writes each step before the next begins, so that a killed run goes on where
-it was.
+it stopped.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
     async def astream(  # type: ignore[override]
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **options: Any
     ) -> AsyncIterator[Any]:
-        """As LangGraph's `astream`; `ainvoke`, `abatch` and `astream_events` come through here too."""
+        """LangGraph's `astream` with the pictures taken out; `ainvoke`, `abatch` and `astream_events` call it too."""
         if isinstance(context, dict):
             context = Context(**context)
         backends = await backends_of(_parents_context() if context is None else context)
         given = await question.deposit(input, backends.store, backends.config.limits)
         if self.checkpointer and options.get("durability") is None:
             options["durability"] = "sync"
-        # Closed with this one: a caller may stop in the middle, and what is left open ends only some time later.
+        # Closed together with this generator: a caller may stop in the middle, and an open one would end some time later.
         running = cast("AsyncGenerator[Any, None]", super().astream(given, config, context=context, **options))
         async with contextlib.aclosing(running) as parts:
             async for part in parts:
@@ -48,7 +48,7 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
     def stream(  # type: ignore[override]
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> Iterator[Any]:
-        """As LangGraph's `stream`, for callers without an event loop: the nodes run in a thread with a loop of its own."""
+        """LangGraph's `stream` for callers without an event loop: the nodes run in a thread that has its own loop."""
         parts: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         loop = loops.new()
 
@@ -69,7 +69,7 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
                 loop.run_until_complete(loop.shutdown_default_executor())
                 loop.close()
 
-        # The context holds the parent run, if there is one: its callbacks and its namespace.
+        # The context variables hold the parent run, if there is one: its callbacks and its namespace.
         thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="graph")
         thread.start()
         try:
@@ -87,7 +87,7 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
 
 
 def _parents_context() -> object:
-    """The options of the graph that this one is a node of; None if it is on its own."""
+    """The context of the parent graph, if this graph runs as its node; else None."""
     try:
         runtime = get_runtime()
     except RuntimeError:  # outside of any run
@@ -98,7 +98,7 @@ def _parents_context() -> object:
 def compile(  # the verb of LangGraph
     wiring: StateGraph[AgentState, Context, AskInput, AskOutput], name: str, checkpointer: Checkpointer
 ) -> AskGraph:
-    """Compile a graph of questions."""
+    """Compile a graph that takes `AskInput` and gives `AskOutput` under a `Context`."""
     compiled = wiring.compile(checkpointer=checkpointer, name=name)
     compiled.__class__ = AskGraph  # LangGraph's builder names its class; ours adds behaviour and no state
     assert isinstance(compiled, AskGraph)

@@ -24,7 +24,7 @@ async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Liter
 
 
 async def reason(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["answer"]]:
-    """The policy's only turn. A search is not carried out: the episode ends with `search_limit`."""
+    """Take the policy's only turn. A search is not carried out: the episode ends with `search_limit`."""
     return Command(goto="answer", update=await nodes.think(state, await backends_of(runtime.context)))
 
 

@@ -32,7 +32,7 @@ async def image_search(state: AgentState, runtime: Runtime[Context]) -> Command[
 
 
 async def query(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["text_search"]]:
-    """The policy words the text query."""
+    """Let the policy word the text query."""
     return Command(goto="text_search", update=await nodes.think(state, await backends_of(runtime.context)))
 
 
@@ -48,7 +48,7 @@ async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[L
 
 
 async def conclude(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["answer"]]:
-    """The policy's answer."""
+    """Let the policy answer."""
     return Command(goto="answer", update=await nodes.think(state, await backends_of(runtime.context)))
 
 

@@ -1,7 +1,7 @@
-"""The one place where a graph is named: its module, the tools that it may call, and a sentence about it.
+"""The table of graphs, the only place where a graph is named: its module, its tools, and a sentence about it.
 
-A graph of your own needs no row here: wherever a graph is chosen, `package.module:attribute` of a compiled one is taken. It must
-take and give the state of these (`lensgraph.agent.state`), under the same context. `langgraph.json` repeats the rows for
+A graph of your own needs no row: an option that takes a graph takes `package.module:attribute` of a compiled one, too. Its
+input, output and context are those of the graphs here (`graphs/howto/graph.md`). `langgraph.json` repeats the rows for
 LangGraph Studio; a test compares the two.
 
 Invariant: importing this module imports no graph.

@@ -1,7 +1,7 @@
 """The graph as one tool of another agent: `as_tool()` for `langchain.agents.create_agent`, LangGraph's ToolNode or any program.
 
-Invariants: what a model writes names no file of this machine unless a folder was opened to it; a question that cannot be
-asked is told to the model in one line, and a graph that finds no answer says why, so the agent around it goes on.
+Invariants: a model's text can name no file of this machine unless a folder was opened to it; a question that cannot be
+asked is reported to the model in one line, and a graph that finds no answer says why, so the calling agent goes on.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from lensgraph.graphs.asking import AskGraph
 from lensgraph.tools.guard import Refused
 
 ANSWER_KEYS = ("answer", "sources", "usage", "stop_reason")
-"""What the artifact holds of the graph's output."""
+"""Keys of the graph's output that the artifact holds."""
 
 
 class AskArgs(BaseModel):
-    """What a model writes to ask about a picture."""
+    """Arguments that a model gives to ask about a picture."""
 
     question: str = Field(description="The question about the picture, complete in itself.")
     image: str | None = Field(
@@ -39,7 +39,7 @@ class AskArgs(BaseModel):
         "Leave it out for the latest picture of the chat.",
     )
     state: Annotated[SkipValidation[Any], InjectedState] = None
-    """The state of the agent that calls; LangGraph fills it in, and no model sees it."""
+    """State of the calling agent. LangGraph fills it in, and no model sees it."""
 
 
 class AskTool(BaseTool):
@@ -55,11 +55,11 @@ class AskTool(BaseTool):
     handle_tool_error: Any = True
     """A question that cannot be asked is an observation for the agent, not a crash."""
     graph: Any = None
-    """The graph that answers."""
+    """Compiled graph that answers."""
     context: SkipValidation[Context] = Field(default_factory=Context)
-    """Its options; see `lensgraph.agent.context.Context`."""
+    """Context of the graph's runs."""
     files: bool | str | Path = False
-    """Which paths the model may name: none, those below a folder, or (True) all."""
+    """Paths that the model may name: none (False), those below a folder, or all (True)."""
 
     async def _arun(
         self,
@@ -100,7 +100,7 @@ class AskTool(BaseTool):
 
 
 def _latest_pictures(state: Any) -> list[Any]:
-    """The pictures of the latest message of the agent's chat that has some."""
+    """Pictures of the latest human message that holds any."""
     messages = state.get("messages") if isinstance(state, dict) else getattr(state, "messages", None)
     for message in reversed(convert_to_messages(messages or [])):
         if message.type == "human" and (pictures := chat.pictures_of(message)):
@@ -109,7 +109,7 @@ def _latest_pictures(state: Any) -> list[Any]:
 
 
 def as_text(result: Mapping[str, Any]) -> str:
-    """The answer, or why there is none, and the numbered sources: what a model reads."""
+    """Text for a model: the answer, or why there is none, and the numbered sources."""
     shown = str(result["messages"][-1].content)
     sources = [f"{n}. {source['title']} {source['url']}".rstrip() for n, source in enumerate(result["sources"], 1)]
     return "\n".join([shown, *(["Sources:", *sources] if sources else [])])
@@ -129,8 +129,8 @@ def as_tool(
 ) -> AskTool:
     """The graph (the search agent, if none is given) as a LangChain tool.
 
-    `context` holds its options, as for `graph.ainvoke`; `files` is a folder below which the calling model may name
-    pictures. Data URIs, http(s) addresses (through the guard) and the pictures of the chat can always be asked about.
+    `context` is passed to the graph's runs; `files` is a folder below which the calling model may name pictures. Data URIs,
+    http(s) addresses (through the guard) and the pictures of the chat can always be asked about.
     """
     fields: dict[str, Any] = {"graph": graph or search_agent.graph, "context": context or Context(), "files": files}
     if name is not None:

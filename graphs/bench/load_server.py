@@ -40,7 +40,7 @@ GARBAGE = [
 
 @dataclass(frozen=True)
 class Faults:
-    """Shares of requests that go wrong."""
+    """Shares of requests that the server fails."""
 
     errors: float = 0.05
     """Answered with 500, 502, 503 or 429."""
@@ -49,10 +49,10 @@ class Faults:
     garbage: float = 0.01
     """Answered with status 200 and something else."""
     seed: int = 0
-    """Of the choice."""
+    """Seed of the choice."""
 
     def of(self, number: int) -> str:
-        """What happens to request `number`: `error`, `timeout`, `garbage` or `fine`."""
+        """The fault of request `number`: `error`, `timeout`, `garbage`, or `fine` for none."""
         drawn = random.Random(f"{self.seed}/{number}").random()
         for name, share in (("error", self.errors), ("timeout", self.timeouts), ("garbage", self.garbage)):
             if drawn < share:
@@ -66,15 +66,15 @@ class LoadServer:
     """`with LoadServer(faults).running() as url:`; the policy is at `url/v1`, the searches at `url/text` and `url/image`."""
 
     faults: Faults = field(default_factory=Faults)
-    """What goes wrong."""
+    """Faults of the answers."""
     latency: float = 0.01
     """Seconds before an answer."""
     met: Counter[str] = field(default_factory=Counter)
-    """What happened to the requests, such as `policy error`."""
+    """Number of requests by kind and fault, such as `policy error`."""
 
     @contextlib.contextmanager
     def running(self) -> Iterator[str]:
-        """Serve from a thread of its own."""
+        """Serve in a thread; gives the address."""
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, daemon=True, name="load-server")
         thread.start()
@@ -98,7 +98,7 @@ class LoadServer:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, request after request."""
+        """Answer the requests of one connection, one after the other."""
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 path, size = _head(head)
@@ -150,7 +150,7 @@ def completion(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _head(head: bytes) -> tuple[str, int]:
-    """Path and length of the body."""
+    """Path of a request and length of its body."""
     lines = head.decode("latin-1").split("\r\n")
     sizes = [line.partition(":")[2] for line in lines if line.lower().startswith("content-length:")]
     return lines[0].split(" ")[1], int(sizes[0]) if sizes else 0

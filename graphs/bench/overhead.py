@@ -1,7 +1,7 @@
 """The graph's own time: episodes with a policy and tools that answer at once, so that what is left is the graph.
 
-Invariant: nothing is taken out by estimate. The whole wall time of an episode is counted, LangGraph, LangChain's calls,
-escaping, encoding and the image store included, less only the seconds that policy and tools report for themselves.
+Invariant: nothing is subtracted by estimate. The whole wall time of an episode counts, with LangGraph, LangChain's calls,
+escaping, encoding and the image store; only the seconds that the tools report for themselves are subtracted.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ TURNS = [
 ]
 """An episode that visits every node: receive, 4 x reason, crop, image search, 2 x text search, answer."""
 PICTURE = (1024, 768)
-"""A photograph of ordinary size, as JPEG bytes, new in every episode: it is checked, decoded and encoded each time."""
+"""Pixels of the question's picture, a JPEG that is new in every episode, so that it is checked, decoded and encoded."""
 
 
 def _photograph() -> bytes:
-    """Soft shapes with some grain: compresses about as a photograph does."""
+    """JPEG bytes of soft shapes with grain, which compress about as a photograph does."""
     width, height = PICTURE
     shapes = Image.effect_noise((width // 32, height // 32), 90).resize(PICTURE, Image.Resampling.BICUBIC)
     grain = Image.effect_noise(PICTURE, 12)
@@ -59,7 +59,7 @@ def main(runs: int, *, as_json: bool) -> int:
 
 
 def measure(runs: int) -> dict[str, Any]:
-    """Milliseconds a node visit over `runs` episodes, with a bootstrap interval of the mean."""
+    """Milliseconds per node visit over `runs` episodes, with the interval of their mean."""
     graph = search_agent.graph
     samples: list[float] = []
     processor: list[float] = []
@@ -94,13 +94,13 @@ def measure(runs: int) -> dict[str, Any]:
 
 
 class AtOnce(ScriptedPolicy):
-    """A script that is shown pictures as the policies of this package are."""
+    """A scripted policy that is given pictures in the form that this package's policies take."""
 
     takes_image_urls: ClassVar[bool] = True
 
 
 async def _episode(graph: Any, number: int, parts: dict[str, Any]) -> tuple[float, float, int]:
-    """Milliseconds of the graph itself by the clock and by the processor, and node visits, for one episode."""
+    """One episode: the graph's own milliseconds by the clock and by the processor, and its node visits."""
     picture = _photograph()
     context = testing.context(TURNS, **parts)
     started, busy = time.perf_counter(), time.process_time()

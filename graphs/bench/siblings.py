@@ -1,8 +1,8 @@
 """`lensgraph siblings`: many trajectories that ask few questions make few calls, and their replay makes none.
 
 Invariants: the calls are counted by the service, a server on this machine that speaks SearXNG's format, not by the cache;
-the tools come from a configuration, as a user's do; the policy answers with what its search told it, so equal answers mean
-equal results. The replay runs when the service is gone.
+the tools come from a configuration, as a user's do; the policy answers with the code that its search returned, so equal
+answers mean equal results. The replay runs after the service has stopped.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from lensgraph.agent.policy.scripted import ScriptedPolicy
 from lensgraph.graphs import search_agent
 
 SERVICE_SECONDS = 0.2
-"""How long the service thinks: long enough that all siblings ask before it answers the first."""
+"""Seconds before an answer: long enough that all siblings ask before the first is answered."""
 _NUMBER = re.compile(r"number (\d+)")
 _FOUND = re.compile(r"is (code-\d+)")
 
 
 class Service(http.server.ThreadingHTTPServer):
-    """Knows a code for every number, and counts what it is asked."""
+    """Answers with a code for every number, and records the queries."""
 
     request_queue_size = 256
 
@@ -48,7 +48,7 @@ class Service(http.server.ThreadingHTTPServer):
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        """One search."""
+        """Answer one search."""
         assert isinstance(self.server, Service)
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)["q"][0]
         self.server.asked.append(query)
@@ -64,12 +64,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing: the program speaks for itself."""
+        """Print no access log."""
 
 
 @contextmanager
 def serving() -> Iterator[Service]:
-    """The service, while it runs."""
+    """Run the service."""
     service = Service()
     threading.Thread(target=service.serve_forever, daemon=True).start()
     try:
@@ -80,7 +80,7 @@ def serving() -> Iterator[Service]:
 
 
 def turn(messages: list[BaseMessage]) -> str:
-    """The policy: search for the number in the question, then answer with the code that the search told it."""
+    """The policy: search for the number in the question, then answer with the code that the search returned."""
     told = [text_of(message) for message in messages]
     found = _FOUND.search(told[-1]) if len(told) > 1 else None
     if found:
@@ -94,7 +94,7 @@ def turn(messages: list[BaseMessage]) -> str:
 async def trajectories(
     count: int, distinct: int, address: str, folder: str, mode: str
 ) -> tuple[list[str | None], float]:
-    """The answers of `count` trajectories that run at once, and what their searches cost."""
+    """Answers of `count` trajectories that run at once, and the price of their searches in USD."""
     graph = search_agent.graph
     config = Config.model_validate(
         {
@@ -118,7 +118,7 @@ async def trajectories(
 
 
 def measure(count: int, distinct: int) -> dict[str, Any]:
-    """Run the trajectories, end the service, replay them."""
+    """Run the trajectories, stop the service, replay them; returns the figures."""
     with tempfile.TemporaryDirectory() as folder:
         with serving() as service:
             address = f"http://127.0.0.1:{service.server_address[1]}"
@@ -138,7 +138,7 @@ def measure(count: int, distinct: int) -> dict[str, Any]:
 
 
 def kept(figures: dict[str, Any]) -> bool:
-    """Whether the figures are what is promised."""
+    """Whether every distinct query was sent once, and the replay sent none and gave the same answers."""
     return (
         figures["calls"] == figures["distinct"]
         and figures["replay_calls"] == 0

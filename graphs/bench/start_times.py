@@ -1,7 +1,7 @@
-"""How long a person waits: whole processes, from the start of the program to its answer, cold and warm.
+"""Seconds that a person waits: whole processes, from the start of the program to its answer, cold and warm.
 
 Cold: nothing has been built yet, so the embedded web's index is built on the way. Warm: the same question again. Each run is
-a new process with everything that it loads; a cold run has a folder of its own for the index.
+a new process with everything that it loads; a cold run has its own folder for the index.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`lensgraph ask`: check, load, run the graph, show each step as it happens.
+"""Answers the question of `lensgraph ask`: checks, loads, runs the graph, shows each step as it happens.
 
 Invariant: settings and picture are checked before LangChain, LangGraph or an index is imported; those are then loaded side
 by side, because importing them is most of what a warm question costs.
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 ANSWERED, GAVE_UP = 0, 1
 SMALL = 32
-"""Pixels a side below which a person is told that the picture shows little: a token of the policy covers 28."""
+"""Pixels per side below which a note says that the picture shows little: a token of the policy covers 28."""
 
 
 def ask(pictures: Sequence[str], question: str, config_file: str | None, settings: list[str], *, as_json: bool) -> int:
-    """Answer on stdout; the return value is the exit code."""
+    """Print the answer; the return value is the exit code."""
     config = configuration.load(config_file, settings)
     data, small = _read(pictures, question, config)
     if not sys.warnoptions:  # warnings are for programmers, and `-W` brings them back
         warnings.simplefilter("ignore")
-    gc.disable()  # imports make millions of objects that stay; looking for rubbish among them is a tenth of the start
+    gc.disable()  # imports make millions of objects that stay; collecting among them takes a tenth of the start
     try:
         with ThreadPoolExecutor() as pool:
             context, graph = _load(config, pool)
@@ -65,8 +65,8 @@ def ask(pictures: Sequence[str], question: str, config_file: str | None, setting
 
 
 def _read(pictures: Sequence[str], question: str, config: Config) -> tuple[list[bytes], list[str]]:
-    """The pictures' bytes, checked: the graph would refuse them too, but only after the heavy imports; and a warning for each
-    that is too small to show much."""
+    """Bytes of the pictures, checked, and a warning for each that is small. The graph would refuse bad ones too, but only
+    after the heavy imports."""
     limits = config.limits
     if len(question) > limits.question_chars:
         raise UserError(
@@ -110,14 +110,14 @@ def _load(config: Config, pool: ThreadPoolExecutor) -> tuple[Context, Any]:
     policy = pool.submit(backends.build_policy)
     graph = table.find(config.graph)
     check(config)
-    policy.result()  # a wrong setting is said before an index is built
+    policy.result()  # a wrong setting is reported before an index is built
     for kind in table.tools_of(config.graph):
         backends.build_tool(kind)
     return context, graph
 
 
 async def _run(graph: Any, context: Context, question: dict[str, Any], show: Show | None) -> dict[str, Any]:
-    """Run the graph; show each node's record as it arrives. The result is the graph's output and the last error."""
+    """Run the graph and show each step as it arrives. Returns the graph's output and the last error of the policy."""
     result: dict[str, Any] = {"error": None}
     # Closed also when a step cannot be shown: left to itself, the graph would complain at the end of the loop.
     async with aclosing(graph.astream(question, context=context, stream_mode="updates")) as updates:
@@ -133,7 +133,7 @@ async def _run(graph: Any, context: Context, question: dict[str, Any], show: Sho
 
 
 def as_object(result: dict[str, Any]) -> dict[str, Any]:
-    """What `--json` prints."""
+    """The object that `--json` prints."""
     usage = result["usage"]
     return {
         "answer": result["answer"],

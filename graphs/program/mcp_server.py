@@ -1,8 +1,8 @@
 """The graph as a server of the Model Context Protocol, over stdio or HTTP: `python -m lensgraph mcp [--http PORT]`.
 
 Invariants: a client names no file of this machine unless a folder was opened to it; addresses pass the guard; HTTP listens on
-this machine only, because the protocol's server has no users of its own (put a proxy that knows them in front); a thread
-is found again by an identifier that nobody can guess. Everything that can be wrong with the settings is said at the start.
+this machine only, because the protocol's server does not authenticate anybody (put a proxy that does in front); a thread
+is named by an identifier that nobody can guess. Wrong settings are reported before the server starts.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ class Answer(TypedDict, total=False):
     """The structured result of `ask`."""
 
     answer: str | None
-    """None: there is none, see `stop_reason`."""
+    """The answer, or None; then `stop_reason` says why."""
     sources: list[dict[str, Any]]
-    """Pages that the answer may rest on: title, url, turn."""
+    """Pages that the policy was shown: title, url, turn."""
     usage: dict[str, Any]
     """Turns, searches, seconds, price and tokens."""
     stop_reason: str
-    """`answered`, or why there is no answer."""
+    """`answered`, or the reason for no answer."""
     thread: str
-    """For a follow-up question, where the server keeps threads."""
+    """Identifier for a follow-up question, if the server keeps threads."""
 
 
 def server(graph: Graph, context: Context, *, files: bool | str, threads: bool) -> Any:
@@ -116,7 +116,7 @@ def run(config: Config, *, port: int | None, files: str | None, threads: str | N
 
 
 async def serve(config: Config, *, port: int | None, files: str | None, threads: str | None) -> None:
-    """Load everything, then serve."""
+    """Load policy and tools, then serve."""
     if threads not in (None, "memory") and config.images.folder is None:
         raise UserError(
             f"--threads {without_logins(threads)[:60]}: threads that outlive the server need images.folder, because their "
@@ -135,7 +135,7 @@ async def serve(config: Config, *, port: int | None, files: str | None, threads:
 
 
 async def _load(backends: Backends, config: Config) -> None:
-    """Policy and tools now: a server that cannot answer should not start."""
+    """Build policy and tools: a server that cannot answer should not start."""
     await backends.policy()
     for kind in table.tools_of(config.graph):
         await backends.tool(kind)

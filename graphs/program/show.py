@@ -24,21 +24,21 @@ ACTIONS = {
     "give_up": "give up",
     "malformed": "unreadable turn",
 }
-"""What the policy's actions are called here."""
+"""Label of each kind of action."""
 OVER = {
     "search_limit": "no search left",
     "turn_limit": "no turn left",
     "token_limit": "no tokens left",
     "time_limit": "no time left",
 }
-"""Why an action was not carried out, by the limit that it is over."""
+"""Label of an action that was not carried out, by the limit that it is over."""
 LABEL = 17
-"""Columns of the labels in front of what they label; one more than the longest."""
+"""Columns of the label column: one more than the longest label."""
 SECONDS = "  {:.2f} s"
 
 
 class _Terminal(Console):
-    """A console that leaves it to the program what a reader that went away means; rich would exit with 1, for no answer."""
+    """A console that raises `BrokenPipeError` when its reader is gone; rich would exit with 1, which means no answer here."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
@@ -51,7 +51,7 @@ class Show:
         self.console = console or _Terminal(highlight=False)
 
     def step(self, step: Step) -> None:
-        """One node's record."""
+        """Print one node's record."""
         seconds = SECONDS.format(step.get("seconds", 0.0))
         if step["node"] == "reason":
             self._reason(step, seconds)
@@ -68,7 +68,7 @@ class Show:
             self._row("failed", str(step["error"]), "red", seconds)
 
     def warn(self, text: str) -> None:
-        """Something about the question that the person should know."""
+        """Print a note about the question."""
         self._print([("note    ", "dim"), (text, "yellow")])
 
     def _reason(self, step: Step, seconds: str) -> None:
@@ -102,7 +102,7 @@ class Show:
         self.console.print(line, soft_wrap=True)
 
     def end(self, result: dict[str, Any]) -> None:
-        """The answer or why there is none, the sources, the cost."""
+        """Print the answer or the reason for none, the sources and the cost."""
         usage = result["usage"]
         self.console.print()
         if result["answer"] is None:

@@ -1,4 +1,4 @@
-"""`lensgraph serve`: start vLLM with the flags that a configuration needs, and wait until it answers.
+"""Starts vLLM with the flags that a configuration needs, and waits until it answers.
 
 Invariants: the exact command is printed before anything happens; where it cannot run (no vLLM, no GPU) the reason and the
 fix are printed and nothing is started; a key travels in the child's environment, never on its command line; the child gets
@@ -36,12 +36,12 @@ from lensgraph.tools.safety.redact import without_logins
 READY, FAILED, NOT_HERE = 0, 1, 3
 """Exit codes: the server ran and was stopped; it did not start; it cannot run here."""
 MIN_PIXELS = 4 * PIXELS_PER_TOKEN
-"""Smallest picture of Qwen2.5-VL's processor: thumbnails are not scaled up, as in the papers."""
+"""Fewest pixels that Qwen2.5-VL's processor takes: thumbnails are not scaled up, as in the papers."""
 WIDEST = 4
 """Most GPUs that share one model whose attention heads are not known: the 7B models have 28 heads and 4 of keys."""
 NOWHERE = "nowhere.invalid"
-"""The only domain that the server may fetch from, and one that cannot exist: pictures are sent as bytes, and an address
-in a request would be fetched past the guard of this package."""
+"""The only domain that the server may fetch from; it cannot exist. Pictures are sent as bytes, and an address in a request
+would be fetched past the guard of this package."""
 LOCAL = {"127.0.0.1", "localhost", "::1", "0.0.0.0"}
 
 
@@ -54,7 +54,7 @@ def main(
     further: Sequence[str] = (),
     only_print: bool = False,
 ) -> int:
-    """Print the command; run it unless it cannot be; the return value is the exit code."""
+    """Print the command, and run it if this machine can; the return value is the exit code."""
     config = configuration.load(config_file, settings)
     count = visible_gpus() if gpus is None else gpus
     line = command(config, max(1, count), further)
@@ -105,8 +105,8 @@ def command(config: Config, gpus: int, further: Sequence[str] = ()) -> list[str]
 
 
 def context_length(config: Config, dialect: Dialect) -> int:
-    """Tokens that the longest allowed dialogue needs: the first prompt with all its pictures, everything behind it, and one
-    more turn; never more than the model was made for, as far as its folder says that."""
+    """Tokens of the longest allowed dialogue: the first prompt with all its pictures, everything behind it, and one more turn;
+    at most the model's own context, if its folder states one."""
     further = tokens_of_picture(config.images.view_pixels) * (sum(pictures(config, dialect)) - 1)
     needed = context_needed(dialect.limits, pictures=further, turn=config.policy.max_new_tokens or 2048)
     longest = _of_checkpoint(config.policy.model, "max_position_embeddings")
@@ -114,7 +114,7 @@ def context_length(config: Config, dialect: Dialect) -> int:
 
 
 def pictures(config: Config, dialect: Dialect) -> tuple[int, int, int]:
-    """Pictures that the longest allowed dialogue holds: the question's, thumbnails, crops.
+    """Number of pictures in the longest allowed dialogue: the question's, thumbnails, crops.
 
     A turn makes one tool call, the last turn none; a crop is cut out for an image search or, where the dialect has that
     action, to look closer."""
@@ -136,7 +136,7 @@ def tensor_parallel(model: str, gpus: int) -> int:
 
 
 def _of_checkpoint(model: str, name: str) -> int | None:
-    """A number in the configuration of a checkpoint in a folder; a hub name's is not asked for."""
+    """A number in the `config.json` of a checkpoint's folder; None for the name of a hub model."""
     try:
         found = json.loads((Path(model) / "config.json").read_text("utf-8"))
     except (OSError, ValueError):
@@ -155,7 +155,7 @@ def visible_gpus() -> int:
 
 
 def obstacles(gpus: int) -> list[str]:
-    """Why vLLM cannot be started here, each with its fix."""
+    """The reasons why vLLM cannot be started here, each with its fix."""
     found = []
     if shutil.which("vllm") is None:
         found.append('vLLM is not installed: pip install ".[serve]" in a clone of LensGraph (Linux with a GPU)')
@@ -206,7 +206,7 @@ def _healthy(url: str) -> bool:
 
 @contextlib.contextmanager
 def _forwarding(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Hand SIGINT and SIGTERM on to the child instead of dying before it."""
+    """Pass SIGINT and SIGTERM to the child, and end after it."""
 
     def forward(number: int, frame: FrameType | None) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from lensgraph.agent.limits import StopReason
-from lensgraph.graphs.bench import load
+from lensgraph.graphs.bench import load, load_report
 from lensgraph.graphs.bench.load_server import Faults
 from lensgraph.graphs.program.main import main
 
@@ -49,7 +49,7 @@ def test_what_may_pass_costs_time_and_no_answer() -> None:
 def test_an_ending_without_a_name_fails_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = load.Round(endings=Counter({"hangs": 1, "answered": 1}), latencies=[1.0, 2.0], seconds=1.0)
+    one = load_report.Round(endings=Counter({"hangs": 1, "answered": 1}), latencies=[1.0, 2.0], seconds=1.0)
     monkeypatch.setattr(load, "run", lambda *args, **given: ([one, one], Counter()))
     assert load.main(2, 2, Faults(), timeout=1, as_json=False) == 1
     assert "2 questions without a typed ending" in capsys.readouterr().err
@@ -61,7 +61,7 @@ def test_memory_that_grows_with_the_questions_fails_the_command(
 ) -> None:
     """Between the second traced round and the last lie 200 questions here: 1 MB may come with them."""
     done = [  # one round timed, three traced
-        load.Round(
+        load_report.Round(
             Counter({"answered": 200}), latencies=[1.0, 3.0], seconds=50.0, python_mb=mb, rss_mb=100 + 10 * number
         )
         for number, mb in enumerate((0.0, 1.0, 1.5, last))
@@ -81,14 +81,15 @@ def test_memory_that_grows_with_the_questions_fails_the_command(
 
 def test_a_few_questions_say_nothing_about_growth(monkeypatch: pytest.MonkeyPatch) -> None:
     done = [
-        load.Round(Counter({"answered": 9}), latencies=[1.0], seconds=1.0, python_mb=mb) for mb in (0.0, 1.0, 2.0, 3.0)
+        load_report.Round(Counter({"answered": 9}), latencies=[1.0], seconds=1.0, python_mb=mb)
+        for mb in (0.0, 1.0, 2.0, 3.0)
     ]
-    found = load.figures(9, done, Counter(), Faults(), 1.0, 0.0)
+    found = load_report.figures(9, done, Counter(), Faults(), 1.0, 0.0)
     assert (found["grown_mb"], found["grown_mb_per_1000_questions"], found["memory_flat"]) == (1.0, None, None)
 
 
 def test_the_table_says_what_people_ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    done = [load.Round(Counter({"answered": 3, "policy_failed": 1}), latencies=[1.0, 3.0], seconds=2.0)] * 3
+    done = [load_report.Round(Counter({"answered": 3, "policy_failed": 1}), latencies=[1.0, 3.0], seconds=2.0)] * 3
     monkeypatch.setattr(load, "run", lambda *args, **given: (done, Counter({"policy fine": 24})))
     assert load.main(4, 3, Faults(), timeout=7, as_json=False) == 0
     shown = dict(
