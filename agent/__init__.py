@@ -1,6 +1,6 @@
-"""The agent: what it knows, what it may do, and how it speaks to its policy.
+"""The agent: its state, its nodes, and the text that it exchanges with its policy.
 
-`state` is what flows through a graph, `nodes` are the steps, `dialects` write actions as text, `policy` holds the
-chat models that decide, `context` finds the backends of a run. Nothing here says in which order the nodes run: that is
-`graphs`. Importing this package imports nothing heavy.
+`state` flows through a graph, `nodes` write it, `dialects` write actions as text, `policy` holds the chat models that
+decide, `config` the settings, `context` finds the backends of a run. `graphs` says in which order the nodes run. See
+README.md beside this file. Importing this package imports nothing heavy.
 """

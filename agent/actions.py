@@ -1,6 +1,9 @@
-"""What a policy can decide in one turn.
+"""The actions: everything that a policy can decide in one turn.
 
 A dialect reads a turn and returns exactly one of these; the graph acts on the value and never looks at the text again.
+To add one: its class and its kind here; its tag in the dialects that have it (`read`, `write`); its way through the graph
+in `nodes/reason.py` (`_route`, where mypy names every `match` that misses it) and, if a tool answers it, a node of its own.
+
 Invariant: `load(dump(action)) == action`, so that an action survives a checkpoint as plain JSON.
 """
 
@@ -21,15 +24,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class ImageSearch:
+class SearchByImage:
     """Search the web by image."""
 
     region: str | None = None
-    """Which part of the picture to look for, in the policy's words; None: the whole picture."""
+    """The part of the picture to search with, in the policy's words; None: the whole picture."""
 
 
 @dataclass(frozen=True)
-class TextSearch:
+class SearchByText:
     """Search the web by text."""
 
     query: str
@@ -41,7 +44,7 @@ class Crop:
     """Look closer at a part of the picture, without searching."""
 
     region: str
-    """Which part, in the policy's words."""
+    """The part of the picture, in the policy's words."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,10 @@ class GiveUp:
 class OverLimit:
     """A well-formed search that the limits forbid: no tool runs."""
 
-    wanted: ImageSearch | TextSearch | Crop
-    """What the policy asked for."""
+    wanted: SearchByImage | SearchByText | Crop
+    """The tool call that the policy asked for."""
     stop: StopReason
-    """Which limit said no, and the stop reason if the dialect ends the episode on it."""
+    """The limit, and the stop reason if the dialect ends the episode on it."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +67,20 @@ class Malformed:
     """The turn cannot be read as an action. Ends the episode: there is no repair turn."""
 
     reason: str
-    """What is wrong with it, for the trajectory and for people."""
+    """The fault in the turn, for the trajectory and for people."""
 
 
-Action = Answer | ImageSearch | TextSearch | Crop | GiveUp | OverLimit | Malformed
+Action = Answer | SearchByImage | SearchByText | Crop | GiveUp | OverLimit | Malformed
 KINDS: dict[str, type[Any]] = {
     "answer": Answer,
-    "image_search": ImageSearch,
-    "text_search": TextSearch,
+    "image_search": SearchByImage,
+    "text_search": SearchByText,
     "crop": Crop,
     "give_up": GiveUp,
     "over_limit": OverLimit,
     "malformed": Malformed,
 }
+"""The names of the actions in records and trajectories."""
 _NAMES = {cls: name for name, cls in KINDS.items()}
 
 
@@ -93,11 +97,16 @@ def dump(action: Action) -> dict[str, Any]:
 
 
 def load(record: dict[str, Any]) -> Action:
-    """The action that `dump` wrote."""
+    """The action that `dump` wrote.
+
+    Raises:
+        ValueError: an over-limit action that wraps no tool call.
+        KeyError: an unknown kind.
+    """
     fields = {key: value for key, value in record.items() if key != "kind"}
     if record["kind"] == "over_limit":
         wanted = load(fields["wanted"])
-        if not isinstance(wanted, ImageSearch | TextSearch | Crop):
+        if not isinstance(wanted, SearchByImage | SearchByText | Crop):
             raise ValueError(f"an over-limit action wraps a tool call, not {record!r}")
         return OverLimit(wanted, StopReason(fields["stop"]))
     action: Action = KINDS[record["kind"]](**fields)

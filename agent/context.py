@@ -1,4 +1,4 @@
-"""What a run is given: the options a user may set per run, and the backends that they lead to.
+"""The context of a run: the options that a caller may set, and the backends that they lead to.
 
 Invariants: options that a remote user can set (Studio, the API) are names from fixed lists and numbers, never an import
 path, an address or a file, because those belong to whoever runs the server; a backend is built on first use, in a
@@ -40,10 +40,10 @@ class Context(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True)
 
     policy: PolicyName | SkipJsonSchema[InstanceOf[BaseChatModel]] | None = None
-    """Which policy decides: the model in this process (light or through transformers) or the configured model server.
+    """The policy that decides: the model in this process (light or through transformers) or the configured model server.
     Empty: as configured."""
     dialect: DialectName | SkipJsonSchema[InstanceOf[Dialect]] | None = None
-    """How actions are written as text; must fit the policy. Empty: as configured."""
+    """The form in which actions are written; it must fit the policy. Empty: as configured."""
     lenient: bool | None = None
     """Also accept turns that are nearly well formed. Empty: as configured."""
     max_turns: Annotated[int, Field(ge=1, le=100)] | None = None

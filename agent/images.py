@@ -50,7 +50,7 @@ class Picture(TypedDict):
     height: int
     """Pixels, after rotation."""
     mime_type: str
-    """Of the stored bytes."""
+    """Media type of the stored bytes."""
     parent: str | None
     """Id of the original picture if this is a crop, else None. Never a crop of a crop: boxes compose."""
     box: list[int] | None

@@ -57,7 +57,7 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True)
 class Spent:
-    """What the episode has spent when a turn is read. The turn itself is not in it."""
+    """The counts of an episode when a turn is read. The turn itself is not in it."""
 
     turns: int = 0
     """Turns the policy has finished before this one."""
@@ -75,7 +75,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one episode may spend. `None` means no limit."""
+    """Limits of one episode. `None` means no limit."""
 
     image: int | None = None
     """Image searches, of the whole picture or of a crop."""

@@ -1,4 +1,4 @@
-"""Which chat model sums up the pages of a text search: any that could be a policy, or the policy itself.
+"""The chat model that sums up the pages of a text search: any that could be a policy, or the policy itself.
 
 `tools` take a ready chat model and know nothing of policies; here the settings under `tools.text_search.read.summarise.model`
 become one: the word `policy`, or the settings of a policy (`model`, `kind`, `base_url`, ...).

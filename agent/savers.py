@@ -1,6 +1,6 @@
-"""Where threads are kept: LangGraph's checkpointers for SQLite and PostgreSQL, found from one address.
+"""LangGraph's checkpointers for SQLite and PostgreSQL, opened from one address; they keep the threads.
 
-Invariant: what is kept is text, numbers and picture ids. The pictures themselves lie in `images.folder`, which belongs to a
+Invariant: a checkpoint holds text, numbers and picture ids. The pictures lie in `images.folder`, which belongs to a
 thread as much as its checkpoints do.
 """
 
@@ -34,13 +34,13 @@ class Compressed(SerializerProtocol):
         self.inner = inner
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
-        """As the inner serializer, smaller; its mark says so, and what has none is read as it is."""
+        """The inner serializer's bytes, compressed where that is smaller; the mark in the type says so."""
         kind, data = self.inner.dumps_typed(obj)
         small = zlib.compress(data)
         return (kind + self.MARK, small) if len(small) < len(data) else (kind, data)
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
-        """What `dumps_typed` wrote, and what the inner serializer wrote."""
+        """The value that `dumps_typed` or the inner serializer wrote."""
         kind, body = data
         if kind.endswith(self.MARK):
             kind, body = kind.removesuffix(self.MARK), zlib.decompress(body)

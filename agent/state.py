@@ -1,4 +1,4 @@
-"""What flows through a graph: input, output and internal state, kept apart.
+"""The state of a graph: input, output and internal state, kept apart.
 
 Invariants: `dialogue` and `steps` only ever grow at the end, so one episode is one training row; a picture is an id
 and a box, never bytes; every value besides messages is plain JSON, so that a checkpoint needs no custom types.
@@ -29,12 +29,12 @@ class Source(TypedDict):
     title: str
     """As the search engine gave it."""
     url: str
-    """Where it is; an embedded page has a URL of its own package."""
+    """Its address; an embedded page has a URL of its own package."""
     turn: int
     """The policy's turn, from 1, that asked for it first."""
 
 
-class Hit(TypedDict):
+class ShownHit(TypedDict):
     """One search result as it was shown to the policy."""
 
     title: str
@@ -51,13 +51,13 @@ class Step(TypedDict, total=False):
     """One node's record. A list of these is the story of an episode."""
 
     node: str
-    """Which node ran."""
+    """The node that ran."""
     turn: int
     """The policy's turn that this belongs to, from 1."""
     seconds: float
     """Seconds waited for the policy or the tool; the graph's own time is not in it."""
     price: float
-    """What the call cost, in the currency of the configured prices."""
+    """Price of the call, in the currency of the configured prices."""
     text: str
     """`reason` only: the turn as the policy wrote it."""
     thought: str
@@ -71,11 +71,11 @@ class Step(TypedDict, total=False):
     left_out: list[str]
     """`reason` only: ids of thumbnails that the policy was not shown, because its context was full. Absent: none."""
     query: str
-    """What was searched for: the text, the region's expression, or `<whole picture>`."""
+    """The query: the text, the region's expression, or `<whole picture>`."""
     crop: Picture | None
     """`crop`, and `image_search` on a crop: the crop and its box. None: no region was found."""
-    hits: list[Hit]
-    """Search nodes only: what the policy was shown. Empty: nothing was found or the tool failed."""
+    hits: list[ShownHit]
+    """Search nodes only: the results that the policy was shown. Empty: none was found or the tool failed."""
     cut_off: int
     """Search nodes only: results that were left out or shortened, because few tokens were left. Absent: none."""
     error: str | None
@@ -83,7 +83,7 @@ class Step(TypedDict, total=False):
 
 
 class Usage(TypedDict):
-    """What the question cost."""
+    """Cost of a question."""
 
     turns: int
     """Turns of the policy."""
@@ -98,7 +98,7 @@ class Usage(TypedDict):
 
 
 def append(old: list[T] | None, new: list[T]) -> list[T]:
-    """The only way to write an append-only channel: what is there stays as it is."""
+    """The reducer of an append-only channel: new items go to the end, old ones stay as they are."""
     return [*(old or []), *new]
 
 
@@ -114,7 +114,7 @@ class AskInput(TypedDict, total=False):
 
 
 class AskOutput(TypedDict, total=False):
-    """The answer, and what it took."""
+    """The answer, and what it cost."""
 
     messages: Annotated[list[AnyMessage], add_messages]
     """The chat, ending in the answer."""
@@ -131,7 +131,7 @@ class AskOutput(TypedDict, total=False):
 
 
 class AgentState(AskInput, AskOutput, total=False):
-    """Everything the nodes share."""
+    """The whole state that the nodes share."""
 
     asked: str
     """The current question, verbatim. Written by `receive`; no other node rewrites it."""
@@ -140,17 +140,17 @@ class AgentState(AskInput, AskOutput, total=False):
     dialogue: Annotated[list[AnyMessage], append]
     """The policy's own conversation. Image blocks hold ids only; the policy's messages are kept as it returned them."""
     first_step: int
-    """Where the current question starts in `steps`."""
+    """Index in `steps` at which the current question starts."""
     first_message: int
-    """Where the policy's view of `dialogue` starts: 0, or at the current question where the dialect restarts."""
+    """Index in `dialogue` at which the policy's view starts: 0, or the current question where the dialect restarts."""
     started: float
     """Unix time at which the current question came in."""
     action: dict[str, Any]
     """The action that the last turn decided, as `lensgraph.agent.actions.dump` writes it."""
     crop: Picture | None
-    """The crop that `image_search` shall use; None: the whole picture."""
+    """The crop to search with; None: the whole picture."""
     note: str | None
-    """What `image_search` shall tell the policy about the region, such as that it was not found."""
+    """A remark on the region for the policy, such as that it was not found; `image_search` passes it on."""
 
 
 EVERYTHING = sorted(AgentState.__annotations__)
@@ -163,11 +163,22 @@ def this_question(state: AgentState) -> list[Step]:
 
 
 def this_dialogue(state: AgentState) -> list[AnyMessage]:
-    """What the policy is shown of its dialogue."""
+    """The part of the dialogue that the policy is shown."""
     return state["dialogue"][state.get("first_message", 0) :]
 
 
 __all__ = [
-    "EVERYTHING", "AgentState", "AskInput", "AskOutput", "Hit", "Picture", "Source", "Step", "Update",
-    "Usage", "append", "this_dialogue", "this_question",
+    "EVERYTHING",
+    "AgentState",
+    "AskInput",
+    "AskOutput",
+    "Picture",
+    "ShownHit",
+    "Source",
+    "Step",
+    "Update",
+    "Usage",
+    "append",
+    "this_dialogue",
+    "this_question",
 ]  # fmt: skip

@@ -27,7 +27,7 @@ class FixedText(TextSearch):
     on_this_machine: ClassVar[bool] = True
 
     hits: list[Hit] = [PAGE]
-    """What is found."""
+    """The results."""
     asked: list[str] = Field(default_factory=list, exclude=True)
     """The queries, in order."""
 
@@ -45,7 +45,7 @@ class FixedImage(ImageSearch):
     on_this_machine: ClassVar[bool] = True
 
     hits: list[Hit] = [PAGE]
-    """What is found."""
+    """The results."""
     asked: list[tuple[int, int]] = Field(default_factory=list, exclude=True)
     """Sizes of the pictures, in order."""
 
@@ -63,7 +63,7 @@ class FixedLocator(Locator):
     on_this_machine: ClassVar[bool] = True
 
     box: Box | None = Box(left=8, top=8, right=24, bottom=24)
-    """What is found."""
+    """The box that is found."""
     asked: list[str] = Field(default_factory=list, exclude=True)
     """The expressions, in order."""
 

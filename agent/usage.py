@@ -1,4 +1,4 @@
-"""What a question cost and what it rests on, counted from its steps.
+"""The cost and the sources of a question, counted from its steps.
 
 Invariant: nothing is counted twice or kept beside the steps; counts, usage and sources are functions of them.
 """
@@ -24,7 +24,7 @@ def turn_of(state: AgentState) -> int:
 
 
 def spent(steps: Sequence[Step], started: float, tokens: tuple[int, int]) -> Spent:
-    """What was spent before the policy's newest turn, whose `tokens` (prompt, sampled) count already."""
+    """The counts before the policy's newest turn, whose `tokens` (prompt, sampled) are already in them."""
     spoken = policy_turns(steps)
     kinds = Counter(step["action"]["kind"] for step in spoken)
     first_prompt = spoken[0].get("tokens_in", 0) if spoken else tokens[0]

@@ -9,7 +9,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Checkpointer, Command
 
 from lensgraph.agent import actions, nodes
-from lensgraph.agent.actions import OverLimit, TextSearch
+from lensgraph.agent.actions import OverLimit, SearchByText
 from lensgraph.agent.context import Context, backends_of
 from lensgraph.agent.state import AgentState, AskInput, AskOutput
 from lensgraph.graphs import asking
@@ -41,7 +41,7 @@ async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[L
     backends = await backends_of(runtime.context)
     action = actions.load(state["action"])
     wanted = action.wanted if isinstance(action, OverLimit) else action
-    words = wanted.query if isinstance(wanted, TextSearch) else state["asked"]
+    words = wanted.query if isinstance(wanted, SearchByText) else state["asked"]
     result, update = await nodes.search_by_text(state, backends, runtime, words)
     observation = backends.dialect.rag_answer(result, question=state["asked"])
     return Command(goto="conclude", update={**update, "dialogue": [observation]})

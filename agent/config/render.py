@@ -23,7 +23,7 @@ def render(config: BaseModel) -> str:
 
 
 def _prescribed(config: Config) -> dict[tuple[str, ...], str]:
-    """What applies to the settings that are left to the dialect, by their path."""
+    """The values that the dialect prescribes for settings that are not set, by their path."""
     dialect = config.make_dialect()
     found: dict[tuple[str, ...], str] = {
         ("limits", name): f"{'no limit' if limit is None else limit} ({dialect.name})"

@@ -76,7 +76,7 @@ class PolicyConfig(Section):
 
 
 class DialectConfig(Section):
-    """How actions are written as text. It must be the one that the policy was trained on."""
+    """The dialect: the form in which actions are written. It must be the one that the policy was trained on."""
 
     name: DialectName = "compact"
     """`compact` for the pocket policy; `mmsearch_r1` and `deepmmsearch_r1` for the published protocols, the latter
@@ -110,7 +110,7 @@ class ToolSpec(BaseModel):
 
 
 class ToolsConfig(Section):
-    """What the agent reaches."""
+    """The tools that the agent reaches."""
 
     text_search: ToolSpec = ToolSpec()
     """Search by text. `k` results are asked for and shown to the policy; not set, the provider is asked for its own
@@ -123,11 +123,11 @@ class ToolsConfig(Section):
     """Find a region of the picture from words. `served_policy` takes the key of its server, if that wants one, from
     LENSGRAPH_LOCATE_API_KEY."""
     cache: CacheSettings = CacheSettings()
-    """What is kept of what these answered."""
+    """The cache of their answers."""
 
 
 class LimitsConfig(Section):
-    """What one question may spend. None: what the dialect's protocol allows."""
+    """Limits of one question. None: as the dialect prescribes."""
 
     image_searches: int | None = Field(default=None, ge=0)
     """Image searches, of the whole picture or of a crop."""
@@ -162,7 +162,7 @@ class ImagesConfig(Section):
     """Pictures."""
 
     folder: str | None = None
-    """Where to keep pictures and the searches of each question, so that a thread can go on in another process. Several
+    """Folder for pictures and the searches of each question, so that a thread can go on in another process. Several
     processes may share it. None: pictures are kept in memory only."""
     max_pixels: int = Field(default=guard.MAX_PIXELS, ge=1)
     """Largest picture that is decoded."""
@@ -170,7 +170,7 @@ class ImagesConfig(Section):
     """Largest picture sent to the policy; larger ones are scaled down. The value of MMSearch-R1, whose dialect also
     enlarges a small picture of a question to 512 x 512. Tools and crops always work on the original."""
     local_files: bool | str = True
-    """Whether a question may name files of this machine: all (true), none (false), or those below one folder. Limit it
+    """Files of this machine that a question may name: all (true), none (false), or those below one folder. Limit it
     when strangers, or a model, can ask."""
 
     @field_validator("local_files", mode="before")
@@ -189,11 +189,11 @@ class Config(Section):
     policy: PolicyConfig = PolicyConfig()
     """The chat model that decides."""
     dialect: DialectConfig = DialectConfig()
-    """How actions are written as text."""
+    """The form in which actions are written."""
     tools: ToolsConfig = ToolsConfig()
-    """What the agent reaches."""
+    """The tools that the agent reaches."""
     limits: LimitsConfig = LimitsConfig()
-    """What one question may spend."""
+    """Limits of one question."""
     images: ImagesConfig = ImagesConfig()
     """Pictures."""
 

@@ -1,6 +1,6 @@
-"""A dialect: how questions, observations and actions are written as text. The only place where a tag is written down.
+"""A dialect writes questions and observations as text and reads actions from text. No tag is written down elsewhere.
 
-Invariants: `parse` returns exactly one action for every text; whatever came from outside passes `outside` on its way
+Invariants: `parse` returns exactly one action for every text; text from outside passes `tools.safety.escape` on its way
 into a message; image blocks in messages hold ids only. A dialect knows no tool, no store and no model.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from lensgraph.agent.actions import Action, Crop, ImageSearch, OverLimit, TextSearch
+from lensgraph.agent.actions import Action, Crop, OverLimit, SearchByImage, SearchByText
 from lensgraph.agent.dialects import prompts as prompt_files
 from lensgraph.agent.images import Picture, View
 from lensgraph.agent.limits import Limits, Spent
@@ -24,24 +24,24 @@ from lensgraph.tools.safety.escape import entry, line, neutral
 Block = dict[str, Any]
 _PLACEHOLDER = re.compile(r"(<image>|\{question\}|\{information\})")
 TITLE_CHARS = 200
-"""Longest title shown: search engines cut far earlier, a hostile page would not."""
+"""Characters of a title that are shown: search engines cut far earlier, a hostile page would not."""
 ERROR_CHARS = 300
-"""Longest error message shown to the policy."""
+"""Characters of an error message that the policy is shown."""
 
 
 class Dialect(ABC):
-    """One way to write. Subclasses say how each thing looks; limits, leniency and wording are options."""
+    """A protocol between graph and policy. A subclass defines the tags; limits, leniency and wording are options."""
 
     name: ClassVar[str]
     """Short name in the configuration."""
     default_limits: ClassVar[Limits]
-    """What the protocol allows; the user's limits replace single values."""
+    """The protocol's limits; the user's limits replace single values."""
     image_hits: int
     """Image results shown to the policy: the protocol's number, unless `tools.image_search.k` sets another."""
     text_hits: int
     """Text results shown to the policy: the protocol's number, unless `tools.text_search.k` sets another."""
     snippet_chars: ClassVar[int]
-    """Longest text shown per result."""
+    """Characters of a result's text that are shown."""
     thumbnails: ClassVar[bool] = False
     """Whether image results show their picture to the policy."""
     crops: ClassVar[bool] = False
@@ -57,7 +57,7 @@ class Dialect(ABC):
     follow_up: ClassVar[Literal["continue", "restart"]] = "continue"
     """A further question in a thread goes on in the policy's dialogue, or opens a new one with the thread's pictures."""
     stop: ClassVar[list[str]] = []
-    """Strings at which the policy shall stop; empty: its end-of-turn token is enough."""
+    """Strings that end a turn of the policy; empty: its end-of-turn token is enough."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def read_leniently(self, text: str) -> Action:
-        """The action that the policy most likely meant."""
+        """The action that the policy most likely meant, by lenient rules."""
 
     @abstractmethod
     def thought(self, text: str) -> str:
@@ -110,9 +110,9 @@ class Dialect(ABC):
     def limited(self, action: Action, counts: Spent) -> Action:
         """The action itself, or that it is over a limit."""
         kinds: dict[type, Literal["image", "text", "crop"]] = {
-            ImageSearch: "image", TextSearch: "text", Crop: "crop",
+            SearchByImage: "image", SearchByText: "text", Crop: "crop",
         }  # fmt: skip
-        if isinstance(action, ImageSearch | TextSearch | Crop):
+        if isinstance(action, SearchByImage | SearchByText | Crop):
             stop = self.limits.check(kinds[type(action)], counts)
             return action if stop is None else OverLimit(action, stop)
         return action
@@ -129,7 +129,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def write(self, thought: str, action: Action) -> str:
-        """A turn that `read` reads as `action`: how demonstrations are written. No thought: no reason tags.
+        """A turn that `read` reads as `action`; demonstrations are written with it. No thought: no reason tags.
 
         Raises:
             ValueError: the protocol has no words for this action.
@@ -168,7 +168,7 @@ class Dialect(ABC):
         thumbnails: Sequence[str | None] = (),
         note: str | None = None,
     ) -> HumanMessage:
-        """What an image search found. `thumbnails` are ids per hit; `note` says that a region was not found."""
+        """The results of an image search. `thumbnails` are ids, one a hit; `note` says that a region was not found."""
         entries = self._image_entries(result, thumbnails)
         if note:
             entries = [_text(line(note, ERROR_CHARS) + "\n"), *entries]
@@ -176,7 +176,7 @@ class Dialect(ABC):
         return self._message([*shown, *self.information(entries), *self._fill("after_image_search", question, [])])
 
     def observe_text(self, result: SearchResult, *, question: str) -> HumanMessage:
-        """What a text search found."""
+        """The results of a text search."""
         entries = self._text_entries(result)
         return self._message([*self.information(entries), *self._fill("after_text_search", question, [])])
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from lensgraph.agent.actions import Action, Answer, GiveUp, ImageSearch, Malformed, TextSearch
+from lensgraph.agent.actions import Action, Answer, GiveUp, Malformed, SearchByImage, SearchByText
 from lensgraph.agent.dialects import tags
 from lensgraph.agent.dialects.base import Block, Dialect
 from lensgraph.agent.limits import Limits
@@ -41,12 +41,12 @@ class DeepMMSearchR1(Dialect):
         if not payload:
             return Malformed(f"the {tag} is blank")
         if tag == "text_search":
-            return TextSearch(" ".join(payload.split("\n")))
+            return SearchByText(" ".join(payload.split("\n")))
         if payload == tags.WHOLE:
-            return ImageSearch()
+            return SearchByImage()
         if "<" in payload or ">" in payload or payload.lower() == "img":
             return Malformed(f"{payload[:40]!r} names no region")
-        return ImageSearch(payload)
+        return SearchByImage(payload)
 
     def read_leniently(self, text: str) -> Action:
         """Also other spellings, trailing text, unclosed tags and bare answers."""
@@ -57,7 +57,7 @@ class DeepMMSearchR1(Dialect):
         return tags.write(thought, action, "img_search", regions=True)
 
     def thought(self, text: str) -> str:
-        """What stands in the reason tags."""
+        """The text in the reason tags."""
         return tags.thought(text)
 
     def well_formed(self, turns: Sequence[str]) -> bool:

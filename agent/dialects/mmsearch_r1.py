@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 from langchain_core.messages import HumanMessage
 
-from lensgraph.agent.actions import Action, Answer, GiveUp, ImageSearch, Malformed, TextSearch
+from lensgraph.agent.actions import Action, Answer, GiveUp, Malformed, SearchByImage, SearchByText
 from lensgraph.agent.dialects import prompts as prompt_files
 from lensgraph.agent.dialects import tags
 from lensgraph.agent.dialects.base import TITLE_CHARS, Block, Dialect, thumbnail_block
@@ -92,10 +92,10 @@ class MMSearchR1(Dialect):
     def read(self, text: str) -> Action:
         """Conditions 1 to 6 of the released rollout, top to bottom; limits are checked by `limited`."""
         if _IMAGE_AT_END.search(text):
-            return ImageSearch()
+            return SearchByImage()
         if _TEXT_AT_END.search(text):
             queries = _QUERY.findall(text)
-            return TextSearch(queries[-1]) if queries and queries[-1] else Malformed("the text query is empty")
+            return SearchByText(queries[-1]) if queries and queries[-1] else Malformed("the text query is empty")
         answers = _ANSWER.findall(text)
         if answers:
             answer = answers[-1].strip()
@@ -115,7 +115,7 @@ class MMSearchR1(Dialect):
         return tags.write(thought, action, "search", regions=False)
 
     def thought(self, text: str) -> str:
-        """What stands in the reason tags."""
+        """The text in the reason tags."""
         return tags.thought(text)
 
     def well_formed(self, turns: Sequence[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lensgraph.agent.actions import Action, Answer, Crop, GiveUp, ImageSearch, Malformed, TextSearch
+from lensgraph.agent.actions import Action, Answer, Crop, GiveUp, Malformed, SearchByImage, SearchByText
 
 GIVE_UP = "Unable to answer due to lack of relevant information"
 """The agreed words for giving up; a final period is accepted."""
@@ -59,11 +59,11 @@ def read_leniently(text: str, *, regions: bool, crops: bool) -> Action:
     if tag == "answer":
         return GiveUp() if gives_up(payload) else Answer(payload)
     if tag == "text_search" or (tag == "search" and payload.lower() not in _WHOLE_SPELLINGS):
-        return TextSearch(payload) if payload else Malformed("the text query is blank")
+        return SearchByText(payload) if payload else Malformed("the text query is blank")
     region = None if payload.lower() in _WHOLE_SPELLINGS or not regions else payload
     if tag == "crop" and crops:
         return Crop(region) if region else Malformed("the crop names no region")
-    return ImageSearch(region)
+    return SearchByImage(region)
 
 
 def write(thought: str, action: Action, image_tag: str, *, regions: bool) -> str:
@@ -73,11 +73,11 @@ def write(thought: str, action: Action, image_tag: str, *, regions: bool) -> str
             ending = f"<answer>{text}</answer>"
         case GiveUp():
             ending = f"<answer>{GIVE_UP}</answer>"
-        case TextSearch(query):
+        case SearchByText(query):
             ending = f"<text_search>{query}</text_search>"
-        case ImageSearch(None):
+        case SearchByImage(None):
             ending = f"<{image_tag}>{WHOLE}</{image_tag}>"
-        case ImageSearch(str() as region) if regions:
+        case SearchByImage(str() as region) if regions:
             ending = f"<{image_tag}>{region}</{image_tag}>"
         case _:
             raise ValueError(f"this dialect has no words for {action!r}")

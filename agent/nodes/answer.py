@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage
 from langgraph.runtime import Runtime
 
 from lensgraph.agent import actions, usage
-from lensgraph.agent.actions import Answer, Crop, GiveUp, ImageSearch, Malformed, OverLimit, TextSearch
+from lensgraph.agent.actions import Answer, Crop, GiveUp, Malformed, OverLimit, SearchByImage, SearchByText
 from lensgraph.agent.context import Context
 from lensgraph.agent.limits import StopReason
 from lensgraph.agent.nodes.reason import CONTEXT_FULL
@@ -60,5 +60,5 @@ def outcome(steps: list[Step]) -> tuple[str | None, StopReason]:
             return None, stop
         case Malformed():
             return None, StopReason.MALFORMED
-        case TextSearch() | ImageSearch() | Crop():  # a baseline was asked to answer and searched instead
+        case SearchByText() | SearchByImage() | Crop():  # a baseline was asked to answer and searched instead
             return None, StopReason.SEARCH_LIMIT

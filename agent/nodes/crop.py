@@ -9,7 +9,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from lensgraph.agent import actions, usage
-from lensgraph.agent.actions import Crop, ImageSearch
+from lensgraph.agent.actions import Crop, SearchByImage
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.images import Picture
 from lensgraph.agent.nodes.call_tool import call, error_line
@@ -26,7 +26,7 @@ async def crop(state: AgentState, runtime: Runtime[Context]) -> Command[Literal[
     backends = await backends_of(runtime.context)
     dialect, asked = backends.dialect, state["asked"]
     action = actions.load(state["action"])
-    if not isinstance(action, ImageSearch | Crop) or action.region is None:
+    if not isinstance(action, SearchByImage | Crop) or action.region is None:
         raise TypeError(f"crop needs a region, not {action!r}")
     located, parent = await locate(state, backends, action.region)
     cut: Picture | None = None
@@ -42,11 +42,11 @@ async def crop(state: AgentState, runtime: Runtime[Context]) -> Command[Literal[
     )  # fmt: skip
     update: Update = {"steps": [step], "crop": cut, "note": None}
     if cut is not None:
-        if isinstance(action, ImageSearch):
+        if isinstance(action, SearchByImage):
             return Command(goto="image_search", update=update)
         return Command(goto="reason", update={**update, "dialogue": [dialect.observe_crop(cut, question=asked)]})
     error = error or ToolError(reason="empty", message=f"no region found for {action.region!r}")
-    if isinstance(action, ImageSearch) and dialect.missing_region == "whole":
+    if isinstance(action, SearchByImage) and dialect.missing_region == "whole":
         note = f"{error.message} The whole picture was searched instead."
         return Command(goto="image_search", update={**update, "note": note})
     observation = dialect.observe_failure("crop", error, question=asked)

@@ -9,7 +9,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from lensgraph.agent import actions
-from lensgraph.agent.actions import ImageSearch
+from lensgraph.agent.actions import SearchByImage
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.images import ImageStore
 from lensgraph.agent.nodes.call_tool import call
@@ -78,4 +78,4 @@ def _thumbnail(data: bytes | None, store: ImageStore) -> str | None:
 
 def _region(state: AgentState) -> str:
     action = actions.load(state["action"])
-    return action.region or WHOLE_PICTURE if isinstance(action, ImageSearch) else WHOLE_PICTURE
+    return action.region or WHOLE_PICTURE if isinstance(action, SearchByImage) else WHOLE_PICTURE

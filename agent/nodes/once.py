@@ -1,13 +1,13 @@
-"""A search of a thread is made once, also when the process is killed while or after it is made.
+"""Make each search of a thread once, also when the process is killed while it runs or after it.
 
-LangGraph runs the node again that a killed process was in. So a search that may cost money is announced in a file before it
-is sent and its result is written down before the node goes on; the node that runs again finds the result. Only a call that
-was sent and whose result nobody has is lost: it may have been paid for, so it is not sent again, and the policy is told
-that it failed (a tool that costs nothing says that it is `repeatable`, and is asked again).
+LangGraph runs the interrupted node of a killed process again. So a search that may cost money is announced in a file
+before it is sent, and its result is written down before the node goes on; the node that runs again finds the result.
+A call that was sent and has no result may have been paid for: it is not sent again, and the policy is told that it
+failed. A tool that costs nothing says that it is `repeatable`, and is asked again.
 
-Invariants: a record belongs to one asking of one question, so that nothing is ever found from an earlier conversation;
-two processes that resume the same thread at once make one call, because the file is locked while it is in flight. The
-records lie beside the pictures (`images.folder`): without a folder, no other process can go on in the thread anyway.
+Invariants: a record belongs to one asking of one question, so an earlier conversation's result is never found; two
+processes that resume the same thread at once make one call, because the file is locked while it is in flight. The
+records lie beside the pictures (`images.folder`); without that folder no other process can go on in the thread.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from lensgraph.tools.base import LensTool
 from lensgraph.tools.results import SearchResult, ToolError
 
 WAIT_SECONDS = 900.0
-"""Longest wait for another process that is making the same search; far above any tool's timeout."""
+"""Longest wait for another process that makes the same search; far above any tool's timeout."""
 FOLDER = "searches"
-"""Below the folder of the pictures."""
+"""Name of the folder, below that of the pictures."""
 KEPT_SECONDS = 30 * 24 * 3600
 """Age after which a record is deleted: nobody resumes a question that was asked a month ago."""
 CUT_OFF = (
     "this search was cut off when the program was stopped, and is not sent a second time because it may have been paid "
     "for; ask in other words, or answer with what you know"
 )
-"""What the policy is told about a call that was in flight when the process died."""
+"""The error that the policy is told about a call that was in flight when the process died."""
 
 
 async def once(
@@ -51,7 +51,7 @@ async def once(
     store: ImageStore,
     runtime: Runtime[Context],
 ) -> SearchResult:
-    """The result of `make()`, or what an earlier process made of the same search.
+    """The result of `make()`, or of the same search in an earlier process.
 
     `what` is the query or the picture's id; `failed` is the result to fill in if the call was cut off.
     """
@@ -88,7 +88,7 @@ class _Record:
         return lock
 
     def read_or_announce(self, failed: SearchResult, *, repeatable: bool) -> SearchResult | None:
-        """What is known of the search; None: nothing, it may be made, and from now on it counts as sent."""
+        """The result of an earlier attempt. None: there was none; the search may be made and counts as sent from now on."""
         if self.result.exists():
             return SearchResult.model_validate_json(self.result.read_bytes())
         if self.sent.exists() and not repeatable:

@@ -14,7 +14,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from lensgraph.agent import actions, usage
-from lensgraph.agent.actions import Answer, Crop, GiveUp, ImageSearch, Malformed, OverLimit, TextSearch
+from lensgraph.agent.actions import Answer, Crop, GiveUp, Malformed, OverLimit, SearchByImage, SearchByText
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.limits import StopReason
 from lensgraph.agent.nodes.pictures import materialise
@@ -37,16 +37,16 @@ async def reason(
 
 def _route(action: actions.Action, backends: Backends) -> Literal["crop", "image_search", "text_search", "answer"]:
     match action:
-        case TextSearch():
+        case SearchByText():
             return "text_search"
-        case ImageSearch(region=None):
+        case SearchByImage(region=None):
             return "image_search"
-        case ImageSearch() | Crop():
+        case SearchByImage() | Crop():
             return "crop"
         case OverLimit(wanted=wanted, stop=stop):
             # The tool's node tells the policy, where the dialect wants that; with no turn left nobody would read it.
             if backends.dialect.over_limit == "tell" and stop is StopReason.SEARCH_LIMIT:
-                return "text_search" if isinstance(wanted, TextSearch) else "image_search"
+                return "text_search" if isinstance(wanted, SearchByText) else "image_search"
             return "answer"
         case Answer() | GiveUp() | Malformed():
             return "answer"

@@ -9,12 +9,12 @@ from typing import Literal
 from langchain_core.messages import BaseMessage
 
 from lensgraph.agent import actions, usage
-from lensgraph.agent.actions import OverLimit, TextSearch
+from lensgraph.agent.actions import OverLimit, SearchByText
 from lensgraph.agent.context import Backends
 from lensgraph.agent.nodes import token_budget
 from lensgraph.agent.nodes.call_tool import error_line
 from lensgraph.agent.nodes.token_budget import Thumbnails
-from lensgraph.agent.state import AgentState, Hit, Step, Update, this_question
+from lensgraph.agent.state import AgentState, ShownHit, Step, Update, this_question
 from lensgraph.tools.results import SearchResult, ToolError
 
 WHOLE_PICTURE = "<whole picture>"
@@ -44,7 +44,7 @@ async def fitted(
 
 def search_step(node: str, state: AgentState, result: SearchResult, query: str, cut_off: int) -> Step:
     """The record of a search that was made."""
-    hits = [Hit(title=h.title, url=h.url, snippet=h.snippet, score=h.score) for h in result.hits]
+    hits = [ShownHit(title=h.title, url=h.url, snippet=h.snippet, score=h.score) for h in result.hits]
     step = Step(
         node=node, turn=usage.turn_of(state), seconds=result.seconds, price=result.price, query=query, hits=hits,
         error=error_line(result.error),
@@ -69,7 +69,7 @@ def refuse(state: AgentState, backends: Backends, kind: Literal["image", "text"]
         turn=usage.turn_of(state),
         seconds=0.0,
         price=0.0,
-        query=wanted.query if isinstance(wanted, TextSearch) else wanted.region or WHOLE_PICTURE,
+        query=wanted.query if isinstance(wanted, SearchByText) else wanted.region or WHOLE_PICTURE,
         error=error_line(error),
     )
     return {"steps": [step], "dialogue": [backends.dialect.observe_failure(kind, error, question=state["asked"])]}

@@ -8,7 +8,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from lensgraph.agent import actions
-from lensgraph.agent.actions import TextSearch
+from lensgraph.agent.actions import SearchByText
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.nodes.call_tool import call
 from lensgraph.agent.nodes.once import once
@@ -24,7 +24,7 @@ async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[L
     if (refused := over_limit(state)) is not None:
         return Command(goto="reason", update=refuse(state, backends, "text", refused))
     action = actions.load(state["action"])
-    if not isinstance(action, TextSearch):
+    if not isinstance(action, SearchByText):
         raise TypeError(f"text_search needs a query, not {action!r}")
     result, update = await search_by_text(state, backends, runtime, action.query)
     if result.error is not None:

@@ -1,8 +1,8 @@
-"""What is found is held against the tokens that an episode has left, before the policy is told.
+"""Shorten a search result to the tokens that an episode has left, before the policy is told.
 
-The published rollouts cut a dialogue on the right when it reaches its tokens, wherever that falls: inside the wrapper of
-an observation, or inside a picture, which then has more pixels than placeholders. Here the last results go first, then
-the end of the last one that stays, so that wrapper, reminder and prompt are whole. Invariants: a picture is shown whole
+The published rollouts cut a dialogue on the right when it reaches its limit, wherever that falls: inside the wrapper of
+an observation, or inside a picture, which then has more pixels than placeholders. Here the last results are dropped
+first, then the end of the last one that stays, so that wrapper, reminder and prompt are whole. Invariants: a picture is shown whole
 or not at all; the first result keeps its title, even if the limit is then passed by a little.
 
 Not covered: an exact count, because dialects know no tokenizer; `tokens_of` counts high rather than low.
@@ -22,12 +22,13 @@ from lensgraph.agent.usage import policy_turns
 from lensgraph.tools.results import SearchResult
 
 BYTES_PER_TOKEN = 3
-"""Of UTF-8 text: English has four to five with Qwen2.5's tokenizer, Chinese between three and five."""
+"""Bytes of UTF-8 text a token: 4 to 5 for English with Qwen2.5's tokenizer, 3 to 5 for Chinese; 3 counts high."""
 PIXELS_PER_TOKEN = 28 * 28
-"""Of a picture, in the Qwen2.5-VL family."""
+"""Pixels of a picture a token: a 2 x 2 block of 14 x 14 patches, in the Qwen2.5-VL family."""
 SHORTEST = 80
-"""Characters of a snippet below which it is left out: less is seldom a sentence."""
+"""A snippet cut to fewer characters is left out: less is seldom a sentence."""
 Thumbnails = list[str | None]
+"""Ids of stored pictures, one a hit; None: that hit shows none."""
 
 
 def left(steps: Sequence[Step], limit: int | None) -> int | None:
@@ -58,7 +59,7 @@ def tokens_of(message: BaseMessage, store: ImageStore, dialect: Dialect, view_pi
 
 
 def tokens_of_picture(pixels: int) -> int:
-    """Tokens of a picture that is shown with so many pixels, and of the two marks around it."""
+    """Tokens of a picture that is shown with `pixels` pixels, and of the two marks around it."""
     return max(4, -(-pixels // PIXELS_PER_TOKEN)) + 2
 
 
@@ -69,9 +70,10 @@ def fit(
     cost: Callable[[SearchResult, Thumbnails], int],
     longest: int,
 ) -> tuple[SearchResult, Thumbnails, int]:
-    """As much of a result as fits into `room` tokens, its thumbnails, and how many hits were left out or cut.
+    """The part of a result that fits into `room` tokens, its thumbnails, and the number of hits left out or cut.
 
-    `cost` says how many tokens it takes to tell a result; `longest` is how much of a snippet the dialect shows.
+    `cost` counts the tokens of the message that tells a result; `longest` is the number of characters of a snippet that
+    the dialect shows.
     """
     if room is None or not result.hits:
         return result, thumbnails, 0

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from lensgraph.agent.state import Hit, Step
+from lensgraph.agent.state import ShownHit, Step
 from lensgraph.tools.safety.escape import neutral
 
 ACTIONS = {
@@ -85,7 +85,7 @@ class Show:
         label = OVER[action["stop"]] if action["kind"] == "over_limit" else ACTIONS[action["kind"]]
         self._row(label, detail, "bold yellow")
 
-    def _found(self, hits: list[Hit], seconds: str) -> None:
+    def _found(self, hits: list[ShownHit], seconds: str) -> None:
         for rank, hit in enumerate(hits, 1):
             score = "" if hit["score"] is None else f"  {hit['score']:.2f}"
             self._row(

@@ -13,15 +13,13 @@ from langchain_core.messages import HumanMessage
 from transformers import ProcessorMixin
 from trl import GRPOConfig, GRPOTrainer
 
-from lensgraph.agent.actions import ImageSearch, TextSearch
+from lensgraph.agent.actions import SearchByImage, SearchByText
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.images import ImageStore
 from lensgraph.rl.pocket.network import TEMPLATE
 from lensgraph.rl.tasks import Task
-from lensgraph.tools.base import ImageSearch as ImageSearchTool
-from lensgraph.tools.base import LensTool
+from lensgraph.tools.base import ImageSearch, LensTool, TextSearch
 from lensgraph.tools.base import Locator as LocatorTool
-from lensgraph.tools.base import TextSearch as TextSearchTool
 
 TOOL_TEMPLATE = TEMPLATE.replace(
     "{{ '<|im_start|>' + message['role'] + '\\n' }}",
@@ -64,7 +62,7 @@ class Environment:
             crop = self._store.crop(self._picture, located.regions[0].box)
             image = self._store.open(crop["id"])
         search = self._tools["image_search"]
-        assert isinstance(search, ImageSearchTool)
+        assert isinstance(search, ImageSearch)
         result = await search.search(image)
         if result.error is not None:
             return self._blocks(self._dialect.observe_failure("image", result.error, question=self._task.question))
@@ -78,7 +76,7 @@ class Environment:
             query: The words.
         """
         search = self._tools["text_search"]
-        assert isinstance(search, TextSearchTool)
+        assert isinstance(search, TextSearch)
         result = await search.search(query)
         if result.error is not None:
             return self._blocks(self._dialect.observe_failure("text", result.error, question=self._task.question))
@@ -116,9 +114,9 @@ def read_turns_as_tool_calls(tokenizer: Any, dialect: Dialect) -> None:
         text = tokenizer.decode(ids).removesuffix(tokenizer.eos_token)
         action = dialect.read(text)
         turn: dict[str, Any] = {"role": "assistant", "content": text}
-        if isinstance(action, TextSearch):
+        if isinstance(action, SearchByText):
             turn["tool_calls"] = [_call("text_search", query=action.query)]
-        elif isinstance(action, ImageSearch):
+        elif isinstance(action, SearchByImage):
             turn["tool_calls"] = [_call("image_search", region=action.region or "")]
         return turn
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from lensgraph.agent.actions import Answer, TextSearch
+from lensgraph.agent.actions import Answer, SearchByText
 from lensgraph.agent.config import Config, ConfigError
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.context import Backends, Context
@@ -61,7 +61,7 @@ class HandOver(OraclePolicy):
         if not self._reached:
             said = [self.dialect.read(str(m.text)) for m in messages if isinstance(m, AIMessage)]
             _, action = self.decide(said, str(messages[-1].text))
-            self._reached = bool(said) and isinstance(said[-1], TextSearch) and isinstance(action, Answer)
+            self._reached = bool(said) and isinstance(said[-1], SearchByText) and isinstance(action, Answer)
         if not self._reached:
             return self._generate(messages, stop, None, **kwargs)
         return ChatResult(

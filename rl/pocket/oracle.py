@@ -18,7 +18,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import ConfigDict
 
-from lensgraph.agent.actions import Action, Answer, GiveUp, ImageSearch, TextSearch
+from lensgraph.agent.actions import Action, Answer, GiveUp, SearchByImage, SearchByText
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.rl.tasks.match import match
 from lensgraph.tools.local.world import entities
@@ -71,33 +71,33 @@ class OraclePolicy(BaseChatModel):
             return "", Answer(task.golds[0])
         if self.workflow == "search_agent" and not said:
             if task.knowledge == "visible":
-                return ("I search first.", ImageSearch()) if self.eager else ("I can see it.", Answer(task.golds[0]))
+                return ("I search first.", SearchByImage()) if self.eager else ("I can see it.", Answer(task.golds[0]))
             if task.knowledge == "known" and not self.eager:
                 return f"I know this: {self._entity}.", Answer(task.golds[0])
             region = task.target
             need = f"I need {region}." if region else "I search first." if self.eager else "I do not know this."
-            return need, ImageSearch(region)
-        last = said[-1] if said else ImageSearch()
-        if isinstance(last, ImageSearch):
+            return need, SearchByImage(region)
+        last = said[-1] if said else SearchByImage()
+        if isinstance(last, SearchByImage):
             return self._after_image(last, said, seen)
         return self._after_text(said, seen)
 
-    def _after_image(self, last: ImageSearch, said: Sequence[Action], seen: str) -> tuple[str, Action]:
+    def _after_image(self, last: SearchByImage, said: Sequence[Action], seen: str) -> tuple[str, Action]:
         task = self.task
         if task.knowledge == "visible":
             return "I can see it.", Answer(task.golds[0])
         titles = _HIT.findall(seen.split("Search results:")[-1])
         if not titles:
-            tried = sum(isinstance(action, ImageSearch) for action in said)
+            tried = sum(isinstance(action, SearchByImage) for action in said)
             if last.region and tried < 2:
-                return "That region was not found. I search the whole picture.", ImageSearch()
+                return "That region was not found. I search the whole picture.", SearchByImage()
             return "The search found nothing.", GiveUp()
         name = subject(titles[0])
         if not task.query_formal:
             # the RAG workflow demands a text query even where the title answers
-            return f"1. {titles[0]}", TextSearch(name) if self.workflow == "rag" else Answer(name)
+            return f"1. {titles[0]}", SearchByText(name) if self.workflow == "rag" else Answer(name)
         lay = task.query_lay if self.workflow == "search_agent" and not self.frugal else ""
-        return f"1. {titles[0]}", TextSearch(self._query(lay or task.query_formal, name))
+        return f"1. {titles[0]}", SearchByText(self._query(lay or task.query_formal, name))
 
     def _after_text(self, said: Sequence[Action], seen: str) -> tuple[str, Action]:
         if not self.task.query_formal:
@@ -108,12 +108,12 @@ class OraclePolicy(BaseChatModel):
             quoted = quote(seen, gold, words)
             if quoted is not None:
                 return quoted, Answer(gold)
-        queries = [action.query for action in said if isinstance(action, TextSearch)]
+        queries = [action.query for action in said if isinstance(action, SearchByText)]
         subject = self._name(said)
         better = self._query(self.task.query_formal, subject) if subject else None
         if self.workflow == "rag" or better is None or better in queries:
             return "The pages do not give it.", GiveUp()
-        return "That does not answer it. I ask with other words.", TextSearch(better)
+        return "That does not answer it. I ask with other words.", SearchByText(better)
 
     def _query(self, query: str, name: str) -> str:
         """The query about what the search named, which need not be the task's entity."""
@@ -126,7 +126,7 @@ class OraclePolicy(BaseChatModel):
 
     def _name(self, said: Sequence[Action]) -> str | None:
         """The name in the first text query: everything that the query's fixed words leave over."""
-        first = next((action.query for action in said if isinstance(action, TextSearch)), None)
+        first = next((action.query for action in said if isinstance(action, SearchByText)), None)
         for query in (self.task.query_lay, self.task.query_formal):
             words = query.removeprefix(self._entity)
             if first is not None and words and first.endswith(words):

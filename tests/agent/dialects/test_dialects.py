@@ -9,10 +9,10 @@ from lensgraph.agent.actions import (
     Answer,
     Crop,
     GiveUp,
-    ImageSearch,
     Malformed,
     OverLimit,
-    TextSearch,
+    SearchByImage,
+    SearchByText,
     dump,
     load,
 )
@@ -33,13 +33,13 @@ from lensgraph.tools.safety.escape import line, neutral
         ("<ANSWER>Paris</ANSWER> I hope", Answer("Paris")),
         ("<reason><answer>no</answer></reason><answer>Paris</answer>", Answer("Paris")),
         ("<reason>it is <answer>Paris</answer></reason>", Answer("Paris")),
-        ("<text_search>capital of\n France</text_search>", TextSearch("capital of France")),
-        ("<search>capital of France</search>", TextSearch("capital of France")),
-        ("<text_search>q</text_search><information>x</information><answer>made up</answer>", TextSearch("q")),
-        ("<search><img></search>", ImageSearch()),
-        ("<img_search>img</img_search>.", ImageSearch()),
-        ("<image_search></image_search>", ImageSearch()),
-        ("<img_search>the red flag", ImageSearch("the red flag")),
+        ("<text_search>capital of\n France</text_search>", SearchByText("capital of France")),
+        ("<search>capital of France</search>", SearchByText("capital of France")),
+        ("<text_search>q</text_search><information>x</information><answer>made up</answer>", SearchByText("q")),
+        ("<search><img></search>", SearchByImage()),
+        ("<img_search>img</img_search>.", SearchByImage()),
+        ("<image_search></image_search>", SearchByImage()),
+        ("<img_search>the red flag", SearchByImage("the red flag")),
         ("<crop>the red flag</crop>", Crop("the red flag")),
         ("Unable to answer due to lack of relevant information.", GiveUp()),
         ("<answer>Unable to answer due to lack of relevant information</answer>", GiveUp()),
@@ -54,7 +54,7 @@ def test_lenient_reading_takes_what_was_meant(turn: str, action: Action) -> None
 
 def test_lenient_mmsearch_r1_searches_the_whole_picture_whatever_the_region() -> None:
     dialect = build("mmsearch_r1", lenient=True)
-    assert dialect.parse("<img_search>the red flag</img_search>", Spent()) == ImageSearch()
+    assert dialect.parse("<img_search>the red flag</img_search>", Spent()) == SearchByImage()
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_every_text_is_some_action(name: str, lenient: bool, turn: str) -> None:
 
 
 def test_an_over_limit_action_survives_json() -> None:
-    action = OverLimit(ImageSearch("the left one"), StopReason.SEARCH_LIMIT)
+    action = OverLimit(SearchByImage("the left one"), StopReason.SEARCH_LIMIT)
     assert load(dump(action)) == action
 
 

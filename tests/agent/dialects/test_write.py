@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from lensgraph.agent.actions import Action, Answer, Crop, GiveUp, ImageSearch, TextSearch
+from lensgraph.agent.actions import Action, Answer, Crop, GiveUp, SearchByImage, SearchByText
 from lensgraph.agent.dialects.table import build
 
-SHARED: list[Action] = [Answer("Nairobi"), TextSearch("Kenya capital"), ImageSearch(), GiveUp()]
+SHARED: list[Action] = [Answer("Nairobi"), SearchByText("Kenya capital"), SearchByImage(), GiveUp()]
 EVERYTHING = [
     *[(name, action) for name in ("compact", "deepmmsearch_r1", "mmsearch_r1") for action in SHARED],
-    *[(name, ImageSearch("the second flag")) for name in ("compact", "deepmmsearch_r1")],
+    *[(name, SearchByImage("the second flag")) for name in ("compact", "deepmmsearch_r1")],
     ("compact", Crop("the cat")),
 ]
 
@@ -26,7 +26,7 @@ def test_a_written_turn_is_read_as_its_action(name: str, action: Action, thought
 
 @pytest.mark.parametrize(
     ("name", "action"),
-    [("mmsearch_r1", ImageSearch("the flag")), ("mmsearch_r1", Crop("x")), ("deepmmsearch_r1", Crop("x"))],
+    [("mmsearch_r1", SearchByImage("the flag")), ("mmsearch_r1", Crop("x")), ("deepmmsearch_r1", Crop("x"))],
 )
 def test_an_action_without_words_is_refused(name: str, action: Action) -> None:
     with pytest.raises(ValueError, match="no words"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lensgraph.agent.actions import Answer, GiveUp, ImageSearch, TextSearch
+from lensgraph.agent.actions import Answer, GiveUp, SearchByImage, SearchByText
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.dialects.table import build
 from lensgraph.rl.evaluation import ceiling
@@ -35,33 +35,33 @@ def test_what_needs_no_search_is_answered_at_once(family: str) -> None:
 
 def test_a_scene_is_cropped_by_the_questions_own_words() -> None:
     oracle = _oracle("crop_text")
-    assert oracle.decide([], oracle.task.question)[1] == ImageSearch(oracle.task.target)
+    assert oracle.decide([], oracle.task.question)[1] == SearchByImage(oracle.task.target)
 
 
 def test_the_query_names_what_the_search_showed_not_what_the_task_knows() -> None:
     oracle = _oracle("image_text")
-    thought, action = oracle.decide([ImageSearch()], HITS)
+    thought, action = oracle.decide([SearchByImage()], HITS)
     assert thought == "1. Flag of Elbonia"
-    assert isinstance(action, TextSearch)
+    assert isinstance(action, SearchByText)
     assert action.query.startswith("Elbonia ")
     assert entities.get(oracle.task.entity_id or "").name not in action.query
 
 
 def test_a_first_query_that_misses_is_corrected_and_a_second_miss_ends_it() -> None:
     oracle = _oracle("correction")
-    first = oracle.decide([ImageSearch()], HITS)[1]
-    second = oracle.decide([ImageSearch(), first], "<information>1. Elbonia\nMud.</information>")[1]
-    assert isinstance(first, TextSearch)
-    assert isinstance(second, TextSearch)
+    first = oracle.decide([SearchByImage()], HITS)[1]
+    second = oracle.decide([SearchByImage(), first], "<information>1. Elbonia\nMud.</information>")[1]
+    assert isinstance(first, SearchByText)
+    assert isinstance(second, SearchByText)
     assert second.query != first.query
-    assert oracle.decide([ImageSearch(), first, second], "<information>1. Elbonia\nMud.</information>")[1] == GiveUp()
+    assert oracle.decide([SearchByImage(), first, second], "<information>1. Elbonia\nMud.</information>")[1] == GiveUp()
 
 
 def test_the_answer_is_quoted_from_the_page_before_it_is_given() -> None:
     oracle = _oracle("image_text")
     gold = oracle.task.golds[0]
     page = f"<information>1. Elbonia: Government\nSome label: {gold}; Other: 1</information>"
-    thought, action = oracle.decide([ImageSearch(), TextSearch("Elbonia x")], page)
+    thought, action = oracle.decide([SearchByImage(), SearchByText("Elbonia x")], page)
     assert action == Answer(gold)
     assert thought == f"Some label: {gold}"
 
@@ -69,14 +69,14 @@ def test_the_answer_is_quoted_from_the_page_before_it_is_given() -> None:
 def test_a_region_that_is_not_found_is_searched_as_a_whole_once() -> None:
     oracle = _oracle("crop_text")
     lost = "<information>error: no region</information>"
-    assert oracle.decide([ImageSearch("the flag")], lost)[1] == ImageSearch()
-    assert oracle.decide([ImageSearch("the flag"), ImageSearch()], lost)[1] == GiveUp()
+    assert oracle.decide([SearchByImage("the flag")], lost)[1] == SearchByImage()
+    assert oracle.decide([SearchByImage("the flag"), SearchByImage()], lost)[1] == GiveUp()
 
 
 @pytest.mark.parametrize("more", ["", "\n2. Flag of Freedonia (0.60)"])
 def test_the_first_result_is_named_however_many_are_shown(more: str) -> None:
     seen = f"<information>1. Flag of Elbonia (0.97){more}</information>"
-    thought, action = _oracle("image").decide([ImageSearch()], seen)
+    thought, action = _oracle("image").decide([SearchByImage()], seen)
     assert (thought, action) == ("1. Flag of Elbonia", Answer("Elbonia"))
 
 
@@ -105,9 +105,9 @@ def test_a_frugal_oracle_asks_in_the_pages_words_at_once() -> None:
     """Such a task needs two searches; a demonstration of it makes three."""
     oracle = _oracle("correction")
     frugal = oracle.model_copy(update={"frugal": True})
-    query = frugal.decide([ImageSearch()], HITS)[1]
-    assert isinstance(query, TextSearch)
-    assert query != oracle.decide([ImageSearch()], HITS)[1]
+    query = frugal.decide([SearchByImage()], HITS)[1]
+    assert isinstance(query, SearchByText)
+    assert query != oracle.decide([SearchByImage()], HITS)[1]
     assert query.query.removeprefix("Elbonia") in oracle.task.query_formal
 
 

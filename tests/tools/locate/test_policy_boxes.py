@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from lensgraph.agent.actions import ImageSearch
+from lensgraph.agent.actions import SearchByImage
 from lensgraph.agent.config import Config
 from lensgraph.agent.dialects.table import build as build_dialect
 from lensgraph.agent.images import ImageStore
@@ -244,6 +244,6 @@ async def test_a_box_passes_through_the_protocol_that_names_regions(text: str) -
     dialect = build_dialect("deepmmsearch_r1")
     turn = f"<reason>The tower is cut off.</reason><img_search>{text}</img_search>"
     for action in (dialect.read(turn), dialect.read_leniently(turn)):
-        assert isinstance(action, ImageSearch)
+        assert isinstance(action, SearchByImage)
         result = await PolicyBoxLocator().locate(PICTURE, action.region or "")
         assert result.regions[0].box.ltrb == (112, 56, 560, 280)
