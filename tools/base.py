@@ -1,10 +1,10 @@
-"""The three kinds of tool, as small abstract LangChain tools.
+"""The kinds of tool, as small abstract LangChain tools.
 
-Invariant: calling a tool never raises for what happened outside. Whatever a provider throws becomes a
-result with an `error`, so a failed tool is an observation for the policy and a line in the trajectory.
-The content of the tool message is text for any LangChain agent; the artifact is the typed result.
+Invariant: calling a tool never raises for what happened outside. Whatever a provider throws becomes a result with an `error`,
+so a failed tool is an observation for the policy and a line in the trajectory. The content of the tool message is text for any
+LangChain agent; the artifact is the typed result.
 
-A provider subclasses one of `TextSearch`, `ImageSearch`, `Locator` and writes one async method.
+A provider subclasses one of `TextSearch`, `ImageSearch`, `Locator` (or `pages.base.PageReader`) and writes one async method.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ImageInput = Annotated[
     Any,
     WithJsonSchema({"type": "string", "description": "A path, a data URI or an http(s) address of a picture."}),
 ]
-"""What a tool takes for a picture: PIL image, bytes, or a string (path, data URI, http or https address)."""
+"""A picture as a tool takes it: PIL image, bytes, or a string (path, data URI, http or https address)."""
 
 MAX_QUERY_CHARS = 1_000
 """Longest text query sent anywhere: a runaway generation is not a query."""
@@ -73,20 +73,19 @@ class LocateArgs(BaseModel):
 
 
 class LensTool(BaseTool):
-    """What the three kinds share: the clock, the price and the boundary that turns exceptions into
-    results."""
+    """The part that all kinds share: the clock, the price, the cache and the boundary that turns exceptions into results."""
 
     model_config = ConfigDict(hide_input_in_errors=True)  # pydantic would show a key that stands beside what is wrong
 
     repeatable: ClassVar[bool] = False
-    """Whether a call may be made again when nobody knows what became of it: only where a call costs nothing."""
+    """True where a call costs nothing: it may then be made again when nobody knows what became of it."""
 
     irrelevant_to_answers: ClassVar[frozenset[str]] = frozenset({"name", "timeout", "price_per_call"})
     """Fields that decide how a call is made and not what it answers: tools that differ in these alone share answers. A
     subclass adds its own."""
 
     on_this_machine: ClassVar[bool] = False
-    """Whether it answers from this machine as fast as a cache would: such a tool is given none by configuration."""
+    """True where a tool answers from this machine as fast as a cache would: configuration gives it none."""
 
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
     timeout: float = Field(default=30.0, gt=0)
@@ -97,7 +96,7 @@ class LensTool(BaseTool):
     _cache: Cache | None = PrivateAttr(default=None)
 
     def use_cache(self, cache: Cache | None) -> Self:
-        """Ask the same question only once from now on; None: ask every time."""
+        """Answer equal questions from `cache` from now on; None: ask every time."""
         self._cache = cache
         return self
 
@@ -122,7 +121,7 @@ class LensTool(BaseTool):
         try:
             result = await asyncio.wait_for(call, self.timeout)
             price = 0.0 if result.cached else result.price or self.price_per_call
-        except Exception as error:  # the boundary: providers may throw anything
+        except Exception as error:  # the boundary to providers, which may throw anything
             result, price = failed.model_copy(update={"error": self._to_error(error)}), 0.0
         return result.model_copy(update={"seconds": time.perf_counter() - started, "price": price})
 
@@ -141,14 +140,14 @@ class TextSearch(LensTool):
     description: str = "Search pages by words. Returns titles, addresses and snippets."
     args_schema: Any = TextSearchArgs
     k: int = Field(default=5, ge=1)
-    """How many results to return."""
+    """Number of results to return."""
 
     @abstractmethod
     async def asearch(self, query: str) -> SearchResult:
         """Search; raise `ToolFailure` (or anything) on failure."""
 
     async def search(self, query: str) -> SearchResult:
-        """The whole call outside LangChain: checks, clock, failure as a result."""
+        """Search outside LangChain: the query is checked and timed, and a failure is a result."""
         return await self._measure(self._checked(query), SearchResult(kind="text", query=query[:MAX_QUERY_CHARS]))
 
     async def _checked(self, query: str) -> SearchResult:
@@ -184,14 +183,14 @@ class ImageSearch(LensTool):
     description: str = "Search by a picture. Returns titles and addresses of pages that show the same thing."
     args_schema: Any = ImageSearchArgs
     k: int = Field(default=5, ge=1)
-    """How many results to return."""
+    """Number of results to return."""
 
     @abstractmethod
     async def asearch(self, image: Image.Image) -> SearchResult:
         """Search; raise `ToolFailure` (or anything) on failure."""
 
     async def search(self, image: Any) -> SearchResult:
-        """The whole call outside LangChain: guarded picture, clock, failure as a result."""
+        """Search outside LangChain: the picture passes the guard, the call is timed, and a failure is a result."""
         return await self._measure(self._checked(image), SearchResult(kind="image", query="image"))
 
     async def _checked(self, image: Any) -> SearchResult:
@@ -226,7 +225,7 @@ class Locator(LensTool):
         """Locate; raise `ToolFailure` (or anything) on failure."""
 
     async def locate(self, image: Any, expression: str) -> LocateResult:
-        """The whole call outside LangChain: guarded picture, clock, failure as a result."""
+        """Locate outside LangChain: the picture passes the guard, the call is timed, and a failure is a result."""
         return await self._measure(
             self._checked(image, expression), LocateResult(expression=expression[:MAX_QUERY_CHARS])
         )
@@ -291,8 +290,8 @@ def render_error(error: ToolError) -> str:
 
 
 def wait_for(call: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine from synchronous code, also when the calling thread already runs an event loop. Threads in which
-    something is late are not waited for."""
+    """Run a coroutine from synchronous code, also when the calling thread already runs an event loop. Threads that are late
+    are not waited for."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -306,7 +305,7 @@ def wait_for(call: Coroutine[Any, Any, T]) -> T:
         except BaseException as error:  # carried to the calling thread
             failure.append(error)
 
-    # With the caller's context: what it was told about the run (callbacks, the question) holds in the thread, too.
+    # With the caller's context: the run's callbacks and question hold in the thread, too.
     thread = threading.Thread(target=contextvars.copy_context().run, args=(target,))
     thread.start()
     thread.join()

@@ -34,7 +34,7 @@ BASES: dict[Kind, Any] = {
     "locate": Locator,
     "read_page": PageReader,
 }
-"""What a tool of each kind must be."""
+"""Base class of each kind of tool."""
 
 PROVIDERS: dict[Kind, dict[str, str]] = {
     "text_search": {
@@ -70,15 +70,14 @@ PROVIDERS: dict[Kind, dict[str, str]] = {
 
 
 READING = "tools.text_search.read"
-"""Where the settings of reading stand."""
+"""Place of the settings of reading, for messages."""
 
 UNUSED_KEY = "a replay calls nobody"
-"""What stands for a key in a replay, so that a recorded run can be run again without one."""
+"""Stands for a key in a replay, so that a recorded run can be run again without one."""
 
 
 class ToolConfigError(ValueError):
-    """The configuration of a tool cannot be used. The message is one line that names the key and the
-    valid values."""
+    """The configuration of a tool cannot be used; the message names the key and the valid values in one line."""
 
     def __init__(self, message: str) -> None:
         super().__init__(without_logins(message))
@@ -92,11 +91,11 @@ def build(kind: Kind, spec: Mapping[str, Any] | None = None, cache: Cache | None
 
 
 def check(kind: Kind, spec: Mapping[str, Any] | None = None) -> None:
-    """Refuse a provider that there is none of and a key that it does not take. Builds nothing: no service's key has to be
-    there, and neither an index nor a model is loaded.
+    """Refuse an unknown provider, and settings that it does not take. Nothing is built: no service's key has to be there, and
+    neither an index nor a model is loaded.
 
     Raises:
-        ToolConfigError: what is wrong, in one line.
+        ToolConfigError: the message says in one line what is wrong.
     """
     options = dict(spec or {})
     if kind == "text_search" and (reading := options.pop("read", None)) is not None:
@@ -204,7 +203,7 @@ def _refuse_unknown(options: Mapping[str, Any], valid: list[str], where: str) ->
 
 
 def _own_fields(tool_class: type[LensTool]) -> set[str]:
-    """What a tool adds to every LangChain tool, and its name and description."""
+    """Settings of a tool: the fields that it adds to every LangChain tool, and its name and description."""
     return set(tool_class.model_fields) - set(BaseTool.model_fields) | {"name", "description"}
 
 

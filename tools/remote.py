@@ -1,4 +1,4 @@
-"""What every provider on the network shares: a key that stays secret, a pace, another try, and failures with a reason.
+"""The base of every provider on the network: a key that stays secret, a pace, another try, and failures with a reason.
 
 Invariants: a key never stands in an error, a log line, a trace or a result, also where a service wants it in the address
 (httpx logs addresses); whatever a service answers becomes parsed JSON (or text) or a `ToolFailure` whose reason says
@@ -15,10 +15,8 @@ import asyncio
 import functools
 import hashlib
 import json as json_
-import math
 import os
 import ssl
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
@@ -28,89 +26,28 @@ from pydantic import Field, SecretStr, model_validator
 
 from lensgraph.tools.base import LensTool, _Result
 from lensgraph.tools.cache import key as cache_key
+from lensgraph.tools.pace import Pace
 from lensgraph.tools.results import Reason, ToolError, ToolFailure
 from lensgraph.tools.retry import TRIED_AGAIN, pause, retry_after
 from lensgraph.tools.safety.redact import HIDDEN, blot, blot_bytes, blot_tree
 
-__all__ = ["TRIED_AGAIN", "Client", "Pace", "Remote", "retry_after"]
-
 SHORTEST_KEY = 8
 """Keys of this length and more are also blotted out of what a service answers; a shorter one may be any word."""
-
-LONGEST_HOLD = 60.0
-"""Most seconds for which one answer keeps all callers of a service quiet: one that asks for an hour is asked every minute."""
-KEPT_PACES = 2_000
-"""Most services and hosts whose pace is remembered, beyond those that are being waited for."""
-
-
-class Pace:
-    """A client-side rate limit shared by all callers of one service in this process, whatever their event loop."""
-
-    _all: ClassVar[dict[str, Pace]] = {}
-    _lock: ClassVar[threading.Lock] = threading.Lock()
-
-    def __init__(self) -> None:
-        self._free_at = 0.0
-        self._guard = threading.Lock()
-
-    @classmethod
-    def of(cls, name: str) -> Pace:
-        """The pace of a service, by its name."""
-        with cls._lock:
-            found = cls._all.pop(name, None) or cls()
-            cls._all[name] = found  # last: the one used last
-            if len(cls._all) > KEPT_PACES:
-                cls._forget()
-            return found
-
-    @classmethod
-    def _forget(cls) -> None:
-        """Drop half, those not used for longest first; one that somebody waits for stays. A page fetcher meets new hosts
-        for as long as it runs, and a pace whose next slot is free says no more than a new one."""
-        now = time.monotonic()
-        idle = [name for name, pace in cls._all.items() if pace._free_at <= now]
-        for name in idle[: KEPT_PACES // 2]:
-            del cls._all[name]
-
-    def hold(self, seconds: float) -> None:
-        """Nobody's turn comes before so many seconds have passed, `LONGEST_HOLD` at most: a service asked for it."""
-        with self._guard:
-            self._free_at = max(self._free_at, time.monotonic() + min(seconds, LONGEST_HOLD))
-
-    def held(self) -> float:
-        """Seconds until the next turn; 0: it may begin now."""
-        with self._guard:
-            return max(0.0, self._free_at - time.monotonic())
-
-    async def turn(self, per_second: float, patience: float = math.inf) -> None:
-        """Wait for the next free slot at `per_second` requests a second. A caller that would have to wait longer than
-        `patience` seconds takes none and is told so at once."""
-        with self._guard:
-            now = time.monotonic()
-            slot = max(now, self._free_at)
-            if slot - now > patience:
-                raise ToolFailure(
-                    "rate_limited",
-                    f"{slot - now:.1f} s of requests are waiting already at {per_second:g} requests a second.",
-                )
-            self._free_at = slot + 1 / per_second
-        if slot > now:
-            await asyncio.sleep(slot - now)
 
 
 class Remote(LensTool):
     """A tool behind an HTTP service. A provider calls `request` and reads what comes back."""
 
     service: ClassVar[str]
-    """What the service is called in messages."""
+    """Name of the service in messages."""
     key_variable: ClassVar[str] = ""
     """Environment variable that holds the key; empty: the service needs none."""
     key_optional: ClassVar[bool] = False
-    """Whether the service also answers without a key."""
+    """True: the service also answers without a key."""
     key_header: ClassVar[str] = ""
     """Header that carries the key; empty: it does not travel in a header of ours."""
     key_prefix: ClassVar[str] = ""
-    """What stands before the key in that header, such as `Bearer `."""
+    """Text before the key in that header, such as `Bearer `."""
     key_parameter: ClassVar[str] = ""
     """Query parameter that carries the key, for a service that knows no header."""
 
@@ -149,7 +86,7 @@ class Remote(LensTool):
         return self.key if len(self.key) >= SHORTEST_KEY else ""
 
     def without_key(self, text: str) -> str:
-        """What a service said, without the key."""
+        """The text of a service without the key."""
         return blot(text, self._blotted)
 
     def client(self, base_url: str = "") -> Client:
@@ -188,7 +125,7 @@ class Remote(LensTool):
         return self._read(answer, as_text)
 
     def failure_of(self, error: httpx.HTTPError) -> ToolFailure:
-        """What a failed exchange means, without its address."""
+        """The failure that an httpx error means, without its address."""
         if isinstance(error, httpx.TimeoutException):
             return ToolFailure("timeout", f"{self.service}: no answer in {self.timeout:g} s.")
         if isinstance(error, httpx.DecodingError):
@@ -196,7 +133,7 @@ class Remote(LensTool):
         return ToolFailure("unavailable", f"{self.service} cannot be reached ({type(error).__name__}).")
 
     def refusal(self, status: int, body: str) -> tuple[Reason, str] | None:
-        """What a status of 400 and more means at this service, if it differs from the usual. `body` holds no key."""
+        """Reason and message of a status of 400 and more, where this service differs from the usual. `body` holds no key."""
         return None
 
     def asked_to_wait(self, answer: httpx.Response) -> float | None:
@@ -208,7 +145,7 @@ class Remote(LensTool):
     ) -> _Result:
         try:
             return await super()._once(ask, call, read)
-        except ToolFailure as failure:  # a provider may have put together what a service said in pieces
+        except ToolFailure as failure:  # its message may be put together from pieces of an answer
             failure.args = (self.without_key(str(failure)),)
             raise
 
@@ -304,7 +241,7 @@ class Client(httpx.AsyncClient):
         return self._deadline - time.monotonic()
 
     def _quiet(self, url: httpx.URL) -> Pace:
-        """Until when the service asked to be left alone by those who have this key; shared by all tools of the process."""
+        """The pause that the service asked of all who have this key; shared by all tools of the process."""
         key = hashlib.sha256(self._tool.key.encode()).hexdigest()[:16]
         return Pace.of(f"{self._tool.service} at {url.host}:{url.port} with {key}")
 
@@ -359,7 +296,8 @@ class Client(httpx.AsyncClient):
 
 
 class _SealedURL(httpx.URL):
-    """An address with a key in its query that shows without the key: httpx logs what it requests."""
+    """An address with a key in its query that shows without the key wherever it is written: httpx logs its requests, and a hook
+    or a tracer may. (A filter on httpx's logger would cover its log alone, and had to be told every key.)"""
 
     def __init__(self, url: httpx.URL, key: str) -> None:
         super().__init__(url)
@@ -386,5 +324,5 @@ def _put_key(request: httpx.Request, tool: Remote) -> None:
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    """Made once: reading the certificates takes longer than many a request."""
+    """The TLS context, made once: reading the certificates takes longer than many a request."""
     return httpx.create_ssl_context()

@@ -1,4 +1,4 @@
-"""What a tool gives back: typed records, one per kind of call.
+"""The results of tools: typed records, one for each kind of call.
 
 Invariant: a result either carries something to use (`hits`, `regions`) or an `error` that says why not;
 never both empty. A failed tool is data for the policy and for the trajectory, so these records always
@@ -14,7 +14,7 @@ from lensgraph.tools.safety.redact import without_logins
 from lensgraph.tools.safety.surrogates import Text
 
 Reason = Literal["timeout", "rate_limited", "unavailable", "bad_input", "malformed", "empty", "refused"]
-"""Why a call gave nothing.
+"""The reason of a failed call.
 
 timeout: no answer in time. rate_limited: told to slow down. unavailable: network, server, missing key or
 index. bad_input: the argument cannot be used. malformed: the provider's answer cannot be read. empty: it
@@ -53,7 +53,7 @@ class Hit(_Record):
     title: Text
     """Title of the page."""
     url: Text
-    """Where the page is; a `file:` or `world:` address for local indexes."""
+    """Address of the page; `file:` or `world:` for local indexes."""
     snippet: Text = ""
     """The part of the page that answers the query. Empty for providers that give none."""
     score: float | None = None
@@ -78,7 +78,7 @@ class SearchResult(_Record):
     price: float = 0.0
     """US dollars charged for the call; 0 for a call that failed before it was sent."""
     cached: bool = False
-    """Whether nobody was asked, because the same had been asked before. Such a result cost nothing."""
+    """True: the answer came from the cache, or from a caller who was just asking the same. It cost nothing."""
 
 
 class Page(_Record):
@@ -98,7 +98,7 @@ class Page(_Record):
     price: float = 0.0
     """US dollars charged for the call; 0 for a call that failed before it was sent."""
     cached: bool = False
-    """Whether nobody was asked, because the same had been asked before. Such a result cost nothing."""
+    """True: the answer came from the cache, or from a caller who was just asking the same. It cost nothing."""
 
 
 class Box(_Record):
@@ -175,18 +175,18 @@ class Region(_Record):
     """One place that a locator found."""
 
     box: Box
-    """Where, in pixels of the picture given (after its EXIF rotation)."""
+    """The place, in pixels of the picture given (after its EXIF rotation)."""
     score: float
-    """How sure the locator is, 0 to 1."""
+    """Confidence of the locator, 0 to 1."""
     label: Text = ""
-    """What the locator takes it for, for example `flag`. Empty: it does not say."""
+    """Class that the locator gives it, for example `flag`. Empty: it gives none."""
 
 
 class LocateResult(_Record):
     """The outcome of one call of a locator."""
 
     expression: Text
-    """What was looked for, verbatim."""
+    """The expression, verbatim."""
     regions: list[Region] = []
     """Best first. Empty exactly when `error` is set."""
     error: ToolError | None = None
@@ -196,4 +196,4 @@ class LocateResult(_Record):
     price: float = 0.0
     """US dollars charged for the call."""
     cached: bool = False
-    """Whether nobody was asked, because the same had been asked before. Such a result cost nothing."""
+    """True: the answer came from the cache, or from a caller who was just asking the same. It cost nothing."""

@@ -1,4 +1,4 @@
-"""When the same request may be sent again and how long to wait before that: one reading for all who fetch."""
+"""Retries: statuses after which a request may be sent again, and the pause before that, for all who fetch."""
 
 from __future__ import annotations
 

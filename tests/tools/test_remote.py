@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 
-from lensgraph.tools import remote
 from lensgraph.tools.base import TextSearch
 from lensgraph.tools.checks.contract.server import Answer, Request, Service, serve
-from lensgraph.tools.remote import Pace, Remote, retry_after
+from lensgraph.tools.pace import LONGEST_HOLD, Pace
+from lensgraph.tools.remote import Remote
 from lensgraph.tools.results import Hit, SearchResult, ToolFailure
+from lensgraph.tools.retry import retry_after
 
 KEY = "sk/very+secret"
 
@@ -204,7 +205,7 @@ async def test_who_would_wait_too_long_for_a_turn_is_told_at_once_and_takes_none
 async def test_the_paces_of_many_hosts_are_forgotten_but_not_one_that_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(remote, "KEPT_PACES", 20)
+    monkeypatch.setattr("lensgraph.tools.pace.KEPT_PACES", 20)
     monkeypatch.setattr(Pace, "_all", type(Pace._all)())  # those of other tests are not counted
     busy = Pace.of("a busy host of this test")
     await busy.turn(0.01)  # its next slot is in 100 seconds
@@ -272,4 +273,4 @@ async def test_who_cannot_wait_that_long_is_told_at_once_and_other_keys_are_not_
         assert (await search(service, api_key="another key").search("q")).error is None
     pace = Pace()
     pace.hold(3600)
-    assert pace.held() <= remote.LONGEST_HOLD
+    assert pace.held() <= LONGEST_HOLD

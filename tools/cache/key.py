@@ -89,7 +89,7 @@ def sketch(image: Image.Image) -> bytes | None:
 
 
 def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether one size may be the other scaled a little: as wide for its height, up to the rounding of a side to a pixel."""
+    """Whether one size may be the other scaled a little: of one aspect ratio, up to the rounding of a side to a pixel."""
     (w1, h1), (w2, h2) = one, other
     near = all(abs(a - b) <= SCALED * max(a, b) + 1 for a, b in ((w1, w2), (h1, h2)))
     return near and abs(w1 * h2 - w2 * h1) <= max(w1, h1, w2, h2)

@@ -25,5 +25,5 @@ class CacheSettings(BaseModel):
     max_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
     """Cap on the kept bytes; entries that were not used for longest go first."""
     near_pictures: bool = True
-    """Whether an image search with a picture that was only saved or scaled again is the same question. Turn it off where
-    two pictures may differ in nothing but print of less than 14 pixels."""
+    """Count a picture that was only saved or scaled again as the same question of an image search. Turn it off where two
+    pictures may differ in nothing but print of less than 14 pixels."""

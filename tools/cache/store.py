@@ -49,7 +49,7 @@ class Found:
 
     value: bytes
     near: bool
-    """Whether it was kept for a nearly equal picture."""
+    """True: it was kept for a nearly equal picture."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""How far apart the sketches of pictures are: the measurement behind `cache_key.NEAR`.
+"""The measurement behind `cache.key.NEAR`: distances between the sketches of pictures.
 
-Three questions: how close do two different pictures of the embedded world come, drawings, scenes and crops of scenes alike?
-How far from itself does one move when it is saved or scaled again? How small may print be before a page with one digit
-changed counts as the same page? Drawings of the same entity are not different here; equal pixels cannot be told apart at all.
+It answers three questions. How close do two different pictures of the embedded world come, be they drawings, scenes or crops
+of scenes? How far from itself does a picture move when it is saved or scaled again? How small may print be before a page
+with one digit changed counts as the same page? Drawings of one entity, and equal pixels, do not count as different.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PRINT_PAGES = 20
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found."""
+    """Results of the measurement."""
 
     pictures: int
     """Drawings, scenes and crops."""
@@ -39,7 +39,7 @@ class Measured:
     equal: int
     """Of these, pairs whose pixels are equal."""
     closest: int
-    """The smallest difference between two that are not."""
+    """The smallest difference between two whose pixels are not equal."""
     closest_pair: tuple[str, str]
     merged: int
     """Pairs that would count as nearly equal although they are different."""

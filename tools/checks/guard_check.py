@@ -1,7 +1,7 @@
-"""What the guard must refuse and what it must let through, tried without a network: `lensgraph check guard`.
+"""Hostile addresses and hosts that the guard must refuse, and honest ones that it must not: `lensgraph check guard`.
 
-Names are looked up in a table, and connections to public addresses end at a small server on the loopback address that
-plays hostile and honest hosts, so that every line of the guard runs as it does on the web. Each case counts the
+No network is needed: names are looked up in a table, and connections to public addresses end at a small server on the loopback
+address that plays hostile and honest hosts, so that every line of the guard runs as it does on the web. Each case counts the
 connections that were opened: a refused address must have caused none.
 """
 
@@ -80,7 +80,7 @@ NAMES: dict[str, list[tuple[str, ...]]] = {
     "flip.example.com": [("127.0.0.1",), (PUBLIC,)],
     "dual.example.com": [(PUBLIC, "fd00::1")],
 }
-"""What a name stands for at the first look-up, the second, and so on; the last for all further ones."""
+"""Addresses of a name at the first look-up, the second, and so on; the last entry serves all further ones."""
 
 
 def _png(width: int, height: int) -> bytes:
@@ -129,7 +129,7 @@ def _nested_gzip() -> bytes:
 
 
 Host = Callable[[str], bytes | Iterator[bytes]]
-"""What a host answers to a path: the bytes, or pieces with a pause between them."""
+"""A host's answer to a path: the bytes, or pieces with a pause between them."""
 
 
 def _drip() -> Iterator[bytes]:
@@ -142,17 +142,17 @@ class Trick:
     """A hostile host."""
 
     name: str
-    """What it tries."""
+    """The trick in a few words."""
     host: Host
-    """What it answers."""
+    """Its answers."""
     url: str = "http://example.com/"
-    """What is asked for."""
+    """Address that is asked for."""
     look: bool = False
-    """Whether it is asked for as a picture."""
+    """Ask for a picture."""
     read: bool = False
-    """Whether its words are asked for, as the page reader does."""
+    """Ask for the words, as the page reader does."""
     reasons: tuple[str, ...] = ("refused",)
-    """How it must end."""
+    """Reasons that the failure may have."""
 
 
 def _after(path: str, first: bytes, then: bytes = b"") -> Host:
@@ -208,16 +208,16 @@ TRICKS: tuple[Trick, ...] = (
 
 @dataclass(frozen=True)
 class Honest:
-    """A host as they are."""
+    """An ordinary host."""
 
     name: str
-    """What is particular about it."""
+    """Its particularity in a few words."""
     host: Host
     url: str = "http://example.com/"
     look: bool = False
     read: bool = False
     secure: bool = False
-    """Whether it ends on https."""
+    """True: it ends on https."""
 
 
 _PAGE = b"<!doctype html><html><title>t</title><p>words</html>"
@@ -252,16 +252,16 @@ HONEST: tuple[Honest, ...] = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one case."""
+    """The outcome of one case."""
 
     name: str
     passed: bool
     said: str
-    """What the guard said; empty if it let it through."""
+    """The guard's message; empty if it let the host through."""
 
 
 class Wire:
-    """The names and addresses of this little internet, and who connected where."""
+    """The names and addresses of this little internet, and the connections that were opened."""
 
     def __init__(self) -> None:
         self.connected: list[str] = []
@@ -376,7 +376,7 @@ async def _ask(url: str, look: bool, read: bool) -> None:
 
 
 def report(outcomes: dict[str, list[Outcome]], *, everything: bool) -> str:
-    """The counts, and what went wrong."""
+    """The counts, and the cases that failed."""
     lines = []
     for kind, cases in outcomes.items():
         lines.append(f"{kind}: {sum(case.passed for case in cases)} of {len(cases)}")

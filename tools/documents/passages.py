@@ -1,8 +1,8 @@
-"""The lines and sentences of a page, and which of them answer a query.
+"""The lines and sentences of a page, scored by how well they answer a query.
 
-Invariant: a snippet is made of whole lines or sentences of the page, in page order, cut only when a
-single one is longer than the snippet may be. Words of the title are ignored: every line of a page is
-about what its title says, so they tell nothing about which line answers."""
+Invariant: a snippet is made of whole lines or sentences of the page, in page order, cut only when a single one is longer than
+the snippet may be. Words of the title are ignored: they fit every line of the page, so they do not tell which line answers.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +21,16 @@ _LABEL = re.compile(r"[^:]{1,60}: ")
 LONG_LINE = 160
 """A line longer than this is split into sentences."""
 LABEL_BONUS = 0.25
-"""How much more a match in the label of a `Label: value` line weighs: the label says what the line is
-about."""
+"""Extra weight of a match in the label of a `Label: value` line, because the label names the line's subject."""
 DENSITY_WEIGHT = 0.15
-"""How much it counts that a passage is about little else: `Highest point` over a paragraph that mentions
-one."""
+"""Weight of the share of matching words: the line `Highest point` goes before a paragraph that mentions one."""
 KEEP = 0.6
 """A passage joins the snippet when it scores at least this share of the best one."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """One line or sentence and how well it answers."""
+    """One line or sentence with its score."""
 
     start: int
     """Position in the page's text."""
@@ -43,7 +41,7 @@ class Passage:
 
 
 def query_pattern(weights: Mapping[str, float]) -> re.Pattern[str] | None:
-    """Finds words that may have one of the stems; None when there is nothing to look for."""
+    """A pattern for words that may have one of the stems; None if there are no stems."""
     starts = {key[:-1] if key.endswith("y") and len(key) > 3 else key for key in weights}
     if not starts:
         return None
@@ -51,7 +49,7 @@ def query_pattern(weights: Mapping[str, float]) -> re.Pattern[str] | None:
 
 
 def score_passages(text: str, weights: Mapping[str, float], pattern: re.Pattern[str] | None) -> list[Passage]:
-    """Every passage of a page with its score. `weights` maps the stems of the query to how rare they are."""
+    """Every passage of a page with its score. `weights` maps the stems of the query to their rarity."""
     total = sum(weights.values())
     spans = _split(text)
     if pattern is None or total <= 0:

@@ -6,8 +6,8 @@ cap the whole file is refused (`OverLimit`), for half of a bomb is no document; 
 or at the caller's count of characters.
 
 pypdf has such caps of its own, per stream and for every reader of the process; they are lowered here for these calls only.
-What it has none for, the sum over all streams and the time, is watched at every object it takes out of the file and at every
-step of a page.
+It has none for the sum over all streams and for the time; these are checked at every object that it takes out of the file and
+at every step of a page.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_UNPACKED_BYTES = 64 * 1024 * 1024
 MAX_PAGES = 1_000
 """Pages beyond this are left out."""
 MAX_LISTED_PAGES = 20_000
-"""A file that says it has more is refused: the same page can be listed any number of times for nothing."""
+"""Most pages that a file may list; more are refused, because listing one page again and again costs its author nothing."""
 MAX_PARSED = 1_000_000
 """Most words and numbers in one stream; each becomes an object in memory."""
 MAX_DRAWN = 20_000
@@ -40,11 +40,11 @@ MAX_SECONDS = 20.0
 
 
 class OverLimit(ValueError):
-    """The file asks for more than a document may; one line says of what."""
+    """The file exceeds a cap; the message names it in one line."""
 
 
 class Locked(ValueError):
-    """The file opens with a password only."""
+    """The file needs a password."""
 
 
 def read(data: bytes, max_chars: int) -> tuple[str, list[str]]:
@@ -55,7 +55,7 @@ def read(data: bytes, max_chars: int) -> tuple[str, list[str]]:
         Locked: it needs a password.
         Exception: whatever pypdf raises on a damaged file, which is almost anything.
     """
-    # It logs every oddity it repairs; what matters here is whether text comes out.
+    # pypdf logs every oddity that it repairs, and only the text matters here.
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     kinds = ("zlib", "lzw", "run_length", "brotli", "jbig2", "array_based_stream")
     caps: dict[str, Any] = {f"{kind}_maximum_output_length": MAX_STREAM_BYTES for kind in kinds}
@@ -99,7 +99,7 @@ def _read(data: bytes, max_chars: int, watch: _Watch) -> tuple[str, list[str]]:
 
 
 class _Watch:
-    """How long the reading takes and how much it has unpacked."""
+    """Counts time, unpacked bytes and drawn forms while a file is read, and ends the reading at a cap."""
 
     def __init__(self) -> None:
         self._until = time.monotonic() + MAX_SECONDS

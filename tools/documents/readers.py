@@ -1,8 +1,7 @@
-"""A document's bytes to title, plain text and the pictures it shows.
+"""A document's bytes to title, plain text and the pictures it shows. Reads txt, md, html and pdf.
 
-Reads txt, md, html and pdf. Invariant: nothing in a document is executed or fetched, a document over the size cap is refused
-before it is parsed, a PDF that unpacks to more than a document may while it is read (`pdf`), and what cannot be read raises
-`Unreadable` with one line that says why.
+Invariant: nothing in a document is executed or fetched; a document over the size cap is refused before it is parsed, and a PDF
+over a cap of its own while it is read (`pdf`); a file that cannot be read raises `Unreadable`, with the reason in one line.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ MAX_CHARS = 2_000_000
 
 
 class Unreadable(ValueError):
-    """This document cannot be read; one line says why."""
+    """The document cannot be read; the message says why in one line."""
 
 
 class TooMuch(Unreadable):
-    """This document would take more memory or time than a document may."""
+    """The document would take more memory or time than allowed."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """What a reader takes out of a file."""
+    """Title, text and pictures of a document."""
 
     title: str
     """The document's own title. Empty: it has none, the file name serves."""
@@ -97,7 +96,7 @@ def _markdown(data: bytes) -> Document:
 
 
 SILENT = frozenset({"script", "style", "noscript", "template", "svg", "head", "nav", "footer"})
-"""Elements of a page whose words nobody sees, or are those of its menus."""
+"""Elements whose words are invisible, or belong to a menu."""
 BLOCKS = frozenset(
     "p div br li tr h1 h2 h3 h4 h5 h6 section article table ul ol dl dt dd blockquote pre hr figure figcaption".split()
 )

@@ -1,8 +1,9 @@
 """Words as the text search compares them: lower case, without accents, without inflection.
 
-Invariant: folding keeps the length of the text, so a position in the folded text is a position in the
-original. The stemmer only removes English inflections (plural, -ed, -ing); derived words stay apart,
-because here it decides which line answers, not which page is found."""
+Invariant: folding keeps the length of the text, so a position in the folded text is a position in the original. The stemmer
+only removes English inflections (plural, -ed, -ing); derived words stay apart, because stems decide which line of a page
+answers, not which page is found.
+"""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ from pydantic import Field, field_validator
 
 from lensgraph.tools import guard
 from lensgraph.tools.documents import readers
+from lensgraph.tools.pace import Pace
 from lensgraph.tools.pages import markup, robots
 from lensgraph.tools.pages.base import PageReader
-from lensgraph.tools.remote import Pace
 from lensgraph.tools.results import Page, Reason, ToolFailure
 from lensgraph.tools.retry import TRIED_AGAIN, pause
 
@@ -44,7 +44,7 @@ class FetchPageReader(PageReader):
     timeout: float = Field(default=20.0, gt=0)
     """Seconds after which a page counts as failed, its robots.txt and all tries included."""
     respect_robots: bool = True
-    """Whether robots.txt is asked. Turn it off only for pages of your own."""
+    """Ask robots.txt. Turn it off only for pages of your own."""
     requests_per_second: float = Field(default=1.0, gt=0)
     """Most requests a second to one host, that for its robots.txt included, over all readers of this process. A Crawl-delay
     that asks for fewer goes first."""
@@ -67,8 +67,8 @@ class FetchPageReader(PageReader):
         return value
 
     def prepare(self) -> None:
-        """Load what takes the article out of a page."""
-        with contextlib.suppress(ToolFailure):  # plain text and PDF can be read without it
+        """Load trafilatura, which takes the article out of a page."""
+        with contextlib.suppress(ToolFailure):  # plain text and PDF are read without it
             warm_up()
 
     async def aread(self, url: str) -> Page:
@@ -84,7 +84,7 @@ class FetchPageReader(PageReader):
         return Page(url=url, title=title, text=text)
 
     async def _may_ask(self, url: str, deadline: float) -> None:
-        """Before every request, those of redirects too: the rules of that host, and its pace."""
+        """Before every request, redirects included: ask the host's rules and wait for its pace."""
         delay = 0.0
 
         async def in_turn(where: str) -> None:
@@ -160,7 +160,11 @@ def warm_up() -> Any:
 
 
 def extract(found: guard.Fetched) -> tuple[str, str]:
-    """Title and words of a page; `malformed` for what is no page."""
+    """Title and words of a page.
+
+    Raises:
+        ToolFailure: `empty`, `malformed` for a body that is no page, or `refused` for a document over its caps.
+    """
     if not found.body.strip():
         raise ToolFailure("empty", f"{found.url[:200]} is empty.")
     if found.kind not in guard.PAGE:
@@ -183,7 +187,7 @@ def extract(found: guard.Fetched) -> tuple[str, str]:
 
 
 def _decoded(found: guard.Fetched) -> str | bytes:
-    """Text where the server says how it is encoded, which goes before what the page itself says; else bytes."""
+    """Text if the server declares an encoding, which goes before the page's own declaration; else bytes."""
     said = _CHARSET.search(found.content_type)
     if said is None:
         return found.body

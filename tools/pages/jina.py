@@ -33,7 +33,7 @@ class JinaPageReader(PageReader, Remote):
     key_prefix: ClassVar[str] = "Bearer "
 
     base_url: str = "https://r.jina.ai"
-    """Where the service is; change it for an instance of your own, or for `https://eu.r.jina.ai`."""
+    """Address of the service; change it for an instance of your own, or for `https://eu.r.jina.ai`."""
     price_per_call: float = Field(default=0.0, ge=0)
     """US dollars a page costs; set it if your plan is charged by tokens."""
 

@@ -1,8 +1,9 @@
-"""How much of a page's markup is read, and its words where it holds no article.
+"""Limits on the markup of a page, and the words of a page that holds no article.
 
-Taking the article out of a page costs more than in proportion to its tags: 400 kB of `<br>` take 11 s of a processor, 5 MB
-minutes, and a thread that is at it cannot be stopped. Invariant: what `limited` returns takes a few seconds at most, whatever
-its shape. The beginning of a page is what is shown of it anyway (`max_chars`).
+The time to take the article out of a page grows faster than its tags: 400 kB of `<br>` take 11 s of a processor, 5 MB minutes,
+and the thread cannot be stopped. Only the beginning of a page is shown anyway (`max_chars`).
+
+Invariant: reading the result of `limited` takes a few seconds at most, whatever the shape of the page.
 """
 
 from __future__ import annotations

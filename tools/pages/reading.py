@@ -1,8 +1,8 @@
 """A text search that also reads the pages it finds, and puts what answers the query into the snippets.
 
 Wraps any text search. The first hits are read, at the same time; for a page that cannot be read the next hit is read
-instead, until `pages` are read or there are no more (as MMSearch-R1 does). What was read comes first; a hit whose page
-was not read follows with the snippet of the search service, so reading never loses a result.
+instead, until `pages` are read or there are no more (as MMSearch-R1 does). Hits whose pages were read come first; the others
+follow with the snippet of the search service, so reading never loses a result.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class ReadingTextSearch(TextSearch):
     search_tool: InstanceOf[TextSearch]
     """The search that finds the pages."""
     reader: InstanceOf[PageReader]
-    """What reads them."""
+    """The reader of these pages."""
     summariser: InstanceOf[Summariser] | None = None
-    """What sums them up. None: the snippet is the passage of the page that fits the query best."""
+    """The model that sums them up. None: the snippet is the passage of the page that fits the query best."""
     pages: int = Field(default=3, ge=1, le=20)
-    """How many pages to read."""
+    """Number of pages to read."""
     snippet_chars: int = Field(default=600, ge=20)
     """Longest passage, in characters."""
     seconds: float = Field(default=30.0, gt=0)
-    """Time for reading and summaries together; what is not there by then keeps the search service's snippet."""
+    """Seconds for reading and summaries together; a hit that is not done by then keeps the search service's snippet."""
 
     _summaries: Cache | None = PrivateAttr(default=None)
 
@@ -59,7 +59,7 @@ class ReadingTextSearch(TextSearch):
         return self
 
     def prepare(self) -> None:
-        """What the search and the reader prepare."""
+        """Prepare the search and the reader."""
         self.search_tool.prepare()
         self.reader.prepare()
 
@@ -85,7 +85,7 @@ class ReadingTextSearch(TextSearch):
         return found.model_copy(update={"hits": hits, "price": price, "cached": cached})
 
     async def _read(self, hits: list[Hit], query: str) -> dict[int, _Read]:
-        """What was read, by the rank of its hit; pages that failed are missing."""
+        """Pages that were read, by the rank of their hit; those that failed are missing."""
         until = time.monotonic() + self.seconds
         waiting = [rank for rank, hit in enumerate(hits) if hit.url.startswith(("http://", "https://"))]
         read: dict[int, _Read] = {}

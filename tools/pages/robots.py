@@ -1,7 +1,7 @@
 """robots.txt: may this program read this page, and how often may it ask this host? (RFC 9309)
 
-A file that does not exist (4xx) allows everything; one that cannot be had (5xx, no answer) allows nothing until it can.
-Read once an hour for each host, shared by all readers of the process; who asks while it is being read waits for it.
+A file that does not exist (4xx) allows everything; one that cannot be fetched (5xx, no answer) allows nothing until it can.
+It is read once an hour for each host and shared by all readers of the process; callers that ask meanwhile wait for it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from lensgraph.tools.results import Reason, ToolFailure
 MAX_BYTES = 1_000_000
 """Largest robots.txt; the standard asks for at least 500 KiB."""
 KEPT_SECONDS = 3600.0
-"""How long an answer holds; the standard allows a day."""
+"""Seconds that an answer holds; the standard allows a day."""
 KEPT_UNREACHABLE = 60.0
-"""How long a host that did not answer is left alone."""
+"""Seconds that a host that did not answer is left alone."""
 KEPT_HOSTS = 2_000
 
 
 class Rules(Protocol):
-    """What a parsed robots.txt answers."""
+    """A parsed robots.txt."""
 
     def can_fetch(self, url: str, user_agent: str) -> bool:
         """Whether the page may be read."""
@@ -40,16 +40,16 @@ class Rules(Protocol):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What robots.txt says about one address."""
+    """The answer of robots.txt about one address."""
 
     allowed: bool
-    """Whether the page may be read."""
+    """True: the page may be read."""
     delay: float
     """Least seconds between two requests to this host; 0: it does not say."""
     why: str
-    """Why not, for the error. Empty if allowed."""
+    """The ground of a refusal, for the error. Empty if allowed."""
     reason: Reason = "refused"
-    """Whose fault that is: `refused` if the rules say so, else why they cannot be had."""
+    """Reason of the failure: `refused` if the rules forbid the page, else that of the failed request for them."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class _Known:
     rules: Rules | None
     """None: everything is allowed."""
     failure: ToolFailure | None
-    """Why the file cannot be had. None: it was had, or does not exist."""
+    """The failure to get the file. None: it was read, or does not exist."""
     until: float
 
 
@@ -68,7 +68,7 @@ _lock = threading.Lock()
 
 
 async def ask(url: str, get: Callable[[str], Awaitable[bytes]]) -> Verdict:
-    """What the robots.txt of the address's host says; `get` fetches it and raises `ToolFailure` with the status.
+    """The verdict of the robots.txt of the address's host; `get` fetches it and raises `ToolFailure` with the status.
 
     Raises:
         ToolFailure: the guard refused the host.
@@ -87,7 +87,7 @@ async def ask(url: str, get: Callable[[str], Awaitable[bytes]]) -> Verdict:
 
 
 async def _of(origin: str, get: Callable[[str], Awaitable[bytes]]) -> _Known:
-    """What is known of an origin; read by the first who asks, whatever the event loops of those who ask meanwhile."""
+    """The rules of an origin, read by the first who asks; all others wait for it, whatever their event loops."""
     while True:
         with _lock:
             known = _known.get(origin)

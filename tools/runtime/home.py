@@ -1,4 +1,4 @@
-"""Where this machine keeps what the package builds for itself."""
+"""The folder of indexes and caches on this machine, and errors of writing there in one line."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def home() -> Path:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn what the system says against writing below `folder` into one line.
+    """Turn the system's refusal to write below `folder` into one line.
 
     Raises:
-        ToolFailure: it said something.
+        ToolFailure: an `OSError` came up in the block.
     """
     try:
         yield
@@ -48,10 +48,10 @@ def writing(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def having_room(folder: Path) -> Iterator[None]:
-    """Turn a disk, or a quota, that is full while something is written into `folder` into one line. Other errors pass.
+    """Turn a full disk or quota, met while something is written into `folder`, into one line. Other errors pass.
 
     Raises:
-        ToolFailure: it was full.
+        ToolFailure: the disk or the quota is full.
     """
     try:
         yield
@@ -68,4 +68,4 @@ def having_room(folder: Path) -> Iterator[None]:
 def _is_full(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-    return "disk is full" in str(error)  # what SQLite says for SQLITE_FULL
+    return "disk is full" in str(error)  # SQLite's text for SQLITE_FULL

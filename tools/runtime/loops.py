@@ -1,9 +1,10 @@
 """Event loops for callers that have none, which end when their work ends.
 
 `asyncio.run` waits at its end for the loop's threads, and Python at its own end for those of every pool. So a library that
-sleeps in a thread would hold a caller for as long as it likes, whatever timeout it was given. Invariant: a loop made here
-ends within `GRACE` seconds of its last task, and none of its threads keeps the program alive; work that is still going on in
-one is left to itself and its outcome is nobody's.
+sleeps in a thread would hold a caller for as long as it likes, whatever timeout it was given.
+
+Invariant: a loop made here ends within `GRACE` seconds of its last task, and none of its threads keeps the program alive; work
+that goes on in one is abandoned.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 GRACE = 0.25
-"""Seconds that threads at work are given at the end, so that small things, such as giving back a place, are still done."""
+"""Seconds that busy threads are given at the end, so that small things, such as releasing a claim, are still done."""
 MOST = min(32, (os.cpu_count() or 1) + 4)
 """Most threads of a loop: as many as asyncio's own pool has."""
 
 WORKER = "loop worker"
-"""What the threads are called."""
+"""Name of the threads."""
 
 T = TypeVar("T")
 
@@ -37,8 +38,8 @@ def run(call: Coroutine[Any, Any, T]) -> T:
 
 
 def leave(code: int) -> int:
-    """The exit code of a program that ends now. A thread that is late is cut off: Python would end beside it, and a network that
-    it runs would abort the program."""
+    """The exit code of a program that ends now. If a thread is late, the process ends here: Python would shut down beside it,
+    and a network that it runs would abort the program."""
     if any(thread.name == WORKER and thread.is_alive() for thread in threading.enumerate()):
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or never there
@@ -48,7 +49,7 @@ def leave(code: int) -> int:
 
 
 def new() -> asyncio.AbstractEventLoop:
-    """A loop whose threads nobody has to wait for."""
+    """A loop whose threads are not waited for."""
     loop = asyncio.new_event_loop()
     loop.set_default_executor(_Threads())
     return loop
@@ -65,7 +66,7 @@ class _Threads(ThreadPoolExecutor):
         self._starting = threading.Lock()
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run it in a thread that is free, in a new one, or when one becomes free."""
+        """Run `fn` in a free thread, in a new one, or as soon as one becomes free."""
         future: Future[T] = Future()
 
         def work() -> None:
@@ -94,7 +95,7 @@ class _Threads(ThreadPoolExecutor):
             del work  # or a thread that waits would keep the last result alive
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let every thread end once nothing is left to do, and wait for that, but not for long."""
+        """Let every thread end once nothing is left to do, and wait for that, `GRACE` seconds at most."""
         with self._starting:
             for _ in self._mine:
                 self._todo.put(None)

@@ -1,7 +1,7 @@
-"""Standard output of a program: it takes every character, and that it is closed, full or cut off is no crash.
+"""Standard output of a program: it takes every character, and does not crash when it is closed, full or cut off.
 
-Invariant: a program that ran under `guarded` and could not write its output never exits with 0, and says why in one line; only
-a reader that has seen enough (`| head -1`) is no mistake of anybody and stays silent.
+Invariant: a program that ran under `guarded` and could not write its output never exits with 0, and says why in one line. Only
+a reader that has seen enough (`| head -1`) is no error, and nothing is said about it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 OF_OUTPUT = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF})
-"""Errors that writing to standard output may end with."""
+"""Errors of writing to standard output."""
 LOST = 2
 """Exit code when the output could not be written."""
 CUT_OFF = 141
-"""Exit code when the reader of a pipe went away: what a shell shows for a program that SIGPIPE ended."""
+"""Exit code when the reader of a pipe went away: the one that a shell shows for a program that SIGPIPE ended."""
 
 
 def guarded(program: str, work: Callable[[], int]) -> int:
@@ -33,7 +33,7 @@ def guarded(program: str, work: Callable[[], int]) -> int:
         try:
             return work()
         finally:
-            sys.stdout.flush()  # what is still buffered would be lost after the exit code is settled
+            sys.stdout.flush()  # the rest of the buffer would be lost after the exit code is settled
     except OSError as error:
         if error.errno not in OF_OUTPUT or not _stuck():
             raise
@@ -43,15 +43,15 @@ def guarded(program: str, work: Callable[[], int]) -> int:
 
 
 def as_json(value: Any) -> str:
-    """One line of JSON. Where standard output does not take every character, other than ASCII is written as JSON's own
-    escapes, because those of Python are none."""
+    """One line of JSON. Where standard output does not take every character, others than ASCII are written as JSON's own
+    escapes; those that Python would write are no JSON."""
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     return json.dumps(value, ensure_ascii=encoding.lower().replace("-", "") not in ("utf8", "utf8sig"))
 
 
 def _stuck() -> bool:
-    """Whether it is standard output that failed, and not something else that reads or writes: one more line tells. It is then
-    turned away, so that the interpreter does not try a last time at its exit."""
+    """Whether standard output failed, and no other file: one more line tells. It is then redirected to nowhere, so that the
+    interpreter does not try a last time at its exit."""
     try:
         sys.stdout.write("\n")
         sys.stdout.flush()

@@ -1,7 +1,7 @@
-"""Read safetensors files with numpy alone.
+"""safetensors files read with numpy alone.
 
 `safetensors.numpy` has no bfloat16, and `safetensors.torch` costs the import of torch. The format is a length, a JSON table
-and the numbers. Invariant: what comes back is writable and the caller's own; whatever is no integer is float32.
+and the numbers. Invariant: the arrays are writable and the caller's own; all but integers are float32.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from typing import Any, BinaryIO
 import numpy as np
 
 KINDS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "U8": "u1", "I8": "i1"}
-"""Of safetensors' element types those that a checkpoint here may have, and how numpy reads them."""
-_LENGTH = 8  # bytes of the number that says how long the table is
+"""Element types that a checkpoint may have, and the numpy types that read them."""
+_LENGTH = 8  # bytes of the number that gives the length of the table
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """Every tensor of a file; an `OSError` in one line if it is none."""
+    """Every tensor of a file, by name.
+
+    Raises:
+        OSError: the file is no safetensors file or is damaged; the message is one line.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_LENGTH), "little")

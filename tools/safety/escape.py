@@ -1,4 +1,4 @@
-"""Text from outside, made harmless before a model reads it.
+"""Text from outside made harmless before a model reads it.
 
 Invariant: `neutral(x)` holds no `<`, also after Unicode normalisation, so it can neither close its wrapper nor open a tag
 nor spell a chat control token (`<|im_end|>`, `<eos>`), whatever the dialect or the tokenizer; bracket control tokens

@@ -1,6 +1,6 @@
-"""Markup out of snippets: what a search service highlights with tags becomes plain words on one line.
+"""Snippets without markup: words that a search service highlights with tags become plain words on one line.
 
-Not a sanitiser: what comes out is text from outside, and a dialect escapes it before a policy reads it.
+Not a sanitiser: the result is still text from outside, and a dialect escapes it before a policy reads it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
 
 
 def plain(text: object, limit: int | None = None) -> str:
-    """`text` without tags and entities, white space folded, cut to `limit` characters; "" for what is no text."""
+    """`text` without tags and entities, white space folded, cut to `limit` characters; "" for any other type."""
     if not isinstance(text, str):
         return ""
     return " ".join(html.unescape(_TAG.sub("", text)).split())[:limit]

@@ -1,6 +1,6 @@
-"""A key taken out of text that somebody else wrote, in every form in which it may come back.
+"""Keys taken out of text that somebody else wrote, in every form in which they may come back.
 
-Invariant: what `blot` returns holds the key neither as it is, nor as JSON may write it (`\\/`, `\\u002f`, also twice
+Invariant: the result of `blot` holds the key neither as it is, nor as JSON may write it (`\\/`, `\\u002f`, also twice
 escaped), nor as an address may (`%2F`).
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 HIDDEN = "***"
-"""What stands where a key was."""
+"""Stands where a key was."""
 _CREDENTIAL = re.compile(
     r"(?:^|_)(?:(?:api|access|subscription|private|secret)_?keys?(?:_id)?|secrets?|passwords?|credentials?|authorization"
     r"|(?:access|auth|api|bearer|hf|session|subscription)_token)$|^token$"
@@ -22,28 +22,30 @@ _PERHAPS = re.compile(r"(?:^|_)(?:keys?|token)$")
 _OF_A_VOCABULARY = re.compile(
     r"(?:^|_)(?:bos|eos|pad|unk|sep|cls|mask|start|stop|end|first|last|image|video|vision)_token$"
 )
-"""Names that end like those of secrets and hold a token that a model reads."""
+"""Names of tokens that a model reads, which end like the names of secrets."""
 _SIGNED = frozenset({"appid", "app_id", "sig", "signature", "x_amz_signature", "x_amz_credential", "x_goog_signature"})
 """Further parameters of addresses whose values open something."""
 _KEY = re.compile(
     r"(?:sk[-_][\w-]{8}|tvly-|(?:hf|gsk|nvapi|jina|[pr]k_(?:live|test))[-_][A-Za-z0-9]{12}|AIza|gh[pousr]_[A-Za-z0-9]{12}"
     r"|github_pat_|glpat-|xox[abprs]-|A[KS]IA[A-Z0-9]{12}|BSA[\w-]{20}|lsv2_|eyJ[\w-]{16})"
 )
-"""How keys of well-known services look, from their beginning."""
+"""Beginnings of keys of well-known services."""
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """Some services give such keys; others name models and tenants so."""
 _LOGIN = re.compile(r"(?<=//)(?:[^\s/?#]*|(?!\[)[^\s/@:]*:(?!\d+[/?#])\S*)@")
 """User and password in an address; a password may hold characters that should have been escaped."""
 _PARAMETER = re.compile(r"(?<=[?&])([\w-]+)=[^\s&#'\"]*[^\s&#'\":;,.)]")
 _PARTS = re.compile(r"([=:&?]+)")
-"""What stands between the parts of a setting or an address."""
+"""Separators between the parts of a setting or an address."""
 _WORD = re.compile(r"[^\s'\",;()<>\[\]{}]+")
 
 
 def looks_like_key(text: str) -> bool:
-    """Whether a text that was written where no key belongs may be one all the same: it begins like the keys of a known
-    service, or it holds a long run of letters and digits that change too often for a name, as in `3fa9c0d2e7b84a51`. Nothing
-    with a dot in it is such a run, nor a path."""
+    """Whether a text that was written where no key belongs may be one all the same.
+
+    It begins like the keys of a known service, or holds a long run of letters and digits that alternate too often for a name,
+    as in `3fa9c0d2e7b84a51`. A text with a dot in it, or a path, is no such run.
+    """
     text = text.strip().lstrip("-")
     if _KEY.match(text) or _UUID.match(text):
         return True

@@ -54,12 +54,12 @@ FLOOD = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happened in one case."""
+    """The outcome of one case."""
 
     text: str
     """In a few words; never empty."""
     kept: bool
-    """Whether it is what the contract asks for."""
+    """True: it is the outcome that the contract asks for."""
 
 
 def works(provider: Provider) -> str:
@@ -134,7 +134,7 @@ def server_error(provider: Provider) -> str:
 
 
 def malformed(provider: Provider) -> str:
-    """What cannot be read is a failure, not a crash and not an empty result."""
+    """An unreadable answer is a failure, not a crash and not an empty result."""
     return {failing(provider, answer, "malformed") for answer in provider.malformed}.pop()
 
 
@@ -211,7 +211,7 @@ def _wire(service: Service) -> str:
 
 
 def _trace(tool: LensTool, arguments: Any) -> str:
-    """How a failure inside the tool looks in a traceback, causes included."""
+    """The traceback of a failure inside the tool, causes included."""
     checked: Any = tool._checked  # type: ignore[attr-defined]
     try:
         asyncio.run(checked(**arguments))

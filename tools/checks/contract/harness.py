@@ -1,4 +1,4 @@
-"""What a case of the contract needs: a provider as the registry builds it, its service, a call, and checks of its outcome.
+"""The harness of the contract's cases: a provider as the registry builds it, its service, a call, and checks of its outcome.
 
 Invariant: a helper raises `Broken`, in words, when an outcome is not as the contract asks.
 """
@@ -62,8 +62,8 @@ def _variable(name: str, value: str) -> Iterator[None]:
 
 @contextmanager
 def service_of(provider: Provider, *script: Answer | None, key: str | None = None) -> Iterator[Service]:
-    """The provider's service. Its first answers are those of `script`, the last of them again and again; None is what
-    works. It refuses what its documents say it refuses, before all else."""
+    """The provider's service. It answers with `script`, the last entry again and again, where None stands for a working answer.
+    Requests that its documents say it refuses are refused before all else."""
     turns = 0
     lock = threading.Lock()
 
@@ -89,15 +89,15 @@ class Ear(BaseCallbackHandler):
         self.heard: list[str] = []
 
     def on_tool_start(self, serialized: dict[str, Any], input_str: str, **kwargs: Any) -> None:
-        """What a run is started with."""
+        """Note the arguments that a run starts with."""
         self.heard.append(f"{serialized} {input_str} {kwargs}")
 
     def on_tool_end(self, output: Any, **kwargs: Any) -> None:
-        """What it ends with."""
+        """Note the output."""
         self.heard.append(f"{output!r} {kwargs}")
 
     def on_tool_error(self, error: BaseException, **kwargs: Any) -> None:
-        """How it fails."""
+        """Note the error."""
         self.heard.append("".join(traceback.format_exception(error)))
 
 
@@ -105,7 +105,7 @@ Result = SearchResult | LocateResult | Page
 
 
 sync: ContextVar[bool] = ContextVar("sync", default=False)
-"""Whether the case that runs calls from synchronous code."""
+"""True while the running case calls from synchronous code."""
 
 
 def call(tool: LensTool, arguments: Any, *, ear: Ear | None = None) -> Result:
@@ -141,7 +141,7 @@ def _count(number: int, what: str) -> str:
 
 
 def reason_of(result: Result, wanted: Sequence[str]) -> str:
-    """Why a call failed, after a check that it failed for one of the wanted reasons."""
+    """The reason of a failed call, after a check that it is one of those wanted."""
     if result.error is None:
         raise Broken(f"a result instead of {' or '.join(wanted)}")
     if result.error.reason not in wanted:

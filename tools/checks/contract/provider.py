@@ -1,4 +1,4 @@
-"""What the contract needs to know of a provider: how to build it, and what its service answers when."""
+"""A provider as the contract sees it: the options that build it, and its service's answers in each situation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lensgraph.tools.checks.contract.server import Answer, Request
 from lensgraph.tools.registry import Kind
 
 QUERY = "kenya national anthem"
-"""What text searches are asked."""
+"""Query of every text search."""
 
 
 def _with_retry_after(body: Answer) -> Callable[[float], Answer]:
@@ -27,15 +27,15 @@ class Provider:
     """Its short name in the registry."""
     kind: Kind
     documents: str
-    """What the answers below were checked against."""
+    """Documents that the answers below were checked against."""
     options: Callable[[str], Mapping[str, Any]]
     """Options that point it at the server with this address."""
     works: Callable[[Request], Answer]
-    """What the service answers to a right request."""
+    """The service's answer to a right request."""
     empty: Answer
-    """What it answers when it knows nothing."""
+    """Its answer when it finds nothing."""
     refuses: Callable[[Request, str], Answer | None]
-    """What it answers to a request that is wrong, such as one with another key than this; None for a right one."""
+    """Its answer to a wrong request, such as one with another key than this; None for a right one."""
     busy: Answer
     """Its 429, without the header that says how long to wait."""
     broken: Answer
@@ -49,13 +49,13 @@ class Provider:
     key_variable: str = ""
     """Environment variable of its key. Empty: it takes none."""
     key_needed: bool = True
-    """Whether it cannot do without."""
+    """True: it is not built without the key."""
     size_option: str = "max_body_bytes"
     """Option that caps the size of an answer."""
     fast: Mapping[str, Any] = field(default_factory=dict)
     """Options that lift a client-side rate limit, so that the contract need not wait for it."""
     counts: Callable[[Request], bool] = lambda _: True
-    """Whether a request is one of the calls that are counted (robots.txt is not)."""
+    """True for a request that counts as a call (one for robots.txt does not)."""
     too_large: str = "malformed"
     """Reason of the failure when an answer is too large."""
 

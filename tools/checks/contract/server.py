@@ -17,7 +17,7 @@ CHUNK = 64 * 1024
 
 @dataclass(frozen=True)
 class Request:
-    """What a tool asked."""
+    """A request that came in."""
 
     method: str
     path: str
@@ -27,7 +27,7 @@ class Request:
     """Names in lower case."""
     body: bytes
     at: float
-    """When it came in, on the monotonic clock."""
+    """Time of arrival on the monotonic clock, in seconds."""
 
     @property
     def json(self) -> Any:
@@ -45,7 +45,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a service answers."""
+    """An answer of the service."""
 
     body: bytes | str | dict[str, Any] | list[Any] | None = b""
     """Text and bytes as they are, anything else as JSON."""
@@ -56,7 +56,7 @@ class Answer:
     delay: float = 0.0
     """Seconds before anything is sent."""
     repeat: int = 1
-    """How many times the body is sent, in chunks without a declared length."""
+    """Times that the body is sent, in chunks without a declared length."""
 
     def with_headers(self, **headers: str) -> Answer:
         """The same answer with further headers; `_` stands for `-`."""
@@ -73,7 +73,7 @@ class Answer:
 
 
 class Service:
-    """A running server: its address, what it was asked, and how much it sent."""
+    """A running server: its address, the requests it got, and the bytes it sent."""
 
     def __init__(self, respond: Callable[[Request], Answer]) -> None:
         self.asked: list[Request] = []

@@ -15,7 +15,7 @@ def searched(status: str, **parts: Any) -> dict[str, Any]:
 
 
 def matches(key: str) -> list[dict[str, Any]]:
-    """What Lens knows of the picture."""
+    """Lens's matches of the picture."""
     first = {
         "position": 1,
         "title": "The flag of Kenya",
