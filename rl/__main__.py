@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 
-class Command(NamedTuple):
+class Program(NamedTuple):
     """A row of the table."""
 
     module: str
@@ -23,26 +23,26 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "evaluate": Command("lensgraph.rl.evaluation.evaluate", "Run a graph over tasks: accuracy, searches and cost."),
-    "compare": Command("lensgraph.rl.evaluation.compare", "Set evaluations side by side, with paired intervals."),
-    "reading": Command(
+    "evaluate": Program("lensgraph.rl.evaluation.evaluate", "Run a graph over tasks: accuracy, searches and cost."),
+    "compare": Program("lensgraph.rl.evaluation.compare", "Set evaluations side by side, with paired intervals."),
+    "reading": Program(
         "lensgraph.rl.evaluation.reading_only", "Measure accuracy when the page with the answer is given."
     ),
-    "ceiling": Command("lensgraph.rl.evaluation.ceiling", "Measure what the tools allow, and the fewest searches."),
-    "trajectories": Command(
+    "ceiling": Program("lensgraph.rl.evaluation.ceiling", "Measure what the tools allow, and the fewest searches."),
+    "trajectories": Program(
         "lensgraph.rl.evaluation.trajectories.command", "Record, show, count and export trajectories."
     ),
-    "balance": Command(
+    "balance": Program(
         "lensgraph.rl.evaluation.balance", "Label which tasks need a search, for a balanced training set."
     ),
-    "demonstrations": Command(
+    "demonstrations": Program(
         "lensgraph.rl.pocket.demonstrations", "Make the cold start's demonstrations with an oracle."
     ),
-    "experiments": Command(
+    "experiments": Program(
         "lensgraph.rl.evaluation.experiments.command", "Make the runs of the results page, and its tables."
     ),
-    "throughput": Command("lensgraph.rl.bench.throughput", "Compare ways to make rollouts, in one run."),
-    "model-size": Command("lensgraph.rl.bench.model_size", "Time rollout and update of a size, with random weights."),
+    "throughput": Program("lensgraph.rl.bench.throughput", "Compare ways to make rollouts, in one run."),
+    "model-size": Program("lensgraph.rl.bench.model_size", "Time rollout and update of a size, with random weights."),
 }
 HELP = ("-h", "--help")
 

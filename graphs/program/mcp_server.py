@@ -55,7 +55,7 @@ Thread = Annotated[
 ]
 
 
-class Answer(TypedDict, total=False):
+class AskResult(TypedDict, total=False):
     """The structured result of `ask`."""
 
     answer: str | None
@@ -91,7 +91,7 @@ def server(graph: Graph, context: Context, *, files: bool | str, threads: bool) 
         @made.tool()
         async def ask(
             question: Question, image: Image = None, thread: Thread = None
-        ) -> Annotated[CallToolResult, Answer]:
+        ) -> Annotated[CallToolResult, AskResult]:
             """Answer a question about a picture; the result names the thread for a follow-up question."""
             known = thread is None or (
                 THREAD.fullmatch(thread) and (await graph.aget_state({"configurable": {"thread_id": thread}})).values
@@ -103,7 +103,7 @@ def server(graph: Graph, context: Context, *, files: bool | str, threads: bool) 
     else:
 
         @made.tool(name="ask")
-        async def ask_once(question: Question, image: Image = None) -> Annotated[CallToolResult, Answer]:
+        async def ask_once(question: Question, image: Image = None) -> Annotated[CallToolResult, AskResult]:
             """Answer a question about a picture."""
             return await answer(question, image, None)
 
