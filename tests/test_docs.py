@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-GUIDES = ["graphs/README.md"]
+GUIDES = ["agent/README.md", "graphs/README.md"]
 """The repository's README has tests of its own."""
 
 
@@ -15,14 +15,10 @@ def python_blocks(text: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.e2e
-@pytest.mark.parametrize("guide", GUIDES)
-def test_the_python_blocks_run(guide: str, repository: Path) -> None:
-    """One after the other in one process, from the repository's root, as a reader would paste them."""
-    pytest.importorskip("mcp", reason="needs lensgraph[mcp]")
-    pytest.importorskip("langgraph.checkpoint.sqlite", reason="needs lensgraph[threads]")
+def outputs(guide: str, repository: Path) -> list[str]:
+    """What each python block prints: one after the other in one process, from the repository's root, as a reader would
+    paste them."""
     found = python_blocks((repository / guide).read_text(encoding="utf-8"))
-    assert len(found) >= 6
     code = "\n".join(
         f"exec(compile({block!r}, '{guide} block {n}', 'exec'), {{'__name__': '__main__'}}); print('--- done', {n})"
         for n, block in enumerate(found)
@@ -32,7 +28,15 @@ def test_the_python_blocks_run(guide: str, repository: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("--- done") == len(found)
-    said = done.stdout.split("--- done")
+    return done.stdout.split("--- done")
+
+
+@pytest.mark.e2e
+def test_the_blocks_of_the_graphs_guide_run(repository: Path) -> None:
+    pytest.importorskip("mcp", reason="needs lensgraph[mcp]")
+    pytest.importorskip("langgraph.checkpoint.sqlite", reason="needs lensgraph[threads]")
+    said = outputs("graphs/README.md", repository)
+    assert len(said) >= 7
     assert "answered" in said[1] and "Sources:" in said[1]  # the tool told the agent
     assert "| accepted" in said[2]
     assert "Nairobi | 4 messages" in said[3]
@@ -40,6 +44,37 @@ def test_the_python_blocks_run(guide: str, repository: Path) -> None:
     assert "Uzbekistan over HTTP: answered" in said[5]
     assert {"receive", "reason", "answer"} <= set(said[6].split())  # every node was told as it ended
     assert "asked another library:" in said[7]
+
+
+@pytest.mark.e2e
+def test_the_blocks_of_the_agents_guide_run(repository: Path) -> None:
+    said = outputs("agent/README.md", repository)
+    nodes = [line.split()[1] for line in said[0].splitlines()[:4]]
+    assert nodes == ["reason", "crop", "image_search", "reason"]
+    assert "1987 | 2 turns | 4 messages" in said[0]
+    assert [line.partition("(")[0] for line in said[1].splitlines()[1:]] == ["SearchByText", "OverLimit", "Malformed"]
+    assert "a lighthouse | answered" in said[2]
+    assert "4 8192 3 5" in said[3]
+
+
+def test_the_agents_guide_names_files_limits_and_endings_that_exist(repository: Path) -> None:
+    from lensgraph.agent.dialects.table import DIALECTS
+    from lensgraph.agent.limits import StopReason
+
+    text = (repository / "agent/README.md").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert len(lines) <= 150
+    named = re.findall(r"`([\w/]+\.py|[\w/]+/)`", text)
+    folders = [repository / "agent", repository / "agent/nodes", repository / "agent/config"]
+    assert len(named) > 25 and [name for name in named if not any((f / name).exists() for f in folders)] == []
+    assert {stop.value for stop in StopReason} <= set(re.findall(r"`(\w+)`", text))
+    for name, dialect in DIALECTS.items():
+        row = next(line for line in lines if line.startswith(f"| `{name}`")).split("|")
+        limits = dialect.default_limits
+        assert row[2].strip().startswith(str(limits.image)) and str(limits.text or limits.calls) in row[2]
+        assert [cell.strip() for cell in row[3:6]] == [
+            str(limits.turns), str(limits.tokens or "no limit"), str(dialect.text_hits)
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize("guide", GUIDES)
@@ -54,9 +89,8 @@ def test_the_blocks_import_names_that_exist(guide: str, repository: Path) -> Non
             assert hasattr(found, name) or __import__(f"{module}.{name}", fromlist=["x"])
 
 
-@pytest.mark.parametrize("guide", GUIDES)
-def test_commands_and_settings_exist(guide: str, repository: Path) -> None:
-    text = (repository / guide).read_text(encoding="utf-8")
+def test_the_options_of_the_graphs_guide_exist(repository: Path) -> None:
+    text = (repository / "graphs/README.md").read_text(encoding="utf-8")
     told = subprocess.run(
         [sys.executable, "-m", "lensgraph", "mcp", "--help"], capture_output=True, text=True, timeout=120
     )
@@ -66,6 +100,11 @@ def test_commands_and_settings_exist(guide: str, repository: Path) -> None:
     }
     assert options == {"--http", "--files", "--threads", "--config"}
     assert {option for option in options if option not in told.stdout} == set()
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_extras_and_links_exist(guide: str, repository: Path) -> None:
+    text = (repository / guide).read_text(encoding="utf-8")
     extras = set(re.findall(r"lensgraph\[(\w+)\]", text))
     metadata = (repository / "pyproject.toml").read_text(encoding="utf-8")
     assert {extra for extra in extras if not re.search(rf"^{extra} = \[", metadata, flags=re.MULTILINE)} == set()
