@@ -40,7 +40,7 @@ WAYS = ("graph", "thread", "anew", "lockstep", "trl")
 
 
 @dataclass(frozen=True)
-class Round:
+class RolloutRound:
     """One round of one way to roll out."""
 
     seconds: float
@@ -77,13 +77,13 @@ class RolloutBench:
 
         self.tools = asyncio.run(tools())
 
-    def measure(self, way: str, bounds: tuple[float, float], concurrent: int, seed: int) -> Round:
+    def measure(self, way: str, bounds: tuple[float, float], concurrent: int, seed: int) -> RolloutRound:
         """One round of all episodes, `concurrent` at a time."""
         torch.manual_seed(seed)
         tools = slowed(self.tools, bounds, seed)
         return self._trl(tools, concurrent) if way == "trl" else self._graph(way, tools, concurrent)
 
-    def _graph(self, way: str, tools: dict[str, LensTool], concurrent: int) -> Round:
+    def _graph(self, way: str, tools: dict[str, LensTool], concurrent: int) -> RolloutRound:
         kind = {"lockstep": LockstepPolicy, "graph": ProcessPolicy}.get(way, TransformersPolicy)
         policy = kind(model="bench", temperature=1.0, max_new_tokens=self.max_new_tokens, max_batch=concurrent)
         if way == "anew":
@@ -110,14 +110,16 @@ class RolloutBench:
             "tools": sum(step.seconds for step in steps if step.action is None),
         }
         tokens = sum(sum(one.trajectory.mask) for one in made)
-        return Round(seconds, len(made), tokens, sum(sum(one.trajectory.calls().values()) for one in made), waiting)
+        return RolloutRound(
+            seconds, len(made), tokens, sum(sum(one.trajectory.calls().values()) for one in made), waiting
+        )
 
     def close(self) -> None:
         """End the process that samples."""
         if self._process is not None:
             self._process.close()
 
-    def _trl(self, tools: dict[str, LensTool], concurrent: int) -> Round:
+    def _trl(self, tools: dict[str, LensTool], concurrent: int) -> RolloutRound:
         processor = load_processor(self.folder)  # TRL's loop changes its processor
         arguments = GRPOConfig(
             output_dir="unused",
@@ -150,4 +152,4 @@ class RolloutBench:
             calls += round(trainer._metrics["train"]["tools/call_frequency"][-1] * len(some))
         seconds = time.perf_counter() - started
         trainer.model.eval()
-        return Round(seconds, len(self.tasks), tokens, calls, {})
+        return RolloutRound(seconds, len(self.tasks), tokens, calls, {})

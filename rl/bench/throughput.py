@@ -23,14 +23,14 @@ from rich.console import Console
 from rich.table import Table
 
 from lensgraph.agent.config import load as load_config
-from lensgraph.rl.bench.rollout_ways import WAYS, RolloutBench, Round
+from lensgraph.rl.bench.rollout_ways import WAYS, RolloutBench, RolloutRound
 from lensgraph.rl.tasks import load_tasks
 
 Case = tuple[str, tuple[float, float], int]
 """Way, bounds of the tools' extra seconds, episodes at a time."""
 
 
-def rows_of(found: Mapping[Case, Sequence[Round]]) -> list[dict[str, Any]]:
+def rows_of(found: Mapping[Case, Sequence[RolloutRound]]) -> list[dict[str, Any]]:
     """The figures of every case, as plain values."""
     rows = []
     for (way, bounds, concurrent), rounds in found.items():
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     ways = [way for way in WAYS if way == "graph" or way in args.ways]
     bounds = [(0.0, 0.0), (args.slow[0], args.slow[1])]
-    found: dict[Case, list[Round]] = {(w, b, c): [] for b in bounds for c in levels for w in ways}
+    found: dict[Case, list[RolloutRound]] = {(w, b, c): [] for b in bounds for c in levels for w in ways}
     for number in range(args.rounds + 1):  # round 0 warms up
         for case in found:
             way, slow, concurrent = case

@@ -1,7 +1,8 @@
-"""Rendered dialogues to the padded batch that a Qwen2.5-VL model trains on.
+"""Collate rendered dialogues into the padded batch that a Qwen2.5-VL model trains on.
 
-Everything that depends on the layout of pictures is worked out here, in the data loader's workers: the three-part
-rotary positions and the order of patches in the vision tower. The model would do the same row by row on the device.
+Everything that depends on the layout of pictures is computed here, in the data loader's workers: the three-part
+rotary positions and the order of patches in the vision tower. The model would compute it row by row on the
+device.
 
 Invariants (tested): labels are the ids where the mask is 1 and -100 elsewhere; positions equal the model's own;
 placeholders = grid / merge**2 for every picture, else a ValueError (the model would silently mix up rows).
@@ -21,11 +22,11 @@ from transformers.vision_utils import get_vision_cu_seqlens, get_vision_position
 from lensgraph.agent.policy.positions import mrope_positions
 from lensgraph.agent.policy.render import Rendered, Renderer
 
-IGNORE = -100
+IGNORE = -100  # label that torch's cross-entropy leaves out
 
 
 class Collator:
-    """Pads on the right: training needs no alignment at the end."""
+    """Pads on the right, because training needs no alignment at the end."""
 
     def __init__(self, config: Qwen2_5_VLConfig, *, pad: int, max_length: int = 2048) -> None:
         self.pad, self.max_length = pad, max_length
@@ -33,7 +34,11 @@ class Collator:
         self.merge = self.vision.spatial_merge_size
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """`rows` hold a `Rendered` each under `rendered`."""
+        """The batch of some rows, each with a `Rendered` under `rendered`.
+
+        Raises:
+            ValueError: a dialogue is longer than `max_length`.
+        """
         dialogues: list[Rendered] = [row["rendered"] for row in rows]
         longest = max(len(dialogue.ids) for dialogue in dialogues)
         if longest > self.max_length:
@@ -61,9 +66,9 @@ class Collator:
 
 
 def vision_layout(grid: torch.Tensor, config: Qwen2_5_VLVisionConfig) -> dict[str, torch.Tensor]:
-    """What the vision tower would work out itself from `grid` (pictures, 3), under the names that it takes.
+    """The tensors that the vision tower would compute itself from `grid` (pictures, 3), under its argument names.
 
-    A model passes on what begins with `image_`; the tower alone takes the same names without it.
+    The whole model passes on names that begin with `image_`; the tower alone takes them without that prefix.
     """
     window, borders = get_vision_window_index(grid, config.spatial_merge_size, config.window_size, config.patch_size)
     return {
@@ -76,10 +81,10 @@ def vision_layout(grid: torch.Tensor, config: Qwen2_5_VLVisionConfig) -> dict[st
 
 
 def check_pictures(rendered: Rendered, renderer: Renderer) -> None:
-    """Placeholders, pictures and grids of one row agree.
+    """Check that placeholders, pictures and grids of one row agree.
 
     Raises:
-        ValueError: they do not, and training would go on without pictures.
+        ValueError: they do not; training would go on without pictures.
     """
     merge = renderer.processor.merge_size**2
     wanted = sum(picture.grid[0] * picture.grid[1] * picture.grid[2] // merge for picture in rendered.pixels)

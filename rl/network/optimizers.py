@@ -20,8 +20,8 @@ Name = Literal["adamw", "muon"]
 
 
 class Float32Muon(Muon):
-    """Muon whose orthogonalisation stays in float32: torch's computes in bfloat16, which a CPU without instructions for it
-    emulates so slowly that the optimizer takes most of a step."""
+    """Muon with its orthogonalisation in float32. Torch computes it in bfloat16, and a CPU without bfloat16
+    instructions emulates that so slowly that the optimizer takes most of a step."""
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -54,7 +54,7 @@ class Float32Muon(Muon):
 
 
 def orthogonal(matrix: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> torch.Tensor:
-    """About the nearest orthogonal matrix (rows, columns), by a quintic Newton-Schulz iteration (Jordan et al. 2024)."""
+    """Approximately the nearest orthogonal matrix, by a quintic Newton-Schulz iteration (Jordan et al. 2024)."""
     a, b, c = coefficients
     tall = matrix.shape[0] > matrix.shape[1]
     found = matrix.T if tall else matrix
@@ -66,10 +66,10 @@ def orthogonal(matrix: torch.Tensor, coefficients: tuple[float, float, float], s
 
 
 class Chained(Optimizer):
-    """Several optimizers that step as one; schedulers and checkpoints see one list of parameter groups."""
+    """Several optimizers as one; schedulers and checkpoints see one list of parameter groups."""
 
     def __init__(self, *parts: Optimizer) -> None:
-        # the base class would build groups and state of its own; here they live in the parts
+        # without the base class's constructor, which would build groups and state of its own
         self.parts = parts
         self.defaults: dict[str, Any] = {}
 

@@ -1,4 +1,4 @@
-"""In which precision supervised training computes."""
+"""The precision of supervised training."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import torch
 
 
 def autocasts() -> bool:
-    """Whether products in bfloat16 are faster than in float32: on a GPU, and on a CPU with instructions for them, where they
-    take half the time. Without those a CPU emulates them, many times slower."""
+    """Whether bfloat16 products are faster than float32 ones: on a GPU, and on a CPU with instructions for
+    them, where they take half the time. A CPU without the instructions emulates them many times slower."""
     return torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -1,7 +1,8 @@
-"""The vision tower's attention over many pictures at once: the same result, one kernel a layer.
+"""The vision tower's attention over all pictures of a batch in one call a layer.
 
-Without flash-attention, transformers loops over pictures, which on a GPU costs thousands of tiny launches a step. Here
-the pictures of a batch are padded to the longest and go through one scaled-dot-product call with a key mask.
+Without flash-attention, transformers loops over pictures, which on a GPU costs thousands of small kernel
+launches a step. Here the pictures of a batch are padded to the longest and go through one scaled-dot-product
+call with a key mask.
 
 Invariant (tested): outputs and gradients equal the loop's within float32 rounding.
 """
@@ -34,7 +35,8 @@ def _forward(
     max_seqlen: int | None = None,
     **kwargs: Any,
 ) -> torch.Tensor:
-    """(patches, width) -> (patches, width); `cu_seqlens` (pictures + 1,) are the borders between pictures."""
+    """Attend within each picture: (patches, width) -> (patches, width); `cu_seqlens` (pictures + 1,) are the
+    borders."""
     if position_embeddings is None:
         raise ValueError("vision attention needs position embeddings")
     total = hidden_states.shape[0]

@@ -1,7 +1,8 @@
-"""Make demonstrations: the scripted oracle runs through the real graphs with the real tools, and right runs are kept.
+"""Make demonstrations: run the scripted oracle through the real graphs with the real tools.
 
-The file is JSON lines, appended run by run, wrong ones included with `"right": false`; so an interrupted run goes on
-where it stopped, and the share of wrong runs (what retrieval and location cost) stays countable.
+The file holds one run a line, appended when the run ends, so an interrupted build goes on where it stopped.
+Wrong runs are kept with `"right": false`, so the share that retrieval and location cost can be counted;
+training skips them.
 
     python -m lensgraph.rl demonstrations --out runs/world_sft/demonstrations.jsonl
 """
@@ -47,18 +48,18 @@ COUNTS: dict[str, dict[str, int]] = {
     "rag": {"image": 200, "image_text": 600, "correction": 150},
     "direct": {"visible": 200, "known": 150, "image": 150, "image_text": 300},
 }  # fmt: skip
-"""Tasks per graph and family, or per manner of the search agent and family (`lensgraph.rl.pocket.invent.Manner`). Runs without a tool are
-cheap, and they are the ones that need many pictures."""
+"""Tasks per graph and family, or per manner of the search agent (`lensgraph.rl.pocket.invent.Manner`) and
+family. Runs without a tool are cheap, and they need the most pictures."""
 MANNERS: tuple[Manner, ...] = ("eager", "frugal")
-"""Keys of `COUNTS` that are no graphs."""
+"""Keys of `COUNTS` that name a manner of the search agent and not a graph."""
 
 
 def lexicon() -> Lexicon:
-    """The embedded world's names, by split, and the words of its pages."""
+    """The embedded world's names, by split, and the words of its pages, the frequent ones first."""
     everyone = entities.load()
     names = tuple(e.name for e in everyone if e.split == "train")
     train = {name.lower() for name in names}
-    # two-letter aliases ("US") are words of their own in running text
+    # short aliases ("US") are also ordinary words in running text
     held = {n for e in everyone if e.split != "train" for n in (e.name, *e.aliases) if len(n) > 3}
     forbidden = tuple(sorted(n for n in held if n.lower() not in train))
     lower = {name.lower() for name in forbidden}
@@ -70,7 +71,10 @@ def lexicon() -> Lexicon:
 async def demonstrate(
     task: WorldTask, workflow: str, config: Config, *, oracle: OraclePolicy | None = None, manner: Manner = "plain"
 ) -> tuple[Demonstration, bool]:
-    """Run one graph under the oracle (or one made elsewhere); the run, and whether its answer is right."""
+    """Run one graph under an oracle; returns the run, and whether its answer is right.
+
+    `oracle` is one made elsewhere; by default it follows from the task, the graph (`workflow`) and the manner.
+    """
     dialect = build_dialect(config.dialect.name)
     store = ImageStore()
     policy = oracle or OraclePolicy(
@@ -102,7 +106,7 @@ async def demonstrate(
 
 
 def make(path: Path, counts: dict[str, dict[str, int]] = COUNTS, *, concurrent: int = 4) -> None:
-    """Append what is missing of `counts` runs per graph and family to `path`, with a progress bar on stderr."""
+    """Append the runs that `path` misses of `counts` (per graph and family), with a progress bar on stderr."""
     done = {(row["task"], _counted_as(row)) for row in jsonl.rows(path)}
     todo = [
         (task, workflow)
@@ -111,13 +115,14 @@ def make(path: Path, counts: dict[str, dict[str, int]] = COUNTS, *, concurrent: 
         for task in _tasks(family, count)
         if (task.id, workflow) not in done
     ]
-    random.Random(0).shuffle(todo)  # an interrupted run then holds every kind
+    random.Random(0).shuffle(todo)  # an interrupted build then holds every kind
     path.parent.mkdir(parents=True, exist_ok=True)
     asyncio.run(_make(path, todo, concurrent))
 
 
 def _tasks(family: str, count: int) -> Iterator[WorldTask]:
-    """The first `count` training tasks of a family, over as many seeds as it takes; the seed becomes part of the id."""
+    """The first `count` training tasks of a family, over as many seeds as it takes; the seed becomes part of
+    the id."""
     made = 0
     for seed in range(100):
         for task in world.load("train", family, seed=seed):
@@ -188,13 +193,13 @@ def _message(message: BaseMessage, known: dict[str, int]) -> Message:
 
 
 def _name(steps: Iterable[dict[str, Any]]) -> str | None:
-    """What the last image search put first, as a page would name it."""
+    """Name of the first hit of the last image search, as a page would name it; None: there is none."""
     titles = [step["hits"][0]["title"] for step in steps if step["node"] == "image_search" and step.get("hits")]
     return subject(titles[-1]) if titles else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line: make what is missing, then print the share of right runs."""
+    """Run the command line: make the missing runs, then print the share of right ones."""
     parser = argparse.ArgumentParser(prog="python -m lensgraph.rl demonstrations", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/world_sft/demonstrations.jsonl"))
     parser.add_argument("--share", type=float, default=1.0, help="of the default number of runs, for a quick look")

@@ -1,11 +1,12 @@
-"""Rewrite demonstrations so that a small policy learns to read instead of to remember.
+"""Rewrite demonstrations to tell of invented entities, so that a small policy learns to read and not to remember.
 
-With a few hundred pages a small model memorises the facts of the training entities. So most training rows tell of a
-world that does not exist: the entity's name, the answer and every other number are replaced, consistently in queries,
-results and turns, by inventions of the same shape. What stays is the form: which tool, which words, where to look.
+With a few hundred pages a small model memorises the facts of the training entities. So most training rows replace the
+entity's name, the answer and every other number by inventions of the same shape, consistently in queries, results and
+turns. The form stays: the tools, the wording, and the place of the answer in a page.
 
-Invariants (tested): a rewritten row differs from its source only in names and values; the answer still stands in the
-last result letter for letter; no name in `forbidden` (the validation and test entities) survives in a row that searches.
+Invariants (tested): a rewritten row differs from its source only in names and values; the answer still stands
+in the last result letter for letter; no name in `forbidden` (the validation and test entities) survives in a
+row that searches.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ KEPT = frozenset(
     "a an the of and in on for to de la le du des el al km sq m metres years year people tonnes % percent total none "
     "thousand million billion trillion est BC AD degrees".split()
 )
-"""Words of an answer that carry its form and not its content: units and small words."""
+"""Words of an answer that belong to its form and not to its content: units and small words."""
 FREQUENT = 4000
-"""Words that count as frequent, about as many as a small vocabulary has tokens."""
+"""Number of words that count as frequent: about the tokens of a small vocabulary."""
 _NAME, _GOLD = "\x01", "\x02"
 _IMAGE_HIT = re.compile(r"^(?P<lead>(?:<information>)?(?P<rank>\d)\. )(?P<title>.+?) \((?P<score>-?\d\.\d\d)\)", re.M)
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
@@ -35,9 +36,9 @@ _VOWELS = "a e i o u a e i o ai au ea ei ia io oa ou ue aa".split()
 _CODAS = "b d g k l ld m n nd ng nt r rd rk rn s sh sk st t th x".split() + [""] * 14
 
 Manner = Literal["plain", "eager", "frugal"]
-"""How a searching demonstration was acted: `plain`; `eager`, searching although it need not have; `frugal`, asking a lay question
-in the page's own words at once. The cold start shows a lay question and what is known or in sight both ways, and which is
-better is left to online training."""
+"""Manner of acting in a demonstration that searches: `plain`; `eager`, with a search that was not needed;
+`frugal`, with a lay question asked in the page's own words at once. The cold start shows known or visible
+answers and lay questions both ways, and online training finds the better one."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Message:
     text: str
     """As the dialect wrote it."""
     pictures: tuple[int, ...] = ()
-    """Which pictures stand before the text: 0 is the question's, n is the n-th crop."""
+    """Numbers of the pictures before the text: 0 is the question's picture, n the n-th crop."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Demonstration:
     family: str
     """The task's family, for balance and analysis."""
     scene: dict[str, Any]
-    """The question's picture as `lensgraph.tools.local.world.scenes` describes it; it is rendered when it is needed."""
+    """The question's picture as a scene of `lensgraph.tools.local.world.scenes`, rendered when it is needed."""
     messages: tuple[Message, ...]
     """The policy's whole conversation."""
     crops: tuple[tuple[int, int, int, int], ...] = ()
@@ -73,7 +74,7 @@ class Demonstration:
     answer: str = ""
     """The answer, as the policy wrote it."""
     manner: Manner = "plain"
-    """How the oracle acted."""
+    """The oracle's manner of acting."""
 
 
 @dataclass(frozen=True)
@@ -81,21 +82,21 @@ class Lexicon:
     """Names and words that rewriting may and must not use."""
 
     names: tuple[str, ...] = ()
-    """Names that exist and may be told of: those of training entities."""
+    """Names of training entities, which rows may hold."""
     words: tuple[str, ...] = ()
-    """Words to invent names and values from, the frequent ones first. Syllables alone use few of a vocabulary's tokens, and
-    a token that was never copied in training is not copied afterwards."""
+    """Words to invent names and values from, the frequent ones first. Syllables alone use few of a vocabulary's
+    tokens, and a policy does not copy a token that it never copied in training."""
     forbidden: tuple[str, ...] = ()
-    """Names of validation and test entities; none may stand in a training row."""
+    """Names of validation and test entities, which no training row may hold."""
     pieces: tuple[str, ...] = ()
-    """Letters-only tokens of the vocabulary, to put words together from: so every token is copied now and then."""
+    """Letters-only tokens of the vocabulary, to build words from, so that every token is copied now and then."""
 
 
 def rewrite(demo: Demonstration, rng: random.Random, lexicon: Lexicon, *, share: float = 0.85) -> Demonstration:
-    """A row to train on: with probability `share` about an invented entity, else the demonstration itself.
+    """The demonstration, with probability `share` about an invented entity.
 
-    Runs without a search come back as they are. Neighbours in the image results are always renamed, and forbidden names
-    always replaced.
+    A run without a search is returned as it is. The other entities in image results are always renamed, and forbidden
+    names are always replaced.
     """
     if demo.name is None or demo.workflow == "direct":
         return demo
@@ -134,19 +135,21 @@ def rewrite(demo: Demonstration, rng: random.Random, lexicon: Lexicon, *, share:
 
 
 def worn(question: str, rng: random.Random) -> str:
-    """The question with one word in ten left out, so that no single wording of it is waited for."""
+    """The question without about one word in ten, so that a policy does not depend on one wording."""
     words = question.split(" ")
     kept = [word for word in words if rng.random() >= 0.1]
     return " ".join(kept) if len(kept) > 2 else question
 
 
 def _drawn(rng: random.Random, words: Sequence[str]) -> str:
-    """Mostly a frequent word: those are tokens of their own, and even draws would hardly ever meet them."""
+    """A word, in 7 of 10 draws a frequent one: those are single tokens, and an even draw would hardly ever give
+    one."""
     return rng.choice(words[:FREQUENT] if rng.random() < 0.7 else words)
 
 
 def invented(rng: random.Random, words: Sequence[str] = (), pieces: Sequence[str] = (), *, capital: bool = True) -> str:
-    """A word that means nothing here: one of `words`, the halves of two of them, some `pieces`, or one to four syllables."""
+    """An invented word: one of `words`, the halves of two of them, one to three `pieces`, or one to four
+    syllables."""
     shares = {"word": 2 * bool(words), "halves": bool(words), "pieces": 2 * bool(pieces), "syllables": 1}
     kind = rng.choices(list(shares), list(shares.values()))[0]
     if kind == "pieces":
@@ -164,7 +167,7 @@ def invented(rng: random.Random, words: Sequence[str] = (), pieces: Sequence[str
 
 
 def _subject(name: str, rng: random.Random, lexicon: Lexicon) -> str:
-    """Another name: sometimes one that exists, mostly one that does not, in the letter case of `name`."""
+    """Another name in the letter case of `name`: one of the lexicon's, or mostly an invented one."""
     capital = name[:1].isupper()
     if lexicon.names and rng.random() < 0.3:
         other = rng.choice(lexicon.names)
@@ -177,7 +180,7 @@ def _subject(name: str, rng: random.Random, lexicon: Lexicon) -> str:
 
 
 def _value(gold: str, rng: random.Random, lexicon: Lexicon) -> str:
-    """Another answer of the same shape. The stand-in for the entity's name stays where it is."""
+    """Another answer of the same shape; the placeholder of the entity's name stays in place."""
     numbers: dict[str, str] = {}
     return _WORD.sub(lambda found: _other_word(found[0], rng, lexicon), _digits(gold, rng, numbers))
 
@@ -193,7 +196,7 @@ def _other_word(word: str, rng: random.Random, lexicon: Lexicon) -> str:
 
 
 def _neighbour(hit: re.Match[str], rng: random.Random, lexicon: Lexicon) -> str:
-    """An image result: the subject keeps its rank, others get another name, scores wobble."""
+    """An image result with a score changed at random, and another name unless it shows the subject."""
     title = hit["title"]
     if _NAME not in title:
         prefix = FLAG_OF if title.startswith(FLAG_OF) else ""
@@ -203,7 +206,7 @@ def _neighbour(hit: re.Match[str], rng: random.Random, lexicon: Lexicon) -> str:
 
 
 def _digits(text: str, rng: random.Random, known: dict[str, str]) -> str:
-    """Other digits for every number, the same for the same number. Ranks of results and their scores stay."""
+    """Replace every number by another of as many digits, equal numbers equally. Ranks and scores of results stay."""
 
     def number(found: re.Match[str]) -> str:
         old = found[0]

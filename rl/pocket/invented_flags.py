@@ -1,9 +1,9 @@
-"""Flags that nobody flies, for the entities that rewriting invents.
+"""Flags that do not exist, for the entities that rewriting invents.
 
-There are few flags, and a policy that has met all of them in training tells the known ones by what makes them known *there*:
-shown one that it never met, it takes it for the nearest one it remembers. So an invented entity may show a picture that is
-invented too: a flag in other colours, with another drawing on it, or put together from two. Often it differs from a known
-flag in one thing only, so that looking at a part of it is not enough.
+There are few flags, so a policy that saw all training flags takes a flag that it never saw for the nearest one
+that it remembers. An invented entity may therefore show an invented flag: a flag in other colours, with another
+drawing on it, or put together from two. It often differs from a known flag in one feature only, so that a part
+of it is not enough to tell them apart.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ if TYPE_CHECKING:
     from PIL import Image
 
 LEAST = 12.0
-"""Mean difference (0 to 255) from every flag that the artist drew; a drawing on a flag changes a part of it only."""
+"""Least mean colour difference (0 to 255) from every flag that the artist drew. A drawing on a flag changes
+only a part of it, so the bound is low."""
 RECOLOURED = 25.0
-"""The same for other colours: light and artists shift a real flag's by that much."""
+"""The same for a flag in other colours, because light and artists shift a real flag's colours too."""
 SIZE = (24, 16)
-"""Pixels of the copies that are compared."""
+"""Width and height, in pixels, of the copies that are compared."""
 
 
 def lookalike(entity_id: str, rendition: str, rng: random.Random) -> Image.Image:
-    """A drawing that is like this flag and is no flag that the artist drew, RGBA, of the same size and outline.
+    """A drawing like this flag that differs from every flag that the artist drew; RGBA, of the same size and outline.
 
-    It is made of training entities. Flags of validation and test are only looked at to refuse what comes out like one.
+    It is made from training entities. Flags of validation and test are only compared with, to refuse a result
+    like them.
 
     Raises:
         KeyError: the artist did not draw this entity.
@@ -42,7 +44,7 @@ def lookalike(entity_id: str, rendition: str, rng: random.Random) -> Image.Image
         (LEAST, lambda: _charged(drawing, _other(entity_id, rendition, rng.choice(("flag", "thing")), rng), rng)),
         (LEAST, lambda: _halved(drawing, _other(entity_id, rendition, "flag", rng), rng)),
     ]
-    while True:  # other colours of one tricolour may be another's, and half of it half of another
+    while True:  # a recoloured or halved tricolour may equal another flag
         least, way = rng.choice(ways)
         made = way()
         made.putalpha(drawing.getchannel("A"))
@@ -51,7 +53,7 @@ def lookalike(entity_id: str, rendition: str, rng: random.Random) -> Image.Image
 
 
 def distance(picture: Image.Image, rendition: str) -> float:
-    """Mean absolute difference of the colours, 0 to 255, from the nearest flag that this artist drew, of any split."""
+    """Mean absolute colour difference (0 to 255) from the nearest flag of any split that this artist drew."""
     import numpy as np
 
     return float(np.abs(_flags(rendition) - _small(picture)).mean(axis=(1, 2, 3)).min())
@@ -77,7 +79,7 @@ def _small(picture: Image.Image) -> np.ndarray:
 
 
 def _other(entity_id: str, rendition: str, kind: entities.Kind, rng: random.Random) -> Image.Image:
-    """Another training entity of that kind, by the same artist if the artist drew any, else by any."""
+    """A drawing of another training entity of that kind, by the same artist if that artist draws the kind."""
     drawn = [e.id for e in entities.select(split="train", kind=kind) if e.id != entity_id]
     artists = [*pictures.TRAIN_QUERIES[kind], *pictures.INDEXED[kind]]
     artist = rendition if rendition in artists else rng.choice(artists)
@@ -85,7 +87,7 @@ def _other(entity_id: str, rendition: str, kind: entities.Kind, rng: random.Rand
 
 
 def _recoloured(drawing: Image.Image, rng: random.Random) -> Image.Image:
-    """Red, green and blue take each other's places."""
+    """The drawing with its red, green and blue channels exchanged."""
     from PIL import Image
 
     bands = drawing.convert("RGB").split()
@@ -94,7 +96,7 @@ def _recoloured(drawing: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _charged(drawing: Image.Image, charge: Image.Image, rng: random.Random) -> Image.Image:
-    """Another drawing stands on it: in the upper left, or anywhere."""
+    """The drawing with another one on it, in the upper left or anywhere."""
     from PIL import Image
 
     made = Image.new("RGB", drawing.size)
@@ -109,7 +111,7 @@ def _charged(drawing: Image.Image, charge: Image.Image, rng: random.Random) -> I
 
 
 def _halved(drawing: Image.Image, other: Image.Image, rng: random.Random) -> Image.Image:
-    """One half of it, upright or across, is another flag's."""
+    """The drawing with one half, vertical or horizontal, of another flag."""
     from PIL import Image
 
     made = Image.new("RGB", drawing.size)

@@ -1,7 +1,7 @@
-"""Make the pocket policy from nothing: a Qwen2.5-VL configuration of a few million parameters and its own tokenizer.
+"""Build the pocket policy: a Qwen2.5-VL network of a few million parameters, and its tokenizer.
 
-Only the numbers are small. Architecture, special tokens, chat template and processor classes are those of Qwen2.5-VL,
-so code that runs on the pocket policy runs on the published checkpoints. Two numbers differ on purpose: the vision
+Architecture, special tokens, chat template and processor classes are those of Qwen2.5-VL, so code that runs on
+the pocket policy runs on the published checkpoints. Besides the sizes two numbers differ on purpose: the vision
 tower's temporal patch is 1 (there is no video), and its window spans the whole picture (pictures are small).
 """
 
@@ -51,7 +51,7 @@ TAGS = [
     "<information>",
     "</information>",
 ]
-"""Tags of the compact dialect: one token each, because a turn of the pocket policy is short."""
+"""Tags of the compact dialect, one token each, so that the pocket policy's turns are short."""
 TEMPLATE = (
     "{% macro said(content) %}"
     "{% if content is string %}{{ content }}{% else %}{% for block in content %}"
@@ -65,8 +65,8 @@ TEMPLATE = (
 )
 """Qwen's ChatML without the default system prompt; contents are text, or blocks of text and pictures.
 
-`generation` stands round what the policy writes, its end-of-turn token included: a trainer with `assistant_only_loss` labels
-just that.
+`generation` marks what the policy writes, its end-of-turn token included; a trainer with `assistant_only_loss`
+labels that.
 """
 
 
@@ -96,7 +96,7 @@ class PocketSize(BaseModel):
     vision_mlp: int = 512
     """Inner width of the vision tower's MLP."""
     picture_tokens: int = 30
-    """Most visual tokens of one picture; each covers 28 x 28 pixels."""
+    """Most visual tokens of a picture; each covers 28 x 28 pixels."""
     copying: bool = True
     """Start with a copying circuit (`lensgraph.rl.pocket.copy_heads`); False starts at random."""
     context: int = 4096
@@ -104,7 +104,8 @@ class PocketSize(BaseModel):
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with Qwen's control tokens. Digits stand alone, so that numbers are copied digit by digit."""
+    """Train a byte-level BPE tokenizer with Qwen's control tokens. Every digit is a token, so numbers are
+    copied by digit."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -128,13 +129,13 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast, size: PocketSize) -> PictureProcessor:
-    """Pictures at most `size.picture_tokens` tokens each, without torchvision."""
+    """Tokenizer and picture processor as one, without torchvision."""
     pictures = build_picture_processor(size)
     return PictureProcessor(image_processor=pictures, tokenizer=tokenizer, chat_template=TEMPLATE)
 
 
 def build_picture_processor(size: PocketSize) -> Qwen2VLImageProcessorPil:
-    """Cuts pictures into half to all of `size.picture_tokens` tokens."""
+    """A processor that scales pictures to between a half and all of `size.picture_tokens` tokens."""
     return Qwen2VLImageProcessorPil(
         patch_size=14,
         merge_size=2,
@@ -145,7 +146,7 @@ def build_picture_processor(size: PocketSize) -> Qwen2VLImageProcessorPil:
 
 
 def vision_config(size: PocketSize) -> Qwen2_5_VLVisionConfig:
-    """The vision tower's numbers."""
+    """The vision tower's configuration."""
     return Qwen2_5_VLVisionConfig(
         depth=size.vision_layers,
         hidden_size=size.vision_hidden,
@@ -163,7 +164,7 @@ def vision_config(size: PocketSize) -> Qwen2_5_VLVisionConfig:
 def build_network(
     processor: PictureProcessor, size: PocketSize, *, seed: int = 0, vocabulary: int | None = None
 ) -> Qwen2_5_VLForConditionalGeneration:
-    """A freshly initialised network for `processor`'s tokenizer, in torch's default precision and on its default device.
+    """A new network for `processor`'s tokenizer, in torch's default precision and on its default device.
 
     `vocabulary`: rows of the embedding; None: as many as the tokenizer has entries.
     """
@@ -181,7 +182,7 @@ def build_network(
             "num_key_value_heads": size.kv_heads,
             "max_position_embeddings": size.context,
             "tie_word_embeddings": True,
-            # the three parts (time, height, width) share half of the head, as 16:24:24 does at 128
+            # time, height and width share half of the head's width, as 16:24:24 does at 128
             "rope_parameters": {
                 "rope_type": "default",
                 "mrope_section": [
@@ -213,7 +214,7 @@ def build_network(
 def save(network: Qwen2_5_VLForConditionalGeneration, processor: PictureProcessor, folder: Path) -> None:
     """Write a checkpoint folder that `TransformersPolicy(model=folder)` loads. Weights go in bfloat16."""
     folder.mkdir(parents=True, exist_ok=True)
-    network.config.vision_config._name_or_path = ""  # a folder of whoever trained it
+    network.config.vision_config._name_or_path = ""  # else the folder that the tower was loaded from
     tied = network.config.tie_word_embeddings
     weights = {
         name: tensor.detach().to("cpu", torch.bfloat16)

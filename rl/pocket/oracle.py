@@ -1,9 +1,9 @@
-"""A scripted oracle: the policy of the demonstrations that the pocket policy is cold-started on.
+"""A scripted oracle: the policy of the demonstrations that the pocket policy's cold start learns from.
 
-It sits where a policy sits, sees what a policy sees, and writes turns in the graph's own dialect; so a demonstration is
-a real run of the real graph with the real tools. What it knows beyond the dialogue is the task: its family, the words
-of a good query, and the gold answers. It names an entity by what the search showed, never by what the task says, so a
-wrong search result leads to a wrong answer, and such a run is dropped like any other wrong one.
+It takes the policy's place in the graph, gets the policy's messages and writes turns in the graph's dialect, so
+a demonstration is a real run of the real graph with the real tools. Beyond the dialogue it knows the task: its
+family, a good query and the gold answers. It names an entity as the search results name it, never as the task
+does, so a wrong search result leads to a wrong answer, and training skips the run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lensgraph.tools.local.world.world_task import WorldTask
 
 Workflow = Literal["search_agent", "direct", "rag"]
 _RANKED = re.compile(r"(?:<information>)?^(?:<information>)?\d+\. .*$|</information>", re.MULTILINE)
-"""The line that begins a result: its rank and title are not the page's words."""
+"""First line of a result: its rank and title, which are not words of the page."""
 _CLAUSE = re.compile(r"; |\n|\. ")
 _HIT = re.compile(r"^(?:<information>)?\d+\. (.+?)(?: \(-?\d\.\d+\))?(?:</information>)?$", re.MULTILINE)
 
@@ -38,15 +38,16 @@ class OraclePolicy(BaseChatModel):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     task: WorldTask
-    """What is asked, with its gold answers."""
+    """The task, with its gold answers."""
     dialect: Dialect
-    """How turns are written."""
+    """Dialect of the turns."""
     workflow: Workflow = "search_agent"
-    """Which graph is being demonstrated."""
+    """Graph that is demonstrated."""
     eager: bool = False
-    """Search first, also where the answer is known or in sight: online training has to find out that it need not."""
+    """Search first, also where the answer is known or visible; online training has to find out that it need not."""
     frugal: bool = False
-    """Ask in the page's own words at once, never first in the question's: the fewest searches that a task allows."""
+    """Ask in the page's own words at once, and not in the question's first: the fewest searches that a task
+    allows."""
 
     @property
     def _llm_type(self) -> str:
@@ -116,7 +117,7 @@ class OraclePolicy(BaseChatModel):
         return "That does not answer it. I ask with other words.", SearchByText(better)
 
     def _query(self, query: str, name: str) -> str:
-        """The query about what the search named, which need not be the task's entity."""
+        """The query with the name from the search results, which need not be the task's entity."""
         return query.replace(self._entity, name, 1)
 
     @property
@@ -125,7 +126,7 @@ class OraclePolicy(BaseChatModel):
         return entities.get(self.task.entity_id).name if self.task.entity_id else ""
 
     def _name(self, said: Sequence[Action]) -> str | None:
-        """The name in the first text query: everything that the query's fixed words leave over."""
+        """The name in the first text query: the query without its fixed words."""
         first = next((action.query for action in said if isinstance(action, SearchByText)), None)
         for query in (self.task.query_lay, self.task.query_formal):
             words = query.removeprefix(self._entity)
@@ -140,11 +141,12 @@ def right(answer: str | None, task: WorldTask) -> bool:
 
 
 def quote(observation: str, gold: str, query: str) -> str | None:
-    """The words of a page that lead to the gold, and the gold; None: the page does not state it.
+    """The words of a page that lead to the gold, with the gold; None: the page does not state it.
 
-    A policy that quotes before it answers has the answer's beginning told to it by the page itself. A quote begins where
-    something marks its beginning: at the line's label, at the query's own word ("family Giraffidae"), at the verb of a
-    definition ("is a spherical model"). Of several places that hold the gold, the one under the query's label counts.
+    A policy that quotes the page before it answers copies the answer's beginning from the page. A quote begins
+    at a mark: the line's label, a word of the query ("family Giraffidae") or the verb of a definition ("is a
+    spherical model"). If the gold stands in several places, the one whose label matches the query best is
+    taken.
     """
     body = _RANKED.sub("\n", observation.split("Search results:")[-1])
     places = [place.start() for place in re.finditer(rf"(?<!\w){re.escape(gold)}(?!\w)", body)]
@@ -168,7 +170,7 @@ def quote(observation: str, gold: str, query: str) -> str | None:
         ]
         lead = lead[(marks or spans)[-1].start() :] if spans else ""
     start = place - len(lead)
-    # with the space that stands before it: a byte-level token with and without one are strangers to each other
+    # with the space before it, because byte-level BPE has different tokens for a word with and without it
     return body[start - (body[start - 1 : start] == " ") : place] + gold
 
 

@@ -1,11 +1,11 @@
-"""Ask the same in other words: the wordings that only training sees, beside those that the tasks are drawn with.
+"""Ask a training question in other words, with wordings that no task uses.
 
-A relation's few task wordings are soon known by heart, and then a question in any other words is taken for another
-relation. `paraphrases.txt` holds more of them, in the format of `lensgraph.tools.local.world.phrasings`; they were written without
-sight of the reserved wordings, and no task is drawn with them, so the tasks of every split stay as they are.
+A policy soon knows a relation's few task wordings by heart, and takes a question in any other words for another
+relation. `paraphrases.txt` holds further wordings, in the format of `lensgraph.tools.local.world.phrasings`.
+They were written without sight of the reserved wordings, and no task of any split uses them.
 
-Invariants (tested): no paraphrase is a reserved wording; a rephrased row differs from its source only in the question and
-in the words of a lay query.
+Invariants (tested): no paraphrase is a reserved wording; a rephrased row differs from its source only in the
+question and in the words of a lay query.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FILE = Path(__file__).parent / "paraphrases.txt"
 
 @cache
 def paraphrases() -> dict[str, phrasings.Wordings]:
-    """Relation (or `Frames` name) -> its further wordings."""
+    """Further wordings by relation, or by name of `Frames`."""
     return phrasings.parse(FILE.read_text(encoding="utf-8"))
 
 
@@ -78,7 +78,8 @@ class Rephrasing:
                     self.tasks[name] = task
 
     def __call__(self, demo: Demonstration, rng: random.Random) -> Demonstration:
-        """The demonstration with its question in other words; as it is where the question does not name its task's."""
+        """The demonstration with its question in other words; unchanged if it does not begin with its task's
+        question."""
         task = self.tasks.get(demo.task)
         first, *rest = demo.messages
         if task is None or not first.text.startswith(task.question):

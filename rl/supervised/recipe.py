@@ -21,8 +21,8 @@ class SFTRecipe(RowsRecipe):
     """Every hyper-parameter of a supervised run."""
 
     data_order: ClassVar[tuple[str, ...]] = (
-        "demonstrations", "trajectories", "rewrite_share", "eager_share", "frugal_share", "rephrase_share", "worn_share",
-        "lookalike_share", "weights", "workflows", "batch", "accumulate", "seed",
+        "demonstrations", "trajectories", "rewrite_share", "eager_share", "frugal_share", "rephrase_share",
+        "worn_share", "lookalike_share", "weights", "workflows", "batch", "accumulate", "seed",
     )  # fmt: skip
 
     demonstrations: Path = Path("runs/world_sft/demonstrations.jsonl")

@@ -15,7 +15,7 @@ from lensgraph.agent.policy.render import Rendered
 from lensgraph.agent.policy.sampled import Sampled
 from lensgraph.rl.bench import lockstep, throughput
 from lensgraph.rl.bench.lockstep import LockstepPolicy
-from lensgraph.rl.bench.rollout_ways import WAYS, Round
+from lensgraph.rl.bench.rollout_ways import WAYS, RolloutRound
 
 
 def test_lockstep_answers_nobody_until_every_live_episode_waits(
@@ -63,9 +63,9 @@ class _Bench:
     def __init__(self, episodes: int) -> None:
         self.tasks = list(range(episodes))
 
-    def measure(self, way: str, bounds: tuple[float, float], concurrent: int, seed: int) -> Round:
+    def measure(self, way: str, bounds: tuple[float, float], concurrent: int, seed: int) -> RolloutRound:
         seconds = {"graph": 1.0, "thread": 1.25, "anew": 1.5, "lockstep": 2.0, "trl": 4.0}[way] * (1 + bounds[1])
-        return Round(seconds, 16, 100 * seed, 20, {"policy": 8.0, "tools": 4.0} if way != "trl" else {})
+        return RolloutRound(seconds, 16, 100 * seed, 20, {"policy": 8.0, "tools": 4.0} if way != "trl" else {})
 
 
 def test_figures_are_ratios_of_the_same_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
