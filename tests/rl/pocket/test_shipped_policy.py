@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def test_the_shipped_policy_answers_unseen_questions() -> None:
-    """Bounds lie under the intervals of the README's table; a broken embedder, locator, dialect or weight file misses them."""
+    """Bounds lie under the intervals of the published table; a broken embedder, locator or weight file misses them."""
     records = evaluate(load_tasks("world/test", 200), graph="search_agent", config=batched(load_config()))
     figures = by_group(records)
     assert figures["all"]["accuracy"] > 0.6
