@@ -39,6 +39,8 @@ from lensgraph.tools.pages.summarise import Summariser
 from lensgraph.tools.results import Box, Hit, LocateResult, Page, Region, SearchResult, ToolError
 from lensgraph.tools.safety import escape
 
+pytestmark = pytest.mark.contract
+
 PWNED = "pwned"
 TAGS = (
     "information", "answer", "reason", "think", "text_search", "img_search", "image_search", "search", "crop", "img", "image",

@@ -25,6 +25,8 @@ from lensgraph.tools.text.serpapi import SerpApiTextSearch
 from lensgraph.tools.text.tavily import TavilyTextSearch
 from lensgraph.tools.text.wikipedia import WikipediaTextSearch
 
+pytestmark = pytest.mark.contract
+
 QUERY = {"query": "kenya national anthem"}
 PAGE = {"url": "https://example.org/kenya"}
 

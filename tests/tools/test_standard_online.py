@@ -18,6 +18,8 @@ from lensgraph.tools import registry
 from lensgraph.tools.checks.contract import harness
 from lensgraph.tools.checks.contract.provider import Provider, everyone
 
+pytestmark = pytest.mark.contract
+
 ONLINE = {(provider.kind, provider.name): provider for provider in everyone()}
 
 

@@ -20,7 +20,7 @@ from lensgraph.agent.policy.light.policy import LightPolicy
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
 
-pytestmark = pytest.mark.usefixtures("picture_of_the_suite")
+pytestmark = [pytest.mark.contract, pytest.mark.usefixtures("picture_of_the_suite")]
 
 
 class Claims:

@@ -18,6 +18,8 @@ from lensgraph.tools.pages.base import PageReader
 from lensgraph.tools.remote import Remote
 from lensgraph.tools.results import SearchResult, ToolError
 
+pytestmark = pytest.mark.contract
+
 PROVIDERS = {f"{provider.kind}-{provider.name}": provider for provider in everyone()}
 BRAVE = PROVIDERS["text_search-brave"]
 

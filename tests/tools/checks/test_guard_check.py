@@ -11,6 +11,8 @@ from lensgraph.tools.guard import bodies
 from lensgraph.tools.guard.addresses import Refused, check_name
 from lensgraph.tools.results import ToolFailure
 
+pytestmark = pytest.mark.contract
+
 
 def test_the_lists_are_as_long_as_promised_and_hold_nothing_twice() -> None:
     assert len(set(guard_check.ADDRESSES)) == len(guard_check.ADDRESSES) >= 60

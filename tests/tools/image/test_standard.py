@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
 
@@ -15,6 +16,8 @@ from lensgraph.tools.locate.owlv2 import Owlv2Locator
 from lensgraph.tools.locate.policy_boxes import PolicyBoxLocator
 from lensgraph.tools.locate.served_policy import ServedPolicyLocator
 from lensgraph.tools.registry import PROVIDERS
+
+pytestmark = pytest.mark.contract
 
 IMAGE = {"image": "in/kenya.png"}
 EXPRESSION = {**IMAGE, "expression": "the flag"}
