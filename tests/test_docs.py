@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,12 @@ def test_the_blocks_of_the_graphs_guide_run(repository: Path) -> None:
     assert "Uzbekistan over HTTP: answered" in said[5]
     assert {"receive", "reason", "answer"} <= set(said[6].split())  # every node was told as it ended
     assert "asked another library:" in said[7]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("guide", ["rl/README.md", "tools/README.md"])
+def test_the_blocks_of_other_guides_run(guide: str, repository: Path) -> None:
+    assert outputs(guide, repository)
 
 
 @pytest.mark.e2e
@@ -110,3 +117,40 @@ def test_extras_and_links_exist(guide: str, repository: Path) -> None:
     assert {extra for extra in extras if not re.search(rf"^{extra} = \[", metadata, flags=re.MULTILINE)} == set()
     links = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if not target.startswith("http")]
     assert [link for link in links if not (repository / guide).parent.joinpath(link).exists()] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_between_pages_leads_somewhere(repository: Path) -> None:
+    listed = subprocess.run(["git", "ls-files", "*.md"], capture_output=True, text=True, cwd=repository)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    broken = []
+    for name in listed.stdout.splitlines():
+        page = repository / name
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if target.startswith(("http", "mailto:")):
+                continue
+            path, _, anchor = target.partition("#")
+            there = page.parent / path if path else page
+            if not there.exists() or (anchor and anchor not in anchors(there)):
+                broken.append(f"{name}: {target}")
+    assert broken == []
+
+
+def test_a_contributor_is_told_markers_and_commands_that_exist(repository: Path) -> None:
+    text = (repository / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    metadata = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))
+    known = {marker.partition(":")[0] for marker in metadata["tool"]["pytest"]["ini_options"]["markers"]}
+    named = {
+        word for given in re.findall(r'-m "([^"]+)"|-m (slow)', text) for word in re.findall(r"\w+", " ".join(given))
+    }
+    assert named - {"not", "and"} == {"contract", "slow"} <= known
+    programs = re.findall(r"^(?:python|bash) ([\w./]+)|`(?:python|bash) ([\w./]+)`", text, flags=re.MULTILINE)
+    paths = {path for found in programs for path in found if path}
+    assert {".ci/types", ".ci/run", ".github/run_notebooks.py"} <= paths
+    assert [path for path in paths if not (repository / path).is_file()] == []
