@@ -85,7 +85,7 @@ class FoldedBlock:
     """True: the input is added to the output."""
 
 
-class Network:
+class EmbedderNetwork:
     """Letterboxed pictures, uint8 (side, side, 3), to unit vectors (n, DIMENSION)."""
 
     def __init__(self, weights: Path) -> None:
@@ -130,9 +130,9 @@ class Network:
 
 
 @cache
-def shipped() -> Network:
+def shipped() -> EmbedderNetwork:
     """The network with the weights that ship."""
-    return Network(WEIGHTS)
+    return EmbedderNetwork(WEIGHTS)
 
 
 def _folded(tensors: dict[str, np.ndarray], name: str, each: bool = False) -> FoldedConvolution:

@@ -54,7 +54,7 @@ def test_many_pictures_are_shared_by_the_cores_and_their_vectors_are_those_of_on
     used: set[int] = set()
     seen = network.shipped()._vector
 
-    class Watched(network.Network):
+    class Watched(network.EmbedderNetwork):
         def __init__(self) -> None: ...
 
         def _vector(self, pixels: np.ndarray) -> np.ndarray:
