@@ -13,6 +13,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from pydantic import ValidationError
 
 from lensgraph.agent.config import ConfigError, PolicyConfig
+from lensgraph.agent.config.problems import explain
 from lensgraph.tools.safety.redact import shown
 
 WHERE = "tools.text_search.read.summarise.model"
@@ -38,12 +39,7 @@ def wanted(spec: Mapping[str, Any], policy: PolicyConfig) -> PolicyConfig | None
     except (ValidationError, TypeError) as error:
         if not isinstance(error, ValidationError):
             raise ConfigError(f"{WHERE}: {error}") from error
-        problem = error.errors(include_url=False)[0]
-        name = ".".join([WHERE, *(str(part) for part in problem["loc"])])
-        if problem["type"] == "extra_forbidden":
-            raise ConfigError(f"{name}: unknown key; valid keys: {', '.join(PolicyConfig.model_fields)}.") from error
-        value = shown(problem["loc"], problem["input"])
-        raise ConfigError(f"{name}={value}: {problem['msg'].removeprefix('Value error, ')}.") from None
+        raise ConfigError(explain(error, PolicyConfig, tuple(WHERE.split(".")))) from None
 
 
 def put(spec: dict[str, Any], settings: PolicyConfig, build: Callable[[PolicyConfig], BaseChatModel]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ _alive: weakref.WeakValueDictionary[tuple[Any, ...], ImageStore] = weakref.WeakV
 
 def shared_store(images: ImagesConfig) -> ImageStore:
     """The image store of these settings, one a process."""
-    # Not the other settings: a thread's follow-up may be shown its pictures in another size.
+    # Only what makes the store: a thread's follow-up may be shown its pictures in another size (`view_pixels`).
     key = (images.folder, images.max_pixels, images.local_files)
     if images.folder is not None:
         return once(("store", json.dumps(key)), lambda: _store_on_disk(images))

@@ -168,17 +168,6 @@ def this_dialogue(state: AgentState) -> list[AnyMessage]:
 
 
 __all__ = [
-    "EVERYTHING",
-    "AgentState",
-    "AskInput",
-    "AskOutput",
-    "Picture",
-    "ShownHit",
-    "Source",
-    "Step",
-    "Update",
-    "Usage",
-    "append",
-    "this_dialogue",
-    "this_question",
+    "EVERYTHING", "AgentState", "AskInput", "AskOutput", "Picture", "ShownHit", "Source", "Step", "Update", "Usage",
+    "append", "this_dialogue", "this_question",
 ]  # fmt: skip

@@ -21,6 +21,6 @@ from lensgraph.agent.config.schema import (
 )
 
 __all__ = [
-    "Config", "ConfigError", "DialectConfig", "ImagesConfig", "LimitsConfig", "PolicyConfig", "ToolSpec", "ToolsConfig",
-    "find", "load", "ready", "render",
+    "Config", "ConfigError", "DialectConfig", "ImagesConfig", "LimitsConfig", "PolicyConfig", "ToolSpec",
+    "ToolsConfig", "find", "load", "ready", "render",
 ]  # fmt: skip

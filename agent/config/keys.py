@@ -26,7 +26,7 @@ def refuse_keys(tree: dict[str, Any], value: Any, path: tuple[str, ...] = ()) ->
         if below is not None and (
             certain or (is_secret(str(name)) and isinstance(below, str) and looks_like_key(below))
         ):
-            raise ConfigError(f"{named}: a key is no setting; {_how_to_give(tree, where)}.")
+            raise ConfigError(f"{named}: a key is no setting; {_fix(tree, where)}.")
         if str(name).endswith("_env") and isinstance(below, str) and below and not _names_variable(below):
             raise ConfigError(
                 f"{named}: takes the name of an environment variable, such as MY_KEY, and what is given (not "
@@ -35,7 +35,7 @@ def refuse_keys(tree: dict[str, Any], value: Any, path: tuple[str, ...] = ()) ->
         if isinstance(below, str) and begins_like_key(below):
             raise ConfigError(
                 f"{named}: what is given (not shown) looks like a key, and a key is no setting; "
-                f"{_how_to_give(tree, where)}. If it is the name of a file: begin it with ./"
+                f"{_fix(tree, where)}. If it is the name of a file: begin it with ./"
             )
         refuse_keys(tree, below, where)
 
@@ -44,8 +44,8 @@ def _names_variable(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None and not looks_like_key(text)
 
 
-def _how_to_give(tree: dict[str, Any], where: tuple[str, ...]) -> str:
-    """The fix: the environment variable for the key that was written at this place."""
+def _fix(tree: dict[str, Any], where: tuple[str, ...]) -> str:
+    """The right way to give the key that was written at this place."""
     if where[0] == "policy":
         return "export it and name its variable: policy.api_key_env"
     if "model" in where[:-1]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lensgraph.agent.config.schema import section_at
 from lensgraph.agent.errors import UserError
@@ -15,18 +15,21 @@ class ConfigError(UserError):
     """A setting that cannot be used."""
 
 
-def explain(error: ValidationError) -> str:
-    """The first problem in one line."""
+def explain(error: ValidationError, section: type[BaseModel] | None = None, above: tuple[str, ...] = ()) -> str:
+    """The first problem in one line. `section` was checked, the whole tree if None; `above` is the path that leads to it."""
     problem = error.errors(include_url=False)[0]
-    where = [str(part) for part in problem["loc"]]
+    inside = [str(part) for part in problem["loc"]]
+    where = [*above, *inside]
     name = ".".join(HIDDEN if looks_like_key(part) else part for part in where)
     if problem["type"] == "extra_forbidden":
-        valid = section_at(where[:-1]).model_fields
+        valid = section_at(inside[:-1], section).model_fields
         close = difflib.get_close_matches(where[-1], valid, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        return f"{name}: unknown key; {hint}Valid keys{' of ' + '.'.join(where[:-1]) if where[:-1] else ''}: {', '.join(valid)}."
+        place = f" of {'.'.join(where[:-1])}" if where[:-1] else ""
+        return f"{name}: unknown key; {hint}Valid keys{place}: {', '.join(valid)}."
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "model_type":
-        message = f"has settings below it; set one of them: {', '.join(f'{name}.{key}' for key in section_at(where).model_fields)}"
+        below = ", ".join(f"{name}.{key}" for key in section_at(inside, section).model_fields)
+        message = f"has settings below it; set one of them: {below}"
     value = shown(where, problem["input"])
     return f"{name}={value if len(value) <= 80 else value[:77] + '...'}: {message}."

@@ -114,11 +114,13 @@ class ToolsConfig(Section):
 
     text_search: ToolSpec = ToolSpec()
     """Search by text. `k` results are asked for and shown to the policy; not set, the provider is asked for its own
-    number and as many are shown as the dialect prescribes. `read: {pages: 3}` also reads the first results and shows the passage that answers; with
-    `summarise: {model: policy}` (or the settings of another model) below `read`, a summary of each page. Keys come from the
-    environment: TAVILY_API_KEY, BRAVE_SEARCH_API_KEY, SERPAPI_API_KEY; for the reader `jina`, JINA_API_KEY."""
+    number and as many are shown as the dialect prescribes. `read: {pages: 3}` also reads the first results and shows the
+    passage that answers; with `summarise: {model: policy}` (or the settings of another model) below `read`, a summary of
+    each page. Keys come from the environment: TAVILY_API_KEY, BRAVE_SEARCH_API_KEY, SERPAPI_API_KEY; for the reader
+    `jina`, JINA_API_KEY."""
     image_search: ToolSpec = ToolSpec()
-    """Search by image; `k` as for a text search. Keys come from the environment: GOOGLE_VISION_API_KEY, SERPAPI_API_KEY, SEARCHAPI_API_KEY."""
+    """Search by image; `k` as for a text search. Keys come from the environment: GOOGLE_VISION_API_KEY,
+    SERPAPI_API_KEY, SEARCHAPI_API_KEY."""
     locate: ToolSpec = ToolSpec()
     """Find a region of the picture from words. `served_policy` takes the key of its server, if that wants one, from
     LENSGRAPH_LOCATE_API_KEY."""
@@ -222,9 +224,9 @@ class Config(Section):
         )
 
 
-def section_at(path: list[str]) -> type[BaseModel]:
+def section_at(path: list[str], root: type[BaseModel] | None = None) -> type[BaseModel]:
     """The section at a path of keys; where the path leads into a value, the section that holds it."""
-    section: type[BaseModel] = Config
+    section = root or Config
     for key in path:
         annotation = section.model_fields[key].annotation
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):

@@ -2,8 +2,10 @@
 
 The published rollouts cut a dialogue on the right when it reaches its limit, wherever that falls: inside the wrapper of
 an observation, or inside a picture, which then has more pixels than placeholders. Here the last results are dropped
-first, then the end of the last one that stays, so that wrapper, reminder and prompt are whole. Invariants: a picture is shown whole
-or not at all; the first result keeps its title, even if the limit is then passed by a little.
+first, then the end of the last one that stays, so that wrapper, reminder and prompt are whole.
+
+Invariants: a picture is shown whole or not at all; the first result keeps its title, even if the limit is then passed
+by a little.
 
 Not covered: an exact count, because dialects know no tokenizer; `tokens_of` counts high rather than low.
 """

@@ -57,7 +57,10 @@ def test_the_policy_itself_can_write() -> None:
     ("summarise", "words"),
     [
         ("{model: gpt}", "tools.text_search.read.summarise.model='gpt': write `policy`, or the keys of a policy"),
-        ("{model: {name: gpt}}", "model.name: unknown key; valid keys: model, kind, "),
+        (
+            "{model: {name: gpt}}",
+            "model.name: unknown key; Valid keys of tools.text_search.read.summarise.model: model, kind, ",
+        ),
         ("{model: {model: x, kind: openai}}", "unknown kind 'openai'"),
         ("{model: {model: x, temperature: -1}}", "model.temperature=-1: "),
         ("{model: {1: x}}", "tools.text_search.read.summarise.model: "),

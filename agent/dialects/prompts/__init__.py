@@ -18,7 +18,7 @@ from lensgraph.tools.safety import safe_pickle
 from lensgraph.tools.safety.errors import one_line
 
 KEYS = ("first", "after_image_search", "after_text_search", "direct", "rag_query", "rag_answer")
-"""first: the opening turn. after_*: what follows an observation. direct, rag_*: the baselines' turns."""
+"""`first` opens a question, `after_*` follows an observation, `direct` and `rag_*` are the turns of the baselines."""
 
 
 class PromptError(UserError):
@@ -26,7 +26,7 @@ class PromptError(UserError):
 
 
 def packaged(dialect: str) -> dict[str, str]:
-    """Our own wording."""
+    """The wording that ships with the package."""
     text = resources.files(__name__).joinpath(f"{dialect}.yaml").read_text(encoding="utf-8")
     return _checked(yaml.safe_load(text), f"{dialect}.yaml")
 
