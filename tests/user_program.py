@@ -6,6 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.memory import InMemorySaver
 
@@ -45,7 +46,7 @@ async def nodes(question: str, picture: Path) -> list[str]:
 def answer(question: str, picture: Path) -> str | None:
     """The answer, or None."""
     graph = lensgraph.search_agent.build(InMemorySaver())
-    thread = {"configurable": {"thread_id": "1"}}
+    thread: RunnableConfig = {"configurable": {"thread_id": "1"}}
     result = graph.invoke({"question": question, "images": [str(picture)]}, thread, context=context(3))
     found: str | None = result["answer"]
     return found
