@@ -25,7 +25,7 @@ def test_the_bench_prints_runs_and_an_interval(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.slow
 def test_a_person_waits_seconds(capsys: pytest.CaptureFixture[str]) -> None:
-    """Loose, because CI shares its cores; the figures of graphs/README.md are printed by the same command on an idle machine."""
+    """Loose, because CI shares its cores; the figures of graphs/README.md come from an idle machine."""
     assert start_times.main(2, as_json=True) == 0
     seconds = json.loads(capsys.readouterr().out)
     assert max(seconds["cold"]) < 40
