@@ -115,6 +115,20 @@ class LensTool(BaseTool):
 
         Blocking: call it from a thread. Raises `ToolFailure` when the tool can never work as configured."""
 
+    @abstractmethod
+    async def _rendered(self, *arguments: Any, **named: Any) -> tuple[str, BaseModel]:
+        """The result of a call as text for any agent, and as it is."""
+
+    async def _arun(
+        self, *arguments: Any, run_manager: AsyncCallbackManagerForToolRun | None = None, **named: Any
+    ) -> tuple[str, BaseModel]:
+        return await self._rendered(*arguments, **named)
+
+    def _run(
+        self, *arguments: Any, run_manager: CallbackManagerForToolRun | None = None, **named: Any
+    ) -> tuple[str, BaseModel]:
+        return wait_for(self._rendered(*arguments, **named))
+
     async def _measure(self, call: Coroutine[Any, Any, _Result], failed: _Result) -> _Result:
         """Await `call` under the clock; on any exception return `failed` with the error filled in."""
         started = time.perf_counter()
@@ -165,14 +179,8 @@ class TextSearch(LensTool):
         found = await self._once(lambda: key.words(query), ask, SearchResult)
         return found.model_copy(update={"query": query}) if found.cached else found
 
-    async def _arun(
-        self, query: str, run_manager: AsyncCallbackManagerForToolRun | None = None
-    ) -> tuple[str, SearchResult]:
+    async def _rendered(self, query: str) -> tuple[str, SearchResult]:
         result = await self.search(query)
-        return render_search(result), result
-
-    def _run(self, query: str, run_manager: CallbackManagerForToolRun | None = None) -> tuple[str, SearchResult]:
-        result = wait_for(self.search(query))
         return render_search(result), result
 
 
@@ -202,14 +210,8 @@ class ImageSearch(LensTool):
 
         return await self._once(lambda: key.picture(picture, near=near), ask, SearchResult)
 
-    async def _arun(
-        self, image: Any, run_manager: AsyncCallbackManagerForToolRun | None = None
-    ) -> tuple[str, SearchResult]:
+    async def _rendered(self, image: Any) -> tuple[str, SearchResult]:
         result = await self.search(image)
-        return render_search(result), result
-
-    def _run(self, image: Any, run_manager: CallbackManagerForToolRun | None = None) -> tuple[str, SearchResult]:
-        result = wait_for(self.search(image))
         return render_search(result), result
 
 
@@ -249,16 +251,8 @@ class Locator(LensTool):
 
         return await self._once(lambda: key.picture_and(picture, expression), ask, LocateResult)
 
-    async def _arun(
-        self, image: Any, expression: str, run_manager: AsyncCallbackManagerForToolRun | None = None
-    ) -> tuple[str, LocateResult]:
+    async def _rendered(self, image: Any, expression: str) -> tuple[str, LocateResult]:
         result = await self.locate(image, expression)
-        return render_regions(result), result
-
-    def _run(
-        self, image: Any, expression: str, run_manager: CallbackManagerForToolRun | None = None
-    ) -> tuple[str, LocateResult]:
-        result = wait_for(self.locate(image, expression))
         return render_regions(result), result
 
 

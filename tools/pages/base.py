@@ -11,11 +11,10 @@ import urllib.parse
 from abc import abstractmethod
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
 from pydantic import BaseModel, Field
 
 from lensgraph.tools import guard
-from lensgraph.tools.base import MAX_TITLE_CHARS, LensTool, render_error, wait_for
+from lensgraph.tools.base import MAX_TITLE_CHARS, LensTool, render_error
 from lensgraph.tools.cache import key
 from lensgraph.tools.results import Page, ToolFailure
 from lensgraph.tools.safety.escape import line, neutral
@@ -64,12 +63,8 @@ class PageReader(LensTool):
 
         return await self._once(lambda: key.exact(url), ask, Page)
 
-    async def _arun(self, url: str, run_manager: AsyncCallbackManagerForToolRun | None = None) -> tuple[str, Page]:
+    async def _rendered(self, url: str) -> tuple[str, Page]:
         page = await self.read(url)
-        return render_page(page), page
-
-    def _run(self, url: str, run_manager: CallbackManagerForToolRun | None = None) -> tuple[str, Page]:
-        page = wait_for(self.read(url))
         return render_page(page), page
 
 
