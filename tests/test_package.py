@@ -60,7 +60,7 @@ import lensgraph.tools, lensgraph.agent, lensgraph.graphs
 for room in (lensgraph.tools, lensgraph.agent, lensgraph.graphs):
     for module in pkgutil.walk_packages(room.__path__, room.__name__ + "."):
         # the builders of the world need the `world` extra; a __main__ is run, not imported
-        if module.name.endswith("__main__") or module.name.startswith("lensgraph.tools.local.world.rasterise"):
+        if module.name.endswith("__main__") or module.name.startswith("lensgraph.tools.local.world.making.rasterise"):
             continue
         try:
             importlib.import_module(module.name)

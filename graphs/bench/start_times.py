@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lensgraph.tools.local.world import questions
+from lensgraph.tools.local.world.questions.splits import splits
 
 COMMAND = (sys.executable, "-m", "lensgraph", "ask")
 
@@ -42,7 +42,7 @@ def measure(runs: int) -> dict[str, list[float]]:
     Raises:
         subprocess.CalledProcessError: a run ended badly.
     """
-    task = questions.load("validation", "image_text", limit=1)[0]
+    task = splits.load("validation", "image_text", limit=1)[0]
     seconds: dict[str, list[float]] = {"cold": [], "warm": []}
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "question.png"

@@ -79,7 +79,7 @@ def search(given: argparse.Namespace) -> int:
 
 def world_card(given: argparse.Namespace) -> int:
     """Print the embedded world's card, and write it to a file if one is named."""
-    from lensgraph.tools.local.world.card import SAMPLE, markdown
+    from lensgraph.tools.local.world.figures.card import SAMPLE, markdown
 
     with _failures():
         text = markdown(None if given.all else SAMPLE)
@@ -100,7 +100,7 @@ def world_index(given: argparse.Namespace) -> int:
 
 def world_verify(given: argparse.Namespace) -> int:
     """Store which lay wordings mislead the engine, and print a count for each wording."""
-    from lensgraph.tools.local.world.corrections import verify
+    from lensgraph.tools.local.world.figures.corrections import verify
 
     with _failures():
         for wording, (missed, asked) in verify().items():

@@ -64,7 +64,7 @@ class Demonstration:
     family: str
     """The task's family, for balance and analysis."""
     scene: dict[str, Any]
-    """The question's picture as a scene of `lensgraph.tools.local.world.scenes`, rendered when it is needed."""
+    """The question's picture as a scene of `lensgraph.tools.local.world.questions.scenes`, rendered when it is needed."""
     messages: tuple[Message, ...]
     """The policy's whole conversation."""
     crops: tuple[tuple[int, int, int, int], ...] = ()

@@ -22,8 +22,8 @@ from lensgraph.agent.actions import Action, Answer, GiveUp, SearchByImage, Searc
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.rl.tasks.match import match
 from lensgraph.tools.local.world import entities
+from lensgraph.tools.local.world.questions.splits.world_task import WorldTask
 from lensgraph.tools.local.world.world_index import subject
-from lensgraph.tools.local.world.world_task import WorldTask
 
 Workflow = Literal["search_agent", "direct", "rag"]
 _RANKED = re.compile(r"(?:<information>)?^(?:<information>)?\d+\. .*$|</information>", re.MULTILINE)

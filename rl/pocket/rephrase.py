@@ -1,7 +1,7 @@
 """Ask a training question in other words, with wordings that no task uses.
 
 A policy soon knows a relation's few task wordings by heart, and takes a question in any other words for another
-relation. `paraphrases.txt` holds further wordings, in the format of `lensgraph.tools.local.world.phrasings`.
+relation. `paraphrases.txt` holds further wordings, in the format of `lensgraph.tools.local.world.questions.phrasings`.
 They were written without sight of the reserved wordings, and no task of any split uses them.
 
 Invariants (tested): no paraphrase is a reserved wording; a rephrased row differs from its source only in the
@@ -18,9 +18,10 @@ from pathlib import Path
 
 from lensgraph.rl.pocket.invent import Demonstration, Message
 from lensgraph.rl.tasks import Task
-from lensgraph.tools.local.world import entities, phrasings, questions, wording
-from lensgraph.tools.local.world.phrasings import Frames, Phrasing
-from lensgraph.tools.local.world.world_task import WorldTask
+from lensgraph.tools.local.world import entities
+from lensgraph.tools.local.world.questions.splits import phrasings, splits, wording
+from lensgraph.tools.local.world.questions.splits.phrasings import Frames, Phrasing
+from lensgraph.tools.local.world.questions.splits.world_task import WorldTask
 
 FILE = Path(__file__).parent / "paraphrases.txt"
 
@@ -72,7 +73,7 @@ class Rephrasing:
         wanted = {demo.task for demo in demonstrations}
         self.tasks: dict[str, WorldTask] = {}
         for seed in range(1 + max((_seed(name) for name in wanted), default=0)):
-            for task in questions.load("train", seed=seed):
+            for task in splits.load("train", seed=seed):
                 name = f"{task.id}/{seed}" if seed else task.id
                 if name in wanted:
                     self.tasks[name] = task

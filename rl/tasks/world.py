@@ -9,13 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lensgraph.rl.tasks.task import Task, TaskError
-from lensgraph.tools.local.world import questions
-from lensgraph.tools.local.world.world_task import WorldTask
+from lensgraph.tools.local.world.questions.splits import splits
+from lensgraph.tools.local.world.questions.splits.world_task import WorldTask
 
 if TYPE_CHECKING:
     from PIL import Image
 
-WORLD = tuple(f"world/{split}" for split in questions.SIZES)
+WORLD = tuple(f"world/{split}" for split in splits.SIZES)
 """Names of the world's task sets."""
 KEPT = 64  # pictures that `Drawings` holds: sibling rollouts ask for the same one at the same moment
 
@@ -27,7 +27,7 @@ def world_tasks(name: str, limit: int | None, family: str | None, seed: int) -> 
         TaskError: the family or the limit is not valid.
     """
     try:
-        rows = questions.load(name.removeprefix("world/"), family=family, limit=limit, seed=seed)
+        rows = splits.load(name.removeprefix("world/"), family=family, limit=limit, seed=seed)
     except ValueError as error:
         raise TaskError(str(error)) from None
     return [from_world(row, name) for row in rows]

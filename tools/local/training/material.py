@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from lensgraph.tools.local.world import entities, pictures
-from lensgraph.tools.local.world.build import GROUPS, unicode_name
-from lensgraph.tools.local.world.sources import EMOJI, Emoji, Iconify, Package, Studio
+from lensgraph.tools.local.world.making.build import GROUPS, unicode_name
+from lensgraph.tools.local.world.making.sources import EMOJI, Emoji, Iconify, Package, Studio
 
 FORBIDDEN = ("flagpack", "fluent_3d", "circle_flags")
 """Artists that test questions show: never learned from."""
@@ -108,7 +108,7 @@ class _ExtraSets:
 
     def draw(self, code: str, name: str) -> dict[str, Image.Image | None]:
         """Drawings of an emoji by the two artists; None where one did not draw it."""
-        from lensgraph.tools.local.world import rasterise
+        from lensgraph.tools.local.world.making import rasterise
 
         drawn: dict[str, Image.Image | None] = {}
         for artist, icons in self._sets.items():

@@ -14,7 +14,8 @@ from PIL import Image
 from lensgraph.tools.local.embedder import network, shipped
 from lensgraph.tools.local.embedder.interface import EmbedderError, load_embedder
 from lensgraph.tools.local.training import torch_network
-from lensgraph.tools.local.world import entities, pictures, retrieval
+from lensgraph.tools.local.world import entities, pictures
+from lensgraph.tools.local.world.figures import retrieval
 
 
 def test_vectors_have_length_one_and_the_promised_width() -> None:
@@ -114,7 +115,7 @@ def test_transparent_pixels_look_like_the_backdrop() -> None:
 
 
 def test_the_shipped_vectors_were_made_by_the_shipped_weights() -> None:
-    """Fails after retraining without `python -m lensgraph.tools.local.world.retrieval --write`."""
+    """Fails after retraining without `python -m lensgraph.tools.local.world.figures.retrieval --write`."""
     for key in retrieval.indexed_keys()[::400]:
         assert shipped.embed([key.picture()])[0] @ retrieval.shipped()[str(key)] > 0.995
 

@@ -8,7 +8,8 @@ import torch
 from lensgraph.tools.local.training import fit as train
 from lensgraph.tools.local.training import head, material
 from lensgraph.tools.local.training.augment import SIDE, Augment
-from lensgraph.tools.local.world import pictures, retrieval
+from lensgraph.tools.local.world import pictures
+from lensgraph.tools.local.world.figures import retrieval
 
 
 def test_no_artist_of_test_questions_is_learned_from() -> None:

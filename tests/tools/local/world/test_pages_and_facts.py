@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from lensgraph.tools.local.world import entities, facts, pages
+from lensgraph.tools.local.world import entities, pages
+from lensgraph.tools.local.world.facts.gather import gather
 
 
 @pytest.fixture(scope="module")
@@ -54,21 +55,21 @@ def test_a_missing_package_is_an_error_with_the_command_that_installs_it(monkeyp
 
 
 def test_every_gold_stands_in_its_line_and_the_line_on_its_page(by_id: dict[str, pages.WorldPage]) -> None:
-    for fact in facts.facts():
+    for fact in gather.facts():
         assert fact.gold in fact.line, fact
         assert fact.line in by_id[fact.page_id].text, fact
         assert by_id[fact.page_id].title == fact.page_title, fact
 
 
 def test_there_are_enough_clean_facts_of_enough_relations() -> None:
-    countries = [fact for fact in facts.facts() if fact.entity_id.startswith("flag:")]
-    things = [fact for fact in facts.facts() if fact.entity_id.startswith("thing:")]
+    countries = [fact for fact in gather.facts() if fact.entity_id.startswith("flag:")]
+    things = [fact for fact in gather.facts() if fact.entity_id.startswith("thing:")]
     assert len({fact.relation for fact in countries}) >= 35 and len(countries) > 7000
     assert len({fact.relation for fact in things}) >= 6 and 250 < len(things) < 500
 
 
 def test_an_answer_is_short_and_no_remark_is_left_in_it() -> None:
-    for fact in facts.facts():
+    for fact in gather.facts():
         assert 0 < len(fact.gold) <= 65, fact
         assert not re.search(r"[;\[\]<>]|note|est\.", fact.gold), fact
 
@@ -95,7 +96,7 @@ def test_an_answer_is_short_and_no_remark_is_left_in_it() -> None:
     ],
 )
 def test_values_are_parsed_to_what_a_person_would_answer(entity: str, relation: str, gold: str) -> None:
-    assert facts.of(entity)[relation].gold == gold
+    assert gather.of(entity)[relation].gold == gold
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_values_are_parsed_to_what_a_person_would_answer(entity: str, relation: 
     [("flag:ZA", "capital"), ("flag:GB", "independence"), ("flag:GB", "holiday"), ("flag:NP", "coastline")],
 )
 def test_what_has_no_single_answer_is_not_asked(entity: str, relation: str) -> None:
-    assert relation not in facts.of(entity)
+    assert relation not in gather.of(entity)
 
 
 def test_a_value_is_trimmed_at_the_last_clause_that_fits() -> None:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from lensgraph.tools.local.world import entities, pictures
-from lensgraph.tools.local.world.curation import Decisions, decisions
+from lensgraph.tools.local.world.making.curation import Decisions, decisions
 
 
 def test_every_entity_is_drawn_in_both_indexed_sets_and_by_the_test_artist() -> None:

@@ -9,7 +9,10 @@ import time
 import pytest
 
 from lensgraph.tools.local.index.engine import LocalEngine
-from lensgraph.tools.local.world import corrections, facts, questions, wording, world_index
+from lensgraph.tools.local.world import world_index
+from lensgraph.tools.local.world.facts.gather import gather
+from lensgraph.tools.local.world.figures import corrections
+from lensgraph.tools.local.world.questions.splits import splits, wording
 
 
 @pytest.fixture(scope="module")
@@ -18,14 +21,14 @@ def engine() -> LocalEngine:
 
 
 def test_gold_queries_find_the_gold_page_and_its_snippet_holds_the_answer(engine: LocalEngine) -> None:
-    sample = random.Random(1).sample(list(facts.facts()), 150)
+    sample = random.Random(1).sample(list(gather.facts()), 150)
     read = [corrections.holds(engine.search_text(wording.formal_query(f), corrections.READ), f) for f in sample]
     assert sum(read) / len(read) >= 0.95
 
 
 def test_in_the_correction_family_the_first_query_misses_and_the_second_does_not(engine: LocalEngine) -> None:
-    table = {(fact.entity_id, fact.relation): fact for fact in facts.facts()}
-    for task in questions.load("test", "correction", limit=60):
+    table = {(fact.entity_id, fact.relation): fact for fact in gather.facts()}
+    for task in splits.load("test", "correction", limit=60):
         fact = table[(task.entity_id or "", task.relation)]
         assert not corrections.holds(engine.search_text(task.query_lay, corrections.READ), fact), task.id
         assert corrections.holds(engine.search_text(task.query_formal, corrections.READ), fact), task.id

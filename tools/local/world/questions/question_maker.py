@@ -7,16 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from lensgraph.tools.local.world import entities, facts, measures, phrasings, scenes
-from lensgraph.tools.local.world.eligibility import any_renditions, capped, query_renditions, verified
+from lensgraph.tools.local.world import entities, measures
 from lensgraph.tools.local.world.entities import Entity, Split
-from lensgraph.tools.local.world.expressions import targets
-from lensgraph.tools.local.world.phrasings import Phrasing
-from lensgraph.tools.local.world.relations import Fact, Tolerance
-from lensgraph.tools.local.world.scenes import Scene
+from lensgraph.tools.local.world.facts.gather import gather
+from lensgraph.tools.local.world.facts.gather.relations import Fact, Tolerance
+from lensgraph.tools.local.world.questions.splits import phrasings, scenes
+from lensgraph.tools.local.world.questions.splits.eligibility import any_renditions, capped, query_renditions, verified
+from lensgraph.tools.local.world.questions.splits.expressions import targets
+from lensgraph.tools.local.world.questions.splits.phrasings import Phrasing
+from lensgraph.tools.local.world.questions.splits.scenes import Scene
+from lensgraph.tools.local.world.questions.splits.wording import formal_query, lay_query, names_of, worded
+from lensgraph.tools.local.world.questions.splits.world_task import Family, WorldTask
 from lensgraph.tools.local.world.sorts import sort_of
-from lensgraph.tools.local.world.wording import formal_query, lay_query, names_of, worded
-from lensgraph.tools.local.world.world_task import Family, WorldTask
 
 T = TypeVar("T")
 
@@ -157,7 +159,7 @@ class QuestionMaker:
         decks = {
             kind: [
                 _deck(capped(self.split, relation.name), self.rng)
-                for relation in facts.RELATIONS.values()
+                for relation in gather.RELATIONS.values()
                 if relation.kind == kind and capped(self.split, relation.name)
             ]
             for kind in ("flag", "thing")
@@ -191,8 +193,8 @@ class QuestionMaker:
             yield self._naming(entity, picture, target) if naming else self._asking(fact, picture, target)
 
     def _correction(self) -> Iterator[WorldTask]:
-        table = {(fact.entity_id, fact.relation): fact for fact in facts.facts()}
-        allowed = {(f.entity_id, f.relation) for name in facts.RELATIONS for f in capped(self.split, name)}
+        table = {(fact.entity_id, fact.relation): fact for fact in gather.facts()}
+        allowed = {(f.entity_id, f.relation) for name in gather.RELATIONS for f in capped(self.split, name)}
         decks: list[Iterator[tuple[Phrasing, Fact]]] = []
         for wordings in phrasings.wordings().values():
             for lay in wordings.lay:
@@ -213,7 +215,7 @@ class QuestionMaker:
         cards: list[tuple[Entity, str]] = []
         for entity in entities.select(known=True):
             # Naming comes up as often as all the facts together.
-            relations = [r for r in KNOWN_RELATIONS[entity.kind] if r in facts.of(entity.id)]
+            relations = [r for r in KNOWN_RELATIONS[entity.kind] if r in gather.of(entity.id)]
             cards += [(entity, "name")] * max(1, len(relations)) + [(entity, relation) for relation in relations]
         for entity, relation in _deck(cards, self.rng):
             if not query_renditions(self.split, entity):
@@ -222,7 +224,7 @@ class QuestionMaker:
             if relation == "name":
                 yield self._naming(entity, picture)
                 continue
-            yield self._asking(facts.of(entity.id)[relation], picture)
+            yield self._asking(gather.of(entity.id)[relation], picture)
 
     def _visible(self) -> Iterator[WorldTask | None]:
         for relation in _deck(
@@ -274,7 +276,7 @@ def _deck(cards: Sequence[T], rng: random.Random) -> Iterator[T]:
 
 def _thing_relations(split: Split, rng: random.Random) -> Iterator[Fact]:
     """Facts about things; a relation comes up by the square root of how many facts it has, so that no one rules."""
-    names = [r.name for r in facts.RELATIONS.values() if r.kind == "thing" and capped(split, r.name)]
+    names = [r.name for r in gather.RELATIONS.values() if r.kind == "thing" and capped(split, r.name)]
     decks = [_deck(capped(split, name), rng) for name in names]
     weights = [len(capped(split, name)) ** 0.5 for name in names]
     while True:

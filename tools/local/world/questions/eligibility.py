@@ -7,10 +7,11 @@ import random
 from collections import Counter
 from functools import cache
 
-from lensgraph.tools.local.world import entities, facts, measures, pictures
+from lensgraph.tools.local.world import entities, measures, pictures
 from lensgraph.tools.local.world.entities import DATA, Entity, Split
-from lensgraph.tools.local.world.relations import Fact
-from lensgraph.tools.local.world.wording import names_of
+from lensgraph.tools.local.world.facts.gather import gather
+from lensgraph.tools.local.world.facts.gather.relations import Fact
+from lensgraph.tools.local.world.questions.splits.wording import names_of
 
 MODE_CAP = 0.12
 """No answer may be right for more than this share of a split's facts of one relation in the searching families."""
@@ -29,7 +30,7 @@ def capped(split: Split, relation: str) -> tuple[Fact, ...]:
     answer names an entity of another split (a partner in trade, a kind of animal)."""
     found = [
         fact
-        for fact in facts.facts()
+        for fact in gather.facts()
         if fact.relation == relation
         and (entity := entities.get(fact.entity_id)).split == split
         and not entity.known

@@ -16,10 +16,11 @@ from typing import Protocol
 from rich.progress import track
 
 from lensgraph.tools.local.index.engine import LocalEngine
-from lensgraph.tools.local.world import eligibility, phrasings, wording, world_index
+from lensgraph.tools.local.world import world_index
 from lensgraph.tools.local.world.entities import DATA
-from lensgraph.tools.local.world.facts import facts
-from lensgraph.tools.local.world.relations import Fact
+from lensgraph.tools.local.world.facts.gather.gather import facts
+from lensgraph.tools.local.world.facts.gather.relations import Fact
+from lensgraph.tools.local.world.questions.splits import eligibility, phrasings, wording
 from lensgraph.tools.results import Hit
 
 READ = 2

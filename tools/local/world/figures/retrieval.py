@@ -132,7 +132,7 @@ def shipped() -> dict[str, np.ndarray]:
     if made_by != embedder.fingerprint():
         raise RuntimeError(
             f"{VECTORS.name} was made by embedder {made_by}, the weights are {embedder.fingerprint()}: "
-            "run python -m lensgraph.tools.local.world.retrieval --write"
+            "run python -m lensgraph.tools.local.world.figures.retrieval --write"
         )
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return dict(zip((str(k) for k in keys), vectors, strict=True))

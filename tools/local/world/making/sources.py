@@ -19,7 +19,7 @@ from typing import Any
 
 from PIL import Image
 
-from lensgraph.tools.local.world import rasterise
+from lensgraph.tools.local.world.making import rasterise
 
 COUNTRIES = ("countries-list", "3.4.1")
 """npm package and version that names the countries."""

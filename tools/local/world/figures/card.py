@@ -12,19 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lensgraph.tools.local.index.engine import LocalEngine
-from lensgraph.tools.local.world import (
-    corrections,
-    entities,
-    facts,
-    location,
-    pages,
-    phrasings,
-    pictures,
-    questions,
-    wording,
-    world_index,
-    world_task,
-)
+from lensgraph.tools.local.world import entities, pages, pictures, world_index
+from lensgraph.tools.local.world.facts.gather import gather
+from lensgraph.tools.local.world.figures import corrections, location
+from lensgraph.tools.local.world.questions.splits import phrasings, wording, world_task
+from lensgraph.tools.local.world.questions.splits import splits as questions
 from lensgraph.tools.runtime.interval import interval
 
 TOP = 3
@@ -35,7 +27,7 @@ SAMPLE = 2000
 
 def markdown(sample: int | None = SAMPLE) -> str:
     """The whole card. `sample` is how many gold queries are asked; None: all."""
-    from lensgraph.tools.local.world import retrieval  # brings numpy and the embedder
+    from lensgraph.tools.local.world.figures import retrieval  # brings numpy and the embedder
 
     parts = [
         "# The embedded world",
@@ -108,10 +100,10 @@ def page_table() -> str:
         row[1] += page.entity_id is not None
         row[2] += len(page.text)
     rows = [[source, n, own, n - own, round(chars / n)] for source, (n, own, chars) in counts.items()]
-    total = len(facts.facts())
+    total = len(gather.facts())
     return (
         _table(("source", "pages", "about an entity", "distractors", "mean characters"), rows)
-        + f"\n\n{total:,} facts in {len({f.relation for f in facts.facts()})} relations, each one short answer that "
+        + f"\n\n{total:,} facts in {len({f.relation for f in gather.facts()})} relations, each one short answer that "
         "stands on its page letter for letter."
     )
 
@@ -172,7 +164,7 @@ def text_scores(sample: int | None = SAMPLE) -> list[TextScore]:
     """Ask the gold query of every fact, or of a random sample."""
     engine = LocalEngine.open(world_index.ensure())
     urls = {page.id: page.url for page in pages.pages()}
-    asked = list(facts.facts())
+    asked = list(gather.facts())
     if sample is not None and sample < len(asked):
         asked = random.Random(0).sample(asked, sample)
     scores = []

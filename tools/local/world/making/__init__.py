@@ -1,0 +1,1 @@
+"""The embedded world's artwork, remade from registry packages (needs `lensgraph[world]`). Nobody who asks needs it."""
