@@ -1,26 +1,26 @@
-"""Values of a recipe that name a row of a table, or a function of one's own by its import path."""
+"""Values of a recipe that name a function of a table, or a function of one's own by its import path."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
+Functions = Mapping[str, Callable[..., Any]]
 
 
-def find(field: str, name: str, rows: Mapping[str, T]) -> T | Callable[..., Any]:
-    """The row of this name, or the function at `package.module:function`.
+def find(field: str, name: str, table: Functions) -> Callable[..., Any]:
+    """The function of this name in the table, or the one at `package.module:function`.
 
     Raises:
-        ValueError: neither exists; the message is one line that names the recipe's `field` and the valid
-        values.
+        ValueError: neither exists; the message is one line that names the recipe's `field` and the valid values.
     """
-    if name in rows:
-        return rows[name]
+    if name in table:
+        return table[name]
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
-        raise ValueError(f"{field}={name}: use one of {', '.join(rows)}, or package.module:function of your own")
+        raise ValueError(f"{field}={name}: use one of {', '.join(table)}, or package.module:function of your own")
     try:
         function = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
@@ -30,7 +30,8 @@ def find(field: str, name: str, rows: Mapping[str, T]) -> T | Callable[..., Any]
     return function
 
 
-def described(rows: Mapping[str, Any]) -> str:
-    """The rows with their summaries, as the description of the field that chooses one."""
-    own = "or `package.module:function` of your own"
-    return "; ".join([*(f"`{name}`: {row.summary}" for name, row in rows.items()), own]) + "."
+def described(table: Functions) -> str:
+    """The description of the field that chooses: every name with the first sentence of its function."""
+    first = {name: (inspect.getdoc(function) or "").partition("\n")[0] for name, function in table.items()}
+    own = "`package.module:function`: a function of your own."
+    return " ".join([*(f"`{name}`: {sentence}" for name, sentence in first.items()), own])

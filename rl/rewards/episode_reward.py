@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from lensgraph.agent import policy as policies
 from lensgraph.agent.config import PolicyConfig
+from lensgraph.rl.rewards.choice import find
 from lensgraph.rl.rewards.formulas import Score, ShadowPrice
 from lensgraph.rl.rewards.judge import Judge
-from lensgraph.rl.rewards.matches import find_match
+from lensgraph.rl.rewards.matches import MATCHES
 from lensgraph.rl.rewards.recipe import RewardRecipe
-from lensgraph.rl.rewards.rules import find_rule
+from lensgraph.rl.rewards.rules import RULES
 from lensgraph.rl.rollout.trajectory import Trajectory
 from lensgraph.rl.tasks import Task
 
@@ -26,7 +28,7 @@ class EpisodeReward:
         """
         recipe.check(has_judge=judge is not None)
         self.recipe, self.judge = recipe, judge
-        self.rule, self.match = find_rule(recipe.rule), find_match(recipe.match)
+        self.rule, self.match = find("reward.rule", recipe.rule, RULES), find("reward.match", recipe.match, MATCHES)
         self.shadow = ShadowPrice(recipe.budget, recipe.budget_rate) if recipe.budget is not None else None
 
     @classmethod
@@ -38,7 +40,8 @@ class EpisodeReward:
         """The parts of an episode's reward with their `total`; None: the episode has no reward."""
         if self.recipe.mask_tool_failures and trajectory.failed_tools():
             return None
-        right = await self.match.right(task, trajectory.answer, self.judge)
+        said = self.match(task, trajectory.answer, self.judge)
+        right = await said if inspect.isawaitable(said) else said
         return None if right is None else asdict(self.score(trajectory, right))
 
     def score(self, trajectory: Trajectory, right: bool) -> Score:
@@ -50,7 +53,7 @@ class EpisodeReward:
         options = self.recipe
         if self.shadow is not None:
             options = options.model_copy(update={"prices": self.shadow.prices(options.prices)})
-        score = self.rule.score(trajectory, right, options)
+        score = self.rule(trajectory, right, options)
         if isinstance(score, Score):
             return score
         return Score(float(score), float(right), float(trajectory.well_formed), sum(trajectory.calls().values()))

@@ -7,19 +7,19 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from lensgraph.agent.config import PolicyConfig
-from lensgraph.rl.rewards.choice import described
-from lensgraph.rl.rewards.matches import MATCHES, find_match
-from lensgraph.rl.rewards.rules import PRICED_TOOLS, RULES, find_rule
+from lensgraph.rl.rewards.choice import Functions, described, find
+from lensgraph.rl.rewards.matches import MATCHES, NEEDS_JUDGE
+from lensgraph.rl.rewards.rules import NEEDS_PRICES, PRICED_TOOLS, RULES
 
 
-def _a_rule(name: str) -> str:
-    find_rule(name)
-    return name
+def _names(field: str, table: Functions) -> AfterValidator:
+    """A check that a value names a function of the table, or one by import path."""
 
+    def checked(name: str) -> str:
+        find(field, name, table)
+        return name
 
-def _a_match(name: str) -> str:
-    find_match(name)
-    return name
+    return AfterValidator(checked)
 
 
 class RewardRecipe(BaseModel):
@@ -27,8 +27,8 @@ class RewardRecipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    rule: Annotated[str, AfterValidator(_a_rule)] = Field(default="penalty", description=described(RULES))
-    match: Annotated[str, AfterValidator(_a_match)] = Field(default="tolerant", description=described(MATCHES))
+    rule: Annotated[str, _names("reward.rule", RULES)] = Field(default="penalty", description=described(RULES))
+    match: Annotated[str, _names("reward.match", MATCHES)] = Field(default="tolerant", description=described(MATCHES))
     search_penalty: float = Field(default=0.1, ge=-1, le=1)
     """`penalty`, `mmsearch_r1`: share of a right answer's worth that searching costs."""
     per_call_penalty: bool = False
@@ -56,9 +56,9 @@ class RewardRecipe(BaseModel):
         Raises:
             ValueError: the message is one line with the fix.
         """
-        if find_match(self.match).needs_judge and not has_judge:
+        if self.match in NEEDS_JUDGE and not has_judge:
             raise ValueError(f"reward.match={self.match} needs a judge; name a chat model in `judge`")
-        if not find_rule(self.rule).needs_prices:
+        if self.rule not in NEEDS_PRICES:
             return
         if not self.prices:
             raise ValueError(

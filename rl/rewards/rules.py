@@ -1,19 +1,17 @@
-"""The reward rules: one row of `RULES` for each, and the functions that compute them from a finished episode.
+"""The reward rules: one function each, and `RULES`, the table of them.
 
 The recipe's `reward.rule`, its error messages and its description derive from the table. A rule is a function
 
     (trajectory: Trajectory, right: bool, options: RewardRecipe) -> Score | float
 
-Prices in `options` are those to charge now: a shadow price has scaled them already.
+where a number is taken as the total. Prices in `options` are those to charge now: a shadow price has scaled them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lensgraph.rl.rewards import choice, formulas
+from lensgraph.rl.rewards import formulas
 from lensgraph.rl.rewards.formulas import Score
 from lensgraph.rl.rollout.trajectory import Trajectory
 
@@ -24,30 +22,8 @@ PRICED_TOOLS = ("image_search", "text_search")
 """Nodes whose calls have a price."""
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A reward rule."""
-
-    score: Callable[[Trajectory, bool, RewardRecipe], Score | float]
-    """The reward of an episode whose answer is right or not. A number is taken as the total."""
-    summary: str = ""
-    """One phrase for the description of `reward.rule`."""
-    needs_prices: bool = False
-    """The recipe must have `reward.prices`."""
-
-
-def find_rule(name: str) -> Rule:
-    """The rule that a recipe names.
-
-    Raises:
-        ValueError: there is no such rule; the message lists the valid ones.
-    """
-    found = choice.find("reward.rule", name, RULES)
-    return found if isinstance(found, Rule) else Rule(found)
-
-
 def penalty(trajectory: Trajectory, right: bool, options: RewardRecipe) -> Score:
-    """MMSearch-R1's search penalty, on the searches that the graph executed."""
+    """MMSearch-R1's search penalty on the searches that the graph executed; 0 makes it DeepMMSearch-R1's reward."""
     return formulas.penalised(
         right,
         trajectory.well_formed,
@@ -72,8 +48,10 @@ def priced(trajectory: Trajectory, right: bool, options: RewardRecipe) -> Score:
 
 
 def mmsearch_r1(trajectory: Trajectory, right: bool, options: RewardRecipe) -> Score:
-    """MMSearch-R1's released scorer, which judges the answer itself; an episode of more than three turns is
-    malformed."""
+    """MMSearch-R1's released scorer, which reads and judges the texts of the turns in the dialect `mmsearch_r1`.
+
+    An episode of more than the scorer's three turns is malformed.
+    """
     turns = _turns(trajectory, "mmsearch_r1")
     if not turns:
         return _nothing_said(options)
@@ -88,29 +66,17 @@ def mmsearch_r1(trajectory: Trajectory, right: bool, options: RewardRecipe) -> S
 
 
 def deepmmsearch_r1(trajectory: Trajectory, right: bool, options: RewardRecipe) -> Score:
-    """DeepMMSearch-R1's reward: answer and format, no charge for searches."""
+    """DeepMMSearch-R1's reward, which reads the texts of the turns in the dialect `deepmmsearch_r1`."""
     turns = _turns(trajectory, "deepmmsearch_r1")
     if not turns:
         return _nothing_said(options)
     return formulas.deepmmsearch_r1(turns, trajectory.golds, right=right, format_weight=options.format_weight)
 
 
-RULES: dict[str, Rule] = {
-    "penalty": Rule(
-        penalty,
-        "MMSearch-R1's search penalty on whatever the graph executed (a penalty of 0 makes it DeepMMSearch-R1's reward)",
-    ),
-    "priced": Rule(priced, "a price per call by tool", needs_prices=True),
-    "mmsearch_r1": Rule(
-        mmsearch_r1,
-        "MMSearch-R1's released scorer, which reads the texts of up to three turns in the dialect `mmsearch_r1`; an episode "
-        "of more turns is malformed",
-    ),
-    "deepmmsearch_r1": Rule(
-        deepmmsearch_r1, "DeepMMSearch-R1's reward, which reads the texts of the turns in the dialect `deepmmsearch_r1`"
-    ),
-}
-"""Name in a recipe -> the rule. A new rule of this package is one row here."""
+RULES = {rule.__name__: rule for rule in (penalty, priced, mmsearch_r1, deepmmsearch_r1)}
+"""Name in a recipe -> the rule. A new rule of this package is a function above and a name here."""
+NEEDS_PRICES = ("priced",)
+"""Rules for which a recipe must give `reward.prices`."""
 
 
 def _turns(trajectory: Trajectory, dialect: str) -> list[str]:
