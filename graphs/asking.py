@@ -8,9 +8,6 @@ it stopped.
 from __future__ import annotations
 
 import contextlib
-import contextvars
-import queue
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any, cast
 
@@ -23,7 +20,7 @@ from langgraph.types import Checkpointer
 from lensgraph.agent import question
 from lensgraph.agent.context import Context, backends_of
 from lensgraph.agent.state import AgentState, AskInput, AskOutput
-from lensgraph.tools.runtime import loops
+from lensgraph.graphs import synchronous
 
 
 class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
@@ -49,41 +46,7 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
         self, input: Any, config: RunnableConfig | None = None, **options: Any
     ) -> Iterator[Any]:
         """LangGraph's `stream` for callers without an event loop: the nodes run in a thread that has its own loop."""
-        parts: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        loop = loops.new()
-
-        async def pump() -> None:
-            async for part in self.astream(input, config, **options):
-                parts.put(("part", part))
-
-        task = loop.create_task(pump())
-
-        def run() -> None:
-            try:
-                loop.run_until_complete(task)
-                parts.put(("end", None))
-            except BaseException as error:  # carried to the caller's thread
-                parts.put(("error", error))
-            finally:
-                loop.run_until_complete(loop.shutdown_asyncgens())
-                loop.run_until_complete(loop.shutdown_default_executor())
-                loop.close()
-
-        # The context variables hold the parent run, if there is one: its callbacks and its namespace.
-        thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="graph")
-        thread.start()
-        try:
-            while True:
-                kind, value = parts.get()
-                if kind == "end":
-                    return
-                if kind == "error":
-                    raise value
-                yield value
-        finally:  # also when the caller stops reading
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
-                loop.call_soon_threadsafe(task.cancel)
-            thread.join()
+        return synchronous.iterate(lambda: self.astream(input, config, **options))
 
 
 def _parents_context() -> object:
