@@ -21,6 +21,7 @@ HUB_ONLY = ["torch", "transformers", "safetensors", "scipy"]
 """Come with `lensgraph[hub]`: models of the hub in this process."""
 NEED_TORCH = [
     "lensgraph.agent.policy.hub",
+    "lensgraph.agent.policy.hub_processor",
     "lensgraph.agent.policy.qwen.batching",
     "lensgraph.agent.policy.qwen.decode",
     "lensgraph.agent.policy.qwen.kv_rows",

@@ -98,9 +98,9 @@ def _target(config: PolicyConfig) -> str:
     _require_hub()
     if config.model == "pocket":
         return KINDS["transformers"]
-    hub = importlib.import_module("lensgraph.agent.policy.hub")
+    processors = importlib.import_module("lensgraph.agent.policy.hub_processor")
     try:
-        return KINDS["transformers"] if hub.is_qwen(checkpoint(config.model)) else HUB
+        return KINDS["transformers"] if processors.is_qwen(checkpoint(config.model)) else HUB
     except (OSError, ValueError) as error:
         raise ConfigError(_no_model(config.model, error)) from error
 

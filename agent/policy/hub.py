@@ -1,18 +1,17 @@
 """Any vision-language model of the hub in this process, through transformers' own processor and chat template.
 
-Invariants: a checkpoint is loaded with the classes that it names itself; pictures reach the model as its processor wants
+Invariants: a checkpoint is loaded with the classes that it names itself; pictures reach the model as its processor takes
 them; a processor without a picture part is refused, because the model would then answer blind; a dialogue that is longer
 than the model's context loses its oldest thumbnails, and the reply says which.
 
-For asking, not for training: a model's own processor expands its pictures, so a dialogue is rendered anew from text at
-every turn. Qwen2.5-VL checkpoints are `lensgraph.agent.policy.qwen.transformers`, which keeps sampled ids. Not covered: batching (calls
-wait for each other), and streaming of single tokens (a stream brings the turn in one piece).
+For asking, not for training: a model's own processor expands its pictures, so every turn renders the dialogue anew from
+text. Qwen2.5-VL checkpoints run in `lensgraph.agent.policy.qwen.transformers`, which keeps sampled ids. Not covered:
+batching (calls wait for each other), and streaming of single tokens (a stream brings the turn in one piece).
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import io
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -25,26 +24,18 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from PIL import Image
 from pydantic import AliasChoices, Field, PrivateAttr
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    AutoTokenizer,
-    StoppingCriteria,
-    StoppingCriteriaList,
-)
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers import AutoModelForImageTextToText, StoppingCriteria, StoppingCriteriaList
 
 from lensgraph.agent.limits import context_problem
 from lensgraph.agent.policy.errors import ContextFull
+from lensgraph.agent.policy.hub_processor import load_processor
 from lensgraph.agent.policy.render import ROLES, picture_bytes
-from lensgraph.agent.policy.sampled import stopped
-from lensgraph.agent.policy.server.wire import are_tags, oldest_thumbnail, without_block
+from lensgraph.agent.policy.stops import cut, stopped
+from lensgraph.agent.policy.thumbnails import leave_out_oldest
 
 
 class StopStrings(StoppingCriteria):
-    """Ends each row of a batch at its own stop strings, and remembers after how many sampled tokens it did."""
+    """Ends each row of a batch at its own stop strings, and records after how many sampled tokens it did."""
 
     def __init__(self, tokenizer: Any, stops: Sequence[Sequence[str]], prompt: int) -> None:
         self.tokenizer, self.stops, self.prompt = tokenizer, stops, prompt
@@ -61,7 +52,7 @@ class StopStrings(StoppingCriteria):
 
 
 class HubPolicy(BaseChatModel):
-    """A vision-language checkpoint, on the best device there is."""
+    """A vision-language checkpoint of the hub, on the GPU where there is one."""
 
     takes_image_urls: ClassVar[bool] = True
     """Pictures come as `image_url` blocks, see `lensgraph.agent.nodes.materialise`."""
@@ -72,7 +63,7 @@ class HubPolicy(BaseChatModel):
     temperature: float = Field(default=0.0, ge=0.0)
     """0 decodes greedily."""
     stop: list[str] = []
-    """Where a turn shall end, besides what the caller names. A closing tag stays in the turn; other texts are cut off."""
+    """Stop strings of every turn, besides the caller's. A closing tag stays in the turn; other texts are cut off."""
     device: str | None = None
     """`cpu`, `cuda`, `cuda:1`, `mps`; None takes CUDA where there is one."""
 
@@ -139,7 +130,7 @@ class HubPolicy(BaseChatModel):
         yield ChatGenerationChunk(message=AIMessageChunk(content=text, chunk_position="last", **beside))
 
     def _turn(self, messages: list[BaseMessage], stops: list[str]) -> tuple[str, dict[str, Any]]:
-        """Sample one turn: its text, and what travels beside it in the message."""
+        """Sample one turn: its text, and the other fields of its message."""
         self.load()
         processor, network = self._processor, self._network
         with self._lock, torch.inference_mode():
@@ -168,12 +159,11 @@ class HubPolicy(BaseChatModel):
                 for step, token in zip(out.logits, ids, strict=False)
             ]
         text: str = processor.tokenizer.decode(ids, skip_special_tokens=True)
-        places = [text.find(one) for one in stops if one in text and not are_tags([one])]
-        cut = len(ids) >= self.max_new_tokens and not stopped(processor.tokenizer, ids, stops)
-        return text[: min(places)] if places else text, {
+        finished = len(ids) < self.max_new_tokens or stopped(processor.tokenizer, ids, stops)
+        return cut(text, stops), {
             "response_metadata": {
                 "model_name": self.model,
-                "finish_reason": "length" if cut else "stop",
+                "finish_reason": "stop" if finished else "length",
                 "token_ids": ids,
                 "logprobs": logprobs,
                 **({"left_out": left_out} if left_out else {}),
@@ -182,7 +172,7 @@ class HubPolicy(BaseChatModel):
         }
 
     def _fitting(self, messages: list[BaseMessage]) -> tuple[Any, list[str]]:
-        """The dialogue as the network takes it, without the oldest thumbnails if it is too long, and their ids.
+        """The network's inputs for the dialogue, and the ids of the thumbnails that had to be left out.
 
         Raises:
             ContextFull: it is too long without any thumbnail.
@@ -196,75 +186,14 @@ class HubPolicy(BaseChatModel):
             length = inputs["input_ids"].shape[1]
             if longest is None or (problem := context_problem(length, longest, room=1, policy=self.model)) is None:
                 return inputs, left_out
-            where = oldest_thumbnail(messages)
-            if where is None:
+            shorter = leave_out_oldest(messages, left_out)
+            if shorter is None:
                 raise ContextFull(problem, left_out)
-            block = messages[where[0]].content[where[1]]
-            left_out.append(str(block.get("id", "")) if isinstance(block, dict) else "")
-            messages = without_block(messages, where)
-
-
-def is_qwen(model: str) -> bool:
-    """Whether a checkpoint is of the architecture that `lensgraph.agent.policy.qwen.transformers` samples token by token.
-
-    Raises:
-        OSError: transformers found no such model.
-    """
-    return bool(AutoConfig.from_pretrained(model).model_type == "qwen2_5_vl")
-
-
-def load_processor(model: str) -> Any:
-    """The processor that a checkpoint names, without its video part where that cannot be had.
-
-    Raises:
-        ValueError: it has no part for pictures, or no chat template.
-        OSError: transformers found no such model.
-    """
-    try:
-        processor = AutoProcessor.from_pretrained(model)
-    except ImportError:  # every video processor needs torchvision; pictures do without
-        processor = _without_video(model)
-    if getattr(processor, "image_processor", None) is None:
-        raise ValueError(f"{model}: its processor takes no pictures; use a vision-language checkpoint")
-    if getattr(processor, "chat_template", None) is None:
-        processor.chat_template = processor.tokenizer.chat_template
-    if processor.chat_template is None:
-        raise ValueError(
-            f"{model}: no chat template in the processor or the tokenizer; use an instruction-tuned checkpoint"
-        )
-    return processor
-
-
-class _NoVideo:
-    """Stands where a processor keeps its video part: some read its settings even when there is only a picture."""
-
-    def __getattr__(self, name: str) -> None:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return None
-
-
-def _without_video(model: str) -> Any:
-    """The processor class of a checkpoint, put together from its parts but the one for video."""
-    processor_class = PROCESSOR_MAPPING[type(AutoConfig.from_pretrained(model))]
-
-    def check(self: Any, name: str, argument: Any) -> Any:
-        return None if isinstance(argument, _NoVideo) else original(self, name, argument)
-
-    original = processor_class.check_argument_for_proper_class
-    pictures_only = type(processor_class.__name__, (processor_class,), {"check_argument_for_proper_class": check})
-    stored, _ = processor_class.get_processor_dict(model)
-    takes = set(inspect.signature(processor_class.__init__).parameters) - set(processor_class.get_attributes())
-    return pictures_only(
-        image_processor=AutoImageProcessor.from_pretrained(model),
-        tokenizer=AutoTokenizer.from_pretrained(model),
-        video_processor=_NoVideo(),
-        **{key: value for key, value in stored.items() if key in takes},
-    )
+            messages = shorter
 
 
 def _as_chat(messages: list[BaseMessage]) -> list[dict[str, Any]]:
-    """LangChain messages as transformers' chat templates take them; pictures as PIL images."""
+    """LangChain messages in the form of transformers' chat templates; pictures as PIL images."""
     chat = []
     for message in messages:
         blocks = [message.content] if isinstance(message.content, str) else message.content

@@ -1,6 +1,6 @@
-"""A policy that samples in this process, as LangChain wants a chat model: invoked or streamed, synchronously or not.
+"""LangChain's chat model interface for policies that sample in this process: invoked or streamed, synchronously or not.
 
-A subclass says how a dialogue is rendered and how one turn is sampled. Every turn carries the ids that were sampled.
+A subclass renders a dialogue and samples one turn. Every turn carries the ids that were sampled.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pydantic import AliasChoices, Field
 
 from lensgraph.agent.policy import pieces
 from lensgraph.agent.policy.render import Rendered, Renderer
-from lensgraph.agent.policy.sampled import Growing, Sampled, as_result, last_chunk
+from lensgraph.agent.policy.sampled import GrowingText, Sampled, as_result, last_chunk
 
 Tell = Callable[[Sampled], None]
 """Called with the turn so far after every token."""
 
 
 class InProcessPolicy(BaseChatModel):
-    """What the in-process policies have in common."""
+    """Base of the policies that sample from a Qwen2.5-VL network in this process."""
 
     takes_image_urls: ClassVar[bool] = True
     """Pictures come as `image_url` blocks, see `lensgraph.agent.nodes.materialise`."""
@@ -36,16 +36,16 @@ class InProcessPolicy(BaseChatModel):
     temperature: float = Field(default=0.0, ge=0.0)
     """0 decodes greedily."""
     stop: list[str] = []
-    """Where a turn shall end, besides what the caller names. A closing tag stays in the turn; other texts are cut off."""
+    """Stop strings of every turn, besides the caller's. A closing tag stays in the turn; other texts are cut off."""
 
     @property
     @abstractmethod
     def renderer(self) -> Renderer:
-        """Dialogue to tokens, as this checkpoint wants it."""
+        """Turns dialogues into this checkpoint's tokens."""
 
     @abstractmethod
     def turn(self, rendered: Rendered, stops: Sequence[str], tell: Tell | None = None) -> Sampled:
-        """Sample one turn; `tell` may be called in another thread."""
+        """Sample one turn; `tell` gets the turn so far after every token, maybe in another thread."""
 
     async def aturn(self, rendered: Rendered, stops: Sequence[str]) -> Sampled:
         """`turn`, for an event loop."""
@@ -102,11 +102,11 @@ class InProcessPolicy(BaseChatModel):
             yield chunk
 
     def _telling(self, messages: list[BaseMessage], stop: list[str] | None) -> pieces.Work[ChatGenerationChunk]:
-        """Work that samples a turn and emits its text as it comes."""
+        """Work for `pieces` that samples a turn and emits its text as it comes."""
         stops = [*self.stop, *(stop or [])]
 
         def work(emit: Callable[[ChatGenerationChunk], None]) -> None:
-            renderer, growing = self.renderer, Growing(self.renderer, stops)
+            renderer, growing = self.renderer, GrowingText(self.renderer, stops)
             rendered = renderer.render(messages)
 
             def tell(turn: Sampled) -> None:

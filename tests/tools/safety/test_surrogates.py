@@ -7,7 +7,7 @@ import pytest
 from pydantic import Field
 
 from lensgraph.agent.nodes.once import _Record
-from lensgraph.agent.policy.server import wire
+from lensgraph.agent.policy.server.completion import read_answer
 from lensgraph.tools.base import TextSearch
 from lensgraph.tools.cache import Cache, CacheSettings
 from lensgraph.tools.results import Hit, LocateResult, Page, SearchResult, ToolError
@@ -67,4 +67,4 @@ async def test_its_record_can_be_written(tmp_path: Path) -> None:
 
 def test_a_policys_turn_is_whole() -> None:
     body = b'{"choices": [{"message": {"content": "<answer>x\\ud83d</answer>"}, "finish_reason": "stop"}]}'
-    assert wire.read_answer(body, "here").text == "<answer>x\ufffd</answer>"
+    assert read_answer(body, "here").text == "<answer>x\ufffd</answer>"

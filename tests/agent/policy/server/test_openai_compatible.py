@@ -16,9 +16,10 @@ from PIL import Image
 from lensgraph.agent import testing
 from lensgraph.agent.config import ConfigError, PolicyConfig
 from lensgraph.agent.policy import PolicyError, build
-from lensgraph.agent.policy.server import openai_compatible, wire
+from lensgraph.agent.policy.server import tries
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
+from lensgraph.tools import retry
 
 
 class Server:
@@ -124,7 +125,7 @@ def test_a_missing_key_is_a_setting_that_is_wrong(monkeypatch: pytest.MonkeyPatc
 async def test_a_busy_server_is_asked_again_after_the_time_it_names(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai_compatible, "FIRST_WAIT", 60.0)  # what it would wait if it did not read the header
+    monkeypatch.setattr(tries, "FIRST_WAIT", 60.0)  # what it would wait if it did not read the header
     server.answers.append((429, {"retry-after": "0.5"}, {"error": {"message": "slow down"}}))
     server.answers.append((503, {"retry-after": "0.5"}, {}))
     server.says("x")
@@ -138,8 +139,8 @@ async def test_a_busy_server_is_asked_again_after_the_time_it_names(
 @pytest.mark.parametrize(("offset", "wanted"), [(-60, 0.0), (20, 20.0)])
 def test_a_time_to_wait_may_be_a_date(offset: float, wanted: float) -> None:
     date = email.utils.formatdate(time.time() + offset, usegmt=True)
-    assert wire.retry_after({"retry-after": date}) == pytest.approx(wanted, abs=2)
-    assert wire.retry_after({"retry-after": "soon"}) is wire.retry_after({}) is None
+    assert retry.retry_after(date) == pytest.approx(wanted, abs=2)
+    assert retry.retry_after("soon") is retry.retry_after(None) is None
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ async def test_what_may_pass_is_tried_again(
     server: Server, monkeypatch: pytest.MonkeyPatch, first: Any, streams: bool
 ) -> None:
     """An error of the server, garbage with status 200, no answer in time, an answer that breaks off: the turn still comes."""
-    monkeypatch.setattr(openai_compatible, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(tries, "FIRST_WAIT", 0.01)
     server.answers.append(first)
     one = policy(server, timeout=1.0 if first == "hangs" else 20.0, options={"server": "other"})
     if streams:
@@ -166,7 +167,7 @@ async def test_what_may_pass_is_tried_again(
 async def test_a_turn_that_never_comes_is_given_up_after_the_last_try(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai_compatible, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(tries, "FIRST_WAIT", 0.01)
     server.answers += ["hangs", (500, {}, {"error": {"message": "oh"}}), (200, {}, b"<html>")]
     with pytest.raises(PolicyError, match=r"no chat completion \(<html>\) \(tried 3 times\)$"):
         await policy(server, timeout=1.0, options={"server": "other"}).ainvoke("hi")

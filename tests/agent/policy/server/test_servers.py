@@ -18,8 +18,10 @@ from lensgraph.agent.config import ConfigError, PolicyConfig
 from lensgraph.agent.dialects.table import build as build_dialect
 from lensgraph.agent.policy import PolicyError, build
 from lensgraph.agent.policy.light.policy import LightPolicy
-from lensgraph.agent.policy.server import openai_compatible, wire
+from lensgraph.agent.policy.server import tries
+from lensgraph.agent.policy.server.completion import Completion
 from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
+from lensgraph.agent.policy.thumbnails import LEFT_OUT
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
 from lensgraph.graphs.program.show import Show
@@ -81,7 +83,7 @@ async def test_other_stop_strings_are_cut_off_as_langchain_has_it(chat_server: S
     ],
 )
 def test_a_tag_that_a_server_cut_off_is_put_back(text: str, matched: str | None, finish: str, missing: str) -> None:
-    assert wire.missing_stop(wire.Turn(text=text, matched=matched, finish=finish), [*STOPS, "you"]) == missing
+    assert Completion(text=text, matched=matched, finish=finish).missing_stop([*STOPS, "you"]) == missing
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ async def test_the_oldest_thumbnails_go_first_when_the_context_is_full(
     assert reply.response_metadata["left_out"] == ["t0", "t1"]
     sent = server.requests[-1]["messages"]
     assert [part["type"] for part in sent[0]["content"]] == ["image_url", "text"]
-    assert [part.get("text") for part in sent[1]["content"]] == [wire.LEFT_OUT, wire.LEFT_OUT, None]
+    assert [part.get("text") for part in sent[1]["content"]] == [LEFT_OUT, LEFT_OUT, None]
     assert len(server.requests) == 3
     assert messages == dialogue()
 
@@ -486,7 +488,7 @@ async def test_who_gives_up_waiting_leaves_the_look_to_the_others() -> None:
 
 @pytest.mark.parametrize("ask", ["ainvoke", "astream"])
 async def test_a_list_of_models_that_breaks_off_is_asked_for_again(ask: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_compatible, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(tries, "FIRST_WAIT", 0.01)
     models = Models("half", "half", "whole")
     async with listening(models, retries=2) as one:
         assert (await one.ainvoke("hi")).content == "hi"

@@ -1,0 +1,158 @@
+"""A chat completion as a server wrote it, read from a whole answer or from the events of a stream.
+
+Checked against vLLM, SGLang, llama.cpp and the server of transformers (`lensgraph.agent.policy.server.servers` names their
+files). Invariant: whatever a server sent is either read into plain values or becomes a `PolicyError` without the `key`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages.ai import UsageMetadata
+
+from lensgraph.agent.policy.server.refusals import TooLong, Transient, first_line, says_too_long, server_message
+from lensgraph.agent.policy.stops import CLOSING_TAG
+from lensgraph.tools.safety.surrogates import whole
+
+
+@dataclass
+class Completion:
+    """One turn, or the part of it that has come so far."""
+
+    text: str = ""
+    """The turn's text."""
+    thought: str = ""
+    """Text that a server's reasoning parser took out of the turn."""
+    finish: str | None = None
+    """`stop`, `length`, or the server's own word. None: the turn has not ended."""
+    matched: str | None = None
+    """The stop string at which it ended, if the server tells it."""
+    ids: list[int] = field(default_factory=list)
+    """Sampled token ids, if the server tells them."""
+    logprobs: list[float] = field(default_factory=list)
+    """Their log-probabilities."""
+    usage: UsageMetadata | None = None
+    """Tokens read and written. None: the server does not count."""
+
+    def beside_text(self, model: str, left_out: Sequence[str]) -> dict[str, Any]:
+        """All fields of the LangChain message but its text. Token ids are kept only with a log-probability for each."""
+        tokens = {"token_ids": self.ids, "logprobs": self.logprobs}
+        return {
+            "additional_kwargs": {"reasoning_content": self.thought} if self.thought else {},
+            "response_metadata": {
+                "model_name": model,
+                "finish_reason": self.finish,
+                **(tokens if self.ids and len(self.ids) == len(self.logprobs) else {}),
+                **({"left_out": list(left_out)} if left_out else {}),
+            },
+            "usage_metadata": self.usage,
+        }
+
+    def missing_stop(self, stops: Sequence[str]) -> str:
+        """The closing tag at which the server stopped and that it cut off; empty if nothing is missing.
+
+        A server that does not tell its stop string is taken to have stopped at the tag that was opened last and not closed."""
+        if self.finish != "stop":
+            return ""
+        if self.matched in stops:
+            tag = str(self.matched)
+            return tag if CLOSING_TAG.fullmatch(tag) and not self.text.rstrip().endswith(tag) else ""
+        opened: dict[int, str] = {}
+        for stop in stops:
+            name = CLOSING_TAG.fullmatch(stop)
+            place = self.text.rfind(f"<{name[1]}>") if name else -1
+            if place >= 0 and stop not in self.text[place:]:
+                opened[place] = stop
+        return opened[max(opened)] if opened else ""
+
+
+def read_answer(body: bytes, where: str, key: str = "") -> Completion:
+    """Read a whole answer; `where` is the address for messages.
+
+    Raises:
+        TooLong: it says with status 200, as some proxies and older llama.cpp do, that the request is too long.
+        Transient: it is no chat completion.
+    """
+    completion = Completion()
+    answer = _parsed(body, where, key)
+    if isinstance(answer, dict) and "error" in answer and says_too_long(json.dumps(answer)):
+        raise TooLong(f"{where}: {server_message(body, key)}")
+    if not isinstance(answer, dict) or not answer.get("choices"):
+        raise _no_completion(where, body.decode("utf-8", "replace"), key)
+    _add(completion, answer, "message", where, key)
+    return completion
+
+
+def read_event(completion: Completion, data: bytes, where: str, key: str = "") -> str:
+    """Add one event of a stream to the completion; returns the text that it brought.
+
+    Raises:
+        TooLong: the stream begins with the message that the request is too long.
+        Transient: the event is an error, or no part of a chat completion.
+    """
+    event = _parsed(data, where, key)
+    if not isinstance(event, dict) or "error" in event or event.get("object") == "error":
+        if not completion.text and says_too_long(data.decode("utf-8", "replace")):
+            raise TooLong(f"{where}: {server_message(data, key)}")
+        raise Transient(f"{where}: the stream broke off: {server_message(data, key)}")
+    before = len(completion.text)
+    _add(completion, event, "delta", where, key)
+    return completion.text[before:]
+
+
+def event_data(line: bytes) -> bytes | None:
+    """The data in a line of a server-sent event stream. None: a comment, a blank line, or the end.
+
+    Older llama.cpp tells an error in a field of its own, `error: {...}`, which becomes the data `{"error": {...}}`."""
+    if line.startswith(b"error:"):
+        return b'{"error": ' + line[6:].strip() + b"}"
+    if not line.startswith(b"data:"):
+        return None
+    data = line[5:].strip()
+    return None if data in (b"", b"[DONE]") else data
+
+
+def _parsed(body: bytes, where: str, key: str) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise _no_completion(where, body.decode("utf-8", "replace"), key) from error
+
+
+def _no_completion(where: str, text: str, key: str) -> Transient:
+    return Transient(f"{where}: the answer is no chat completion ({first_line(text, key)})")
+
+
+def _add(completion: Completion, answer: dict[str, Any], part: str, where: str, key: str) -> None:
+    try:
+        for choice in answer.get("choices", [])[:1]:  # the last event of a stream has none, only the usage
+            said = choice.get(part) or {}
+            completion.text += _text(said.get("content"))
+            # vLLM renamed the field of its reasoning parsers
+            completion.thought += _text(said.get("reasoning") or said.get("reasoning_content"))
+            completion.finish = choice.get("finish_reason") or completion.finish
+            # vLLM's and SGLang's names; a number is the id of a token, such as the end of a turn
+            matched = choice.get("stop_reason", choice.get("matched_stop"))
+            completion.matched = matched if isinstance(matched, str) else completion.matched
+            tokens = (choice.get("logprobs") or {}).get("content") or []
+            completion.logprobs += [float(token["logprob"]) for token in tokens]
+            ids = choice.get("token_ids") or [token["id"] for token in tokens if "id" in token]
+            completion.ids += [int(token) for token in ids]
+        usage = answer.get("usage")
+        if usage:
+            read, wrote = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+            completion.usage = UsageMetadata(input_tokens=read, output_tokens=wrote, total_tokens=read + wrote)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # Not `from error`: it may quote the server's text.
+        raise _no_completion(where, json.dumps(answer), key) from None
+
+
+def _text(content: Any) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return whole(content)
+    return whole("".join(str(part["text"]) for part in content if part.get("type") == "text"))
