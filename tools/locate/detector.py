@@ -76,7 +76,7 @@ class PhraseDetector(Locator):
                 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
             except ModuleNotFoundError as error:
                 raise ToolFailure(
-                    "unavailable", f"{self.family} needs {error.name}: pip install 'lensgraph[hub]'."
+                    "unavailable", f"{self.family} needs {error.name}: pip install '.[hub]' in a clone of LensGraph."
                 ) from error
             device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
             try:

@@ -55,7 +55,7 @@ async def test_a_missing_library_is_named_with_its_install(missing: str, monkeyp
     result = await GroundingDinoLocator().locate(Image.new("RGB", (120, 80), "red"), "the red flag")
     assert result.error is not None
     assert result.error.reason == "unavailable"
-    assert result.error.message == f"Grounding DINO needs {missing}: pip install 'lensgraph[hub]'."
+    assert result.error.message == f"Grounding DINO needs {missing}: pip install '.[hub]' in a clone of LensGraph."
 
 
 async def test_boxes_come_back_inside_the_picture_best_first(checkpoint: Path) -> None:

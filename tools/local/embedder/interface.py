@@ -71,7 +71,9 @@ def load_embedder(name: str = SHIPPED) -> ImageEmbedder:
         raise
     except Exception as error:  # the boundary to foreign code: a module and a class that anybody may have written
         if isinstance(error, ModuleNotFoundError) and kind == "transformers":
-            raise EmbedderError(f"Embedder {name!r} needs {error.name}: pip install 'lensgraph[hub]'.") from error
+            raise EmbedderError(
+                f"Embedder {name!r} needs {error.name}: pip install '.[hub]' in a clone of LensGraph."
+            ) from error
         line = " ".join(str(error).split())[:200] or type(error).__name__
         raise EmbedderError(
             f"Embedder {name!r} cannot be loaded: {line.rstrip('.')}; correct the name, or install what it needs."

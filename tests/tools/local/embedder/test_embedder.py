@@ -91,7 +91,7 @@ def test_an_embedder_of_transformers_names_the_install_when_it_is_missing(
     with pytest.raises(EmbedderError) as caught:
         load_embedder("transformers:some/model")
     assert str(caught.value).endswith(
-        f"Embedder 'transformers:some/model' needs {missing}: pip install 'lensgraph[hub]'."
+        f"Embedder 'transformers:some/model' needs {missing}: pip install '.[hub]' in a clone of LensGraph."
     )
 
 
