@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lensgraph.tools.results import ToolFailure
+from lensgraph.tools.safety.errors import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,9 +75,8 @@ def load_embedder(name: str = SHIPPED) -> ImageEmbedder:
             raise EmbedderError(
                 f"Embedder {name!r} needs {error.name}: pip install '.[hub]' in a clone of LensGraph."
             ) from error
-        line = " ".join(str(error).split())[:200] or type(error).__name__
         raise EmbedderError(
-            f"Embedder {name!r} cannot be loaded: {line.rstrip('.')}; correct the name, or install what it needs."
+            f"Embedder {name!r} cannot be loaded: {one_line(error).rstrip('.')}; correct the name, or install what it needs."
         ) from error
     if not isinstance(embedder, ImageEmbedder):
         raise EmbedderError(f"Embedder {name!r} is no {ImageEmbedder.__module__}.ImageEmbedder; subclass it.")
