@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from lensgraph.tools.local.world.questions.splits import splits
+from lensgraph.tools.local.world.questions import splits
 
 COMMAND = (sys.executable, "-m", "lensgraph", "ask")
 

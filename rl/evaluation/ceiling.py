@@ -40,8 +40,8 @@ from lensgraph.rl.pocket.demonstrations import SEARCHING
 from lensgraph.rl.pocket.oracle import OraclePolicy
 from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import from_world
-from lensgraph.tools.local.world.questions.splits import splits as world
-from lensgraph.tools.local.world.questions.splits.world_task import WorldTask
+from lensgraph.tools.local.world.questions import splits as world
+from lensgraph.tools.local.world.questions.world_task import WorldTask
 from lensgraph.tools.runtime.interval import interval
 
 WIDTH = 100

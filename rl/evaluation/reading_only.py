@@ -30,8 +30,8 @@ from lensgraph.agent.context import Backends, Context
 from lensgraph.rl.evaluation.run import batched
 from lensgraph.rl.pocket.demonstrations import demonstrate
 from lensgraph.rl.pocket.oracle import OraclePolicy
-from lensgraph.tools.local.world.questions.splits import splits as world
-from lensgraph.tools.local.world.questions.splits.world_task import WorldTask
+from lensgraph.tools.local.world.questions import splits as world
+from lensgraph.tools.local.world.questions.world_task import WorldTask
 from lensgraph.tools.runtime.interval import interval
 
 FAMILIES = ("image_text", "crop_text", "correction")

@@ -33,8 +33,8 @@ from lensgraph.rl.pocket.invent import Demonstration, Lexicon, Manner, Message
 from lensgraph.rl.pocket.oracle import OraclePolicy, right
 from lensgraph.rl.run import jsonl
 from lensgraph.tools.local.world import entities, pages
-from lensgraph.tools.local.world.questions.splits import splits as world
-from lensgraph.tools.local.world.questions.splits.world_task import WorldTask
+from lensgraph.tools.local.world.questions import splits as world
+from lensgraph.tools.local.world.questions.world_task import WorldTask
 from lensgraph.tools.local.world.world_index import subject
 
 _WORD = re.compile(r"[^\W\d_]{3,}")

@@ -22,7 +22,7 @@ from lensgraph.agent.actions import Action, Answer, GiveUp, SearchByImage, Searc
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.rl.tasks.match import match
 from lensgraph.tools.local.world import entities
-from lensgraph.tools.local.world.questions.splits.world_task import WorldTask
+from lensgraph.tools.local.world.questions.world_task import WorldTask
 from lensgraph.tools.local.world.world_index import subject
 
 Workflow = Literal["search_agent", "direct", "rag"]

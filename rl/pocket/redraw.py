@@ -8,8 +8,8 @@ from dataclasses import replace
 from lensgraph.rl.pocket.invent import Demonstration
 from lensgraph.tools.local.world import entities, measures, pictures
 from lensgraph.tools.local.world.entities import Entity
-from lensgraph.tools.local.world.questions.splits import scenes
-from lensgraph.tools.local.world.questions.splits.scenes import Scene
+from lensgraph.tools.local.world.questions import scenes
+from lensgraph.tools.local.world.questions.scenes import Scene
 
 
 def training_artists(entity: Entity) -> list[str]:

@@ -19,9 +19,9 @@ from pathlib import Path
 from lensgraph.rl.pocket.invent import Demonstration, Message
 from lensgraph.rl.tasks import Task
 from lensgraph.tools.local.world import entities
-from lensgraph.tools.local.world.questions.splits import phrasings, splits, wording
-from lensgraph.tools.local.world.questions.splits.phrasings import Frames, Phrasing
-from lensgraph.tools.local.world.questions.splits.world_task import WorldTask
+from lensgraph.tools.local.world.questions import phrasings, splits, wording
+from lensgraph.tools.local.world.questions.phrasings import Frames, Phrasing
+from lensgraph.tools.local.world.questions.world_task import WorldTask
 
 FILE = Path(__file__).parent / "paraphrases.txt"
 

@@ -22,8 +22,8 @@ from lensgraph.rl.network.collate import IGNORE, vision_layout
 from lensgraph.rl.pocket.network import PocketSize, build_picture_processor
 from lensgraph.rl.pocket.redraw import training_artists
 from lensgraph.tools.local.world import entities, measures
-from lensgraph.tools.local.world.questions.splits import scenes
-from lensgraph.tools.local.world.questions.splits.scenes import Scene
+from lensgraph.tools.local.world.questions import scenes
+from lensgraph.tools.local.world.questions.scenes import Scene
 from lensgraph.tools.local.world.sorts import sort_of
 
 SORTS = ("nothing", "flag", "animal", "plant", "food", "vehicle", "building", "object")

@@ -12,7 +12,7 @@ import string
 import unicodedata
 from collections.abc import Iterable
 
-from lensgraph.tools.local.world.facts.gather.relations import Tolerance
+from lensgraph.tools.local.world.facts.relations import Tolerance
 
 VERSION = "1"
 """Version of the rule. Raise it whenever an answer is judged otherwise: records of two versions are not mixed."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lensgraph.rl.tasks import match as matching
-from lensgraph.tools.local.world.facts.gather.relations import Tolerance
-from lensgraph.tools.local.world.questions.splits.world_task import WorldTask
+from lensgraph.tools.local.world.facts.relations import Tolerance
+from lensgraph.tools.local.world.questions.world_task import WorldTask
 
 if TYPE_CHECKING:
     from PIL import Image

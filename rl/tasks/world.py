@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lensgraph.rl.tasks.task import Task, TaskError
-from lensgraph.tools.local.world.questions.splits import splits
-from lensgraph.tools.local.world.questions.splits.world_task import WorldTask
+from lensgraph.tools.local.world.questions import splits
+from lensgraph.tools.local.world.questions.world_task import WorldTask
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -17,7 +17,7 @@ from lensgraph.rl.pocket import network as pocket
 from lensgraph.rl.pocket.invent import Demonstration, Message
 from lensgraph.rl.pocket.network import PocketSize
 from lensgraph.rl.pocket.oracle import OraclePolicy
-from lensgraph.tools.local.world.questions.splits import splits as world
+from lensgraph.tools.local.world.questions import splits as world
 
 TINY = PocketSize(
     vocabulary=640, hidden=48, layers=2, heads=3, kv_heads=3, mlp=96, vision_hidden=32, vision_layers=2,

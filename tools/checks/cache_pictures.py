@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lensgraph.tools import guard
 from lensgraph.tools.cache.key import NEAR, SCALED, difference, same_shape, sketch
 from lensgraph.tools.local.world import pictures
-from lensgraph.tools.local.world.questions.splits import splits
+from lensgraph.tools.local.world.questions import splits
 
 SCENES = 150
 """Tasks of the test split whose pictures are compared, with the crop of every item on them."""

@@ -22,9 +22,9 @@ from typing import Any
 
 from lensgraph.tools.local.index.store import TITLE_WEIGHT, IndexStore
 from lensgraph.tools.local.world import pages, world_index
-from lensgraph.tools.local.world.facts.gather.gather import facts
-from lensgraph.tools.local.world.facts.gather.relations import Fact
-from lensgraph.tools.local.world.questions.splits import wording
+from lensgraph.tools.local.world.facts.gather import facts
+from lensgraph.tools.local.world.facts.relations import Fact
+from lensgraph.tools.local.world.questions import wording
 
 TOP = 3
 """A page counts as found within this many hits."""

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lensgraph.rl.pocket.invented_flags import LEAST, distance, lookalike
 from lensgraph.tools.local.world import entities, pictures
-from lensgraph.tools.local.world.questions.splits import scenes
+from lensgraph.tools.local.world.questions import scenes
 
 FLAGS = [flag.id for flag in entities.select(split="train", kind="flag") if pictures.has(flag.id, "twemoji")]
 

@@ -17,7 +17,7 @@ from lensgraph.rl.pocket import demonstrations
 from lensgraph.rl.pocket.oracle import OraclePolicy, quote
 from lensgraph.rl.run import jsonl
 from lensgraph.tools.local.world import entities
-from lensgraph.tools.local.world.questions.splits import splits as world
+from lensgraph.tools.local.world.questions import splits as world
 
 HITS = "<information>1. Flag of Elbonia (0.91)\n2. Flag of Latveria (0.55)</information>"
 

@@ -11,7 +11,7 @@ import pytest
 
 from lensgraph.rl.pocket.invent import Demonstration, Message
 from lensgraph.rl.pocket.rephrase import Rephrasing, paraphrases, rephrased
-from lensgraph.tools.local.world.questions.splits import phrasings, splits, world_task
+from lensgraph.tools.local.world.questions import phrasings, splits, world_task
 
 
 def _plain(text: str) -> str:

@@ -17,7 +17,7 @@ from lensgraph.rl.pocket.vision_recipe import SightRecipe
 from lensgraph.rl.pocket.vision_targets import COLOURS, LabelledPictures, covered, shaken
 from lensgraph.rl.supervised import run as sft
 from lensgraph.rl.supervised.recipe import SFTRecipe
-from lensgraph.tools.local.world.questions.splits import scenes
+from lensgraph.tools.local.world.questions import scenes
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from lensgraph.rl.supervised import demonstration_rows
 from lensgraph.rl.supervised.demonstration_rows import DemonstrationRows
 from lensgraph.rl.supervised.recipe import SFTRecipe
 from lensgraph.tools.local.world import entities
-from lensgraph.tools.local.world.questions.splits import scenes
+from lensgraph.tools.local.world.questions import scenes
 
 
 def test_rows_depend_on_their_number_only(recipe: SFTRecipe, demonstrations: list, renderer) -> None:

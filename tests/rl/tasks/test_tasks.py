@@ -10,7 +10,7 @@ from PIL import Image
 
 from lensgraph.rl import tasks
 from lensgraph.rl.tasks import world
-from lensgraph.tools.local.world.questions.splits.world_task import WorldTask
+from lensgraph.tools.local.world.questions.world_task import WorldTask
 
 
 def write(folder: Path, *rows: object) -> str:

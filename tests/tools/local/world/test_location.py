@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lensgraph.tools.local.world.figures import location
-from lensgraph.tools.local.world.questions.splits import splits
+from lensgraph.tools.local.world.questions import splits
 from lensgraph.tools.results import Box
 
 

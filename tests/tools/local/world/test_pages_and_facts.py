@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lensgraph.tools.local.world import entities, pages
-from lensgraph.tools.local.world.facts.gather import gather
+from lensgraph.tools.local.world.facts import gather
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from lensgraph.tools.local.world.questions.splits import phrasings
+from lensgraph.tools.local.world.questions import phrasings
 
 TEXT = """# A remark.
 

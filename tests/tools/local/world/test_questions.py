@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from lensgraph.tools.local.world import entities, pictures
-from lensgraph.tools.local.world.facts.gather import gather
-from lensgraph.tools.local.world.questions.splits import eligibility, phrasings, splits
+from lensgraph.tools.local.world.facts import gather
+from lensgraph.tools.local.world.questions import eligibility, phrasings, splits
 
 SPLITS = tuple(splits.SIZES)
 

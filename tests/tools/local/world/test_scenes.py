@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lensgraph.tools.local.world import measures
-from lensgraph.tools.local.world.questions.splits import expressions, scenes, splits
+from lensgraph.tools.local.world.questions import expressions, scenes, splits
 
 
 def test_items_never_overlap_and_keep_their_distance() -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from lensgraph.tools.local.index.engine import LocalEngine
 from lensgraph.tools.local.world import world_index
-from lensgraph.tools.local.world.facts.gather import gather
+from lensgraph.tools.local.world.facts import gather
 from lensgraph.tools.local.world.figures import corrections
-from lensgraph.tools.local.world.questions.splits import splits, wording
+from lensgraph.tools.local.world.questions import splits, wording
 
 
 @pytest.fixture(scope="module")

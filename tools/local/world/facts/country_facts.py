@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from lensgraph.tools.local.world import pages
 from lensgraph.tools.local.world.entities import Entity
-from lensgraph.tools.local.world.facts.gather.relations import Fact, Parsed, Relation, Tolerance
+from lensgraph.tools.local.world.facts.relations import Fact, Parsed, Relation, Tolerance
 
 # A parser takes a whole cleaned value and returns the answer with its aliases, or None: not one short answer.
 _DATE = r"\d{1,2} (?:January|February|March|April|May|June|July|August|September|October|November|December)"

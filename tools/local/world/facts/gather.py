@@ -11,8 +11,8 @@ from __future__ import annotations
 from functools import cache
 
 from lensgraph.tools.local.world import entities
-from lensgraph.tools.local.world.facts.gather import country_facts, lead_facts
-from lensgraph.tools.local.world.facts.gather.relations import Fact, Relation
+from lensgraph.tools.local.world.facts import country_facts, lead_facts
+from lensgraph.tools.local.world.facts.relations import Fact, Relation
 
 RELATIONS: dict[str, Relation] = {row.name: row for row in [*country_facts.RELATIONS, *lead_facts.RELATIONS]}
 """Every relation by its name, countries first."""

@@ -6,7 +6,7 @@ import re
 
 from lensgraph.tools.local.world import pages
 from lensgraph.tools.local.world.entities import Entity
-from lensgraph.tools.local.world.facts.gather.relations import Fact, Relation
+from lensgraph.tools.local.world.facts.relations import Fact, Relation
 
 _STOP = (
     r"(?= (?:that|which|who|used|with|in|of|for|made|designed|consisting|from|where|worn|played|intended|typically"

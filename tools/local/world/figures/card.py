@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from lensgraph.tools.local.index.engine import LocalEngine
 from lensgraph.tools.local.world import entities, pages, pictures, world_index
-from lensgraph.tools.local.world.facts.gather import gather
+from lensgraph.tools.local.world.facts import gather
 from lensgraph.tools.local.world.figures import corrections, location
-from lensgraph.tools.local.world.questions.splits import phrasings, wording, world_task
-from lensgraph.tools.local.world.questions.splits import splits as questions
+from lensgraph.tools.local.world.questions import phrasings, wording, world_task
+from lensgraph.tools.local.world.questions import splits as questions
 from lensgraph.tools.runtime.interval import interval
 
 TOP = 3

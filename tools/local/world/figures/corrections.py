@@ -18,9 +18,9 @@ from rich.progress import track
 from lensgraph.tools.local.index.engine import LocalEngine
 from lensgraph.tools.local.world import world_index
 from lensgraph.tools.local.world.entities import DATA
-from lensgraph.tools.local.world.facts.gather.gather import facts
-from lensgraph.tools.local.world.facts.gather.relations import Fact
-from lensgraph.tools.local.world.questions.splits import eligibility, phrasings, wording
+from lensgraph.tools.local.world.facts.gather import facts
+from lensgraph.tools.local.world.facts.relations import Fact
+from lensgraph.tools.local.world.questions import eligibility, phrasings, wording
 from lensgraph.tools.results import Hit
 
 READ = 2

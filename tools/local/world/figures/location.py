@@ -10,7 +10,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from lensgraph.tools.local.world.questions.splits import expressions, splits
+from lensgraph.tools.local.world.questions import expressions, splits
 from lensgraph.tools.locate.local import LocalLocator
 from lensgraph.tools.results import Box, ToolFailure
 

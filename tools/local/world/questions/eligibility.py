@@ -9,9 +9,9 @@ from functools import cache
 
 from lensgraph.tools.local.world import entities, measures, pictures
 from lensgraph.tools.local.world.entities import DATA, Entity, Split
-from lensgraph.tools.local.world.facts.gather import gather
-from lensgraph.tools.local.world.facts.gather.relations import Fact
-from lensgraph.tools.local.world.questions.splits.wording import names_of
+from lensgraph.tools.local.world.facts import gather
+from lensgraph.tools.local.world.facts.relations import Fact
+from lensgraph.tools.local.world.questions.wording import names_of
 
 MODE_CAP = 0.12
 """No answer may be right for more than this share of a split's facts of one relation in the searching families."""

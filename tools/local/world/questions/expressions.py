@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from lensgraph.tools.local.world import measures
-from lensgraph.tools.local.world.questions.splits.scenes import Item, Scene
+from lensgraph.tools.local.world.questions.scenes import Item, Scene
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 """Words for the ranks of up to six items."""

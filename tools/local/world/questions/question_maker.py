@@ -9,15 +9,15 @@ from typing import TypeVar
 
 from lensgraph.tools.local.world import entities, measures
 from lensgraph.tools.local.world.entities import Entity, Split
-from lensgraph.tools.local.world.facts.gather import gather
-from lensgraph.tools.local.world.facts.gather.relations import Fact, Tolerance
-from lensgraph.tools.local.world.questions.splits import phrasings, scenes
-from lensgraph.tools.local.world.questions.splits.eligibility import any_renditions, capped, query_renditions, verified
-from lensgraph.tools.local.world.questions.splits.expressions import targets
-from lensgraph.tools.local.world.questions.splits.phrasings import Phrasing
-from lensgraph.tools.local.world.questions.splits.scenes import Scene
-from lensgraph.tools.local.world.questions.splits.wording import formal_query, lay_query, names_of, worded
-from lensgraph.tools.local.world.questions.splits.world_task import Family, WorldTask
+from lensgraph.tools.local.world.facts import gather
+from lensgraph.tools.local.world.facts.relations import Fact, Tolerance
+from lensgraph.tools.local.world.questions import phrasings, scenes
+from lensgraph.tools.local.world.questions.eligibility import any_renditions, capped, query_renditions, verified
+from lensgraph.tools.local.world.questions.expressions import targets
+from lensgraph.tools.local.world.questions.phrasings import Phrasing
+from lensgraph.tools.local.world.questions.scenes import Scene
+from lensgraph.tools.local.world.questions.wording import formal_query, lay_query, names_of, worded
+from lensgraph.tools.local.world.questions.world_task import Family, WorldTask
 from lensgraph.tools.local.world.sorts import sort_of
 
 T = TypeVar("T")

@@ -14,8 +14,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 from lensgraph.tools.local.world.entities import Split
-from lensgraph.tools.local.world.questions.splits.question_maker import QuestionMaker
-from lensgraph.tools.local.world.questions.splits.world_task import FAMILIES, Family, WorldTask
+from lensgraph.tools.local.world.questions.question_maker import QuestionMaker
+from lensgraph.tools.local.world.questions.world_task import FAMILIES, Family, WorldTask
 
 _BALANCED: dict[Family, float] = {
     "visible": 0.28, "known": 0.22, "image": 0.14, "image_text": 0.16, "crop_text": 0.10, "correction": 0.10,

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from lensgraph.tools.local.world import entities
 from lensgraph.tools.local.world.entities import Entity
-from lensgraph.tools.local.world.facts.gather.relations import Fact
-from lensgraph.tools.local.world.questions.splits import phrasings
-from lensgraph.tools.local.world.questions.splits.phrasings import Phrasing
+from lensgraph.tools.local.world.facts.relations import Fact
+from lensgraph.tools.local.world.questions import phrasings
+from lensgraph.tools.local.world.questions.phrasings import Phrasing
 from lensgraph.tools.local.world.sorts import sort_of
 
 

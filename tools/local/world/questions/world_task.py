@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from lensgraph.tools.local.world.entities import Split
-from lensgraph.tools.local.world.facts.gather.relations import Tolerance
-from lensgraph.tools.local.world.questions.splits.scenes import Item, Scene
+from lensgraph.tools.local.world.facts.relations import Tolerance
+from lensgraph.tools.local.world.questions.scenes import Item, Scene
 
 if TYPE_CHECKING:
     from PIL import Image
