@@ -90,10 +90,10 @@ def _row(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def fewest(records: Sequence[Record], accuracy: float) -> tuple[float, float]:
-    """Fewest searches a question at an accuracy: (giving up at once on all other questions, after one search of
-    them).
+    """Fewest searches a question with which a share of the answers can be right: two bounds.
 
-    The second is the bound of a policy that cannot tell beforehand which questions it will fail at.
+    At the first the policy gives up all other questions at once. At the second it searches once for every unknown one,
+    because it cannot tell beforehand which questions it will fail at.
 
     Raises:
         ValueError: the oracle itself is right less often.

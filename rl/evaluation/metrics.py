@@ -1,7 +1,9 @@
 """The table of metrics: one row a figure that an evaluation reports.
 
-To add a metric, add a row to `METRICS`: a function of a question's record, with how it is averaged and printed. The
-terminal table, Markdown, JSON, comparisons, the tables over seeds and the bar charts follow from the row.
+To add a metric, add a row to `METRICS`: a function of a question's record, with the rule of its average and its format.
+The terminal table, Markdown, JSON, comparisons, the tables over seeds and the bar charts follow from the row:
+
+    "crops": Metric("crops", lambda r: sum(step["node"] == "crop" for step in r.trace), form=".2f", head="crops"),
 
 Source of the search ratio: MMSearch-R1, caption of Table 1 (calls made over calls allowed).
 """
@@ -30,7 +32,7 @@ SHARE = ".3f"
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a set of records: the sum of `value` over the sum of what it is counted `per`."""
+    """A figure of a set of records: the sum of `value` over the number of questions, turns or allowed searches."""
 
     title: str
     """Name in words."""

@@ -72,7 +72,7 @@ class HandOver(OraclePolicy):
 async def read(
     tasks: Sequence[WorldTask], config: Config, *, concurrent: int = 32
 ) -> list[tuple[WorldTask, bool, bool]]:
-    """(task, page reached, answer right) for every task."""
+    """Run every task; returns (task, page reached, answer right) for each."""
     backends = await asyncio.to_thread(Backends, Context(config=config))
     reader, queue = await backends.policy(), iter(tasks)
     made: list[tuple[WorldTask, bool, bool]] = []

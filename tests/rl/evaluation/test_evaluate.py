@@ -9,9 +9,9 @@ import pytest
 
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.dialects.table import build
-from lensgraph.rl.evaluation import comparison, evaluate, report
+from lensgraph.rl.evaluation import comparison, evaluate, metrics, report
 from lensgraph.rl.evaluation.experiments.seeds import SeedRuns
-from lensgraph.rl.evaluation.metrics import METRICS, allowed_calls, by_group, summarise
+from lensgraph.rl.evaluation.metrics import METRICS, Metric, allowed_calls, by_group, summarise
 from lensgraph.rl.evaluation.record import Record
 from lensgraph.tools.runtime.interval import interval
 
@@ -91,6 +91,13 @@ def test_a_row_of_the_table_is_in_the_json_the_report_and_the_comparison() -> No
     assert {f"{name}_difference" for name in compared if METRICS[name].compared == "difference"} <= set(row)
     assert compared <= set(SeedRuns("a", (by_task,)).figures())
     assert all(METRICS[name].title in " ".join(comparison.HEAD) for name in compared)
+
+
+def test_the_row_that_the_table_shows_as_an_example_counts_crops() -> None:
+    [line] = [line for line in (metrics.__doc__ or "").splitlines() if line.startswith('    "crops"')]
+    crops = eval(line.strip().removeprefix('"crops": ').removesuffix(","), {"Metric": Metric})
+    trace = [{"node": "reason"}, {"node": "crop"}, {"node": "crop"}]
+    assert crops.average([_record(trace=trace), _record()]) == 1.0
 
 
 def test_a_metric_without_a_denominator_has_its_empty_value() -> None:
