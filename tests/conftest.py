@@ -1,4 +1,4 @@
-"""What every test may rely on: no network, no hub, one torch thread, and a home folder of the test run's own.
+"""The setting of every test: no network, no hub, one torch thread, and a home folder of the test run's own.
 
 Set before any test module is imported, and in the environment, so that programs started by a test inherit it.
 `LENSGRAPH_HOME` given from outside is kept: a developer may reuse one built index between runs."""

@@ -17,7 +17,7 @@ def python_blocks(text: str) -> list[str]:
 
 
 def outputs(guide: str, repository: Path) -> list[str]:
-    """What each python block prints: one after the other in one process, from the repository's root, as a reader would
+    """The output of each python block: one after the other in one process, from the repository's root, as a reader would
     paste them."""
     found = python_blocks((repository / guide).read_text(encoding="utf-8"))
     code = "\n".join(

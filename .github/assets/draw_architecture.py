@@ -168,7 +168,7 @@ def head(x: float, y: float, angle: float, kind: str = "head") -> str:
 
 
 def rim(node: Node, towards: tuple[float, float], dot: bool) -> tuple[float, float]:
-    """Where the straight line from a node's middle to a point leaves the node."""
+    """The point at which a straight line from a node's middle to another point leaves the node."""
     dx, dy = towards[0] - node.x, towards[1] - node.y
     if dot:
         size = math.hypot(dx, dy)
@@ -297,7 +297,7 @@ def learning() -> list[str]:
 
 
 def legend() -> list[str]:
-    """What the colours of the nodes say, beside the captions in the room's name."""
+    """The colour samples beside the captions under the name of the graphs room."""
     line = TOPS["graphs"] + 54 + 16 * 3 - 9
     return [
         f'<rect x="36" y="{line + 16 * n}" width="10" height="10" rx="3" class="{room}-box"/>'
