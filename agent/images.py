@@ -3,7 +3,7 @@
 Invariants: every stored byte string passed the guard and is one upright RGB frame in PNG, JPEG or WebP, so the id of a
 picture is the hash of exactly the bytes that are kept; a crop of a crop is again one box on the original picture, and
 cropping the original with that box gives the crop's pixels. Lineage lives in the `Picture` record and travels in the
-graph state; the store knows bytes only, because two parents can have equal crops.
+graph state. The store knows bytes only, because two parents can have equal crops.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from lensgraph.tools.locate.qwen import resized
 from lensgraph.tools.results import Box
 
 KEPT_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
-"""Formats stored as they came if nothing had to be changed; everything else becomes PNG."""
+"""Formats that are stored as they came if nothing had to be changed; everything else becomes PNG."""
 ID = re.compile(r"[0-9a-f]{64}")
 MEMORY_BYTES = 512 * 1024 * 1024
-"""Encoded pictures kept in memory; beyond it the longest unused go, so that a server does not grow for ever."""
+"""Bytes of encoded pictures that are kept in memory; beyond it the longest unused one is dropped."""
 DECODED_PICTURES = 4
-"""Decoded pictures kept: a question looks at one picture and its crops again and again."""
+"""Number of decoded pictures that are kept: a question looks at one picture and its crops again and again."""
 VIEW_BYTES = 64 * 1024 * 1024
-"""Encoded views for the policy kept, so that a turn does not encode what an earlier turn encoded."""
+"""Bytes of encoded views that are kept, so that a turn does not encode again what an earlier one encoded."""
 
 
 class Picture(TypedDict):
@@ -91,7 +91,7 @@ class _Cache:
 
 
 RECORDS = 4096
-"""Records of stored pictures kept, so that looking one up by its id needs no decoding."""
+"""Number of picture records that are kept, so that a look-up by id needs no decoding."""
 
 
 def permit(source: str | Path, files: bool | str | Path) -> str | Path:
@@ -141,7 +141,7 @@ class ImageStore:
 
     @property
     def weight(self) -> int:
-        """Bytes of memory that its pictures take, about."""
+        """About how many bytes of memory its pictures take."""
         with self._lock:
             decoded = sum(3 * image.width * image.height for image, _ in self._decoded.items.values())
             return self._encoded.weight + self._views.weight + decoded
@@ -229,7 +229,7 @@ class ImageStore:
             path = self.folder / identity
             data = path.read_bytes() if path.exists() else None
             if data is not None and hashlib.sha256(data).hexdigest() != identity:
-                data = None  # damaged on disk: as good as gone, and never shown as what it is not
+                data = None  # damaged on disk: treated as missing, never shown
             if data is not None:
                 with self._lock:
                     self._encoded.put(identity, data, len(data))
@@ -251,7 +251,7 @@ class ImageStore:
         return image
 
     async def opened(self, identity: str) -> Image.Image:
-        """`open` for nodes: a thread only if there is something to decode."""
+        """`open` without blocking the event loop; it takes a thread only if there is something to decode."""
         with self._lock:
             image: Image.Image | None = self._decoded.get(identity)
         return image if image is not None else await asyncio.to_thread(self.open, identity)

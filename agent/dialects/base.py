@@ -171,7 +171,7 @@ class Dialect(ABC):
         """The results of an image search. `thumbnails` are ids, one a hit; `note` says that a region was not found."""
         entries = self._image_entries(result, thumbnails)
         if note:
-            entries = [_text(line(note, ERROR_CHARS) + "\n"), *entries]
+            entries = [text_block(line(note, ERROR_CHARS) + "\n"), *entries]
         shown = [image_block(crop["id"])] if crop else []
         return self._message([*shown, *self.information(entries), *self._fill("after_image_search", question, [])])
 
@@ -189,7 +189,7 @@ class Dialect(ABC):
     ) -> HumanMessage:
         """A tool failed, found nothing, or was refused by a limit."""
         stage = "after_text_search" if kind == "text" else "after_image_search"
-        entries = [_text(f"error: {line(error.message, ERROR_CHARS)}")]
+        entries = [text_block(f"error: {line(error.message, ERROR_CHARS)}")]
         return self._message([*self.information(entries), *self._fill(stage, question, [])])
 
     @abstractmethod
@@ -198,8 +198,8 @@ class Dialect(ABC):
 
     def _image_entries(self, result: SearchResult, thumbnails: Sequence[str | None]) -> list[Block]:
         if result.error:
-            return [_text(f"error: {line(result.error.message, ERROR_CHARS)}")]
-        return [_text("\n".join(f"{n}. {self._image_entry(hit)}" for n, hit in enumerate(result.hits, 1)))]
+            return [text_block(f"error: {line(result.error.message, ERROR_CHARS)}")]
+        return [text_block("\n".join(f"{n}. {self._image_entry(hit)}" for n, hit in enumerate(result.hits, 1)))]
 
     def _image_entry(self, hit: Hit) -> str:
         score = "" if hit.score is None else f" ({hit.score:.2f})"
@@ -207,8 +207,8 @@ class Dialect(ABC):
 
     def _text_entries(self, result: SearchResult) -> list[Block]:
         if result.error:
-            return [_text(f"error: {line(result.error.message, ERROR_CHARS)}")]
-        return [_text("\n".join(f"{n}. {self._text_entry(hit)}" for n, hit in enumerate(result.hits, 1)))]
+            return [text_block(f"error: {line(result.error.message, ERROR_CHARS)}")]
+        return [text_block("\n".join(f"{n}. {self._text_entry(hit)}" for n, hit in enumerate(result.hits, 1)))]
 
     def _text_entry(self, hit: Hit) -> str:
         return f"{line(hit.title, TITLE_CHARS)}\n{entry(hit.snippet, self.snippet_chars)}".rstrip()
@@ -217,18 +217,18 @@ class Dialect(ABC):
         """A prompt as content blocks. One pass: a placeholder inside the question is text."""
         values: dict[str, list[Block]] = {
             "<image>": [image_block(identity) for identity in images],
-            "{question}": [_text(neutral(question))],
+            "{question}": [text_block(neutral(question))],
             "{information}": list(information),
         }
         parts = _PLACEHOLDER.split(self.prompts[key])
-        return [block for part in parts for block in values.get(part, [_text(part)])]
+        return [block for part in parts for block in values.get(part, [text_block(part)])]
 
     def _message(self, blocks: Sequence[Block]) -> HumanMessage:
         """A user turn: neighbouring texts joined; a plain string if there is no picture."""
         merged: list[Block] = []
         for block in blocks:
             if block["type"] == "text" and merged and merged[-1]["type"] == "text":
-                merged[-1] = _text(merged[-1]["text"] + block["text"])
+                merged[-1] = text_block(merged[-1]["text"] + block["text"])
             elif block["type"] != "text" or block["text"]:
                 merged.append(block)
         if all(block["type"] == "text" for block in merged):
@@ -246,5 +246,6 @@ def thumbnail_block(identity: str) -> Block:
     return {"type": "image", "id": identity, "thumbnail": True}
 
 
-def _text(text: str) -> Block:
+def text_block(text: str) -> Block:
+    """A text in a message of the dialogue."""
     return {"type": "text", "text": text}

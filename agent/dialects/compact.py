@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from lensgraph.agent.actions import Action, Crop, Malformed
 from lensgraph.agent.dialects import tags
-from lensgraph.agent.dialects.base import Block
+from lensgraph.agent.dialects.base import Block, text_block
 from lensgraph.agent.dialects.deepmmsearch_r1 import DeepMMSearchR1
 from lensgraph.agent.limits import Limits
 from lensgraph.tools.results import Hit
@@ -20,7 +20,7 @@ _COPIED = re.compile(r"<(answer|text_search|img_search|crop)>(?!<)")
 
 
 class Compact(DeepMMSearchR1):
-    """Fewer tokens, and failures are told."""
+    """DeepMMSearch-R1 with fewer tokens; failures and limits are told to the policy."""
 
     name: ClassVar[str] = "compact"
     default_limits: ClassVar[Limits] = Limits(image=2, text=3, turns=6)
@@ -63,11 +63,7 @@ class Compact(DeepMMSearchR1):
 
     def information(self, entries: list[Block]) -> list[Block]:
         """`<information>` ... `</information>`, and nothing behind it."""
-        return [
-            {"type": "text", "text": "<information>"},
-            *entries,
-            {"type": "text", "text": "</information>"},
-        ]
+        return [text_block("<information>"), *entries, text_block("</information>")]
 
     def _image_entry(self, hit: Hit) -> str:
         return super(DeepMMSearchR1, self)._image_entry(hit)

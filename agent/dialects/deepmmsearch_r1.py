@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from lensgraph.agent.actions import Action, Answer, GiveUp, Malformed, SearchByImage, SearchByText
 from lensgraph.agent.dialects import tags
-from lensgraph.agent.dialects.base import Block, Dialect
+from lensgraph.agent.dialects.base import Block, Dialect, text_block
 from lensgraph.agent.limits import Limits
 from lensgraph.tools.results import Hit
 
@@ -91,11 +91,7 @@ class DeepMMSearchR1(Dialect):
 
     def information(self, entries: list[Block]) -> list[Block]:
         """`<information>` ... `</information>` and a newline before the stage prompt."""
-        return [
-            {"type": "text", "text": "<information>"},
-            *entries,
-            {"type": "text", "text": "</information>\n"},
-        ]
+        return [text_block("<information>"), *entries, text_block("</information>\n")]
 
     def _image_entry(self, hit: Hit) -> str:
         return self._text_entry(hit)

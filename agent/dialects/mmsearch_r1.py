@@ -16,7 +16,7 @@ from langchain_core.messages import HumanMessage
 from lensgraph.agent.actions import Action, Answer, GiveUp, Malformed, SearchByImage, SearchByText
 from lensgraph.agent.dialects import prompts as prompt_files
 from lensgraph.agent.dialects import tags
-from lensgraph.agent.dialects.base import TITLE_CHARS, Block, Dialect, thumbnail_block
+from lensgraph.agent.dialects.base import TITLE_CHARS, Block, Dialect, text_block, thumbnail_block
 from lensgraph.agent.images import Picture
 from lensgraph.agent.limits import Limits
 from lensgraph.tools.results import Hit, SearchResult, ToolError
@@ -49,7 +49,7 @@ PUBLISHED = {
         "803e2536271b2dcf6814bfd6ee200f944c979d460a9801e3865627ec2b3ebd8e",
     ),
 }
-"""Prompt -> (file in the checkpoint's repository, sha256 of its text)."""
+"""Prompt -> (stem of its file in the checkpoint's repository, sha256 of its text)."""
 
 _IMAGE_AT_END = re.compile(re.escape(IMAGE) + "$")
 _TEXT_AT_END = re.compile("<text_search>.*</text_search>$")
@@ -64,8 +64,8 @@ _SEQUENCES = (["answer"], ["image", "answer"], ["text", "answer"], ["image", "te
 
 
 class MMSearchR1(Dialect):
-    """Strict reading follows the released rollout: the unstripped turn, `$` before one final newline, dot not matching
-    newlines, no repair turn."""
+    """Strict reading as in the released rollout: the turn is not stripped, `$` matches before one final newline, a dot
+    matches no newline, and there is no repair turn."""
 
     name: ClassVar[str] = "mmsearch_r1"
     default_limits: ClassVar[Limits] = Limits(image=1, text=2, turns=3, tokens=8192)
@@ -146,7 +146,7 @@ class MMSearchR1(Dialect):
 
     def information(self, entries: list[Block]) -> list[Block]:
         """The lead, the block and its close."""
-        return [{"type": "text", "text": LEAD}, *entries, {"type": "text", "text": CLOSE}]
+        return [text_block(LEAD), *entries, text_block(CLOSE)]
 
     def observe_image(
         self,
@@ -176,33 +176,25 @@ class MMSearchR1(Dialect):
 
     def _reminded(self, entries: list[Block], stage: str, question: str) -> HumanMessage:
         reminder = f"Original user's question: {neutral(question)}\n"
-        blocks = [
-            *self.information(entries),
-            {"type": "text", "text": reminder},
-            *self._fill(stage, question, []),
-        ]
+        blocks = [*self.information(entries), text_block(reminder), *self._fill(stage, question, [])]
         return self._message(blocks)
 
     def _image_entries(self, result: SearchResult, thumbnails: Sequence[str | None]) -> list[Block]:
-        blocks: list[Block] = [{"type": "text", "text": IMAGE_HEADER}]
+        blocks: list[Block] = [text_block(IMAGE_HEADER)]
         padded = [*thumbnails, *[None] * len(result.hits)]
         for number, (hit, thumbnail) in enumerate(zip(result.hits, padded, strict=False), 1):
             lead, title = f"{number}. image: ", f"title: {line(hit.title, TITLE_CHARS)}\n"
             if thumbnail is None:  # upstream drops results without a picture; a title is worth more than nothing
-                blocks.append({"type": "text", "text": f"{number}. {title}"})
+                blocks.append(text_block(f"{number}. {title}"))
             else:
-                blocks += [
-                    {"type": "text", "text": lead},
-                    thumbnail_block(thumbnail),
-                    {"type": "text", "text": f"\n{title}"},
-                ]
+                blocks += [text_block(lead), thumbnail_block(thumbnail), text_block(f"\n{title}")]
         if result.error:
-            blocks.append({"type": "text", "text": f"{FAILED}\n"})
+            blocks.append(text_block(f"{FAILED}\n"))
         return blocks
 
     def _text_entries(self, result: SearchResult) -> list[Block]:
         items = "".join(f"{n}. {self._text_entry(hit)}\n" for n, hit in enumerate(result.hits, 1))
-        return [{"type": "text", "text": TEXT_HEADER + (items or f"{FAILED}\n")}]
+        return [text_block(TEXT_HEADER + (items or f"{FAILED}\n"))]
 
     def _text_entry(self, hit: Hit) -> str:
         return f"({line(hit.url, TITLE_CHARS)}) {line(hit.snippet or hit.title, self.snippet_chars)}"
