@@ -17,7 +17,7 @@ import pytest
 ROOMS = ("tools", "agent", "graphs", "rl")
 """In the order of imports: a room may import the rooms before it, and itself."""
 MOST_MODULES = 15
-PROVIDERS = {"tools/checks/contract/providers", "tools/text", "tools/image", "tools/locate"}
+PROVIDERS = {"tests/checks/provider_contract/providers", "tools/text", "tools/image", "tools/locate"}
 """Folders with one file a provider may grow."""
 MODULE = re.compile(r"lensgraph(\.\w+)+(:\w+)?")
 NOT_A_SENTENCE = re.compile(r"(What|How|Where|Of the|So many|Nothing where|That)\b")

@@ -35,15 +35,6 @@ def clear(given: argparse.Namespace) -> int:
     return 0
 
 
-def pictures(given: argparse.Namespace) -> int:
-    """Measure how far pictures are apart. Exit code 1: two different pictures count as equal."""
-    from lensgraph.tools.checks import cache_pictures  # numpy and the embedded world
-
-    measured = cache_pictures.measure(given.every)
-    print(json.dumps(dataclasses.asdict(measured)) if given.json else cache_pictures.report(measured))
-    return 0 if measured.merged == 0 else 1
-
-
 @contextmanager
 def _opened(folder: str | None) -> Iterator[Cache]:
     """The cache of a folder, closed at the end."""

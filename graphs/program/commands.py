@@ -122,22 +122,6 @@ COMMANDS: dict[str, Command] = {
     ),
     "cache stats": Command(f"{_PROGRAM}.cache:stats", "Print the kept answers of the tools, by tool.", (_CACHE, _JSON)),
     "cache clear": Command(f"{_PROGRAM}.cache:clear", "Delete the kept answers of the tools.", (_CACHE, _JSON)),
-    "cache pictures": Command(
-        f"{_PROGRAM}.cache:pictures", "Measure which pictures of the embedded world count as nearly equal.",
-        (_option("--every", type=int, default=8, help="save every n-th picture again (default 8)"), _JSON),
-    ),
-    "check providers": Command(
-        f"{_PROGRAM}.checks:providers", "Run every provider against a local server that is late, broken, busy or wrong.",
-        (
-            _option("--only", action="append", metavar="NAME", help="only providers of this name; may be repeated"),
-            _option("--markdown", action="store_true", help="print a Markdown table"),
-            _JSON,
-        ),
-    ),
-    "check guard": Command(
-        f"{_PROGRAM}.checks:guard", "Try hostile addresses and hosts, which the guard must refuse, and honest ones.",
-        (_option("--all", action="store_true", help="print every case, not only what went wrong"),),
-    ),
     "world card": Command(
         f"{_PROGRAM}.local:world_card", "Print the embedded world's counts, splits, licences and retrieval figures.",
         (
@@ -148,9 +132,6 @@ COMMANDS: dict[str, Command] = {
     "world index": Command(f"{_PROGRAM}.local:world_index", "Build the embedded world's index now and print its folder."),
     "world verify": Command(
         f"{_PROGRAM}.local:world_verify", "Find which lay wordings mislead the engine, and store them with the data."
-    ),
-    "world databases": Command(
-        f"{_PROGRAM}.local:world_databases", "Compare the index's database with LanceDB, which must be installed."
     ),
     "bench": Command(
         f"{_PROGRAM}.benches:bench", "Measure the graph's own time per node, without policy and tools, or the start.",

@@ -108,18 +108,6 @@ def world_verify(given: argparse.Namespace) -> int:
     return 0
 
 
-def world_databases(given: argparse.Namespace) -> int:
-    """Print the comparison of the index's database with LanceDB."""
-    from lensgraph.tools.checks.index_databases import report
-
-    try:
-        with _failures():
-            print(report())
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed: pip install lancedb") from error
-    return 0
-
-
 @contextmanager
 def _failures() -> Iterator[None]:
     """Raise `UserError` for a tool's failure: the program prints its line and exits with 2."""

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import httpx
 import pytest
+from provider_contract.server import Answer, Request, Service, serve
 
 from lensgraph.tools.base import TextSearch
-from lensgraph.tools.checks.contract.server import Answer, Request, Service, serve
 from lensgraph.tools.pace import LONGEST_HOLD, Pace
 from lensgraph.tools.remote import Remote
 from lensgraph.tools.results import Hit, SearchResult, ToolFailure

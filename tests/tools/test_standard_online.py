@@ -1,7 +1,7 @@
 """Every tool on the network passes LangChain's integration suite before the server that speaks its wire format, and every
 provider of the registry has both suites.
 
-The servers are those of the contract (`tools/contract/providers`); what each was checked against stands in its entry.
+The servers are those of the contract (`tests/checks`); what each was checked against stands in its entry.
 """
 
 import re
@@ -13,10 +13,10 @@ import pytest
 from langchain_core.tools import BaseTool
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
+from provider_contract import harness
+from provider_contract.provider import Provider, everyone
 
 from lensgraph.tools import registry
-from lensgraph.tools.checks.contract import harness
-from lensgraph.tools.checks.contract.provider import Provider, everyone
 
 pytestmark = pytest.mark.contract
 

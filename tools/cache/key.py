@@ -5,7 +5,7 @@
 - Pictures that are searched with: equal pixels after decoding (upright RGB), whatever the file format or its metadata; or,
   unless `near_pictures` is off, nearly equal ones: the same shape, sides that differ by a twentieth at most, and a sketch
   (brightness in cells of about 4 pixels, colour in cells of 8) that differs nowhere by more than `NEAR`. That is the same
-  picture saved or scaled again. `lensgraph cache pictures` measures which copies are recognised, that no two
+  picture saved or scaled again. `python tests/checks pictures` measures which copies are recognised, that no two
   different drawings, scenes or crops of the embedded world are merged, and how small print may be before two pages become
   one. Pictures with a side above `SKETCHED` pixels, whose cells would be larger, match by their pixels only.
 - Pictures in which something is located: equal pixels only, for the answer holds coordinates.

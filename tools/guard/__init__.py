@@ -2,7 +2,7 @@
 
 `pictures` decodes a picture under caps, `fetching` fetches an address, `addresses` decides which hosts may be connected to,
 `transport` connects only to a checked address, `bodies` unpacks under a cap and tells the kind of a body from its own bytes.
-`lensgraph check guard` tries all of it against hostile addresses, servers, pictures and documents.
+`python tests/checks guard` tries all of it against hostile addresses, servers, pictures and documents.
 """
 
 from lensgraph.tools.guard.addresses import PUBLIC_WEB, FetchPolicy, Refused, address_allowed, resolve

@@ -479,10 +479,10 @@ def test_variables_that_a_platform_sets_for_a_service_of_this_name_are_let_be(
 def test_an_unknown_option_and_an_unknown_command(capsys: Any, png: Path) -> None:
     assert "unrecognized arguments: --jsn" in refused(capsys, str(png), "?", "--jsn")
     assert main(["aks"]) == 2
-    valid = "ask, config, serve, mcp, index, search, cache, check, world, bench, load, siblings"
+    valid = "ask, config, serve, mcp, index, search, cache, world, bench, load, siblings"
     assert capsys.readouterr().err == f"lensgraph: unknown command 'aks'; valid: {valid}\n"
     assert main(["cache", "stat"]) == 2
-    assert capsys.readouterr().err == "lensgraph cache: unknown command 'stat'; valid: stats, clear, pictures\n"
+    assert capsys.readouterr().err == "lensgraph cache: unknown command 'stat'; valid: stats, clear\n"
 
 
 # --- what is unusual and works

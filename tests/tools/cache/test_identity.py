@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from langchain_core.documents import Document
 from langchain_core.tools import BaseTool, Tool
+from provider_contract import harness
+from provider_contract.provider import Provider, everyone
 from pydantic import BaseModel, Field, SecretStr
 
 from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
@@ -21,8 +23,6 @@ from lensgraph.tools.base import TextSearch
 from lensgraph.tools.cache import Cache, CacheSettings
 from lensgraph.tools.cache.cache import _say_uncached
 from lensgraph.tools.cache.identity import identity
-from lensgraph.tools.checks.contract import harness
-from lensgraph.tools.checks.contract.provider import Provider, everyone
 from lensgraph.tools.pages.summarise import Summariser
 from lensgraph.tools.results import Hit, SearchResult
 

@@ -3,11 +3,11 @@
 import tracemalloc
 from collections.abc import Callable
 
+import guard_pdfs
 import pypdf
 import pytest
 
 from lensgraph.tools import guard
-from lensgraph.tools.checks import guard_pdfs
 from lensgraph.tools.documents import pdf
 from lensgraph.tools.documents.readers import TooMuch, Unreadable, read
 from lensgraph.tools.pages.fetch import extract

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
+from provider_contract.provider import everyone
+from provider_contract.providers.image_google_vision import PICTURE
 
-from lensgraph.tools.checks.contract.provider import everyone
-from lensgraph.tools.checks.contract.providers.image_google_vision import PICTURE
 from lensgraph.tools.image.fvqa_cache import FvqaCacheImageSearch
 from lensgraph.tools.image.google_vision import GoogleVisionImageSearch
 from lensgraph.tools.image.searchapi_lens import SearchApiLensImageSearch

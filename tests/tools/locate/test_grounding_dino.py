@@ -11,6 +11,7 @@ import torch
 from langchain_core.tools import BaseTool
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from PIL import Image
+from provider_contract.providers.image_google_vision import PICTURE
 from transformers import (
     BertConfig,
     BertTokenizerFast,
@@ -21,7 +22,6 @@ from transformers import (
     SwinConfig,
 )
 
-from lensgraph.tools.checks.contract.providers.image_google_vision import PICTURE
 from lensgraph.tools.locate.detector import clipped
 from lensgraph.tools.locate.grounding_dino import GroundingDinoLocator, prompt
 from lensgraph.tools.results import Box

@@ -14,6 +14,7 @@ import torch
 from langchain_core.tools import BaseTool
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from PIL import Image
+from provider_contract.providers.image_google_vision import PICTURE
 from transformers import (
     CLIPTokenizer,
     Owlv2Config,
@@ -24,7 +25,6 @@ from transformers import (
     Owlv2VisionConfig,
 )
 
-from lensgraph.tools.checks.contract.providers.image_google_vision import PICTURE
 from lensgraph.tools.locate.owlv2 import Owlv2Locator, prompt
 from lensgraph.tools.registry import build
 from lensgraph.tools.results import Box

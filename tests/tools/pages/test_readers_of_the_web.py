@@ -9,12 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from provider_contract.providers import page_jina
+from provider_contract.providers.page_fetch import ARTICLE
+from provider_contract.server import Answer, Request, Service, serve
 
 from lensgraph.tools import registry
 from lensgraph.tools.cache import Cache, CacheSettings
-from lensgraph.tools.checks.contract.providers import page_jina
-from lensgraph.tools.checks.contract.providers.page_fetch import ARTICLE
-from lensgraph.tools.checks.contract.server import Answer, Request, Service, serve
 from lensgraph.tools.pages import fetch, robots
 from lensgraph.tools.pages.base import for_others
 from lensgraph.tools.pages.fetch import FetchPageReader

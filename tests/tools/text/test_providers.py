@@ -1,16 +1,16 @@
 """What is particular about each text search: what it sends, and the errors only its service has.
 
-Wire formats: the documents named by the entries in `tools/contract/providers`."""
+Wire formats: the documents named by the entries in `tests/checks/provider_contract/providers`."""
 
 from typing import Any
 
 import pytest
+from provider_contract.provider import Provider, everyone
+from provider_contract.providers import text_duckduckgo as ddg
+from provider_contract.providers.text_searxng import found
+from provider_contract.server import Answer, Request, Service, serve
 
 from lensgraph.tools import registry
-from lensgraph.tools.checks.contract.provider import Provider, everyone
-from lensgraph.tools.checks.contract.providers import text_duckduckgo as ddg
-from lensgraph.tools.checks.contract.providers.text_searxng import found
-from lensgraph.tools.checks.contract.server import Answer, Request, Service, serve
 from lensgraph.tools.results import SearchResult
 from lensgraph.tools.safety.plain import plain
 from lensgraph.tools.text.duckduckgo import DuckDuckGoTextSearch

@@ -9,7 +9,7 @@ would buy nothing but error.
 Invariant: a transaction either holds a page with its words, or a file with all that was read from it, or
 nothing of it. A killed writer leaves an index that opens, and that the next run completes.
 
-`lensgraph world databases` compares it with LanceDB, on the time to import, which every answer pays, and on
+`python tests/checks databases` compares it with LanceDB, on the time to import, which every answer pays, and on
 plain full-text search.
 """
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lensgraph.tools.checks.contract.provider import Provider
-from lensgraph.tools.checks.contract.providers.image_google_vision import PICTURE
-from lensgraph.tools.checks.contract.server import Answer, Request
+from provider_contract.provider import Provider
+from provider_contract.providers.image_google_vision import PICTURE
+from provider_contract.server import Answer, Request
 
 
 def searched(status: str, **parts: Any) -> dict[str, Any]:

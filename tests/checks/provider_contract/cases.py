@@ -17,7 +17,10 @@ from typing import Any
 
 from lensgraph.tools import registry
 from lensgraph.tools.base import LensTool
-from lensgraph.tools.checks.contract.harness import (
+from lensgraph.tools.results import ToolFailure
+from lensgraph.tools.safety.errors import named_line
+from lensgraph.tools.safety.redact import blot
+from provider_contract.harness import (
     PATIENCE,
     Broken,
     Ear,
@@ -31,12 +34,9 @@ from lensgraph.tools.checks.contract.harness import (
     service_of,
     sync,
 )
-from lensgraph.tools.checks.contract.listening import listening
-from lensgraph.tools.checks.contract.provider import Provider
-from lensgraph.tools.checks.contract.server import Answer, Service
-from lensgraph.tools.results import ToolFailure
-from lensgraph.tools.safety.errors import named_line
-from lensgraph.tools.safety.redact import blot
+from provider_contract.listening import listening
+from provider_contract.provider import Provider
+from provider_contract.server import Answer, Service
 
 SHORT = 0.5
 """Seconds that a call is given where the service is late."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lensgraph.tools.checks.contract.provider import Provider
-from lensgraph.tools.checks.contract.server import Answer, Request
+from provider_contract.provider import Provider
+from provider_contract.server import Answer, Request
 
 
 def _search(status: str, **parts: Any) -> dict[str, Any]:

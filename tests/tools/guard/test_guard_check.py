@@ -3,10 +3,10 @@
 import tracemalloc
 import zlib
 
+import guard_check
 import pytest
+from check_commands import main
 
-from lensgraph.graphs.program.main import main
-from lensgraph.tools.checks import guard_check
 from lensgraph.tools.guard import bodies
 from lensgraph.tools.guard.addresses import Refused, check_name
 from lensgraph.tools.results import ToolFailure
@@ -52,7 +52,7 @@ async def test_the_check_can_fail() -> None:
 
 
 def test_the_command_prints_the_counts(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "guard"]) == 0
+    assert main(["guard"]) == 0
     printed = capsys.readouterr().out.splitlines()
     counts = (len(guard_check.ADDRESSES), len(guard_check.TRICKS), len(guard_check.HONEST))
     kinds = ("addresses refused", "tricks refused", "honest let through")

@@ -1,6 +1,6 @@
 """SQLite against LanceDB as the database of a local index, on the world's own pages: the reason why the index is SQLite.
 
-    pip install lancedb && lensgraph world databases
+    pip install lancedb && python tests/checks databases
 
 Compared are the time to import, which every `ask` pays, and whether the top 3 of a plain full-text query ("Kenya national
 anthem") hold a page of the right country or thing. Both databases get the same text and the same weight on titles, and

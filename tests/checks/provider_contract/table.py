@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from lensgraph.tools.checks.contract.cases import CASES, Outcome
-from lensgraph.tools.checks.contract.provider import Provider
+from provider_contract.cases import CASES, Outcome
+from provider_contract.provider import Provider
 
 Rows = Sequence[tuple[Provider, dict[str, Outcome]]]
 KINDS = {"text_search": "text", "image_search": "image", "locate": "locate", "read_page": "page"}

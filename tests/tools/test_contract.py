@@ -1,6 +1,6 @@
 """Every provider keeps to the contract, before a server on this machine that speaks its wire format.
 
-What each server speaks was checked against the documents that its entry in `tools/contract/providers` names."""
+What each server speaks was checked against the documents that its entry in `tests/checks/provider_contract/providers` names."""
 
 import json
 from dataclasses import replace
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from check_commands import main
+from provider_contract import cases, table
+from provider_contract.provider import Provider, everyone
+from provider_contract.server import Answer
 
-from lensgraph.graphs.program.main import main
 from lensgraph.tools import registry
-from lensgraph.tools.checks.contract import cases, table
-from lensgraph.tools.checks.contract.provider import Provider, everyone
-from lensgraph.tools.checks.contract.server import Answer
 from lensgraph.tools.pages.base import PageReader
 from lensgraph.tools.remote import Remote
 from lensgraph.tools.results import SearchResult, ToolError
@@ -121,7 +121,7 @@ def test_a_key_that_shows_anywhere_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_command_prints_a_table_without_a_blank_cell(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "providers", "--json", "--only", "searxng"]) == 0
+    assert main(["providers", "--json", "--only", "searxng"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["provider"] for row in rows] == ["searxng"]
     assert list(rows[0]["cases"]) == list(cases.CASES)
@@ -134,7 +134,7 @@ def rows(kept: bool) -> list[tuple[Provider, dict[str, cases.Outcome]]]:
 
 def test_the_table_in_its_three_forms(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(cases, "table", lambda chosen: rows(kept=False))
-    assert main(["check", "providers"]) == 1  # a broken cell is an exit status
+    assert main(["providers"]) == 1  # a broken cell is an exit status
     shown = capsys.readouterr().out
     assert all(case.split()[0] in shown for case in cases.CASES)
     assert "brave" in shown
@@ -144,5 +144,5 @@ def test_the_table_in_its_three_forms(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 def test_an_unknown_provider_is_an_error_that_names_the_known(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "providers", "--only", "goggle"]) == 2
+    assert main(["providers", "--only", "goggle"]) == 2
     assert "known are" in capsys.readouterr().err

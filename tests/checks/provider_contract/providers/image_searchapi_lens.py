@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lensgraph.tools.checks.contract.provider import Provider
-from lensgraph.tools.checks.contract.providers.image_google_vision import PICTURE
-from lensgraph.tools.checks.contract.providers.image_serpapi_lens import matches, searched
-from lensgraph.tools.checks.contract.server import Answer, Request
+from provider_contract.provider import Provider
+from provider_contract.providers.image_google_vision import PICTURE
+from provider_contract.providers.image_serpapi_lens import matches, searched
+from provider_contract.server import Answer, Request
 
 BUCKET = "/pictures/"
 

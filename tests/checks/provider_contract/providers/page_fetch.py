@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import urllib.parse
 
-from lensgraph.tools.checks.contract.provider import Provider
-from lensgraph.tools.checks.contract.server import Answer, Request
+from provider_contract.provider import Provider
+from provider_contract.server import Answer, Request
 
 ARTICLE = (
     "<!DOCTYPE html><html><head><title>Kenya</title></head><body><nav><a href='/'>Home</a></nav><article><h1>Kenya</h1>"

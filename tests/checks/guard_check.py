@@ -1,4 +1,4 @@
-"""Hostile addresses and hosts that the guard must refuse, and honest ones that it must not: `lensgraph check guard`.
+"""Hostile addresses and hosts that the guard must refuse, and honest ones that it must not: `python tests/checks guard`.
 
 No network is needed: names are looked up in a table, and connections to public addresses end at a small server on the loopback
 address that plays hostile and honest hosts, so that every line of the guard runs as it does on the web. Each case counts the
@@ -19,10 +19,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import guard_pdfs
 from PIL import Image
 
 from lensgraph.tools import guard
-from lensgraph.tools.checks import guard_pdfs
 from lensgraph.tools.pages.fetch import extract
 from lensgraph.tools.results import ToolFailure
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lensgraph.tools.checks.contract.provider import Provider
-from lensgraph.tools.checks.contract.providers.text_tavily import error, refuses
-from lensgraph.tools.checks.contract.server import Answer, Request
+from provider_contract.provider import Provider
+from provider_contract.providers.text_tavily import error, refuses
+from provider_contract.server import Answer, Request
 
 URL = "https://example.org/kenya"
 

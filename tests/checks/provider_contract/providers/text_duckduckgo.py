@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import urllib.parse
 
-from lensgraph.tools.checks.contract.provider import Provider
-from lensgraph.tools.checks.contract.server import Answer, Request
+from provider_contract.provider import Provider
+from provider_contract.server import Answer, Request
 
 CHALLENGE = (
     '<html><body><form id="challenge-form" action="//duckduckgo.com/anomaly.js?sv=html" method="POST">'

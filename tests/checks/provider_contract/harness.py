@@ -18,9 +18,9 @@ from langchain_core.callbacks import BaseCallbackHandler
 
 from lensgraph.tools import registry
 from lensgraph.tools.base import LensTool
-from lensgraph.tools.checks.contract.provider import Provider
-from lensgraph.tools.checks.contract.server import Answer, Request, Service, serve
 from lensgraph.tools.results import LocateResult, Page, Reason, SearchResult
+from provider_contract.provider import Provider
+from provider_contract.server import Answer, Request, Service, serve
 
 PATIENCE = 30.0
 """Timeout of a call in seconds where time is not what is checked; busy machines are slow."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lensgraph.tools.checks.contract.server import Answer, Request
 from lensgraph.tools.registry import Kind
+from provider_contract.server import Answer, Request
 
 QUERY = "kenya national anthem"
 """Query of every text search."""
@@ -65,8 +65,8 @@ class Provider:
 
 
 def everyone() -> Iterator[Provider]:
-    """Every provider in `lensgraph.tools.checks.contract.providers`: each file there holds one `PROVIDER`."""
-    package = importlib.import_module("lensgraph.tools.checks.contract.providers")
+    """Every provider in `provider_contract.providers`: each file there holds one `PROVIDER`."""
+    package = importlib.import_module("provider_contract.providers")
     for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
         provider = importlib.import_module(f"{package.__name__}.{found.name}").PROVIDER
         assert isinstance(provider, Provider)
