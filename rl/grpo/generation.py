@@ -21,7 +21,7 @@ import torch
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
-from lensgraph.agent.policy.qwen.batching import Batches, Worker
+from lensgraph.agent.policy.qwen.batching import StaticBatching, Worker
 from lensgraph.agent.policy.qwen.decode import CAPACITY
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Pixels, Rendered, Renderer
@@ -75,7 +75,7 @@ class EnginePolicy(TransformersPolicy):
 
     def worker(self) -> Worker:
         """A worker that collects whole batches, as such an engine takes them."""
-        return Batches(lambda rows, stops: self.sample(rows, stops), self.max_batch)
+        return StaticBatching(lambda rows, stops: self.sample(rows, stops), self.max_batch)
 
 
 class RolloutTrainer(GRPOTrainer):

@@ -1,11 +1,14 @@
-"""Callers that wait at the same time are sampled together.
+"""Sample the turns of callers that wait at the same time together.
 
-`Joining` samples token by token: who comes joins those that are being sampled, who has ended is answered at once. `Batches`
-is for engines that answer a whole batch at a time. Both take callers of any event loop and any thread, and compute in one
-thread of their own, which ends when nobody waits.
+`ContinuousBatching` samples token by token: a new caller joins the running batch, and a turn that has ended is answered at
+once. `StaticBatching` is for engines that answer a whole batch at a time. Both take callers of any event loop and any thread,
+and compute in one thread of their own, which ends when nobody waits.
 
-Invariant: every caller gets its own turn or the error that its dialogue raised; an error of one does not reach those that came
-with another batch.
+A graph asks for one turn at a time, and many graphs run at once; a network that answered them one after another would read
+its weights once for every token of every graph. An engine such as vLLM batches as well, but is a server for Linux with a
+GPU; training and evaluation on one machine sample in the process that holds the weights.
+
+Invariant: every caller gets its own turn or the error of its own dialogue; an error does not reach callers of another batch.
 """
 
 from __future__ import annotations
@@ -20,39 +23,39 @@ from typing import Any
 
 import torch
 
-from lensgraph.agent.policy.qwen.decode import Running, Turn
+from lensgraph.agent.policy.qwen.decode import RunningBatch, SamplingJob
 from lensgraph.agent.policy.render import Rendered
 from lensgraph.agent.policy.sampled import Sampled
 
-TOGETHER_S = 0.004  # long enough for sibling graphs to reach their policy call, short against one decoding step
-"""Who comes this soon after the first is read with it."""
+TOGETHER_S = 0.004
+"""Seconds to wait for further callers: long enough for sibling graphs to reach their policy call, short against a step."""
 GATHERINGS = 10
-"""So many times at most, while more keep coming."""
+"""Most such waits before a batch begins, while more callers keep coming."""
 ADMIT_EVERY = 4
-"""Tokens between two looks at who has come: reading dialogues together costs less than one by one."""
+"""Tokens between two looks for new callers: reading several dialogues at once costs less than one by one."""
 
 
 @dataclass
 class Waiting:
-    """A caller's turn, and where it is delivered."""
+    """A caller's job, and the future that its turn is delivered to."""
 
-    turn: Turn
+    job: SamplingJob
     tell: Callable[[Sampled], None] | None = None
     future: Future[Sampled] = field(default_factory=Future)
 
     def deliver(self) -> None:
-        """The turn has ended."""
+        """Give the caller its turn."""
         if self.future.set_running_or_notify_cancel():
-            self.future.set_result(self.turn.said)
+            self.future.set_result(self.job.said)
 
     def fail(self, error: Exception) -> None:
-        """There will be no turn."""
+        """Give the caller an error."""
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
 
 class Worker(ABC):
-    """Callers come in; a thread works as long as somebody waits."""
+    """Takes callers in; its thread works as long as a caller waits."""
 
     def __init__(self) -> None:
         self._inbox: list[Waiting] = []
@@ -62,14 +65,14 @@ class Worker(ABC):
     def submit(
         self, rendered: Rendered, stops: Sequence[str] = (), tell: Callable[[Sampled], None] | None = None
     ) -> Future[Sampled]:
-        """A turn of this dialogue, when it is sampled. Cancelling the future takes it out. `tell` is called with what there is
-        of it as it grows, in the sampling thread."""
-        waiting = Waiting(Turn(rendered, stops), tell)
+        """Ask for a turn of this dialogue. Cancelling the future stops its sampling. `tell` is called in the sampling thread
+        with the turn so far, after every token."""
+        waiting = Waiting(SamplingJob(rendered, stops), tell)
         with self._guard:
             self._inbox.append(waiting)
             start, self._busy = not self._busy, True
         if start:
-            # no daemon: a network that is being freed while Python ends aborts the program
+            # no daemon: freeing a network while Python ends aborts the program
             threading.Thread(target=self._run, name="lensgraph-policy").start()
         return waiting.future
 
@@ -97,14 +100,14 @@ class Worker(ABC):
 
     @abstractmethod
     def _work(self) -> None:
-        """Answer everybody that waits. Never raises."""
+        """Answer all callers that wait. Never raises."""
 
 
-class Joining(Worker):
-    """Continuous batching over a `Running`."""
+class ContinuousBatching(Worker):
+    """Callers join and leave a `RunningBatch` between its tokens."""
 
-    def __init__(self, start: Callable[[], Running], lock: Any, most: int) -> None:
-        """`start` begins an empty `Running`; `lock` is held while the network computes; `most` turns run at a time."""
+    def __init__(self, start: Callable[[], RunningBatch], lock: Any, most: int) -> None:
+        """`start` makes an empty batch; `lock` is held while the network computes; `most` is the largest batch."""
         super().__init__()
         self._start, self._lock, self._most = start, lock, most
 
@@ -118,7 +121,7 @@ class Joining(Worker):
 
     def _sample_all(self) -> None:
         live: dict[int, Waiting] = {}
-        running: Running | None = None
+        running: RunningBatch | None = None
         since = ADMIT_EVERY
         while live or self._inbox:
             try:
@@ -134,12 +137,12 @@ class Joining(Worker):
                         continue
                     ended = running.step()
                     since += 1
-                    for turn in ended:
-                        live.pop(id(turn)).deliver()
+                    for job in ended:
+                        live.pop(id(job)).deliver()
                     for one in [one for one in live.values() if not self._goes_on(one)]:
-                        running.drop(live.pop(id(one.turn)).turn)
-            except Exception as error:  # nothing of this run can be trusted any more
-                waiting = [] if running else self._take(len(self._inbox))  # it could not even begin
+                        running.drop(live.pop(id(one.job)).job)
+            except Exception as error:  # the state of this batch is unknown
+                waiting = [] if running else self._take(len(self._inbox))  # the batch could not even begin
                 for one in (*live.values(), *waiting):
                     one.fail(error)
                 live, running = {}, None
@@ -148,29 +151,29 @@ class Joining(Worker):
     def _goes_on(one: Waiting) -> bool:
         if one.tell is not None:
             try:
-                one.tell(one.turn.said)
+                one.tell(one.job.said)
             except Exception as error:  # its reader is gone
                 one.fail(error)
         return not one.future.done()
 
-    def _admit(self, running: Running, live: dict[int, Waiting]) -> None:
+    def _admit(self, running: RunningBatch, live: dict[int, Waiting]) -> None:
         coming = self._take(self._most - len(live))
-        live |= {id(one.turn): one for one in coming}  # from here on they are answered, whatever happens
+        live |= {id(one.job): one for one in coming}  # from here on they are answered, whatever happens
         try:
-            running.admit([one.turn for one in coming])
+            running.admit([one.job for one in coming])
         except ValueError:  # one of them cannot be read; the others can
             for one in coming:
                 try:
-                    running.admit([one.turn])
+                    running.admit([one.job])
                 except ValueError as error:
-                    live.pop(id(one.turn)).fail(error)
+                    live.pop(id(one.job)).fail(error)
 
 
-class Batches(Worker):
+class StaticBatching(Worker):
     """Whole batches, one after another."""
 
     def __init__(self, sample: Callable[[list[Rendered], list[list[str]]], list[Sampled]], most: int) -> None:
-        """`sample` answers dialogues and their stop strings; at most `most` of them at a time."""
+        """`sample` answers dialogues, given with their stop strings; `most` is the largest batch."""
         super().__init__()
         self._sample, self._most = sample, most
 
@@ -180,11 +183,11 @@ class Batches(Worker):
         if not batch:
             return
         try:
-            said = self._sample([one.turn.rendered for one in batch], [list(one.turn.stops) for one in batch])
+            said = self._sample([one.job.rendered for one in batch], [list(one.job.stops) for one in batch])
         except Exception as error:  # each caller gets it; the graph records it as the policy's failure
             for one in batch:
                 one.fail(error)
         else:
             for one, turn in zip(batch, said, strict=True):
-                one.turn.said = turn
+                one.job.said = turn
                 one.deliver()

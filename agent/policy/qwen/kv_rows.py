@@ -1,8 +1,9 @@
 """Keys and values of the dialogues that are being decoded, one row each, in one buffer.
 
-Rows begin at the left and have lengths of their own, so that one can come or leave at any token and nothing but it is moved.
+Every row begins at the left and has a length of its own, so a dialogue can join or leave at any token and no other row moves.
+transformers' `DynamicCache` keeps all rows at one length and copies them at every token.
 
-Invariant: `states[:, :, row, :, :length(row)]` are exactly the tokens of that row; the columns behind it are never looked at.
+Invariant: `states[:, :, row, :, :length(row)]` are exactly the tokens of that row; the columns behind it are never read.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 BLOCK = 128
-"""Tokens by which the buffer grows."""
+"""Tokens to a multiple of which the buffer grows, so that it is not copied at every token."""
 SPARE = 4
-"""So many times what is needed a buffer may be."""
+"""The buffer is shrunk once it is more than 4 times larger than needed, as after one long dialogue."""
 
 
-class Slots:
+class KVRows:
     """The rows of a network of the Qwen2.5-VL family."""
 
     def __init__(self, network: Any) -> None:
@@ -32,17 +33,22 @@ class Slots:
         return len(self._lengths)
 
     def reserve(self, rows: int, tokens: int) -> None:
-        """Make room for this many rows of so many tokens, so that adding them copies nothing. A buffer that one long dialogue
-        has left far too large is exchanged for one that fits."""
-        tokens = max([tokens, *self._ends])  # those that are being decoded keep the room that they were promised
+        """Make room for `rows` rows of `tokens` tokens, so that adding them copies nothing. Shrinks a buffer that is far too
+        large (`SPARE`)."""
+        tokens = max([tokens, *self._ends])  # rows that are being decoded keep the room that `add` promised
         if self._states.shape[2] * self._states.shape[4] > SPARE * rows * (tokens + BLOCK):
             self._move(rows, tokens)
         else:
             self._grow(rows, tokens)
 
     def add(self, parts: list[torch.Tensor], following: int, room: int) -> None:
-        """One more row, at the end: states (layers, 2, heads, tokens, head size) one behind the other, the rotary position of
-        its next token, and how many tokens it may still grow by."""
+        """Add a row at the end.
+
+        Args:
+            parts: its states in consecutive parts, each (layers, 2, heads, tokens, head size).
+            following: rotary position of its next token.
+            room: most tokens that it may still grow by.
+        """
         length, row = sum(part.shape[3] for part in parts), len(self)
         self._grow(row + 1, length + room)
         start = 0
@@ -58,7 +64,7 @@ class Slots:
         return self._states[:, :, row, :, : self._lengths[row]]
 
     def remove(self, row: int) -> None:
-        """Drop a row; the last one takes its place."""
+        """Remove a row; the last row takes its place."""
         last = len(self) - 1
         if row != last:
             length = self._lengths[last]
@@ -70,13 +76,13 @@ class Slots:
         self._following.pop()
 
     def step(self, tokens: list[int]) -> torch.Tensor:
-        """One token of every row through the network: the last hidden states (rows, hidden size)."""
+        """Run one token of every row through the network; returns the last hidden states (rows, hidden size)."""
         device, rows = self._states.device, len(self)
         lengths = torch.tensor(self._lengths, device=device)
         longest = max(self._lengths)
         mask = (torch.arange(longest + 1, device=device)[None] <= lengths[:, None]).long()
         following = torch.tensor(self._following, device=device)
-        layers = [_Layer(layer[0, :rows], layer[1, :rows], lengths, longest) for layer in self._states]
+        layers = [_DecodeLayer(layer[0, :rows], layer[1, :rows], lengths, longest) for layer in self._states]
         out = self._network.model.language_model(
             inputs_embeds=self._network.get_input_embeddings()(torch.tensor(tokens, device=device)[:, None]),
             attention_mask=mask,
@@ -96,7 +102,7 @@ class Slots:
         self._move(have if rows <= have else max(rows, 2 * have), max(tokens, wide))
 
     def _move(self, rows: int, tokens: int) -> None:
-        """Into another buffer."""
+        """Copy the rows into a buffer of another size."""
         moved, count = empty(self._network, rows, -(-tokens // BLOCK) * BLOCK), len(self)
         if count:
             longest = max(self._lengths)
@@ -105,27 +111,27 @@ class Slots:
 
 
 def empty(network: Any, rows: int, tokens: int) -> torch.Tensor:
-    """Room for states: (layers, 2, rows, heads, tokens, head size)."""
+    """A buffer for states, zeros: (layers, 2, rows, heads, tokens, head size)."""
     config = network.config.text_config
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     shape = (config.num_hidden_layers, 2, rows, config.num_key_value_heads, tokens, head)
     return torch.zeros(shape, dtype=network.dtype, device=network.device)
 
 
-class _Layer(DynamicLayer):
-    """One layer of the rows, into which one token a row is written behind the others."""
+class _DecodeLayer(DynamicLayer):
+    """One layer of the rows during decoding: every row gets one new token behind its others."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor, longest: int) -> None:
         super().__init__()
         self._buffers, self._lengths = (keys, values), lengths
-        # as long as the longest, so that the network takes the new token for one behind all others; the mask does the rest
+        # as long as the longest row, so that the network places the new token behind all others; the mask hides the rest
         self.keys, self.values = keys[:, :, :longest], values[:, :, :longest]
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the new tokens."""
+        """Write one new token of every row; returns all keys and values."""
         keys, values = self._buffers
         rows, end = torch.arange(len(keys), device=keys.device), self.keys.shape[-2] + 1
         keys[rows, :, self._lengths] = key_states[:, :, 0]

@@ -1,9 +1,9 @@
 """A Qwen2.5-VL policy in this process, through transformers: the pocket policy, or any checkpoint of that architecture.
 
-A policy is a LangChain chat model. Calls that wait at the same time are sampled together, token by token, whatever loop or
-thread they come from; nobody waits for another's turn to end (`lensgraph.agent.policy.qwen.batching`). Every turn carries the ids that were
-sampled (`response_metadata["token_ids"]`), and a turn that comes back in a dialogue is fed with those ids, so the policy sees
-exactly what it said.
+Calls that wait at the same time are sampled together, token by token, whatever loop or thread they come from; no call waits
+for another's turn to end (`lensgraph.agent.policy.qwen.batching`). Every turn carries the ids that were sampled
+(`response_metadata["token_ids"]`), and a turn that comes back in a dialogue is fed with those ids, so the policy sees exactly
+its own tokens.
 
 Other vision-language models of the hub are `lensgraph.agent.policy.hub`. Not covered: tool calling by schema (dialects write
 actions as text).
@@ -23,22 +23,22 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForCond
 
 from lensgraph.agent.pocket import checkpoint
 from lensgraph.agent.policy.in_process import InProcessPolicy, Tell
-from lensgraph.agent.policy.qwen.batching import Joining, Worker
-from lensgraph.agent.policy.qwen.decode import CAPACITY, Decoder, Running
+from lensgraph.agent.policy.qwen.batching import ContinuousBatching, Worker
+from lensgraph.agent.policy.qwen.decode import CAPACITY, Decoder, RunningBatch
 from lensgraph.agent.policy.qwen.processor import load_processor
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled
 
 
 class TransformersPolicy(InProcessPolicy):
-    """A Qwen2.5-VL policy through transformers, on the best device there is."""
+    """A Qwen2.5-VL policy through transformers, on the GPU where there is one."""
 
     device: str | None = None
     """`cpu`, `cuda`, `cuda:1`, `mps`; None takes CUDA where there is one."""
     max_batch: int = Field(default=64, ge=1)
     """Most calls sampled together."""
     reuse_bytes: int = Field(default=CAPACITY, ge=0)
-    """Memory for what was computed for earlier turns, so that a next turn costs its new tokens only. 0: nothing is kept."""
+    """Bytes of keys and values kept of earlier turns, so that the next turn costs its new tokens only. 0: nothing is kept."""
 
     _network: Qwen2_5_VLForConditionalGeneration | None = PrivateAttr(default=None)
     _renderer: Renderer | None = PrivateAttr(default=None)
@@ -53,7 +53,7 @@ class TransformersPolicy(InProcessPolicy):
 
     @property
     def renderer(self) -> Renderer:
-        """Dialogue to tokens, as this checkpoint wants it. Loads the processor on first use."""
+        """Turns dialogues into this checkpoint's tokens. Loads the processor on first use."""
         if self._renderer is None:  # once it is there nobody waits for the network, which holds the lock
             with self._lock:
                 if self._renderer is None:
@@ -84,7 +84,7 @@ class TransformersPolicy(InProcessPolicy):
 
     @property
     def decoder(self) -> Decoder:
-        """What samples. Callers hold the policy's lock."""
+        """The sampler. Callers hold the policy's lock."""
         if self._decoder is None:
             self._decoder = Decoder(self.network, self.renderer, self.reuse_bytes)
         return self._decoder
@@ -103,22 +103,22 @@ class TransformersPolicy(InProcessPolicy):
     def submit(
         self, rendered: Rendered, stops: Sequence[str] = (), tell: Callable[[Sampled], None] | None = None
     ) -> Future[Sampled]:
-        """A turn, sampled together with whoever else waits. `tell` is called with the turn so far after every token, in the
-        sampling thread."""
+        """Ask for a turn, sampled together with those of other callers. `tell` is called with the turn so far after every
+        token, in the sampling thread."""
         with self._beginning:  # not the policy's lock: an event loop must not wait for the network here
             if self._worker is None:
                 self._worker = self.worker()
         return self._worker.submit(rendered, stops, tell)
 
     def worker(self) -> Worker:
-        """What brings callers together."""
-        return Joining(self._running, self._lock, self.max_batch)
+        """The batching of callers; a subclass may choose another."""
+        return ContinuousBatching(self._running, self._lock, self.max_batch)
 
-    def _running(self) -> Running:
-        return Running(self.decoder, temperature=self.temperature, max_new_tokens=self.max_new_tokens)
+    def _running(self) -> RunningBatch:
+        return RunningBatch(self.decoder, temperature=self.temperature, max_new_tokens=self.max_new_tokens)
 
     def turn(self, rendered: Rendered, stops: Sequence[str], tell: Tell | None = None) -> Sampled:
-        """Sample one turn, together with whoever else waits."""
+        """Sample one turn, together with those of other callers."""
         future = self.submit(rendered, stops, tell)
         try:
             return future.result()

@@ -184,19 +184,21 @@ class OpenAICompatiblePolicy(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         stops = [*self.stop, *(stop or [])]
-        async with self._connection.slots:
+        connection = self._connection
+        async with connection.slots:
             sent, left_out, turn, tries = messages, list[str](), Completion(), Tries(self.retries)
             while True:
                 body = await self._body(sent, stops, kwargs)
                 body |= {"stream": True, "stream_options": {"include_usage": True}}
                 try:
-                    async with self._connection.open(PATH, body, tries) as response:
-                        async for data in self._connection.events(response):
-                            text = read_event(turn, data, str(response.url), self._connection.key())
+                    async with connection.open(PATH, body, tries) as response:
+                        where, key = str(response.url), connection.key()
+                        async for data in connection.events(response):
+                            text = read_event(turn, data, where, key)
                             if text:
                                 yield await _told(AIMessageChunk(content=text), run_manager)
                     if turn.finish is None:
-                        raise Transient(f"{self._connection.url(PATH)}: the stream ended in the middle of the turn")
+                        raise Transient(f"{connection.url(PATH)}: the stream ended in the middle of the turn")
                     break
                 except TooLong as error:
                     sent = _shorter(sent, left_out, error)

@@ -27,7 +27,7 @@ from trl.trainer.utils import RepeatSampler
 
 from lensgraph.agent.config import load as load_config
 from lensgraph.agent.dialects.table import build
-from lensgraph.agent.policy.qwen.batching import Batches
+from lensgraph.agent.policy.qwen.batching import StaticBatching
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Pixels, Rendered, Renderer
@@ -92,7 +92,7 @@ class Actor:
 def actor(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Actor]:
     """Puts the actor in every policy's place."""
     one = Actor(renderer)
-    batches = Batches(lambda rows, stops: one.sample(rows), 64)
+    batches = StaticBatching(lambda rows, stops: one.sample(rows), 64)
     monkeypatch.setattr(TransformersPolicy, "worker", lambda self: batches)
     return one
 

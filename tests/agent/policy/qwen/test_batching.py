@@ -13,9 +13,9 @@ from langchain_core.messages import HumanMessage
 from PIL import Image
 
 from lensgraph.agent.policy.errors import ContextFull
-from lensgraph.agent.policy.qwen.batching import Batches
-from lensgraph.agent.policy.qwen.decode import Decoder, Running, Turn
-from lensgraph.agent.policy.qwen.kv_rows import Slots, empty
+from lensgraph.agent.policy.qwen.batching import StaticBatching
+from lensgraph.agent.policy.qwen.decode import Decoder, RunningBatch, SamplingJob
+from lensgraph.agent.policy.qwen.kv_rows import KVRows, empty
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled
@@ -38,15 +38,15 @@ def rows(renderer: Renderer) -> list[Rendered]:
 def test_who_joins_later_says_what_it_says_alone(policy: TransformersPolicy, rows: list[Rendered]) -> None:
     """Greedy turns that begin and end at different tokens equal the turns of dialogues sampled one by one."""
     alone = [policy.sample([row])[0] for row in rows]
-    running = Running(
+    running = RunningBatch(
         Decoder(policy.network, policy.renderer, 0), temperature=0.0, max_new_tokens=policy.max_new_tokens
     )
-    turns = [Turn(row) for row in rows]
+    turns = [SamplingJob(row) for row in rows]
     for number, turn in enumerate(turns):
         running.admit([turn])
         for _ in range(1 + number % 3):
             running.step()
-    while running.turns:
+    while running.jobs:
         running.step()
     for turn, said in zip(turns, alone, strict=True):
         assert turn.said.ids == said.ids
@@ -55,16 +55,16 @@ def test_who_joins_later_says_what_it_says_alone(policy: TransformersPolicy, row
 
 def test_a_dropped_turn_leaves_the_others_as_they_were(policy: TransformersPolicy, rows: list[Rendered]) -> None:
     alone = [policy.sample([row])[0] for row in rows]
-    running = Running(
+    running = RunningBatch(
         Decoder(policy.network, policy.renderer, 0), temperature=0.0, max_new_tokens=policy.max_new_tokens
     )
-    turns = [Turn(row) for row in rows]
+    turns = [SamplingJob(row) for row in rows]
     running.admit(turns)
     running.step()
     running.step()
     running.drop(turns[1])
     running.drop(turns[-1])
-    while running.turns:
+    while running.jobs:
         running.step()
     for number in (0, 2, 3, 4):
         assert turns[number].said.ids == alone[number].ids
@@ -76,11 +76,11 @@ def test_a_sibling_that_comes_late_reads_one_token(policy: TransformersPolicy, r
     policy.network.model.language_model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
     )
-    running = Running(Decoder(policy.network, policy.renderer), temperature=1.0, max_new_tokens=4)
-    running.admit([Turn(rows[0])])
+    running = RunningBatch(Decoder(policy.network, policy.renderer), temperature=1.0, max_new_tokens=4)
+    running.admit([SamplingJob(rows[0])])
     running.step()
     seen.clear()
-    running.admit([Turn(rows[0])])
+    running.admit([SamplingJob(rows[0])])
     assert seen == [1]
 
 
@@ -115,13 +115,13 @@ def test_one_that_cannot_be_read_does_not_cost_the_others(policy: TransformersPo
 def test_an_error_of_the_network_reaches_everybody_and_the_next_call_works(
     policy: TransformersPolicy, rows: list[Rendered], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Running.step
-    monkeypatch.setattr(Running, "step", lambda self: (_ for _ in ()).throw(RuntimeError("out of memory")))
+    step = RunningBatch.step
+    monkeypatch.setattr(RunningBatch, "step", lambda self: (_ for _ in ()).throw(RuntimeError("out of memory")))
     futures = [policy.submit(row) for row in rows[:2]]
     for future in futures:
         with pytest.raises(RuntimeError, match="out of memory"):
             future.result(timeout=30)
-    monkeypatch.setattr(Running, "step", step)
+    monkeypatch.setattr(RunningBatch, "step", step)
     assert policy.submit(rows[0]).result(timeout=30).ids == policy.sample([rows[0]])[0].ids
 
 
@@ -130,16 +130,16 @@ def test_an_error_before_the_first_token_reaches_everybody(
     policy: TransformersPolicy, rows: list[Rendered], monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """Memory that runs out while dialogues are read, weights that cannot be loaded: nobody is left waiting."""
-    stock = getattr(Running, method)
+    stock = getattr(RunningBatch, method)
 
     def fails(*args: object, **kwargs: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(Running, method, fails)
+    monkeypatch.setattr(RunningBatch, method, fails)
     for future in [policy.submit(row) for row in rows[:3]]:
         with pytest.raises(RuntimeError, match="out of memory"):
             future.result(timeout=30)
-    monkeypatch.setattr(Running, method, stock)
+    monkeypatch.setattr(RunningBatch, method, stock)
     assert policy.submit(rows[0]).result(timeout=30).ids == policy.sample([rows[0]])[0].ids
 
 
@@ -166,14 +166,14 @@ def test_a_call_does_not_wait_for_the_network_to_begin(policy: TransformersPolic
 def test_a_cancelled_turn_is_sampled_no_further(
     policy: TransformersPolicy, rows: list[Rendered], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dropped: list[Turn] = []
-    drop = Running.drop
+    dropped: list[SamplingJob] = []
+    drop = RunningBatch.drop
 
-    def noted(self: Running, turn: Turn) -> None:
+    def noted(self: RunningBatch, turn: SamplingJob) -> None:
         dropped.append(turn)
         drop(self, turn)
 
-    monkeypatch.setattr(Running, "drop", noted)
+    monkeypatch.setattr(RunningBatch, "drop", noted)
     object.__setattr__(policy, "max_new_tokens", 4000)
     told: list[int] = []
     futures: list[Future[Sampled]] = []
@@ -221,15 +221,15 @@ def test_a_buffer_does_not_stay_as_large_as_one_long_dialogue_made_it(
     policy: TransformersPolicy, renderer: Renderer, rows: list[Rendered]
 ) -> None:
     alone = [policy.sample([row])[0].ids for row in rows[:2]]
-    running = Running(Decoder(policy.network, renderer, 0), temperature=0.0, max_new_tokens=policy.max_new_tokens)
-    long = Turn(renderer.render([HumanMessage("a word " * 400)]))
-    short = [Turn(row) for row in rows[:2]]
+    running = RunningBatch(Decoder(policy.network, renderer, 0), temperature=0.0, max_new_tokens=policy.max_new_tokens)
+    long = SamplingJob(renderer.render([HumanMessage("a word " * 400)]))
+    short = [SamplingJob(row) for row in rows[:2]]
     running.admit([long, short[0]])
     large = running._slots._states.numel()
     running.drop(long)
     running.admit([short[1]])
     assert running._slots._states.numel() < large / 2
-    while running.turns:
+    while running.jobs:
         running.step()
     assert [turn.said.ids for turn in short] == alone
 
@@ -238,7 +238,7 @@ def test_a_smaller_buffer_holds_all_that_was_promised(policy: TransformersPolicy
     """A row that still has to grow, when the buffer is exchanged for one that just holds the shorter newcomer."""
     network = policy.network
     states = torch.randn_like(empty(network, 1, 1000)[:, :, 0])
-    small, never_moved = Slots(network), Slots(network)
+    small, never_moved = KVRows(network), KVRows(network)
     for slots in (small, never_moved):
         slots.add([states[..., :120, :]], 120, 64)
     for _ in range(20):
@@ -283,7 +283,7 @@ def test_whole_batches_keep_what_belongs_to_whom(rows: list[Rendered]) -> None:
             raise RuntimeError("the engine is gone")
         return [Sampled([len(row.ids), len(stop)], [0.0, 0.0]) for row, stop in zip(batch, stops, strict=True)]
 
-    batches = Batches(sample, 4)
+    batches = StaticBatching(sample, 4)
     futures = [batches.submit(row, ["a"] * number) for number, row in enumerate(rows)]
     assert [future.result(timeout=30).ids for future in futures] == [[len(row.ids), n] for n, row in enumerate(rows)]
     assert max(asked) <= 4 < sum(asked)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lensgraph.agent import pocket as pocket_folder
 from lensgraph.agent.policy.light.processor import LightProcessor
-from lensgraph.agent.policy.qwen.decode import Running, Turn
+from lensgraph.agent.policy.qwen.decode import RunningBatch, SamplingJob
 from lensgraph.agent.policy.qwen.processor import PictureProcessor, load_processor
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Renderer
@@ -94,13 +94,13 @@ def test_concurrent_questions_are_sampled_together_with_the_same_words(
     ]
     alone = [policy.invoke(dialogue).text for dialogue in dialogues]
     together: list[int] = []
-    step = Running.step
+    step = RunningBatch.step
 
-    def counted(self: Running) -> list[Turn]:
+    def counted(self: RunningBatch) -> list[SamplingJob]:
         together.append(len(self.turns))
         return step(self)
 
-    monkeypatch.setattr(Running, "step", counted)
+    monkeypatch.setattr(RunningBatch, "step", counted)
 
     async def ask() -> list[str]:
         return [m.text for m in await asyncio.gather(*(policy.ainvoke(dialogue) for dialogue in dialogues))]
