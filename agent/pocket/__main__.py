@@ -1,4 +1,4 @@
-"""`python -m lensgraph.agent.pocket`: what the shipped policy is, counted from its files."""
+"""`python -m lensgraph.agent.pocket`: print the architecture and size of the shipped policy, read from its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a torch device can be used, asked before weights are loaded onto it."""
+"""Check a torch device before weights are loaded onto it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from lensgraph.tools.safety.errors import one_line
 
 
 def require(device: str | None) -> None:
-    """Put one number on the device and take it back. None: the policy chooses one that is there.
+    """Check that a device works, by moving one number there and back. None passes: the policy then chooses a device.
 
     Raises:
         ConfigError: torch knows no such device, or this machine has none.

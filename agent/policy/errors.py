@@ -10,8 +10,8 @@ from lensgraph.tools.safety.redact import without_logins
 class PolicyError(Exception):
     """The policy could not be reached or refused the request. The episode ends with `policy_failed`.
 
-    Raise it for what happens outside this process. A bug in a policy stays an ordinary exception and stops the run; but of a
-    policy that is configured by its import path every exception counts as such a failure.
+    Raise it for failures outside this process. A bug in a policy stays an ordinary exception and stops the run; of a policy
+    that is configured by its import path, every exception counts as a `PolicyError`.
     The message shows neither user nor password of an address.
     """
 
@@ -20,7 +20,7 @@ class PolicyError(Exception):
 
 
 class ContextFull(PolicyError, ValueError):
-    """The dialogue is longer than the policy's context, whatever could be left out. The episode ends with `token_limit`."""
+    """The dialogue is longer than the policy's context, also without thumbnails. The episode ends with `token_limit`."""
 
     def __init__(self, message: str, left_out: Sequence[str] = ()) -> None:
         """`left_out`: ids of the thumbnails that were left out before the policy gave up."""

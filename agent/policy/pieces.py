@@ -1,7 +1,7 @@
-"""A stream of pieces from work that runs in a thread of its own.
+"""Stream pieces from work that runs in a thread of its own.
 
-Invariants: pieces come in order; what the work raises, the reader gets; a reader that goes away stops the work at its next
-piece. The work owns its thread from start to end, so it may hold locks and thread-bound settings between two pieces.
+Invariants: pieces come in order; an exception of the work reaches the reader; a reader that goes away stops the work at its
+next piece. The work has its thread from start to end, so it may hold locks and thread-bound settings between two pieces.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Work = Callable[[Callable[[T], None]], None]
 
 
 class ReaderGone(Exception):
-    """Raised in the work when nobody reads any more."""
+    """Raised in the work once the reader has gone away."""
 
 
 class _End:
@@ -41,7 +41,7 @@ def stream(work: Work[T]) -> Iterator[T]:
 
 
 async def astream(work: Work[T]) -> AsyncIterator[T]:
-    """The pieces, for a running event loop, which is never blocked."""
+    """The pieces, for a running event loop, which is not blocked."""
     loop = asyncio.get_running_loop()
     pieces: asyncio.Queue[T | _End] = asyncio.Queue()
 

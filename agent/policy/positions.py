@@ -1,4 +1,4 @@
-"""Where a token stands for the rotary embedding of Qwen2.5-VL: time, height and width.
+"""Positions of tokens for the rotary embedding of Qwen2.5-VL: time, height and width (M-RoPE).
 
 Invariant: positions of a prefix do not depend on what follows, so they can be cached with it.
 """
@@ -13,7 +13,9 @@ import numpy as np
 def mrope_positions(
     ids: Sequence[int], grids: Sequence[tuple[int, int, int]], image_pad: int, merge: int
 ) -> np.ndarray:
-    """Rotary positions (3, tokens) of time, height and width: text counts on, a picture spans a grid.
+    """Rotary positions (3, tokens) of time, height and width: a text token adds one, a picture spans a grid.
+
+    `grids` are (time, height, width) in patches; `merge` is the side, in patches, of the square that becomes one token.
 
     Raises:
         ValueError: the placeholders do not match the grids.

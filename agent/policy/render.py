@@ -1,4 +1,4 @@
-"""Turn a dialogue into token ids and pictures, exactly as the policy sampled and saw them.
+"""Turn a dialogue into token ids and pictures, exactly as the policy sampled and saw them before.
 
 Invariants:
 - A turn that carries `response_metadata["token_ids"]` enters with those ids; sampled ids are never decoded and encoded
@@ -26,7 +26,7 @@ from PIL import Image
 IMAGE_PAD, VIDEO_PAD = "<|image_pad|>", "<|video_pad|>"
 VISION_START, VISION_END = "<|vision_start|>", "<|vision_end|>"
 PICTURE_TOKENS = [IMAGE_PAD, VIDEO_PAD, VISION_START, VISION_END, "<|vision_pad|>"]
-"""What a policy may not say: there would be no pixels behind it."""
+"""Tokens that a policy may not sample: there would be no pixels behind them."""
 ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
 
 
@@ -78,22 +78,22 @@ class Rendered:
 
 
 class Processor(Protocol):
-    """A checkpoint's chat template, tokenizer and image processor, through transformers or without it."""
+    """A checkpoint's chat template, tokenizer and image processor; one is from transformers, one runs without it."""
 
     @property
     def tokenizer(self) -> Any:
-        """Has `encode`, `decode`, `convert_tokens_to_ids`, `eos_token` and `eos_token_id` as transformers' have."""
+        """Has transformers' `encode`, `decode`, `convert_tokens_to_ids`, `eos_token` and `eos_token_id`."""
 
     @property
     def image_token_id(self) -> int:
-        """The placeholder of a picture."""
+        """Id of a picture's placeholder."""
 
     @property
     def merge_size(self) -> int:
-        """Patches a side that become one token."""
+        """Side, in patches, of the square that becomes one token."""
 
     def chat(self, messages: list[dict[str, str]], *, generate: bool) -> str:
-        """Messages through the chat template."""
+        """Render messages through the chat template."""
 
     def patches(self, picture: Image.Image) -> tuple[np.ndarray, tuple[int, int, int]]:
         """The patches of a picture, and their grid (time, height, width)."""
@@ -114,7 +114,7 @@ class Renderer:
         self._dummy_text = processor.chat(self._dummy, generate=False)
 
     def render(self, messages: Sequence[BaseMessage], *, generate: bool = True) -> Rendered:
-        """Tokens of `messages`; with `generate`, ending in the header of the policy's next turn.
+        """Render `messages`; with `generate`, the tokens end with the header of the policy's next turn.
 
         Raises:
             ValueError: the dialogue does not begin with a user or system message, an image block holds no picture, or
@@ -140,7 +140,7 @@ class Renderer:
         return out
 
     def turn_ids(self, message: AIMessage) -> list[int]:
-        """Ids of one of the policy's turns, end-of-turn token included: as sampled, or encoded if it was not sampled."""
+        """Ids of a turn of the policy, end-of-turn token included: as sampled, or encoded if it was not sampled."""
         sampled = message.response_metadata.get("token_ids")
         ids = list(sampled) if sampled else self.tokenizer.encode(str(message.text), add_special_tokens=False)
         return ids if ids and ids[-1] == self.eos else [*ids, self.eos]
@@ -168,7 +168,7 @@ class Renderer:
         return pixels
 
     def _environment(self, out: Rendered, messages: list[BaseMessage], *, first: bool, generate: bool) -> None:
-        """Append what stands between two turns of the policy."""
+        """Append the messages between two turns of the policy."""
         chat, pictures = [], []
         for message in messages:
             content, found = self._content(message)
@@ -182,7 +182,7 @@ class Renderer:
                 raise ValueError(
                     "the chat template rewrites earlier turns; training and serving need one that only appends"
                 )
-            # the policy's own end-of-turn token is already there; the template's glue behind it is not
+            # the policy's own end-of-turn token is already there; the template's text behind it is not
             cut = self._dummy_text.rindex(self.tokenizer.eos_token) + len(self.tokenizer.eos_token)
             text = text[cut:]
         ids: list[int] = []
@@ -214,7 +214,7 @@ class Renderer:
         return "".join(parts), pictures
 
     def clean(self, text: str) -> str:
-        """Text with control tokens defused, so that no outside text can end a turn or announce a picture."""
+        """The text with control tokens broken up, so that no text from outside can end a turn or announce a picture."""
         return text.replace("<|", "<\u200b|") if "<|" in text else text
 
     def picture_tokens(self) -> list[int]:

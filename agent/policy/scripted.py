@@ -17,7 +17,7 @@ Script = Sequence[str] | Callable[[list[BaseMessage]], str]
 class ScriptedPolicy(BaseChatModel):
     """`ScriptedPolicy(["<text_search>q</text_search>", "<answer>a</answer>"])`, or a function of the messages.
 
-    Which turn is next is read from the dialogue, so one script serves any number of runs at once.
+    The number of turns in the dialogue chooses the next one, so one script serves any number of runs at once.
     """
 
     turns: Any = Field(default_factory=list)

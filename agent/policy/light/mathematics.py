@@ -1,6 +1,6 @@
 """The arithmetic that decoder and vision tower of Qwen2.5-VL share, in numpy and float32.
 
-Invariant: a query's factor of one over the root of the head's width is in its weights, so `attention` does not scale.
+Invariant: the factor 1 / sqrt(head width) is multiplied into the weights of the queries, so `attention` does not scale.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 ROWS = 64
-"""Queries that are looked at together: their scores stay in the cache, and a long dialogue takes no more memory."""
+"""Queries whose scores are computed at once: they stay in the CPU's cache, and a long dialogue takes no more memory."""
 
 # Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: off by 1.5e-7 at most
 _ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
@@ -18,7 +18,7 @@ _ERF_P = 0.3275911
 
 
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-    """Rows through a weight matrix (out, in)."""
+    """Multiply rows by a weight matrix (out, in), and add the bias."""
     out: np.ndarray = x @ weight.T
     if bias is not None:
         out += bias
@@ -42,7 +42,7 @@ def frequencies(theta: float, width: int) -> np.ndarray:
 
 
 def rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
-    """Rotary embedding: the first half of a head turns with the second. Angles have half the width of a head."""
+    """Rotary embedding: the first half of a head rotates with the second. `cos` and `sin` have half the head's width."""
     half = x.shape[-1] // 2
     first, second = x[..., :half], x[..., half:]
     out = np.empty_like(x)
@@ -54,7 +54,7 @@ def rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
 
 
 def silu(x: np.ndarray) -> np.ndarray:
-    """x times its sigmoid, by way of tanh, which does not overflow."""
+    """SiLU, x * sigmoid(x), computed by tanh, which does not overflow."""
     half = x * 0.5
     out: np.ndarray = np.tanh(half)
     out += 1
@@ -63,7 +63,7 @@ def silu(x: np.ndarray) -> np.ndarray:
 
 
 def gelu(x: np.ndarray) -> np.ndarray:
-    """The exact one, by the error function; numpy has none."""
+    """Exact GELU, with the error function, which numpy lacks."""
     z = np.abs(x)
     z *= math.sqrt(0.5)
     t = 1 / (1 + _ERF_P * z)
@@ -82,10 +82,10 @@ def gelu(x: np.ndarray) -> np.ndarray:
 
 
 def attention(q: np.ndarray, keys: np.ndarray, values: np.ndarray, start: int | None = None) -> np.ndarray:
-    """What each token takes from the others, (tokens, heads * width).
+    """Softmax attention, (tokens, heads * width).
 
-    `q` is (heads, tokens, width); keys and values may have fewer heads, each for a group of the queries'. With `start`, the
-    first query is token number `start` and nobody sees a later token; with None everybody sees everything.
+    `q` is (heads, tokens, width); keys and values may have fewer heads (grouped-query attention). With `start` the attention
+    is causal and the first query is token number `start`; with None every token sees all tokens.
     """
     heads, count, width = q.shape
     groups = len(keys)

@@ -1,4 +1,4 @@
-"""A picture to the patches that a Qwen-VL vision tower takes, with Pillow and numpy.
+"""Cut a picture into the patches that a Qwen-VL vision tower takes, with Pillow and numpy.
 
 Invariant: the same numbers as transformers' PIL image processor with the same settings (tested).
 """
@@ -18,14 +18,14 @@ from lensgraph.tools.locate.qwen import scaled
 
 @dataclass(frozen=True)
 class Patches:
-    """The settings of a checkpoint's image processor, and the function."""
+    """The image processor of a checkpoint: its settings; calling it cuts a picture."""
 
     patch: int
     """Side of a patch, in pixels."""
     merge: int
-    """Patches a side that become one token."""
+    """Side, in patches, of the square that becomes one token."""
     temporal: int
-    """Frames of a patch; a picture is repeated to fill them."""
+    """Frames in a patch; a picture is repeated to fill them."""
     least: int
     """Fewest pixels a picture is scaled to."""
     most: int
@@ -33,11 +33,11 @@ class Patches:
     resample: int
     """Pillow's number of the filter."""
     scale: float
-    """What a byte is multiplied by."""
+    """Factor from a byte to a value."""
     mean: tuple[float, ...]
-    """Of each channel, taken off."""
+    """Mean of each channel, which is subtracted."""
     deviation: tuple[float, ...]
-    """Of each channel, divided by."""
+    """Standard deviation of each channel, which the values are divided by."""
 
     @classmethod
     def read(cls, folder: Path) -> Patches:

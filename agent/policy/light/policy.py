@@ -1,9 +1,9 @@
-"""The pocket policy without torch and transformers: imported and loaded in the time that a person does not notice.
+"""The pocket policy without torch and transformers, for a first answer within seconds of a small install.
 
-It runs any small Qwen2.5-VL checkpoint folder on a CPU, renders with the one `Renderer` and says what
-`TransformersPolicy` says (tested). Between the turns of a dialogue the keys and values are kept, so a later turn only
-reads what is new. Not covered: batches (`policy.kind=transformers` samples concurrent questions together) and GPUs; several
-cores share the products of wide matrices, and nothing else.
+It runs any small Qwen2.5-VL checkpoint folder on a CPU, renders with the one `Renderer` and samples the same turns as
+`TransformersPolicy` (tested). Keys and values are kept between the turns of a dialogue, so a later turn only reads its new
+tokens. Not covered: batches (`policy.kind=transformers` samples concurrent questions together) and GPUs; several cores share
+the products of wide matrices, and nothing else.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from pydantic import PrivateAttr
 
 from lensgraph.agent.pocket import checkpoint
 from lensgraph.agent.policy.in_process import InProcessPolicy, Tell
-from lensgraph.agent.policy.light.network import Memory, Network
+from lensgraph.agent.policy.light.network import KVCache, LightNetwork
 from lensgraph.agent.policy.light.processor import LightProcessor
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled, stopped
 from lensgraph.tools.runtime.threads import one_thread
 
 SMALL = 1024
-"""Up to this width of the decoder numpy multiplies on one thread; see `lensgraph.tools.runtime.threads`."""
+"""Hidden size up to which numpy multiplies on one thread; see `lensgraph.tools.runtime.threads`."""
 
 
 class LightPolicy(InProcessPolicy):
     """A small Qwen2.5-VL policy on a CPU."""
 
     seed: int | None = None
-    """Of the sampling; None draws another one every time."""
+    """Seed of the sampling; None draws another one every time."""
 
-    _network: Network | None = PrivateAttr(default=None)
+    _network: LightNetwork | None = PrivateAttr(default=None)
     _renderer: Renderer | None = PrivateAttr(default=None)
-    _memory: Memory = PrivateAttr(default_factory=Memory)
+    _cache: KVCache = PrivateAttr(default_factory=KVCache)
     _random: Any = PrivateAttr(default=None)  # naming its type here would import numpy.random for greedy runs, too
     _lock: Any = PrivateAttr(default_factory=threading.RLock)
 
@@ -46,7 +46,7 @@ class LightPolicy(InProcessPolicy):
 
     @property
     def renderer(self) -> Renderer:
-        """Dialogue to tokens, as this checkpoint wants it. Loads the tokenizer on first use."""
+        """Turns dialogues into this checkpoint's tokens. Loads the tokenizer on first use."""
         if self._renderer is None:  # once it is there nobody waits for a turn, which holds the lock
             with self._lock:
                 if self._renderer is None:
@@ -54,11 +54,11 @@ class LightPolicy(InProcessPolicy):
         return self._renderer
 
     @property
-    def network(self) -> Network:
+    def network(self) -> LightNetwork:
         """The network. Loads the weights on first use."""
         with self._lock:
             if self._network is None:
-                self._network = Network(_folder(self.model))
+                self._network = LightNetwork(_folder(self.model))
             return self._network
 
     def load(self) -> LightPolicy:
@@ -67,18 +67,18 @@ class LightPolicy(InProcessPolicy):
         return self
 
     def turn(self, rendered: Rendered, stops: Sequence[str] = (), tell: Tell | None = None) -> Sampled:
-        """Sample one turn; what this policy read before of the same dialogue is not read again. `tell` is called with the
-        turn so far after every token.
+        """Sample one turn; the part of the dialogue that was read before is not read again. `tell` is called with the turn
+        so far after every token.
 
         Raises:
             ValueError: placeholders and pictures do not match, or the dialogue is longer than the context.
         """
         with self._lock, one_thread(when=self.network.shape.hidden <= SMALL):
-            network, renderer, memory = self.network, self.renderer, self._memory
+            network, renderer, cache = self.network, self.renderer, self._cache
             forbidden = renderer.picture_tokens()
             turn = Sampled([], [])
             position = network.next_position(rendered.ids, rendered.pixels)
-            logits = network.read(memory, rendered.ids, rendered.pixels)
+            logits = network.read(cache, rendered.ids, rendered.pixels)
             while True:
                 logprobs = _log_softmax(logits / (self.temperature or 1.0))
                 allowed = logprobs.copy()
@@ -92,7 +92,7 @@ class LightPolicy(InProcessPolicy):
                     return turn
                 if stopped(renderer.tokenizer, turn.ids, stops):
                     return turn
-                logits = network.step(memory, token, position)
+                logits = network.step(cache, token, position)
                 position += 1
 
     def _pick(self, logprobs: np.ndarray) -> int:

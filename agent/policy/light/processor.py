@@ -1,6 +1,6 @@
 """The processor of a Qwen-VL checkpoint folder without torch and transformers: tokenizer, chat template, pictures.
 
-Invariant: it renders what `lensgraph.agent.policy.qwen.processor` renders, id for id (tested).
+Invariant: it renders the same ids and pixels as `lensgraph.agent.policy.qwen.processor` (tested).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from lensgraph.agent.policy.render import IMAGE_PAD
 
 
 class Generation(Extension):
-    """The block `generation` of chat templates, which tells a trainer what the policy wrote: here it is its content."""
+    """The `generation` block of chat templates, which marks the policy's text for a trainer; here it is only its content."""
 
     tags = {"generation"}
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
-        """What stands between the two tags."""
+        """The content between the two tags."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
@@ -59,10 +59,10 @@ class LightTokenizer:
 
 
 class LightProcessor:
-    """What a `Renderer` renders with."""
+    """Tokenizer, chat template and image processor of a checkpoint folder, for a `Renderer`."""
 
     def __init__(self, folder: Path) -> None:
-        """Read a checkpoint folder; an `OSError` in one line if it is not of the Qwen-VL family."""
+        """Read a checkpoint folder; an `OSError` of one line if it is not of the Qwen-VL family."""
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise FileNotFoundError(f"{folder}: no tokenizer.json in that folder; give a complete checkpoint folder")
@@ -82,7 +82,7 @@ class LightProcessor:
         self._tokens = {key: _text(value) for key, value in settings.items() if key.endswith("_token") and value}
 
     def chat(self, messages: list[dict[str, str]], *, generate: bool) -> str:
-        """Messages through the checkpoint's chat template."""
+        """Render messages through the checkpoint's chat template."""
         return self._template.render(messages=messages, add_generation_prompt=generate, **self._tokens)
 
     def patches(self, picture: Image.Image) -> tuple[np.ndarray, tuple[int, int, int]]:
@@ -91,7 +91,7 @@ class LightProcessor:
 
 
 def _template(folder: Path, settings: dict[str, Any]) -> str:
-    """The chat template, from wherever this checkpoint keeps it."""
+    """The chat template, from any of the three places where checkpoints keep it."""
     path = folder / "chat_template.jinja"
     found = path.read_text("utf-8") if path.is_file() else settings.get("chat_template")
     found = found or _json(folder / "chat_template.json").get("chat_template")

@@ -1,7 +1,7 @@
 """The vision tower of Qwen2.5-VL: patches of one picture to the tokens that stand for it.
 
-Invariant: patches of a window look at each other where they stand, so nothing is reordered and the tokens come out in the
-order of their placeholders. Not covered: video (a grid's time is 1).
+Invariant: windows are attended to in place, so no patch is reordered and the tokens come out in the order of their
+placeholders. Not covered: video (a grid's time is 1).
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import numpy as np
 
 from lensgraph.agent.policy.light.mathematics import attention, frequencies, gelu, linear, rms_norm, rotate, silu
-from lensgraph.agent.policy.light.weights import Shape
+from lensgraph.agent.policy.light.weights import NetworkShape
 
 EPS = 1e-6
-"""Of every norm in the tower; not a setting of the architecture."""
+"""Epsilon of every norm in the tower; the architecture fixes it."""
 
 
 class Vision:
-    """The tower, on its tensors, the queries' among which it scales."""
+    """The tower. It takes over `tensors` and scales the weights of the queries in them."""
 
-    def __init__(self, shape: Shape, tensors: dict[str, np.ndarray]) -> None:
+    def __init__(self, shape: NetworkShape, tensors: dict[str, np.ndarray]) -> None:
         self.shape = shape
         self._tensors = tensors
         width = shape.vision_hidden // shape.vision_heads
@@ -28,7 +28,7 @@ class Vision:
                 tensors[f"vision.blocks.{n}.attn.qkv.{part}"][: shape.vision_hidden] *= width**-0.5
 
     def __call__(self, patches: np.ndarray, grid: tuple[int, int, int]) -> np.ndarray:
-        """(tokens, width of the decoder) of one picture."""
+        """The tokens of one picture, (tokens, width of the decoder)."""
         shape, kernel = self.shape, self._tensors["vision.patch_embed.proj.weight"]
         row, column = self._places(grid)
         # a convolution whose stride is its kernel is one product with the flat kernel

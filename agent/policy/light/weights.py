@@ -1,7 +1,7 @@
 """The numbers and tensors of a Qwen2.5-VL checkpoint folder, without torch and transformers.
 
-Invariants: whatever the network of `qwen_light` would compute differently is refused here, in one line that names the
-field; tensors have one set of names (`decoder.*`, `vision.*`), whichever of the two spellings the file has.
+Invariants: a checkpoint that `lensgraph.agent.policy.light.network` would compute differently is refused here, in one line
+that names the field; tensors have one set of names (`decoder.*`, `vision.*`), whichever of two spellings the file has.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ PREFIXES = {
     "model.language_model.": "decoder.", "model.visual.": "vision.", "lm_head.": "head.",
     "visual.": "vision.", "model.": "decoder.",
 }  # fmt: skip
-"""How a tensor's name may begin, longest first where one begins another, and what that part is called here."""
+"""Prefix of a tensor's name in a file -> prefix here. Where one prefix begins another, the longer one comes first."""
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The numbers of the network."""
+class NetworkShape:
+    """The sizes of the network."""
 
     layers: int
     """Decoder layers."""
@@ -35,35 +35,35 @@ class Shape:
     hidden: int
     """Width of the decoder."""
     eps: float
-    """Of the decoder's norms."""
+    """Epsilon of the decoder's norms."""
     theta: float
     """Base of the decoder's rotary frequencies."""
     sections: tuple[int, ...]
     """Rotary frequencies of time, height and width."""
     context: int
-    """Most tokens."""
+    """Longest dialogue, in tokens."""
     tied: bool
     """Whether the output layer is the embedding."""
     image_pad: int
-    """The placeholder of a picture."""
+    """Id of a picture's placeholder."""
     vision_blocks: int
     """Blocks of the vision tower."""
     vision_heads: int
-    """Its heads."""
+    """Heads of the vision tower."""
     vision_hidden: int
-    """Its width."""
+    """Width of the vision tower."""
     vision_theta: float
-    """Base of its rotary frequencies."""
+    """Base of the vision tower's rotary frequencies."""
     full_attention: tuple[int, ...]
     """Blocks that see the whole picture; the others see windows."""
     window: int
     """Side of a window, in tokens."""
     merge: int
-    """Patches a side that become one token."""
+    """Side, in patches, of the square that becomes one token."""
 
     @classmethod
-    def read(cls, folder: Path) -> Shape:
-        """The numbers in a folder's `config.json`.
+    def read(cls, folder: Path) -> NetworkShape:
+        """Read the sizes in a folder's `config.json`.
 
         Raises:
             OSError: this network cannot run it; the message names the field.
@@ -102,7 +102,7 @@ class Shape:
 
 
 def read_tensors(folder: Path) -> dict[str, np.ndarray]:
-    """Every tensor in float32, from one file or from the shards that an index names.
+    """Read every tensor in float32, from one file or from the shards that an index names.
 
     Raises:
         FileNotFoundError: there are no safetensors.

@@ -14,7 +14,7 @@ from PIL import Image
 
 from lensgraph.agent.config import ConfigError, PolicyConfig
 from lensgraph.agent.policy import build
-from lensgraph.agent.policy.light.network import Memory
+from lensgraph.agent.policy.light.network import KVCache
 from lensgraph.agent.policy.light.policy import LightPolicy
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Rendered
@@ -136,7 +136,7 @@ def test_logits_and_greedy_words_are_those_of_transformers(
 ) -> None:
     rendered = heavy.renderer.render(DIALOGUES[name])
     expected = their_logits(heavy, rendered)[-1]
-    found = light.network.read(Memory(), rendered.ids, rendered.pixels)
+    found = light.network.read(KVCache(), rendered.ids, rendered.pixels)
     assert float(expected.std()) > 0.05
     assert float(np.abs(found - expected).max()) < CLOSE
     mine, theirs = light.invoke(DIALOGUES[name]), heavy.invoke(DIALOGUES[name])
@@ -149,7 +149,7 @@ def test_logits_and_greedy_words_are_those_of_transformers(
 
 def test_a_dialogue_that_goes_on_is_read_from_where_it_stood(light: LightPolicy, heavy: TransformersPolicy) -> None:
     dialogue: list[BaseMessage] = [HumanMessage([picture(120, 90), text("Which?")])]
-    memory, before = Memory(), 0
+    memory, before = KVCache(), 0
     for turn in range(3):
         rendered = light.renderer.render(dialogue)
         known = memory.shared(light.network._tokens(rendered.ids, rendered.pixels)[0])
@@ -175,8 +175,8 @@ def test_another_picture_or_another_dialogue_is_never_taken_from_memory(light: L
     for blocks in ([picture(90, 90, 1)], [picture(90, 90, 2)], [], [picture(90, 90, 1), picture(60, 90, 3)]):
         dialogue = [HumanMessage([*blocks, text("Which?")])]
         rendered = light.renderer.render(dialogue)
-        alone = light.network.read(Memory(), rendered.ids, rendered.pixels)
-        after = light.network.read(light._memory, rendered.ids, rendered.pixels)
+        alone = light.network.read(KVCache(), rendered.ids, rendered.pixels)
+        after = light.network.read(light._cache, rendered.ids, rendered.pixels)
         assert float(np.abs(alone - after).max()) < CLOSE
 
 

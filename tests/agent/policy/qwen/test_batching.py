@@ -225,10 +225,10 @@ def test_a_buffer_does_not_stay_as_large_as_one_long_dialogue_made_it(
     long = SamplingJob(renderer.render([HumanMessage("a word " * 400)]))
     short = [SamplingJob(row) for row in rows[:2]]
     running.admit([long, short[0]])
-    large = running._slots._states.numel()
+    large = running._rows._states.numel()
     running.drop(long)
     running.admit([short[1]])
-    assert running._slots._states.numel() < large / 2
+    assert running._rows._states.numel() < large / 2
     while running.jobs:
         running.step()
     assert [turn.said.ids for turn in short] == alone

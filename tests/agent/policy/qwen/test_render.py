@@ -97,7 +97,7 @@ def test_concurrent_questions_are_sampled_together_with_the_same_words(
     step = RunningBatch.step
 
     def counted(self: RunningBatch) -> list[SamplingJob]:
-        together.append(len(self.turns))
+        together.append(len(self.jobs))
         return step(self)
 
     monkeypatch.setattr(RunningBatch, "step", counted)
