@@ -2,7 +2,7 @@
 
 Invariant: whatever the file says, no stream is unpacked beyond `MAX_STREAM_BYTES`, no more than `MAX_UNPACKED_BYTES` and one
 stream are held at a time, no page list is longer than `MAX_LISTED_PAGES`, and reading stops soon after `MAX_SECONDS`. Past a
-cap the whole file is refused (`OverLimit`), for half of a bomb is no document; only a long honest one is cut, at `MAX_PAGES`
+cap the whole file is refused (`PdfOverLimit`), for half of a bomb is no document; only a long honest one is cut, at `MAX_PAGES`
 or at the caller's count of characters.
 
 pypdf has such caps of its own, per stream and for every reader of the process; they are lowered here for these calls only.
@@ -39,7 +39,7 @@ MAX_SECONDS = 20.0
 """Longest time for one file. A step that is under way is ended by the caps above."""
 
 
-class OverLimit(ValueError):
+class PdfOverLimit(ValueError):
     """The file exceeds a cap; the message names it in one line."""
 
 
@@ -51,7 +51,7 @@ def read(data: bytes, max_chars: int) -> tuple[str, list[str]]:
     """The title and the words of each page, no more pages than hold `max_chars`.
 
     Raises:
-        OverLimit: a cap was reached.
+        PdfOverLimit: a cap was reached.
         Locked: it needs a password.
         Exception: whatever pypdf raises on a damaged file, which is almost anything.
     """
@@ -70,7 +70,7 @@ def read(data: bytes, max_chars: int) -> tuple[str, list[str]]:
         try:
             return _read(data, max_chars, watch)
         except LimitReachedError as error:
-            raise OverLimit(one_line(error, 150)) from error
+            raise PdfOverLimit(one_line(error, 150)) from error
         finally:
             watch.check()  # pypdf repairs what it can, also after an exception of ours
 
@@ -105,7 +105,7 @@ class _Watch:
         self._until = time.monotonic() + MAX_SECONDS
         self._unpacked = 0
         self._drawn = 0
-        self._over: OverLimit | None = None
+        self._over: PdfOverLimit | None = None
         """The cap that was reached first."""
         self._packed: list[EncodedStreamObject] = []
         """Streams that were met and are not unpacked yet."""
@@ -126,7 +126,7 @@ class _Watch:
         self.check()
 
     def check(self) -> None:
-        """Raises `OverLimit` once a cap is reached, and at every later call: pypdf goes on after many an exception."""
+        """Raises `PdfOverLimit` once a cap is reached, and at every later call: pypdf goes on after many an exception."""
         still = []
         for stream in self._packed:
             unpacked = stream.decoded_self
@@ -147,7 +147,7 @@ class _Watch:
             raise self._over
 
     def _end(self, why: str) -> None:
-        self._over = self._over or OverLimit(why)
+        self._over = self._over or PdfOverLimit(why)
 
 
 class _Reader(pypdf.PdfReader):

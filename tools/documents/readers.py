@@ -173,7 +173,7 @@ def _pdf(data: bytes) -> Document:
         raise Unreadable("pypdf is not installed; run 'pip install pypdf'") from error
     try:
         title, pages = pdf.read(data, MAX_CHARS)
-    except pdf.OverLimit as error:
+    except pdf.PdfOverLimit as error:
         raise TooMuch(f"a PDF that asks for too much ({error})") from error
     except pdf.Locked as error:
         raise Unreadable(str(error)) from error
