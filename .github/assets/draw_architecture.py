@@ -67,7 +67,7 @@ ROOMS = {
             Box("Task", "picture and question", "rl/tasks"),
             Box("Rollout", "a run of the graph", "rl/rollout"),
             Box("Trajectory", "ids as sampled", "rl/rollout/trajectory.py"),
-            Box("Reward", "right, less searches", "rl/rewards"),
+            Box("Reward", "right, minus its cost", "rl/rewards"),
             Box("Trainer", "GRPO with TRL", "rl/grpo"),
         ),
     ),
@@ -118,32 +118,37 @@ DARK = {
 
 
 def style() -> str:
-    """The colours of both modes and the kinds of text."""
-
-    def colours(of: dict[str, str]) -> str:
-        return " ".join(f"--{name}: {value};" for name, value in of.items())
-
-    lines = [
-        f"svg {{ {colours(LIGHT)} }}",
-        f"@media (prefers-color-scheme: dark) {{ svg {{ {colours(DARK)} }} }}",
-        'text { font-family: -apple-system, "Segoe UI", "Liberation Sans", Helvetica, Arial, sans-serif; fill: var(--ink); }',
+    """The colours of both modes and the kinds of text. Plain rules, because not every renderer knows CSS variables."""
+    kinds = [
+        'text { font-family: -apple-system, "Segoe UI", "Liberation Sans", Helvetica, Arial, sans-serif; }',
         ".room { font-size: 17px; font-weight: 600; }",
         ".title { font-size: 14px; font-weight: 600; text-anchor: middle; }",
-        ".small { font-size: 11.5px; fill: var(--soft); }",
+        ".small { font-size: 11.5px; }",
         ".middle { text-anchor: middle; }",
-        ".line { fill: none; stroke: var(--line); stroke-width: 1.6; }",
-        ".head { fill: var(--line); }",
-        ".rl-line { fill: none; stroke: var(--rl-ink); stroke-width: 1.6; }",
-        ".rl-head { fill: var(--rl-ink); }",
+        ".line, .rl-line { fill: none; stroke-width: 1.6; }",
         ".dashed { stroke-dasharray: 5 4; }",
     ]
+    return "\n".join([*kinds, *colours(LIGHT), "@media (prefers-color-scheme: dark) {", *colours(DARK), "}"])
+
+
+def colours(of: dict[str, str]) -> list[str]:
+    """The rules of one mode."""
+    rules = [
+        f"text {{ fill: {of['ink']}; }}",
+        f".paper {{ fill: {of['paper']}; stroke: {of['edge']}; }}",
+        f".small {{ fill: {of['soft']}; }}",
+        f".line {{ stroke: {of['line']}; }}",
+        f".head {{ fill: {of['line']}; }}",
+        f".rl-line {{ stroke: {of['rl-ink']}; }}",
+        f".rl-head {{ fill: {of['rl-ink']}; }}",
+    ]
     for room in ROOMS:
-        lines += [
-            f".{room}-room {{ fill: var(--{room}-room); stroke: var(--edge); }}",
-            f".{room}-box {{ fill: var(--{room}-box); stroke: var(--{room}-ink); stroke-opacity: 0.45; }}",
-            f".{room}-ink {{ fill: var(--{room}-ink); }}",
+        rules += [
+            f".{room}-room {{ fill: {of[f'{room}-room']}; stroke: {of['edge']}; }}",
+            f".{room}-box {{ fill: {of[f'{room}-box']}; stroke: {of[f'{room}-ink']}; stroke-opacity: 0.45; }}",
+            f".{room}-ink {{ fill: {of[f'{room}-ink']}; }}",
         ]
-    return "\n".join(lines)
+    return rules
 
 
 def text(x: float, y: float, words: str, kind: str) -> str:
@@ -308,7 +313,7 @@ def legend() -> list[str]:
 def draw() -> str:
     """The whole picture as SVG."""
     body = [
-        f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="14" fill="var(--paper)" stroke="var(--edge)"/>',
+        f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="14" class="paper"/>',
         *rooms(),
         *learning(),
         *legend(),
