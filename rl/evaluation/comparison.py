@@ -1,4 +1,4 @@
-"""Compare evaluations task by task."""
+"""Compare evaluations task by task: the calculation, its table and its plot. The command is in `compare.py`."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from accelerate.utils import gather_object
 
-from lensgraph.rl.grpo.metrics import Decision
+from lensgraph.rl.grpo.training_metrics import Decision
 
 Credit = Literal["trajectory", "decision"]
 EPSILON = 1e-4  # added to the standard deviation of rewards, as in TRL, so that equal rewards divide by no zero

@@ -26,7 +26,7 @@ from lensgraph.agent.policy.qwen.decode import CAPACITY
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Pixels, Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled
-from lensgraph.rl.grpo import metrics
+from lensgraph.rl.grpo import training_metrics
 from lensgraph.rl.grpo.credit import Credit
 from lensgraph.rl.network.collate import check_pictures
 from lensgraph.rl.rollout.episode import Rollout, RolloutSetup, roll_in_order
@@ -95,10 +95,10 @@ class RolloutTrainer(GRPOTrainer):
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
         mode = "train" if self.model.training else "eval"
         self.made = self._roll([self.rollouts.tasks[_task_id(prompt)] for prompt in prompts], mode)
-        sums = metrics.added(metrics.episodes(self.made))
+        sums = training_metrics.added(training_metrics.episodes(self.made))
         if sums["failed"] == sums["episodes"]:
             raise RuntimeError(f"every rollout of the step failed; the first: {self.made[0].trajectory.error}")
-        for name, value in metrics.of_episodes(sums).items():
+        for name, value in training_metrics.of_episodes(sums).items():
             self._metrics[mode][name].append(value)
         if self.rollouts.on_step is not None and mode == "train":
             self.rollouts.on_step(self.made, self.state.global_step)
@@ -127,7 +127,7 @@ class RolloutTrainer(GRPOTrainer):
                 )
             )
         for name, seconds in {"rollout": time.perf_counter() - started, **clock.seconds}.items():
-            self._metrics[mode][f"seconds/{name}"].append(metrics.slowest(seconds))
+            self._metrics[mode][f"seconds/{name}"].append(training_metrics.slowest(seconds))
         return made
 
     def _as_trl(self, made: Sequence[Rollout]) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from lensgraph.rl.grpo.metrics import Decision
+from lensgraph.rl.grpo.training_metrics import Decision
 
 ROW_MEANS = frozenset({"grpo", "sapo", "luspo", "dr_grpo"})
 """Losses that TRL divides by the number of rows; `kept_share` corrects it to the number of rewarded rows."""

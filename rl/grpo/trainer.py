@@ -22,11 +22,11 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
-from lensgraph.rl.grpo import credit, loss_mask, metrics, sharded
+from lensgraph.rl.grpo import credit, loss_mask, sharded, training_metrics
 from lensgraph.rl.grpo.finished_pixels import pixels_as_pictures
 from lensgraph.rl.grpo.generation import GraphRollouts
-from lensgraph.rl.grpo.metrics import decisions_of
 from lensgraph.rl.grpo.resuming import ResumableTrainer
+from lensgraph.rl.grpo.training_metrics import decisions_of
 from lensgraph.rl.grpo.zero_advantage import LOSSES, needed, worth_a_pass
 from lensgraph.rl.rollout.deciders import deciders
 
@@ -79,8 +79,8 @@ class GraphGRPOTrainer(ResumableTrainer):
             width, scale = output["completion_ids"].shape[1], credit.scale_of(self.scale_rewards, decisions)
             output["advantages"] = credit.by_decision(output["advantages"], decisions, width, size, scale)
         by_row = self.loss_type in ("grpo", "sapo")
-        sums = metrics.added(metrics.decisions(decisions, output, by_row=by_row))
-        for name, value in metrics.of_decisions(sums).items():
+        sums = training_metrics.added(training_metrics.decisions(decisions, output, by_row=by_row))
+        for name, value in training_metrics.of_decisions(sums).items():
             self._metrics[mode][name].append(value)
         self._generating += time.perf_counter() - started
         return output

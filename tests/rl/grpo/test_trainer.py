@@ -33,14 +33,13 @@ from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.render import Pixels, Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled
 from lensgraph.agent.testing import FixedImage, FixedLocator, FixedText
-from lensgraph.rl.grpo import credit, resuming, sharded
-from lensgraph.rl.grpo import metrics as rollout_metrics
+from lensgraph.rl.grpo import credit, resuming, sharded, training_metrics
 from lensgraph.rl.grpo import trainer as graph_trainer
 from lensgraph.rl.grpo.credit import decision_advantages
 from lensgraph.rl.grpo.finished_pixels import pixels_as_pictures
 from lensgraph.rl.grpo.generation import EnginePolicy, GraphRollouts
-from lensgraph.rl.grpo.metrics import Decision
 from lensgraph.rl.grpo.trainer import GraphGRPOTrainer
+from lensgraph.rl.grpo.training_metrics import Decision
 from lensgraph.rl.grpo.zero_advantage import worth_a_pass
 from lensgraph.rl.network.collate import check_pictures
 from lensgraph.rl.pocket import network as pocket
@@ -529,7 +528,7 @@ def test_decisions_are_counted_by_node_and_turn() -> None:
         "completion_mask": torch.ones(3, 4), "tool_mask": torch.tensor([[1, 1, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0]]),
         "advantages": torch.tensor([1.0, -0.5, 0.25]),
     }  # fmt: skip
-    made = rollout_metrics.of_decisions(rollout_metrics.decisions(found, output))
+    made = training_metrics.of_decisions(training_metrics.decisions(found, output))
     assert made["decisions/reason/turn_1/answer/share"] == made["decisions/reason/turn_1/image_search/share"] == 0.5
     assert made["decisions/reason/turn_1/answer/advantage"] == -0.5
     assert made["decisions/reason/turn_2/answer/share"] == 1
@@ -541,10 +540,10 @@ def test_decisions_are_counted_by_node_and_turn() -> None:
     assert made["decisions/reason/turn_1/image_search/loss_share"] == pytest.approx(2 / 3.5)
     assert made["decisions/reason/answer/loss_share"] == pytest.approx(1.5 / 3.5)
     # a mean of every row's own mean: 2/3, 1/3 and 0.5
-    by_row = rollout_metrics.of_decisions(rollout_metrics.decisions(found, output, by_row=True))
+    by_row = training_metrics.of_decisions(training_metrics.decisions(found, output, by_row=True))
     assert by_row["decisions/reason/turn_1/image_search/loss_share"] == pytest.approx(2 / 3 / 1.5)
-    nothing = rollout_metrics.decisions(found, {**output, "advantages": torch.zeros(3)})
-    assert rollout_metrics.of_decisions(nothing)["decisions/reason/answer/loss_share"] == 0
+    nothing = training_metrics.decisions(found, {**output, "advantages": torch.zeros(3)})
+    assert training_metrics.of_decisions(nothing)["decisions/reason/answer/loss_share"] == 0
     assert made["decisions/judge/answer/share"] == 1  # another decision point
     assert "decisions/judge/turn_16/answer/share" in made  # late turns share a key
 
@@ -823,9 +822,9 @@ def test_parts_of_the_reward_are_logged_as_they_were_given(
     trainer.model.train()
     _batch(trainer, tasks)
     metrics = trainer._metrics["train"]
-    found = {part: metrics[f"reward/{part}"] for part in rollout_metrics.PARTS}
+    found = {part: metrics[f"reward/{part}"] for part in training_metrics.PARTS}
     assert found == {"match": [1.0], "format": [0.0], "searches": [1.0], "cost": [0.25]}
-    none = rollout_metrics.of_episodes({"episodes": 4.0, "turns": 4.0})
+    none = training_metrics.of_episodes({"episodes": 4.0, "turns": 4.0})
     assert not any(name.startswith("reward/") for name in none)
 
 

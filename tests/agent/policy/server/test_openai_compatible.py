@@ -16,7 +16,7 @@ from PIL import Image
 from lensgraph.agent import testing
 from lensgraph.agent.config import ConfigError, PolicyConfig
 from lensgraph.agent.policy import PolicyError, build
-from lensgraph.agent.policy.server import tries
+from lensgraph.agent.policy.server import retry as policy_retry
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
 from lensgraph.tools import retry
@@ -125,7 +125,7 @@ def test_a_missing_key_is_a_setting_that_is_wrong(monkeypatch: pytest.MonkeyPatc
 async def test_a_busy_server_is_asked_again_after_the_time_it_names(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tries, "FIRST_WAIT", 60.0)  # what it would wait if it did not read the header
+    monkeypatch.setattr(policy_retry, "FIRST_WAIT", 60.0)  # what it would wait if it did not read the header
     server.answers.append((429, {"retry-after": "0.5"}, {"error": {"message": "slow down"}}))
     server.answers.append((503, {"retry-after": "0.5"}, {}))
     server.says("x")
@@ -151,7 +151,7 @@ async def test_what_may_pass_is_tried_again(
     server: Server, monkeypatch: pytest.MonkeyPatch, first: Any, streams: bool
 ) -> None:
     """An error of the server, garbage with status 200, no answer in time, an answer that breaks off: the turn still comes."""
-    monkeypatch.setattr(tries, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(policy_retry, "FIRST_WAIT", 0.01)
     server.answers.append(first)
     one = policy(server, timeout=1.0 if first == "hangs" else 20.0, options={"server": "other"})
     if streams:
@@ -167,7 +167,7 @@ async def test_what_may_pass_is_tried_again(
 async def test_a_turn_that_never_comes_is_given_up_after_the_last_try(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tries, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(policy_retry, "FIRST_WAIT", 0.01)
     server.answers += ["hangs", (500, {}, {"error": {"message": "oh"}}), (200, {}, b"<html>")]
     with pytest.raises(PolicyError, match=r"no chat completion \(<html>\) \(tried 3 times\)$"):
         await policy(server, timeout=1.0, options={"server": "other"}).ainvoke("hi")

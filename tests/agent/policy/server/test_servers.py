@@ -18,7 +18,7 @@ from lensgraph.agent.config import ConfigError, PolicyConfig
 from lensgraph.agent.dialects.table import build as build_dialect
 from lensgraph.agent.policy import PolicyError, build
 from lensgraph.agent.policy.light.policy import LightPolicy
-from lensgraph.agent.policy.server import tries
+from lensgraph.agent.policy.server import retry as policy_retry
 from lensgraph.agent.policy.server.completion import Completion
 from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
 from lensgraph.agent.policy.thumbnails import LEFT_OUT
@@ -488,7 +488,7 @@ async def test_who_gives_up_waiting_leaves_the_look_to_the_others() -> None:
 
 @pytest.mark.parametrize("ask", ["ainvoke", "astream"])
 async def test_a_list_of_models_that_breaks_off_is_asked_for_again(ask: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tries, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(policy_retry, "FIRST_WAIT", 0.01)
     models = Models("half", "half", "whole")
     async with listening(models, retries=2) as one:
         assert (await one.ainvoke("hi")).content == "hi"

@@ -1,8 +1,9 @@
-"""Metrics of a step's rollouts, over all processes.
+"""Metrics of a training step, computed from its rollouts over all processes and logged by the trainer.
 
 Every process adds up its own episodes (`episodes`, `decisions`). The sums are gathered and added, and shares
 and means are taken of the total, so the main process logs the whole step and not its own part. Wall-clock
-seconds are those of the slowest process, because the others wait for it.
+seconds are those of the slowest process, because the others wait for it. The figures of an evaluation are rows of
+`lensgraph.rl.evaluation.metrics`.
 """
 
 from __future__ import annotations

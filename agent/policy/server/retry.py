@@ -1,4 +1,8 @@
-"""How often a request is sent again, and how long to wait before that."""
+"""Retries of one turn at a model server: the number of tries (`policy.retries`) and the wait before the next one.
+
+The doubling pause and the reading of Retry-After are those of `lensgraph.tools.retry`. The statuses after which a request
+is sent again are `connection.RETRIED`; `refusals.py` makes an error of a server's refusal.
+"""
 
 from __future__ import annotations
 
