@@ -21,7 +21,8 @@ from lensgraph.agent.policy.in_process import InProcessPolicy, Tell
 from lensgraph.agent.policy.light.network import KVCache, LightNetwork
 from lensgraph.agent.policy.light.processor import LightProcessor
 from lensgraph.agent.policy.render import Rendered, Renderer
-from lensgraph.agent.policy.sampled import Sampled, stopped
+from lensgraph.agent.policy.sampled import Sampled
+from lensgraph.agent.policy.stops import stopped
 from lensgraph.tools.runtime.threads import one_thread
 
 SMALL = 1024

@@ -43,7 +43,7 @@ class NetworkShape:
     context: int
     """Longest dialogue, in tokens."""
     tied: bool
-    """Whether the output layer is the embedding."""
+    """True if the output layer is the embedding."""
     image_pad: int
     """Id of a picture's placeholder."""
     vision_blocks: int

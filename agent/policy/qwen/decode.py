@@ -27,7 +27,8 @@ from lensgraph.agent.policy.positions import mrope_positions
 from lensgraph.agent.policy.qwen.kv_rows import KVRows, empty
 from lensgraph.agent.policy.qwen.prefix_cache import PrefixCache
 from lensgraph.agent.policy.render import Pixels, Rendered, Renderer
-from lensgraph.agent.policy.sampled import Sampled, stopped
+from lensgraph.agent.policy.sampled import Sampled
+from lensgraph.agent.policy.stops import stopped
 
 CAPACITY = 1 << 30
 """Bytes of keys and values that are kept between turns: 1 GiB."""

@@ -38,7 +38,7 @@ from lensgraph.tools.runtime import loops
 from lensgraph.tools.safety.redact import shown, without_keys, without_logins
 
 PATH = "chat/completions"
-"""Where a turn is asked for, below `base_url`."""
+"""Path below `base_url` at which a turn is asked for."""
 
 
 class OpenAICompatiblePolicy(BaseChatModel):

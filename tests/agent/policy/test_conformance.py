@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.contract, pytest.mark.usefixtures("picture_of_the_suit
 
 
 class Claims:
-    """What all of ours claim."""
+    """The claims that all of our policies make."""
 
     supports_image_inputs = True
     returns_usage_metadata = True

@@ -184,7 +184,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.usefixtures("picture_of_the_suite")
 class Hub:
-    """What this policy claims: pictures, usage whole and streamed; the rest as in `test_conformance.py`."""
+    """This policy claims pictures, usage whole and streamed; the rest as in `test_conformance.py`."""
 
     chat_model_class = HubPolicy
     chat_model_params = {"model": "made below", "max_new_tokens": 8}

@@ -41,7 +41,7 @@ def upstream(image: Image.Image) -> Image.Image:
 
 
 async def pictures_of(question: Image.Image, thumbnails: list[Image.Image], **fields: Any) -> list[Image.Image]:
-    """What the policy is shown in its last turn."""
+    """The messages that the policy is shown in its last turn."""
     hits = []
     for number, image in enumerate(thumbnails):
         buffer = io.BytesIO()
