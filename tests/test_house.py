@@ -140,7 +140,6 @@ def test_no_folder_is_crowded(repository: Path) -> None:
     assert crowded == {}
 
 
-@pytest.mark.xfail(reason="being worked off", strict=False)
 def test_every_docstring_is_a_sentence_that_a_stranger_reads(repository: Path) -> None:
     """None begins with What, How, Where or "Of the". `Whether` names the question that a function answers with yes or no."""
     odd = []

@@ -31,7 +31,7 @@ class RunRecipe(BaseModel):
     warmup_steps: int
     """Steps over which the learning rate rises from zero."""
     trackers: list[str] = []
-    """Where metrics go besides the log file: `trackio`, `tensorboard`, `wandb`, or another name that
+    """Trackers that receive the metrics, besides the log file: `trackio`, `tensorboard`, `wandb`, or other names that
     transformers knows."""
     seed: int = 0
     """Seed of everything random: data, sampling, new weights."""
