@@ -31,6 +31,8 @@ from lensgraph.tools.results import Box
 
 KEPT_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 """Formats that are stored as they came if nothing had to be changed; everything else becomes PNG."""
+SHOWN_FORMATS = ("image/png", "image/jpeg")
+"""Types in which a policy is shown a picture; another becomes PNG, without loss. llama.cpp's server reads no WebP."""
 ID = re.compile(r"[0-9a-f]{64}")
 MEMORY_BYTES = 512 * 1024 * 1024
 """Bytes of encoded pictures that are kept in memory; beyond it the longest unused one is dropped."""
@@ -100,7 +102,7 @@ def permit(source: str | Path, files: bool | str | Path) -> str | Path:
     A relative path is relative to the folder. Links are followed before the check, and what was checked is returned.
     """
     text = str(source)
-    if files is True or text.lower().startswith(("data:", "http://", "https://")) or ID.fullmatch(text):
+    if files is True or text.lower().startswith(("http://", "https://")) or ID.fullmatch(text) or guard.is_inline(text):
         return source
     if files is False:
         raise guard.Refused(
@@ -265,18 +267,19 @@ class ImageStore:
         return self._remember(_record(identity, self.open(identity), _mime_type_if_plain(data) or "image/png"))
 
     def view(self, identity: str, largest: int, smallest: int = 0, nearest: bool = False) -> tuple[builtins.bytes, str]:
-        """Encoded bytes for the policy and their type, in the sizes of a `View`, without metadata such as a location."""
+        """PNG or JPEG for the policy and its type, in the sizes of a `View`, without metadata such as a location."""
         data = self.bytes(identity)
         with Image.open(io.BytesIO(data)) as header:
             size, mime_type = header.size, KEPT_FORMATS[str(header.format)]
             bare = not header.getexif() and not header.info.get("xmp")
         shown = view_size(*size, largest, smallest)
-        if shown == size and bare:
+        if shown == size and bare and mime_type in SHOWN_FORMATS:
             return data, mime_type
         image = self.open(identity)
         if shown != size:
             image = image.resize(shown, Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC)
-            mime_type = "image/png" if nearest else mime_type  # JPEG would blur what stands pixel by pixel
+        if (nearest and shown != size) or mime_type not in SHOWN_FORMATS:
+            mime_type = "image/png"  # JPEG would blur what stands pixel by pixel
         return _encode(image, mime_type), mime_type
 
     def block(self, identity: str, largest: int, smallest: int = 0, nearest: bool = False) -> dict[str, Any]:
@@ -325,8 +328,6 @@ def _encode(image: Image.Image, mime_type: str) -> bytes:
     buffer = io.BytesIO()
     if mime_type == "image/jpeg":
         image.save(buffer, "JPEG", quality=92)
-    elif mime_type == "image/webp":
-        image.save(buffer, "WEBP", quality=92)
     else:
         # Level 1: five times faster than the default for a few per cent more bytes, and still lossless.
         image.save(buffer, "PNG", compress_level=1)

@@ -21,6 +21,7 @@ from lensgraph.agent.dialects.base import image_block
 from lensgraph.agent.errors import BadInput
 from lensgraph.agent.images import ImageStore, Picture
 from lensgraph.agent.state import AgentState
+from lensgraph.tools import guard
 from lensgraph.tools.guard import Refused
 from lensgraph.tools.results import ToolFailure
 
@@ -79,7 +80,7 @@ async def _without_bytes(message: AnyMessage, store: ImageStore) -> AnyMessage:
     content: list[str | dict[str, Any]] = []
     for block in message.content:
         source = source_of(block) if isinstance(block, dict) else None
-        if isinstance(source, bytes) or (isinstance(source, str) and source.startswith("data:")):
+        if isinstance(source, bytes) or (isinstance(source, str) and guard.is_inline(source)):
             try:
                 block = image_block((await store.take(source))["id"])
             except (Refused, ToolFailure):

@@ -21,7 +21,7 @@ def run(given: argparse.Namespace) -> int:
     if not question.strip():
         raise WrongUsage("no question; write it in quotes behind the picture")
     for number, picture in enumerate(pictures):
-        if not picture.lower().startswith(("http://", "https://", "data:")):
+        if not picture.strip().lower().startswith(("http://", "https://", "data:")):
             _check_file(picture, first=number == 0)
 
     from lensgraph.graphs.program import answer  # settings and pictures are checked next, before the graph is imported

@@ -112,6 +112,19 @@ def test_a_view_carries_no_location(store: ImageStore, encoded: object) -> None:
     assert (mime_type, dict(Image.open(io.BytesIO(view)).getexif())) == ("image/jpeg", {})
 
 
+@pytest.mark.parametrize("largest", [10**6, 600])
+@pytest.mark.parametrize("lossless", [True, False])
+def test_a_policy_is_shown_webp_as_png_with_the_same_pixels(
+    store: ImageStore, encoded: object, lossless: bool, largest: int
+) -> None:
+    picture = store.add(encoded(noise(40, 30), "WEBP", lossless=lossless))  # type: ignore[operator]
+    view, mime_type = store.view(picture["id"], largest)
+    shown = Image.open(io.BytesIO(view))
+    assert (mime_type, shown.format, picture["mime_type"]) == ("image/png", "PNG", "image/webp")
+    whole = store.open(picture["id"])
+    assert shown.tobytes() == whole.resize(shown.size, Image.Resampling.BICUBIC).tobytes()
+
+
 def test_a_folder_keeps_pictures_for_another_process(tmp_path: Path) -> None:
     identity = ImageStore(tmp_path).add_image(noise(40, 30))["id"]
     assert ImageStore(tmp_path).picture(identity)["width"] == 40

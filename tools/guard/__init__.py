@@ -1,12 +1,14 @@
 """The guard: every byte from outside passes here before anything else reads it.
 
-`pictures` decodes a picture under caps, `fetching` fetches an address, `addresses` decides which hosts may be connected to,
-`transport` connects only to a checked address, `bodies` unpacks under a cap and tells the kind of a body from its own bytes.
+`pictures` decodes a picture under caps, `data_uri` reads one that is written as text, `fetching` fetches an address,
+`addresses` decides which hosts may be connected to, `transport` connects only to a checked address, `bodies` unpacks under a
+cap and tells the kind of a body from its own bytes.
 `python tests/checks guard` tries all of it against hostile addresses, servers, pictures and documents.
 """
 
 from lensgraph.tools.guard.addresses import PUBLIC_WEB, FetchPolicy, Refused, address_allowed, resolve
 from lensgraph.tools.guard.bodies import PAGE, PICTURE, Kind, sniff
+from lensgraph.tools.guard.data_uri import is_inline
 from lensgraph.tools.guard.fetching import MAX_FETCH_BYTES, MAX_REDIRECTS, USER_AGENT, Fetched, fetch, get
 from lensgraph.tools.guard.pictures import (
     FORMATS,
@@ -23,5 +25,5 @@ from lensgraph.tools.guard.pictures import (
 __all__ = [
     "FORMATS", "MAX_FETCH_BYTES", "MAX_FILE_BYTES", "MAX_PIXELS", "MAX_REDIRECTS", "MAX_STRETCH", "PAGE", "PICTURE", "PUBLIC_WEB",
     "USER_AGENT", "FetchPolicy", "Fetched", "Kind", "Refused", "address_allowed", "check_size", "fetch", "get", "image_bytes",
-    "load_image", "open_image", "resolve", "sniff", "to_rgb",
+    "is_inline", "load_image", "open_image", "resolve", "sniff", "to_rgb",
 ]  # fmt: skip

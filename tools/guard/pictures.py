@@ -7,8 +7,6 @@ pictures. Not covered: valid pictures with misleading content.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import io
 import threading
 import warnings
@@ -19,6 +17,7 @@ from PIL import Image, ImageOps
 
 from lensgraph.tools.guard.addresses import Refused
 from lensgraph.tools.guard.bodies import PICTURE
+from lensgraph.tools.guard.data_uri import decode, is_inline
 from lensgraph.tools.guard.fetching import fetch
 from lensgraph.tools.safety.errors import one_line
 
@@ -88,20 +87,14 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def image_bytes(source: str | Path) -> tuple[bytes, str]:
-    """The encoded bytes and a short name of a picture that is given as a path or a data URI.
+    """The encoded bytes and a short name of a picture that is given as a path, a data URI or bare base64.
 
     Raises:
         Refused: there is no such file, it is too large, or the data URI is broken.
     """
     text = str(source)
-    if text.startswith("data:"):
-        head, comma, body = text.partition(",")
-        if not comma or not head.endswith(";base64"):
-            raise Refused(f"data URI {head[:40]!r} is not base64; write data:image/png;base64,...")
-        try:
-            return base64.b64decode(body, validate=True), "data URI"
-        except binascii.Error as error:
-            raise Refused(f"data URI holds broken base64 ({error}); encode the picture again.") from error
+    if is_inline(text):
+        return decode(text, MAX_FILE_BYTES), "data URI"
     if "\x00" in text or len(text) > 4096:
         raise Refused(f"{text[:40]!r}... is neither a path, a data URI nor an address of a picture.")
     path = Path(text).expanduser()

@@ -38,7 +38,7 @@ async def _thumbnail(source: str | None) -> bytes | None:
         return None
     try:
         async with asyncio.timeout(SECONDS):
-            if source.startswith("data:"):
+            if guard.is_inline(source):
                 data, _ = guard.image_bytes(source)
             elif source.startswith(("http://", "https://")):
                 data = await guard.fetch(
