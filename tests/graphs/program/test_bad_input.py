@@ -167,8 +167,9 @@ def test_an_address_inside_the_network(capsys: Any, settings: Path) -> None:
     assert "not a public address" in line
 
 
-def test_a_data_uri_with_broken_base64(capsys: Any) -> None:
-    assert "broken base64" in refused(capsys, "data:image/png;base64,@@@", "?")
+@pytest.mark.parametrize("body", ["@@@", "ä", "AAAAA"])
+def test_a_data_uri_with_broken_base64(capsys: Any, body: str) -> None:
+    assert "broken base64" in refused(capsys, f"data:image/png;base64,{body}", "?")
 
 
 def test_what_is_no_file(capsys: Any, tmp_path: Path) -> None:
@@ -640,6 +641,7 @@ async def test_every_form_of_image_block_is_understood(form: str, encoded: Any) 
         ({"question": "?", "images": [b""]}, "zero bytes"),
         ({"question": "?", "images": [b"nonsense"]}, "not a picture"),
         ({"question": "?", "images": ["data:image/png;base64,@"]}, "broken base64"),
+        ({"question": "?", "images": ["data:image/png;base64,ä"]}, "'data:image/png;base64,ä' holds broken base64"),
         ({"question": "?", "images": ["http://10.0.0.1/x.png"]}, "not a public address"),
         ({"question": "?", "images": ["ftp://example.org/x.png"]}, "no such file"),
         ({"question": "?", "images": ["0" * 64]}, "not in the image store any more"),

@@ -58,7 +58,9 @@ async def test_one_typed_tool_with_a_structured_result(picture: Path) -> None:
     assert result.structured_content["usage"]["searches"] == {"image": 1, "text": 0}
 
 
-@pytest.mark.parametrize("image", ["a.png", "/etc/passwd", "http://127.0.0.1/a.png", "data:image/png;base64,eA=="])
+@pytest.mark.parametrize(
+    "image", ["a.png", "/etc/passwd", "http://127.0.0.1/a.png", "data:image/png;base64,eA==", "data:image/png;base64,ä"]
+)
 async def test_what_a_client_may_not_name_is_an_error_that_says_so(image: str) -> None:
     async with client() as session:
         result = await session.call_tool("ask", {"question": "When?", "image": image})
