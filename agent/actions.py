@@ -1,8 +1,7 @@
 """The actions: everything that a policy can decide in one turn.
 
 A dialect reads a turn and returns exactly one of these; the graph acts on the value and never looks at the text again.
-To add one: its class and its kind here; its tag in the dialects that have it (`read`, `write`); its way through the graph
-in `nodes/reason.py` (`_route`, where mypy names every `match` that misses it) and, if a tool answers it, a node of its own.
+To add one, follow `agent/howto/action.md`; `tests/agent/test_actions.py` fails for a place that is missing.
 
 Invariant: `load(dump(action)) == action`, so that an action survives a checkpoint as plain JSON.
 """

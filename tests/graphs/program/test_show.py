@@ -11,6 +11,7 @@ from rich.console import Console
 
 from lensgraph.agent import config as configuration
 from lensgraph.agent import testing
+from lensgraph.agent.actions import KINDS
 from lensgraph.agent.limits import StopReason
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
@@ -76,8 +77,9 @@ async def test_an_action_over_a_limit_is_shown_with_the_limit() -> None:
     assert "  no search left   q\n" in said
 
 
-def test_every_label_fits_its_column_and_every_limit_has_one() -> None:
+def test_every_label_fits_its_column_and_every_action_and_limit_has_one() -> None:
     assert all(len(label) < show.LABEL for label in [*show.ACTIONS.values(), *show.OVER.values()])
+    assert {*show.ACTIONS, "over_limit"} == set(KINDS)
     assert set(show.OVER) == {str(reason) for reason in StopReason if reason.endswith("_limit")}
 
 
