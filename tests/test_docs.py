@@ -70,9 +70,9 @@ def test_the_agents_guide_names_files_limits_and_endings_that_exist(repository: 
 
     text = (repository / "agent/README.md").read_text(encoding="utf-8")
     lines = text.splitlines()
-    assert len(lines) <= 150
+    assert len(lines) <= 170
     named = re.findall(r"`([\w/]+\.py|[\w/]+/)`", text)
-    folders = [repository / "agent", repository / "agent/nodes", repository / "agent/config"]
+    folders = [repository, *(repository / folder for folder in ("agent", "agent/nodes", "agent/config"))]
     assert len(named) > 25 and [name for name in named if not any((f / name).exists() for f in folders)] == []
     assert {stop.value for stop in StopReason} <= set(re.findall(r"`(\w+)`", text))
     for name, dialect in DIALECTS.items():
@@ -82,6 +82,26 @@ def test_the_agents_guide_names_files_limits_and_endings_that_exist(repository: 
         assert [cell.strip() for cell in row[3:6]] == [
             str(limits.turns), str(limits.tokens or "no limit"), str(dialect.text_hits)
         ]  # fmt: skip
+
+
+def test_the_agents_guide_lists_every_limit_with_its_field_and_its_default(repository: Path) -> None:
+    from lensgraph.agent.config.schema import LIMITS, LimitsConfig
+    from lensgraph.agent.context import Backends, Context
+
+    text = (repository / "agent/README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `limits\.(\w+)` \| (?:`(\w+)`|-) \| (\w+) \| (.+) \|$", text, flags=re.MULTILINE)
+    assert sorted(name for name, *_ in rows) == sorted(LimitsConfig.model_fields)
+    assert {field for _, field, *_ in rows if field} == {name for name in Context.model_fields if "max_" in name}
+    for name, field, default, held in rows:
+        value = LimitsConfig.model_fields[name].default
+        assert default == ("dialect" if name in LIMITS else str(value)), name
+        assert held.startswith("`Limits.check`" if name in LIMITS else "`question.py`"), name
+        if field:
+            limited = Context(**{field: 3}, dialect="compact")
+            assert getattr(Backends(limited).dialect.limits, LIMITS[name]) == 3
+    for table, path in re.findall(r"`([A-Z][A-Za-z]+)`[^`(]{0,30}\(`([\w/]+\.py)`\)", text):
+        home = path if path.startswith("graphs/") else f"agent/{path}"
+        assert re.search(rf"^(?:class )?{table}\b", (repository / home).read_text("utf-8"), flags=re.MULTILINE), table
 
 
 @pytest.mark.parametrize("guide", GUIDES)
