@@ -96,29 +96,29 @@ RECORDS = 4096
 """Number of picture records that are kept, so that a look-up by id needs no decoding."""
 
 
-def permit(source: str | Path, files: bool | str | Path) -> str | Path:
-    """`source` if it may be read: what is no path, any path if `files` is True, none if False, else those below `files`.
+def names_file(source: Any) -> bool:
+    """Whether a picture is given as the path of a file: not as an address, a data URI, an id or the picture itself."""
+    if not isinstance(source, str):
+        return isinstance(source, Path)
+    elsewhere = source.lower().startswith(("http://", "https://")) or guard.is_inline(source)
+    return not elsewhere and ID.fullmatch(source) is None
 
-    A relative path is relative to the folder. Links are followed before the check, and what was checked is returned.
+
+def read_named(source: str | Path, files: bool | str | Path) -> bytes:
+    """The content of a file that a caller named: any file if `files` is True, none if False, else those below `files`.
+
+    Blocks: call it from a thread.
+
+    Raises:
+        Refused: the file may not be read, or is none.
     """
-    text = str(source)
-    if files is True or text.lower().startswith(("http://", "https://")) or ID.fullmatch(text) or guard.is_inline(text):
-        return source
     if files is False:
         raise guard.Refused(
-            f"{text[:120]}: paths are turned off here (images.local_files); send the picture itself.", "refused"
-        )
-    folder = Path(files).expanduser().resolve()
-    try:
-        path = (folder / text).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # too long, a circle of links, or a NUL in it
-        raise guard.Refused(f"{text[:120]!r}: not a usable path; check it.") from error
-    if not path.is_relative_to(folder):
-        raise guard.Refused(
-            f"{text[:120]}: outside the folder that may be read here (images.local_files); send the picture itself.",
+            f"{str(source)[:120]}: paths are turned off here (images.local_files); send the picture itself, "
+            "or in a program's own code a pathlib.Path.",
             "refused",
         )
-    return path
+    return guard.read_file(source, None if files is True else files)
 
 
 class ImageStore:
@@ -130,9 +130,9 @@ class ImageStore:
         *,
         max_pixels: int = guard.MAX_PIXELS,
         memory_bytes: int = MEMORY_BYTES,
-        local_files: bool | str | Path = True,
+        local_files: bool | str | Path = False,
     ) -> None:
-        """`folder` keeps pictures across processes; `local_files` says which paths may be read, see `permit`."""
+        """`folder` keeps pictures across processes; `local_files` says which files a text may name, see `read_named`."""
         self.folder = Path(folder).expanduser() if folder else None
         self.max_pixels, self.local_files = max_pixels, local_files
         self._lock = threading.Lock()
@@ -151,7 +151,14 @@ class ImageStore:
     # --- in
 
     async def take(self, source: Any) -> Picture:
-        """Store a picture given as a PIL image, bytes, path, data URI, http(s) address or id of this store."""
+        """Store a picture given as a PIL image, bytes, path, data URI, http(s) address or id of this store.
+
+        A `pathlib.Path` is always read: only the program's own code can make one. A path as text may come from anybody
+        and is read as far as `local_files` allows.
+        """
+        if names_file(source):
+            allowed = True if isinstance(source, Path) else self.local_files
+            return await guard.in_time(lambda: self.add(read_named(source, allowed), Path(source).name))
         if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
             body = await guard.fetch(source)
             return await asyncio.to_thread(self.add, body, name=source[:120])
@@ -165,8 +172,8 @@ class ImageStore:
             return self.add(bytes(source))
         if isinstance(source, str) and ID.fullmatch(source):
             return self.picture(source)
-        if isinstance(source, str | Path):
-            return self.add(*guard.image_bytes(permit(source, self.local_files)))
+        if isinstance(source, str):
+            return self.add(*guard.image_bytes(source))
         raise guard.Refused(
             f"a picture cannot be a {type(source).__name__}; give a path, bytes, a PIL image, a data URI or an address."
         )

@@ -11,14 +11,18 @@ from typing import Annotated, Any, TypeVar
 from langchain_core.messages import AnyMessage
 from langgraph.channels import UntrackedValue
 from langgraph.graph.message import add_messages
+from pydantic import WithJsonSchema
 
 # typing.TypedDict gives LangGraph an empty input schema on Python 3.11
 from typing_extensions import TypedDict
 
 from lensgraph.agent.images import Picture
-from lensgraph.tools.base import ImageInput
 
 T = TypeVar("T")
+PictureInput = Annotated[
+    Any, WithJsonSchema({"type": "string", "description": "A data URI or an http(s) address of a picture."})
+]
+"""A picture of a question: text, or in Python a path, bytes or a PIL image."""
 Update = dict[str, Any]
 """Fields of `AgentState` that a node writes."""
 
@@ -109,8 +113,8 @@ class AskInput(TypedDict, total=False):
     """The chat so far. The last human message holds the question and, as image blocks, its pictures."""
     question: Annotated[str, UntrackedValue]
     """The question, if it is not in `messages`."""
-    images: Annotated[list[ImageInput], UntrackedValue]
-    """Pictures to go with `question`: path, http(s) address, data URI or stored id; in Python also bytes or PIL images."""
+    images: Annotated[list[PictureInput], UntrackedValue]
+    """Pictures to go with `question`: http(s) addresses or data URIs; in Python also `pathlib.Path`, bytes or PIL images."""
 
 
 class AskOutput(TypedDict, total=False):

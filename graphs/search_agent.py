@@ -2,7 +2,7 @@
 
 Invariant: the drawn edges are exactly the legal ones, because each node's return type names its successors.
 
-    result = await graph.ainvoke({"question": "...", "images": ["picture.png"]})
+    result = await graph.ainvoke({"question": "...", "images": [Path("picture.png")]})
     result["answer"], result["sources"], result["usage"], result["stop_reason"]
 """
 

@@ -20,10 +20,10 @@ from pydantic import BaseModel, Field, SkipValidation
 from lensgraph.agent import chat
 from lensgraph.agent.context import Context
 from lensgraph.agent.errors import UserError
-from lensgraph.agent.images import permit
+from lensgraph.agent.images import names_file, read_named
 from lensgraph.graphs import search_agent
 from lensgraph.graphs.asking import AskGraph
-from lensgraph.tools.guard import Refused
+from lensgraph.tools.guard import Refused, in_time
 
 ANSWER_KEYS = ("answer", "sources", "usage", "stop_reason")
 """Keys of the graph's output that the artifact holds."""
@@ -70,7 +70,7 @@ class AskTool(BaseTool):
     ) -> tuple[str, dict[str, Any]]:
         config: Any = {"callbacks": run_manager.get_child()} if run_manager else None
         try:
-            given = self._input(question, image, state)
+            given = await in_time(lambda: self._input(question, image, state))
             return _told(await self.graph.ainvoke(given, config, context=self.context))
         except (UserError, Refused) as error:
             raise ToolException(f"error: {error}") from error
@@ -96,7 +96,8 @@ class AskTool(BaseTool):
         return {"question": question, "images": [self._permitted(picture) for picture in pictures]}
 
     def _permitted(self, picture: Any) -> Any:
-        return permit(picture, self.files) if isinstance(picture, str) else picture
+        """A file's content, if the model may name that file; any other picture as it is. Chats hold text, never a `Path`."""
+        return read_named(picture, self.files) if names_file(picture) else picture
 
 
 def _latest_pictures(state: Any) -> list[Any]:

@@ -26,11 +26,11 @@ NEIGHBOURS = {
 """Files that applications have; the last is the layout of LangGraph's own template."""
 APPLICATION = """
 import agent, graphs, rl, tools
-import sys
+import pathlib, sys
 sys.path.insert(0, "src")
 import lensgraph
 
-given = {"question": sys.argv[1], "images": ["flags.png"]}
+given = {"question": sys.argv[1], "images": [pathlib.Path("flags.png")]}
 result = lensgraph.search_agent.graph.invoke(given, context=lensgraph.Context(config=lensgraph.load_config()))
 print(agent.OWN, graphs.OWN, rl.OWN, tools.OWN, "|", result["answer"], "|", result["stop_reason"])
 """

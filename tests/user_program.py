@@ -38,7 +38,7 @@ def context(turns: int) -> Context:
 
 async def nodes(question: str, picture: Path) -> list[str]:
     """The nodes that a run visits, in order."""
-    given = {"question": question, "images": [str(picture)]}
+    given = {"question": question, "images": [picture]}
     updates = search_agent.graph.astream(given, context=context(3), stream_mode="updates")
     return [str(node) async for update in updates for node in update]
 
@@ -47,7 +47,7 @@ def answer(question: str, picture: Path) -> str | None:
     """The answer, or None."""
     graph = lensgraph.search_agent.build(InMemorySaver())
     thread: RunnableConfig = {"configurable": {"thread_id": "1"}}
-    result = graph.invoke({"question": question, "images": [str(picture)]}, thread, context=context(3))
+    result = graph.invoke({"question": question, "images": [picture]}, thread, context=context(3))
     found: str | None = result["answer"]
     return found
 

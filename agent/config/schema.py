@@ -171,9 +171,10 @@ class ImagesConfig(Section):
     view_pixels: int = Field(default=672 * 672 * 2, ge=28 * 28)
     """Largest picture sent to the policy; larger ones are scaled down. The value of MMSearch-R1, whose dialect also
     enlarges a small picture of a question to 512 x 512. Tools and crops always work on the original."""
-    local_files: bool | str = True
-    """Files of this machine that a question may name: all (true), none (false), or those below one folder. Limit it
-    when strangers, or a model, can ask."""
+    local_files: bool | str = False
+    """Files of this machine that a question may name: none (false), those below one folder, or all (true). Open them only
+    to callers whom you trust. `lensgraph ask` reads the files that its user names, and a program's own code gives a
+    `pathlib.Path`; neither needs this setting."""
 
     @field_validator("local_files", mode="before")
     @classmethod

@@ -21,7 +21,7 @@ from typing_extensions import TypedDict
 from lensgraph.agent.config import Config
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.errors import UserError
-from lensgraph.agent.images import permit
+from lensgraph.agent.images import names_file, read_named
 from lensgraph.agent.savers import saver
 from lensgraph.graphs import table
 from lensgraph.graphs.tool import ANSWER_KEYS, as_text
@@ -79,7 +79,9 @@ def server(graph: Graph, context: Context, *, files: bool | str, threads: bool) 
     async def answer(question: str, image: str | None, thread: str | None) -> CallToolResult:
         config: Any = {"configurable": {"thread_id": thread}} if thread else None
         try:
-            images = [permit(image, files)] if image else []
+            images: list[str | bytes] = [image] if image else []
+            if image and names_file(image):
+                images = [await guard.in_time(lambda: read_named(image, files))]
             result = await graph.ainvoke({"question": question, "images": images}, config, context=context)
         except (UserError, guard.Refused) as error:
             raise ToolError(str(error)) from error

@@ -2,6 +2,9 @@
 
 import hashlib
 import io
+import re
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -152,7 +155,47 @@ async def test_a_picture_is_taken_in_every_form(store: ImageStore, tmp_path: Pat
     data = encoded(image, "PNG")  # type: ignore[operator]
     (tmp_path / "a.png").write_bytes(data)
     uri = "data:image/png;base64," + base64.b64encode(data).decode()
-    forms = [image, data, bytearray(data), tmp_path / "a.png", str(tmp_path / "a.png"), uri]
+    forms = [image, data, bytearray(data), tmp_path / "a.png", uri]
     taken = [await store.take(form) for form in forms]
     assert {(picture["width"], picture["height"]) for picture in taken} == {(40, 30)}
     assert (await store.take(taken[1]["id"]))["id"] == taken[1]["id"]
+
+
+async def test_a_path_as_text_is_read_only_where_files_are_open(tmp_path: Path, encoded: object) -> None:
+    """Text may come from a stranger; a `Path` can only be made by the program's own code."""
+    (tmp_path / "open").mkdir()
+    for path in (tmp_path / "open" / "a.png", tmp_path / "b.png"):
+        path.write_bytes(encoded(noise(40, 30), "PNG"))  # type: ignore[operator]
+    inside, outside = str(tmp_path / "open" / "a.png"), str(tmp_path / "b.png")
+    for path in (inside, outside, str(tmp_path / "none.png"), "~/a.png", "file:///etc/passwd"):
+        with pytest.raises(Refused, match="paths are turned off here"):
+            await ImageStore().take(path)
+    folder = ImageStore(local_files=tmp_path / "open")
+    assert (await folder.take(inside))["width"] == (await folder.take("a.png"))["width"] == 40
+    with pytest.raises(Refused, match="outside the folder"):
+        await folder.take(outside)
+    assert (await ImageStore(local_files=True).take(outside))["width"] == 40
+    assert (await ImageStore().take(Path(outside)))["width"] == 40
+
+
+async def test_no_error_shows_what_a_file_holds(tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_text("root:hunter2:0:0")
+    for source, files in ((tmp_path / "notes.png", False), ("notes.png", tmp_path)):
+        with pytest.raises(Refused, match=r"^notes\.png: not a picture; give") as caught:
+            await ImageStore(local_files=files).take(source)
+        assert not re.search("root|hunter|16", str(caught.value)), "neither content nor size"
+
+
+async def test_a_file_that_does_not_answer_holds_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: object
+) -> None:
+    release = threading.Event()
+    monkeypatch.setattr("lensgraph.tools.guard.files.READ_SECONDS", -0.9)
+    monkeypatch.setattr(guard, "read_file", lambda *given: release.wait(30))
+    started = time.monotonic()
+    try:
+        with pytest.raises(Refused, match="not read within"):
+            await ImageStore().take(tmp_path / "a.png")
+    finally:
+        release.set()
+    assert time.monotonic() - started < 5

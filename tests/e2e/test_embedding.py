@@ -50,7 +50,7 @@ def picture(repository: Path) -> Path:
 @pytest.fixture(scope="module")
 def plain(picture: Path) -> Seen:
     """The graph on its own. It searches by picture and by words, so that all of it is seen to work inside the others."""
-    result = seen(asyncio.run(search_agent.graph.ainvoke({"question": QUESTION, "images": [str(picture)]})))
+    result = seen(asyncio.run(search_agent.graph.ainvoke({"question": QUESTION, "images": [picture]})))
     assert result[0] == "Nairobi"
     assert result[2] == {"image": 1, "text": 1}
     return result
@@ -58,7 +58,7 @@ def plain(picture: Path) -> Seen:
 
 @pytest.mark.parametrize("call", ["invoke", "ainvoke", "astream"])
 async def test_in_a_chain(plain: Seen, picture: Path, call: str) -> None:
-    chain = RunnableLambda(lambda text: {"question": text, "images": [str(picture)]}) | search_agent.graph
+    chain = RunnableLambda(lambda text: {"question": text, "images": [picture]}) | search_agent.graph
     if call == "invoke":
         result: Any = await asyncio.to_thread(chain.invoke, QUESTION)
     elif call == "ainvoke":
@@ -104,7 +104,7 @@ async def test_as_a_part_of_another_graph(plain: Seen, picture: Path) -> None:
     wiring = StateGraph(Parent)
     wiring.add_node("look", search_agent.graph)
     wiring.add_edge(START, "look")
-    given: Any = {"question": QUESTION, "images": [str(picture)], "own": "kept"}
+    given: Any = {"question": QUESTION, "images": [picture], "own": "kept"}
     result = await wiring.compile().ainvoke(given)
     assert seen(result) == plain
     assert result["own"] == "kept"

@@ -68,7 +68,7 @@ def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         **os.environ,
         "LANGSMITH_TRACING": "false",
         "LENSGRAPH_CONFIG": str(folder / "config.yaml"),
-        "PYTHONPATH": str(folder),
+        "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     command = ["langgraph", "dev", "--no-browser", "--no-reload", "--port", str(port)]
@@ -150,6 +150,22 @@ def test_a_question_with_its_pictures_is_the_other_input_form(server: httpx.Clie
     assert last["answer"] == "picture seen"
 
 
+@pytest.mark.parametrize("graph", ["search_agent", "rag", "direct"])
+@pytest.mark.parametrize("form", ["images", "block"])
+def test_no_caller_names_a_file_of_the_server(server: httpx.Client, tmp_path: Path, graph: str, form: str) -> None:
+    """Neither a picture, nor a file that holds none, nor one that is missing: the answer is the same."""
+    (tmp_path / "a.png").write_bytes(base64.b64decode(picture()))
+    os.mkfifo(tmp_path / "pipe.png")
+    told = set()
+    for path in (str(tmp_path / "a.png"), str(tmp_path / "none.png"), "/etc/passwd", str(tmp_path / "pipe.png")):
+        block = {"role": "user", "content": [{"type": "image", "url": path}, {"type": "text", "text": "?"}]}
+        given = {"question": "?", "images": [path]} if form == "images" else {"messages": [block]}
+        events = stream(server, graph, given)
+        told |= {json.dumps(data).replace(path, "PATH") for name, data in events if name == "error"}
+        assert not [data for name, data in events if name == "updates"], "nothing ran"
+    assert len(told) == 1 and "paths are turned off here" in told.pop()
+
+
 @pytest.mark.parametrize(
     ("graph", "nodes"),
     [
@@ -171,6 +187,7 @@ def test_a_wrong_setting_is_refused_with_its_name(server: httpx.Client) -> None:
 def test_schemas_list_the_input_and_the_settings_with_their_descriptions(server: httpx.Client) -> None:
     schemas = server.get(f"/assistants/{assistant(server, 'search_agent')}/schemas").raise_for_status().json()
     assert set(schemas["input_schema"]["properties"]) == {"messages", "question", "images"}
+    assert "path" not in json.dumps(schemas["input_schema"]["properties"]["images"]), "no file can be named"
     assert {"messages", "answer", "sources", "usage", "stop_reason"} <= set(schemas["output_schema"]["properties"])
     settings = schemas["context_schema"]["properties"]
     assert set(settings) == {

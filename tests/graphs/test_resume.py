@@ -91,7 +91,7 @@ def turns(messages):
 async def main():
     context = testing.context(
         turns, text_search=paid("text", testing.FixedText), image_search=paid("image", testing.FixedImage),
-        store=ImageStore(folder / "pictures"),
+        store=ImageStore(folder / "pictures", local_files=True),
     )
     async with saver(address) as checkpoints:
         graph = module.build(checkpoints)  # after the nodes were replaced

@@ -16,7 +16,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from PIL import Image
 
 from lensgraph.agent import testing
-from lensgraph.agent.images import permit
+from lensgraph.agent.images import names_file, read_named
 from lensgraph.graphs import direct
 from lensgraph.graphs.tool import AskTool, as_tool
 from lensgraph.tools.guard import Refused
@@ -181,9 +181,11 @@ async def test_without_a_folder_no_path_and_never_a_private_address(image: str) 
     assert context.policy.seen == []
 
 
-def test_permit_returns_what_was_checked(folders: Path) -> None:
-    assert permit("inside.png", folders / "open") == folders / "open" / "a.png", "the link's end, not the link"
-    assert permit("anything", True) == "anything"
-    assert permit(URI, False) == URI
+def test_a_named_file_is_read_where_it_was_checked(folders: Path) -> None:
+    assert read_named("inside.png", folders / "open") == png(), (
+        "the graph is given the content, not a path to read later"
+    )
+    assert read_named(str(folders / "secret" / "a.png"), True) == png()
+    assert not names_file(URI) and not names_file("https://example.org/a.png") and not names_file(png())
     with pytest.raises(Refused, match="paths are turned off here"):
-        permit("a.png", False)
+        read_named("a.png", False)

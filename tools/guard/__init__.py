@@ -1,8 +1,8 @@
 """The guard: every byte from outside passes here before anything else reads it.
 
-`pictures` decodes a picture under caps, `data_uri` reads one that is written as text, `fetching` fetches an address,
-`addresses` decides which hosts may be connected to, `transport` connects only to a checked address, `bodies` unpacks under a
-cap and tells the kind of a body from its own bytes.
+`pictures` decodes a picture under caps, `data_uri` reads one that is written as text, `files` reads a file of this machine,
+`fetching` fetches an address, `addresses` decides which hosts may be connected to, `transport` connects only to a checked
+address, `bodies` unpacks under a cap and tells the kind of a body from its own bytes.
 `python tests/checks guard` tries all of it against hostile addresses, servers, pictures and documents.
 """
 
@@ -10,9 +10,9 @@ from lensgraph.tools.guard.addresses import PUBLIC_WEB, FetchPolicy, Refused, ad
 from lensgraph.tools.guard.bodies import PAGE, PICTURE, Kind, sniff
 from lensgraph.tools.guard.data_uri import is_inline
 from lensgraph.tools.guard.fetching import MAX_FETCH_BYTES, MAX_REDIRECTS, USER_AGENT, Fetched, fetch, get
+from lensgraph.tools.guard.files import MAX_FILE_BYTES, READ_SECONDS, in_time, read_file
 from lensgraph.tools.guard.pictures import (
     FORMATS,
-    MAX_FILE_BYTES,
     MAX_PIXELS,
     MAX_STRETCH,
     check_size,
@@ -23,7 +23,8 @@ from lensgraph.tools.guard.pictures import (
 )
 
 __all__ = [
-    "FORMATS", "MAX_FETCH_BYTES", "MAX_FILE_BYTES", "MAX_PIXELS", "MAX_REDIRECTS", "MAX_STRETCH", "PAGE", "PICTURE", "PUBLIC_WEB",
-    "USER_AGENT", "FetchPolicy", "Fetched", "Kind", "Refused", "address_allowed", "check_size", "fetch", "get", "image_bytes",
-    "is_inline", "load_image", "open_image", "resolve", "sniff", "to_rgb",
+    "FORMATS", "MAX_FETCH_BYTES", "MAX_FILE_BYTES", "MAX_PIXELS", "MAX_REDIRECTS", "MAX_STRETCH", "PAGE", "PICTURE",
+    "PUBLIC_WEB", "READ_SECONDS", "USER_AGENT", "FetchPolicy", "Fetched", "Kind", "Refused", "address_allowed",
+    "check_size", "fetch", "get", "image_bytes", "in_time", "is_inline", "load_image", "open_image", "read_file",
+    "resolve", "sniff", "to_rgb",
 ]  # fmt: skip

@@ -19,14 +19,13 @@ from lensgraph.tools.guard.addresses import Refused
 from lensgraph.tools.guard.bodies import PICTURE
 from lensgraph.tools.guard.data_uri import decode, is_inline
 from lensgraph.tools.guard.fetching import fetch
+from lensgraph.tools.guard.files import MAX_FILE_BYTES, read_file
 from lensgraph.tools.safety.errors import one_line
 
 MAX_PIXELS = 50_000_000
 """Largest picture decoded: about 150 MB as RGB, above what phone cameras save by default."""
 MAX_STRETCH = 200
 """Largest ratio of a picture's sides: the processors of Qwen-VL models refuse longer ones."""
-MAX_FILE_BYTES = 64 * 1024 * 1024
-"""Largest picture file read from disk or from a data URI."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
 """Decoders offered to outside bytes; Pillow's many exotic ones are attack surface without users."""
 
@@ -95,21 +94,7 @@ def image_bytes(source: str | Path) -> tuple[bytes, str]:
     text = str(source)
     if is_inline(text):
         return decode(text, MAX_FILE_BYTES), "data URI"
-    if "\x00" in text or len(text) > 4096:
-        raise Refused(f"{text[:40]!r}... is neither a path, a data URI nor an address of a picture.")
-    path = Path(text).expanduser()
-    try:
-        if not path.exists():
-            raise Refused(f"{text}: no such file; check the path.")
-        if not path.is_file():
-            raise Refused(f"{text}: not a file; give the path of one picture.")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise Refused(f"{text}: {path.stat().st_size:,} bytes, the cap is {MAX_FILE_BYTES:,}; give a smaller file.")
-        return path.read_bytes(), path.name
-    except OSError as error:
-        raise Refused(
-            f"{text[:200]}: cannot be read ({error.strerror}); check the path and its permissions."
-        ) from error
+    return read_file(source), Path(text).name
 
 
 async def load_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -152,11 +137,7 @@ def _open_header(data: bytes, name: str, max_pixels: int) -> Image.Image:
                 "without it."
             ) from error
         except Exception as error:  # hostile bytes again: any error on a header means "not a picture"
-            start = bytes(data[:12])
-            raise Refused(
-                f"{name}: not a picture ({len(data):,} bytes that start with {start!r}); "
-                "give PNG, JPEG, WebP, GIF, BMP or TIFF."
-            ) from error
+            raise Refused(f"{name}: not a picture; give PNG, JPEG, WebP, GIF, BMP or TIFF.") from error
 
 
 def _to_8_bit(picture: Image.Image) -> Image.Image:
