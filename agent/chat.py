@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, convert_to_messages
 
 from lensgraph.agent.errors import BadInput
+from lensgraph.agent.picture_blocks import source_of
+from lensgraph.tools.safety.errors import one_line
+
+ATTACHED = ("images", "experimental_attachments")
+"""Keys of a message that hold its pictures beside the content: Ollama's, and those of the AI SDK's chat hook."""
+RESULTS = (("", "content"), ("toolResult", "content"), ("output", "value"))
+"""Keys under which a block for a tool result holds content: Anthropic's, Bedrock's, the AI SDK's."""
+DEPTH = 4
+"""Levels of content within content that are read; clients write two."""
+Block = dict[str, Any]
 
 
 def as_messages(given: Any) -> list[AnyMessage]:
-    """Messages in every form that LangGraph takes: one or many, as objects, dictionaries, pairs or text."""
+    """Messages in every form that LangGraph takes: one or many, as objects, dictionaries, pairs or text.
+
+    Raises:
+        BadInput: one that is no message.
+    """
     if given is None:
         return []
-    return list(cast("list[AnyMessage]", convert_to_messages(given if isinstance(given, list) else [given])))
+    try:
+        found = convert_to_messages(given if isinstance(given, list) else [given])
+    except (ValueError, TypeError, KeyError, NotImplementedError) as error:  # LangChain has no error of its own for it
+        raise BadInput(
+            f"`messages` holds what is no chat message ({one_line(error, 160, first=True)}); give `role` and `content`."
+        ) from error
+    return [_with_attached(message) for message in cast("list[AnyMessage]", found)]
+
+
+def _with_attached(message: AnyMessage) -> AnyMessage:
+    """The message with the pictures that it holds beside its content as blocks of the content."""
+    held = {key: message.additional_kwargs[key] for key in ATTACHED if message.additional_kwargs.get(key)}
+    if not held:
+        return message
+    attached = [one for value in held.values() for one in (value if isinstance(value, list) else [value])]
+    blocks = [{"type": "file", **one} if isinstance(one, dict) and "type" not in one else one for one in attached]
+    content = [message.content] if isinstance(message.content, str) else message.content
+    rest = {key: value for key, value in message.additional_kwargs.items() if key not in held}
+    pictures = [one if isinstance(one, dict) else {"type": "image", "image": one} for one in blocks]
+    return message.model_copy(update={"content": [*content, *pictures], "additional_kwargs": rest})
 
 
 def last_human(messages: Sequence[AnyMessage]) -> HumanMessage | None:
@@ -30,31 +63,43 @@ def text_of(message: AnyMessage) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def pictures_of(message: BaseMessage) -> list[Any]:
-    """Image sources in a message: standard blocks, and the older and OpenAI forms that clients send."""
-    if isinstance(message.content, str):
-        return []
-    return [source for block in message.content if isinstance(block, dict) and (source := source_of(block)) is not None]
-
-
-def source_of(block: dict[str, Any]) -> Any:
-    """The picture of a block, as the image store takes it; None: the block is no picture.
+def with_blocks(content: Sequence[Any], change: Callable[[Block], Block], depth: int = DEPTH) -> list[Any]:
+    """A copy of a message's content in which `change` has replaced each block, those within tool results included.
 
     Raises:
-        BadInput: an image block without a picture.
+        BadInput: results within results, deeper than any client writes them.
     """
-    kind = block.get("type")
-    if kind == "image_url":
-        address = block.get("image_url")
-        return address.get("url") if isinstance(address, dict) else address
-    if kind != "image":
-        return None
-    data = block.get("base64") or (block.get("data") if block.get("source_type") == "base64" else None)
-    if data is not None:
-        if isinstance(data, bytes):
-            return data
-        return f"data:{block.get('mime_type') or 'image/png'};base64,{data}"
-    address = block.get("url") or block.get("id") or block.get("file_id")
-    if address is None:
-        raise BadInput("An image block holds no picture: give `base64` with `mime_type`, or `url`.")
-    return address
+    if not depth:
+        raise BadInput("A message holds tool results within tool results; send their content.")
+    return [_changed(block, change, depth) if isinstance(block, dict) else block for block in content]
+
+
+def _changed(block: Block, change: Callable[[Block], Block], depth: int) -> Block:
+    for outer, key in RESULTS:
+        holder = block.get(outer) if outer else block
+        if isinstance(holder, dict) and isinstance(holder.get(key), list):
+            inside = {**holder, key: with_blocks(holder[key], change, depth - 1)}
+            return {**block, outer: inside} if outer else inside
+    return change(block)
+
+
+def blocks_of(message: BaseMessage) -> list[Block]:
+    """The blocks of a message, those within tool results included."""
+    found: list[Block] = []
+    if not isinstance(message.content, str):
+        with_blocks(message.content, lambda block: found.append(block) or block)  # type: ignore[func-returns-value]
+    return found
+
+
+def pictures_of(message: BaseMessage) -> list[Any]:
+    """Sources of the pictures in a message, as the image store takes them.
+
+    Raises:
+        BadInput: an image block that cannot be read.
+    """
+    return [source for block in blocks_of(message) if (source := source_of(block)) is not None]
+
+
+def latest_pictures(messages: Sequence[BaseMessage]) -> list[Any]:
+    """The pictures of the latest message that has any, whoever wrote it: a person, a tool, a model or the system."""
+    return next((pictures for message in reversed(messages) if (pictures := pictures_of(message))), [])

@@ -8,18 +8,29 @@ run by then.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from langchain_core.messages import AnyMessage, HumanMessage
 from langgraph.types import Command
 from pydantic import BaseModel
 
-from lensgraph.agent.chat import as_messages, last_human, pictures_of, source_of, text_of
+from lensgraph.agent.chat import (
+    Block,
+    as_messages,
+    blocks_of,
+    last_human,
+    latest_pictures,
+    pictures_of,
+    text_of,
+    with_blocks,
+)
 from lensgraph.agent.config import LimitsConfig
 from lensgraph.agent.dialects.base import image_block
 from lensgraph.agent.errors import BadInput
 from lensgraph.agent.images import ImageStore, Picture
+from lensgraph.agent.input_keys import check_keys
+from lensgraph.agent.picture_blocks import source_of, unreadable
 from lensgraph.agent.state import AgentState
 from lensgraph.tools import guard
 from lensgraph.tools.guard import Refused
@@ -32,25 +43,37 @@ UNREADABLE = "(a picture that could not be read)"
 class AskedQuestion:
     """A question with its stored pictures, and the chat message that holds both."""
 
-    def __init__(self, text: str, pictures: list[Picture], message: HumanMessage) -> None:
-        self.text, self.pictures, self.message = text, pictures, message
+    def __init__(self, text: str, pictures: list[Picture], message: HumanMessage, asked: AnyMessage | None) -> None:
+        self.text, self.pictures, self.message, self.asked = text, pictures, message, asked
 
 
 async def take(state: AgentState, store: ImageStore, limits: LimitsConfig) -> AskedQuestion:
-    """The question that this run is about. A follow-up without a picture keeps the pictures of the thread."""
+    """The question that this run is about, with its pictures: its own and those behind it in the chat, such as a tool's; else
+    those of the latest earlier message that has some, whoever wrote it; else those of the thread."""
     question = await _read(state, store, limits)
-    question.pictures = (
-        question.pictures or list(state.get("pictures") or []) or await _earlier(state.get("messages") or [], store)
-    )
+    messages = state.get("messages") or []
+    position = next((n for n, message in enumerate(messages) if message is question.asked), len(messages))
+    behind = messages[position + 1 :]
+    sources = [source for message in behind for source in pictures_of(message)]
+    if not question.pictures and not sources:
+        sources = latest_pictures(messages)
+    check_number(len(question.pictures) + len(sources), limits)
+    question.pictures += [await _stored(source, store) for source in sources]
+    question.pictures = question.pictures or list(state.get("pictures") or [])
     return question
 
 
-async def deposit(given: Any, store: ImageStore, limits: LimitsConfig) -> Any:
+async def deposit(given: Any, store: ImageStore, limits: LimitsConfig, *, embedded: bool = False) -> Any:
     """The input of a run with every picture in the store and its id in the input: what may be kept in a checkpoint.
 
     A question with `images` becomes a chat message, because LangGraph keeps messages when a run is cut off. Anything else
-    (a resume, an empty input) is returned as it is.
+    (a resume, an empty input) is returned as it is. `embedded`: the input is the state of a graph around this one.
+
+    Raises:
+        BadInput: an unknown key, or a question or a picture that cannot be used.
     """
+    if isinstance(given, dict):
+        check_keys(given, embedded=embedded)
     fields = given if isinstance(given, dict) else _fields(given)
     if fields is None:
         return given
@@ -60,6 +83,8 @@ async def deposit(given: Any, store: ImageStore, limits: LimitsConfig) -> Any:
         return fields  # `take` knows the thread and says what is missing
     question = await _read(cast("AgentState", {**fields, "messages": messages}), store, limits)
     kept = [question.message if m is asked else await _without_bytes(m, store) for m in messages]
+    if not question.pictures:
+        await _check_earlier(messages, kept, store)
     rest = {key: value for key, value in fields.items() if key not in ("question", "images")}
     return {**rest, "messages": kept if asked is not None else [*kept, question.message]}
 
@@ -74,24 +99,26 @@ def _fields(given: Any) -> dict[str, Any] | None:
 
 
 async def _without_bytes(message: AnyMessage, store: ImageStore) -> AnyMessage:
-    """An earlier message of the chat with ids in place of the pictures that it carries in itself."""
-    if isinstance(message.content, str) or not pictures_of(message):
+    """Another message of the chat with ids in place of the pictures that it carries in itself."""
+    if isinstance(message.content, str):
         return message
-    content: list[str | dict[str, Any]] = []
-    for block in message.content:
-        source = source_of(block) if isinstance(block, dict) else None
-        if isinstance(source, bytes) or (isinstance(source, str) and guard.is_inline(source)):
-            try:
-                block = image_block((await store.take(source))["id"])
-            except (Refused, ToolFailure):
-                block = {"type": "text", "text": UNREADABLE}  # it is not what is asked about: the question goes on
-        content.append(block)
-    return message.model_copy(update={"content": content})
+    stored: dict[int, Block] = {}
+    for block in blocks_of(message):
+        try:
+            source = source_of(block)
+            if isinstance(source, str) and not guard.is_inline(source):
+                continue  # an address is fetched only if the question turns out to be about it
+            if source is not None:
+                stored[id(block)] = image_block((await store.take(source))["id"])
+        except (BadInput, Refused, ToolFailure):
+            stored[id(block)] = {"type": "text", "text": UNREADABLE}  # the question may be about another picture
+    content = with_blocks(message.content, lambda block: stored.get(id(block), block))
+    return message.model_copy(update={"content": content}) if stored else message
 
 
 async def _read(state: AgentState, store: ImageStore, limits: LimitsConfig) -> AskedQuestion:
     """The question with the pictures that it brings itself."""
-    text, sources = state.get("question"), list(state.get("images") or [])
+    text, sources = state.get("question"), _listed(state.get("images"))
     messages = state.get("messages") or []
     asked: AnyMessage | None = None
     if text is None:
@@ -99,7 +126,7 @@ async def _read(state: AgentState, store: ImageStore, limits: LimitsConfig) -> A
         if asked is None:
             raise BadInput("No question: give `messages` with a human message, or `question` and `images`.")
         text = text_of(asked)
-        sources = [*pictures_of(asked), *sources]
+        sources = [*_pictures(asked), *sources]
     if not isinstance(text, str):
         raise BadInput(f"The question is a {type(text).__name__}; give a text.")
     text = text.strip()
@@ -110,17 +137,14 @@ async def _read(state: AgentState, store: ImageStore, limits: LimitsConfig) -> A
             f"The question has {len(text):,} characters, the limit is {limits.question_chars:,} "
             "(limits.question_chars); shorten it."
         )
-    if len(sources) > limits.pictures:
-        raise BadInput(
-            f"{len(sources)} pictures in one question, the limit is {limits.pictures} (limits.pictures); send fewer."
-        )
+    check_number(len(sources), limits)
     brought = [await _stored(source, store) for source in sources]
     content: list[dict[str, Any] | str] = [
         *(image_block(p["id"]) for p in brought),
         {"type": "text", "text": text},
     ]
     message = HumanMessage(content=content, id=asked.id if asked is not None else None)
-    return AskedQuestion(text, brought, message)
+    return AskedQuestion(text, brought, message, asked)
 
 
 async def _stored(source: Any, store: ImageStore) -> Picture:
@@ -130,9 +154,59 @@ async def _stored(source: Any, store: ImageStore) -> Picture:
         raise BadInput(str(error)) from error
 
 
-async def _earlier(messages: Sequence[AnyMessage], store: ImageStore) -> list[Picture]:
-    """Pictures of the latest earlier message that has some: a client may send the whole chat each time."""
-    for message in reversed(messages):
-        if isinstance(message, HumanMessage) and (sources := pictures_of(message)):
-            return [await _stored(source, store) for source in sources]
-    return []
+def _pictures(asked: AnyMessage) -> list[Any]:
+    """The pictures of the message that asks.
+
+    Raises:
+        BadInput: it holds media that cannot be read.
+    """
+    for block in blocks_of(asked):
+        if kind := unreadable(block):
+            raise BadInput(f"The question holds a block of type {kind}, which is not read; give text and pictures.")
+    return pictures_of(asked)
+
+
+async def _check_earlier(messages: list[AnyMessage], kept: list[AnyMessage], store: ImageStore) -> None:
+    """Refuse a question that brings no picture where none of the chat's latest pictures could be read.
+
+    Raises:
+        BadInput: it names the first of them.
+    """
+    for before, after in zip(reversed(messages), reversed(kept), strict=True):
+        if pictures_of(after):
+            return
+        for source in pictures_of(before):
+            await _stored(source, store)
+
+
+def _listed(images: Any) -> list[Any]:
+    """The pictures of `images`: several, or a lone one in any form; a content block stands for its picture.
+
+    Raises:
+        BadInput: a block that holds no picture.
+    """
+    if images is None:
+        return []
+    found = list(images) if isinstance(images, list | tuple | set | frozenset | Iterator) else [images]
+    return [_picture_of(one) if isinstance(one, Mapping) else one for one in found]
+
+
+def _picture_of(block: Mapping[str, Any]) -> Any:
+    source = source_of(block)
+    if source is None:
+        raise BadInput(
+            f"`images` holds an object that is no image block: its keys are {', '.join(map(str, block))[:80]}."
+        )
+    return source
+
+
+def check_number(pictures: int, limits: LimitsConfig) -> None:
+    """Hold the number of a question's pictures against the limit.
+
+    Raises:
+        BadInput: there are too many.
+    """
+    if pictures > limits.pictures:
+        raise BadInput(
+            f"{pictures} pictures in one question, the limit is {limits.pictures} (limits.pictures); send fewer."
+        )

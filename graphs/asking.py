@@ -14,7 +14,7 @@ from typing import Any, cast
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.runtime import get_runtime
+from langgraph.runtime import Runtime, get_runtime
 from langgraph.types import Checkpointer
 
 from lensgraph.agent import question
@@ -32,8 +32,9 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
         """LangGraph's `astream` with the pictures taken out; `ainvoke`, `abatch` and `astream_events` call it too."""
         if isinstance(context, dict):
             context = Context(**context)
-        backends = await backends_of(_parents_context() if context is None else context)
-        given = await question.deposit(input, backends.store, backends.config.limits)
+        around = _parents_runtime()
+        backends = await backends_of(around.context if context is None and around is not None else context)
+        given = await question.deposit(input, backends.store, backends.config.limits, embedded=around is not None)
         if self.checkpointer and options.get("durability") is None:
             options["durability"] = "sync"
         # Closed together with this generator: a caller may stop in the middle, and an open one would end some time later.
@@ -49,13 +50,12 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
         return synchronous.iterate(lambda: self.astream(input, config, **options))
 
 
-def _parents_context() -> object:
-    """The context of the parent graph, if this graph runs as its node; else None."""
+def _parents_runtime() -> Runtime[Any] | None:
+    """The runtime of the parent graph, if this graph runs within one of its nodes; else None."""
     try:
-        runtime = get_runtime()
+        return get_runtime()
     except RuntimeError:  # outside of any run
         return None
-    return runtime.context if runtime is not None else None
 
 
 def compile(  # the verb of LangGraph

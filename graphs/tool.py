@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
-from langchain_core.messages import convert_to_messages
 from langchain_core.tools import BaseTool, ToolException
 from langgraph.prebuilt import InjectedState
 from pydantic import BaseModel, Field, SkipValidation
@@ -101,12 +100,9 @@ class AskTool(BaseTool):
 
 
 def _latest_pictures(state: Any) -> list[Any]:
-    """Pictures of the latest human message that holds any."""
+    """Pictures of the latest message that holds any."""
     messages = state.get("messages") if isinstance(state, dict) else getattr(state, "messages", None)
-    for message in reversed(convert_to_messages(messages or [])):
-        if message.type == "human" and (pictures := chat.pictures_of(message)):
-            return pictures
-    return []
+    return chat.latest_pictures(chat.as_messages(messages))
 
 
 def as_text(result: Mapping[str, Any]) -> str:
