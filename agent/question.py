@@ -22,7 +22,9 @@ from lensgraph.agent.chat import (
     last_human,
     latest_pictures,
     pictures_of,
+    source_of,
     text_of,
+    unreadable,
     with_blocks,
 )
 from lensgraph.agent.config import LimitsConfig
@@ -30,7 +32,6 @@ from lensgraph.agent.dialects.base import image_block
 from lensgraph.agent.errors import BadInput
 from lensgraph.agent.images import ImageStore, Picture
 from lensgraph.agent.input_keys import check_keys
-from lensgraph.agent.picture_blocks import source_of, unreadable
 from lensgraph.agent.state import AgentState
 from lensgraph.tools import guard
 from lensgraph.tools.guard import Refused

@@ -19,6 +19,7 @@ from typing_extensions import TypedDict
 from lensgraph.agent import question, testing
 from lensgraph.agent.context import Context
 from lensgraph.agent.errors import BadInput
+from lensgraph.agent.images import ImageStore
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
 
@@ -131,7 +132,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 async def asked(given: Any) -> tuple[list[tuple[int, int]], dict[str, Any]]:
     """The sizes of the pictures that the policy sees, and the final state."""
-    context = testing.context([ANSWER])
+    context = testing.context([ANSWER], store=ImageStore(local_files=True))
     state = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
     assert state["answer"] == "1987"
     blocks = [block for message in context.policy.seen[0] if message.type == "human" for block in message.content]
@@ -164,7 +165,7 @@ async def test_a_picture_of_another_message_is_read(shape: str, kind: str) -> No
 @pytest.mark.parametrize("shape", REFUSED)
 async def test_what_cannot_be_read_is_refused_by_name_before_anything_runs(shape: str) -> None:
     block, message = REFUSED[shape]
-    context = testing.context(["<answer>never</answer>"])
+    context = testing.context(["<answer>never</answer>"], store=ImageStore(local_files=True))
     with pytest.raises(BadInput) as caught:
         await search_agent.graph.ainvoke({"messages": [HumanMessage([block, ASK])]}, context=context)
     assert message in str(caught.value)
@@ -184,7 +185,7 @@ async def test_a_question_about_a_picture_that_cannot_be_read_is_refused(shape: 
         "system": SystemMessage([block]),
         "human": HumanMessage([block, ASK]),
     }[kind]
-    context = testing.context(["<answer>never</answer>"])
+    context = testing.context(["<answer>never</answer>"], store=ImageStore(local_files=True))
     with pytest.raises(BadInput) as caught:
         await search_agent.graph.ainvoke({"messages": [message, HumanMessage("When?")]}, context=context)
     assert why in str(caught.value)
@@ -294,7 +295,7 @@ async def test_images_takes_a_lone_picture_in_any_form(tmp_path: Path, form: str
     ],
 )
 async def test_a_key_or_a_picture_that_is_not_meant_so_is_one_line(given: Any, message: str) -> None:
-    context = testing.context(["<answer>never</answer>"])
+    context = testing.context(["<answer>never</answer>"], store=ImageStore(local_files=True))
     with pytest.raises(BadInput) as caught:
         await search_agent.graph.ainvoke(given, context=context)
     assert message in str(caught.value)

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, convert_to_messages
 
+from lensgraph.agent.chat.picture_blocks import source_of
 from lensgraph.agent.errors import BadInput
-from lensgraph.agent.picture_blocks import source_of
 from lensgraph.tools.safety.errors import one_line
 
 ATTACHED = ("images", "experimental_attachments")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mimetypes
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -119,7 +120,7 @@ def _find(block: Mapping[str, Any], media_type: str, depth: int) -> Any:
         value = block.get(key)
         if isinstance(value, str) and value:
             return _address(value)
-        if isinstance(value, bytes | bytearray | Image.Image):
+        if isinstance(value, bytes | bytearray | Image.Image | Path):
             return value
     for key in NESTED:
         value = block.get(key)
