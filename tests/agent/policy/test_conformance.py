@@ -16,6 +16,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
+from lensgraph.agent.policy.choose import KINDS
 from lensgraph.agent.policy.light.policy import LightPolicy
 from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
 from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
@@ -119,6 +120,15 @@ class TestTransformers(Pocket, ChatModelIntegrationTests):
     def _shared(self, loaded: TransformersPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(TransformersPolicy, "network", property(lambda self: loaded._network))
         monkeypatch.setattr(TransformersPolicy, "renderer", property(lambda self: loaded._renderer))
+
+
+def test_every_kind_of_policy_is_held_to_the_suite() -> None:
+    held = {
+        (suite.chat_model_class.__module__, suite.chat_model_class.__name__)
+        for suite in globals().values()
+        if isinstance(suite, type) and issubclass(suite, Claims) and issubclass(suite, ChatModelIntegrationTests)
+    }
+    assert held == {tuple(path.split(":")) for path in KINDS.values()}
 
 
 @pytest.mark.parametrize("policy", [LightPolicy, TransformersPolicy])
