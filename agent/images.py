@@ -180,11 +180,12 @@ class ImageStore:
 
     def add(self, data: bytes, name: str = "picture") -> Picture:
         """Store encoded bytes after the guard has read them."""
-        image = guard.open_image(data, name=name, max_pixels=self.max_pixels)
-        mime_type = _mime_type_if_plain(data)
+        first = guard.first_picture(data, name=name, max_pixels=self.max_pixels)
+        image = guard.decode(first, name=name)
+        mime_type = _mime_type_if_plain(first)
         if mime_type is None:
             return self.add_image(image)
-        return self._keep(data, image, mime_type)
+        return self._keep(first.data, image, mime_type)  # what was checked, without metadata such as a location
 
     def add_image(self, image: Image.Image) -> Picture:
         """Store a decoded picture as PNG."""
@@ -271,14 +272,15 @@ class ImageStore:
         if known is not None:
             return known
         data = self.bytes(identity)
-        return self._remember(_record(identity, self.open(identity), _mime_type_if_plain(data) or "image/png"))
+        return self._remember(
+            _record(identity, self.open(identity), _mime_type_if_plain(guard.read_header(data)) or "image/png")
+        )
 
     def view(self, identity: str, largest: int, smallest: int = 0, nearest: bool = False) -> tuple[builtins.bytes, str]:
         """PNG or JPEG for the policy and its type, in the sizes of a `View`, without metadata such as a location."""
         data = self.bytes(identity)
-        with Image.open(io.BytesIO(data)) as header:
-            size, mime_type = header.size, KEPT_FORMATS[str(header.format)]
-            bare = not header.getexif() and not header.info.get("xmp")
+        first = guard.read_header(data)
+        size, mime_type, bare = (first.width, first.height), KEPT_FORMATS[first.format], first.bare
         shown = view_size(*size, largest, smallest)
         if shown == size and bare and mime_type in SHOWN_FORMATS:
             return data, mime_type
@@ -321,14 +323,9 @@ def _record(identity: str, image: Image.Image, mime_type: str) -> Picture:
     return Picture(id=identity, width=image.width, height=image.height, mime_type=mime_type, parent=None, box=None)
 
 
-def _mime_type_if_plain(data: bytes) -> str | None:
-    """The type of bytes that can be kept as they are: one upright RGB frame in a format every model reads."""
-    with Image.open(io.BytesIO(data), formats=guard.FORMATS) as header:
-        mime_type = KEPT_FORMATS.get(str(header.format))
-        upright = header.getexif().get(0x0112, 1) == 1
-        still = getattr(header, "n_frames", 1) == 1
-        plain = header.mode == "RGB" and not header.has_transparency_data
-        return mime_type if upright and still and plain else None
+def _mime_type_if_plain(first: guard.FirstPicture) -> str | None:
+    """The type of a file that can be kept: one upright RGB frame in a format every model reads."""
+    return KEPT_FORMATS.get(first.format) if first.orientation == 1 and first.still and first.rgb else None
 
 
 def _encode(image: Image.Image, mime_type: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The project's checks of itself: `python tests/checks providers|guard|pictures|databases`.
+"""The project's checks of itself: `python tests/checks providers|guard|pictures|databases|hostile-pictures|pictures-fuzz`.
 
 They run in a clone with `.[test]` installed. Nothing leaves this machine, and no key is needed. Exit code 1: a promise is
 broken. 2: the arguments cannot be used.
@@ -68,14 +68,32 @@ def databases(given: argparse.Namespace) -> int:
     return 0
 
 
+def hostile_pictures(given: argparse.Namespace) -> int:
+    """Read pictures that lie about their cost, each under limits of the system (Linux)."""
+    import hostile_pictures as hostile
+
+    outcomes = list(hostile.run())
+    print(json.dumps([dataclasses.asdict(one) for one in outcomes]) if given.json else hostile.report(outcomes))
+    return 0 if all(one.passed for one in outcomes) else 1
+
+
+def pictures_fuzz(given: argparse.Namespace) -> int:
+    """Read mutated pictures and count what is raised beside refusals."""
+    import pictures_fuzz as fuzz
+
+    found = fuzz.run(given.count, given.seed)
+    print(found.report())
+    return 1 if found.raw else 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one check; the result is the exit code."""
     parser = argparse.ArgumentParser("python tests/checks", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="CHECK")
-    for run in (providers, guard, pictures, databases):
-        command = commands.add_parser(run.__name__, help=(run.__doc__ or "").splitlines()[0])
+    for run in (providers, guard, pictures, databases, hostile_pictures, pictures_fuzz):
+        command = commands.add_parser(run.__name__.replace("_", "-"), help=(run.__doc__ or "").splitlines()[0])
         command.set_defaults(run=run)
-        if run in (providers, pictures):
+        if run in (providers, pictures, hostile_pictures):
             command.add_argument("--json", action="store_true", help="print JSON and nothing else")
         if run is providers:
             command.add_argument("--markdown", action="store_true", help="print a Markdown table")
@@ -84,6 +102,11 @@ def main(argv: list[str] | None = None) -> int:
             command.add_argument("--all", action="store_true", help="print every case, not only what went wrong")
         if run is pictures:
             command.add_argument("--every", type=int, default=8, help="save every n-th picture again (default 8)")
+        if run is pictures_fuzz:
+            command.add_argument("--count", type=int, default=5_000, help="mutated pictures (default 5000)")
+            command.add_argument(
+                "--seed", type=int, default=0, help="the same seed gives the same pictures (default 0)"
+            )
     given = parser.parse_args(argv)
     code: int = given.run(given)
     return code

@@ -1,8 +1,9 @@
 """The guard: every byte from outside passes here before anything else reads it.
 
-`pictures` decodes a picture under caps, `data_uri` reads one that is written as text, `files` reads a file of this machine,
-`fetching` fetches an address, `addresses` decides which hosts may be connected to, `transport` connects only to a checked
-address, `bodies` unpacks under a cap and tells the kind of a body from its own bytes.
+`headers` reads what a picture will cost, `pictures` decodes it under caps, `isolated` decodes in a process of its own,
+`data_uri` reads a picture that is written as text, `files` reads a file of this machine, `fetching` fetches an address,
+`addresses` decides which hosts may be connected to, `transport` connects only to a checked address, `bodies` unpacks under a
+cap and tells the kind of a body from its own bytes.
 `python tests/checks guard` tries all of it against hostile addresses, servers, pictures and documents.
 """
 
@@ -11,11 +12,15 @@ from lensgraph.tools.guard.bodies import PAGE, PICTURE, Kind, sniff
 from lensgraph.tools.guard.data_uri import is_inline
 from lensgraph.tools.guard.fetching import MAX_FETCH_BYTES, MAX_REDIRECTS, USER_AGENT, Fetched, fetch, get
 from lensgraph.tools.guard.files import MAX_FILE_BYTES, READ_SECONDS, in_time, read_file
+from lensgraph.tools.guard.headers import FirstPicture
+from lensgraph.tools.guard.headers import read as read_header
 from lensgraph.tools.guard.pictures import (
     FORMATS,
     MAX_PIXELS,
     MAX_STRETCH,
     check_size,
+    decode,
+    first_picture,
     image_bytes,
     load_image,
     open_image,
@@ -24,7 +29,7 @@ from lensgraph.tools.guard.pictures import (
 
 __all__ = [
     "FORMATS", "MAX_FETCH_BYTES", "MAX_FILE_BYTES", "MAX_PIXELS", "MAX_REDIRECTS", "MAX_STRETCH", "PAGE", "PICTURE",
-    "PUBLIC_WEB", "READ_SECONDS", "USER_AGENT", "FetchPolicy", "Fetched", "Kind", "Refused", "address_allowed",
-    "check_size", "fetch", "get", "image_bytes", "in_time", "is_inline", "load_image", "open_image", "read_file",
-    "resolve", "sniff", "to_rgb",
+    "PUBLIC_WEB", "READ_SECONDS", "USER_AGENT", "FetchPolicy", "Fetched", "FirstPicture", "Kind", "Refused",
+    "address_allowed", "check_size", "decode", "fetch", "first_picture", "get", "image_bytes", "in_time", "is_inline",
+    "load_image", "open_image", "read_file", "read_header", "resolve", "sniff", "to_rgb",
 ]  # fmt: skip
