@@ -23,7 +23,7 @@ class Cut(BadHeader):
 
 @dataclass(frozen=True)
 class FirstPicture:
-    """What the decoder will be asked to do, read from the bytes that it will read."""
+    """The task of the decoder, read from the bytes that it will read."""
 
     format: str
     """Pillow's name of the format."""

@@ -72,7 +72,7 @@ def read(data: bytes) -> FirstPicture:
 
 
 def _walk(data: bytes, mark: str) -> tuple[int, int]:
-    """Where the first directory is, and the number of directories."""
+    """Offset of the first directory, and the number of directories."""
     if len(data) < 8:
         raise Cut("the header is cut")
     first: int
