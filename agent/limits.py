@@ -51,6 +51,8 @@ class StopReason(StrEnum):
     context even without thumbnails; then the turn's `error` says so."""
     TIME_LIMIT = "time_limit"
     """The episode's clock ran out before the policy answered."""
+    NO_PICTURE = "no_picture"
+    """The question came without a picture, and the policy answers only about pictures (`about_pictures_only`)."""
     POLICY_FAILED = "policy_failed"
     """The policy could not be reached or returned an error. The turn's `error` says what."""
 

@@ -19,7 +19,7 @@ async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Liter
     """Take the question in and ask for an answer without searches."""
     backends = await backends_of(runtime.context)
     update = await nodes.take_question(state, backends)
-    opening = backends.dialect.direct(update["asked"], nodes.unseen(update["pictures"], state, backends))
+    opening = backends.dialect.direct(nodes.told(update), nodes.unseen(update["pictures"], state, backends))
     return Command(goto="reason", update={**update, "dialogue": opening})
 
 

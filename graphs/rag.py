@@ -27,7 +27,7 @@ async def image_search(state: AgentState, runtime: Runtime[Context]) -> Command[
     backends = await backends_of(runtime.context)
     result, thumbnails, update = await nodes.search_by_image(state, backends, runtime)
     ids = nodes.unseen(state["pictures"], state, backends)
-    opening = backends.dialect.rag_query(state["asked"], ids, result, thumbnails=thumbnails)
+    opening = backends.dialect.rag_query(nodes.told(state), ids, result, thumbnails=thumbnails)
     return Command(goto="query", update={**update, "dialogue": opening})
 
 

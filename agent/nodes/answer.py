@@ -12,7 +12,7 @@ from lensgraph.agent import actions, usage
 from lensgraph.agent.actions import Answer, Crop, GiveUp, Malformed, OverLimit, SearchByImage, SearchByText
 from lensgraph.agent.context import Context
 from lensgraph.agent.limits import StopReason
-from lensgraph.agent.nodes.reason import CONTEXT_FULL
+from lensgraph.agent.policy.errors import ContextFull, NoPicture
 from lensgraph.agent.state import AgentState, Step, Update, this_question
 
 UNANSWERED = {
@@ -22,9 +22,12 @@ UNANSWERED = {
     StopReason.TURN_LIMIT: "I have no answer within the allowed turns.",
     StopReason.TOKEN_LIMIT: "I have no answer within the allowed tokens.",
     StopReason.TIME_LIMIT: "I have no answer within the allowed time.",
+    StopReason.NO_PICTURE: "I have no answer: no picture came with the question, and this policy answers only about pictures.",
     StopReason.POLICY_FAILED: "I have no answer: the policy could not be reached.",
 }
 """The chat's last message when there is no answer."""
+FAILURES = {ContextFull.reason: StopReason.TOKEN_LIMIT, NoPicture.reason: StopReason.NO_PICTURE}
+"""The reason in a step's `error` -> why the episode ended, where that is not `policy_failed`."""
 
 
 async def answer(state: AgentState, runtime: Runtime[Context]) -> Update:
@@ -49,8 +52,7 @@ def outcome(steps: list[Step]) -> tuple[str | None, StopReason]:
     """The answer, None if there is none, and why the episode ended."""
     last = usage.policy_turns(steps)[-1]
     if error := last.get("error"):
-        full = error.partition(":")[0] == CONTEXT_FULL
-        return None, StopReason.TOKEN_LIMIT if full else StopReason.POLICY_FAILED
+        return None, FAILURES.get(error.partition(":")[0], StopReason.POLICY_FAILED)
     match actions.load(last["action"]):
         case Answer(text=text):
             return text, StopReason.ANSWERED

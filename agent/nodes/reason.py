@@ -18,12 +18,14 @@ from lensgraph.agent.actions import Answer, Crop, GiveUp, Malformed, OverLimit, 
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.limits import StopReason
 from lensgraph.agent.nodes.pictures import materialise
-from lensgraph.agent.policy.errors import ContextFull, PolicyError
+from lensgraph.agent.policy.errors import ContextFull, NoPicture, PolicyError
 from lensgraph.agent.state import AgentState, Step, Update, this_dialogue, this_question
 from lensgraph.tools.safety.errors import named_line
 
-CONTEXT_FULL = "context_full"
-"""The reason in a step's `error` when the dialogue did not fit the policy's context."""
+ABOUT_PICTURES = (
+    "this policy answers only about pictures, and none came with the question; send one, or set another policy"
+)
+"""The error of a step that did not ask such a policy."""
 
 
 async def reason(
@@ -60,6 +62,9 @@ async def think(state: AgentState, backends: Backends) -> Update:
     steps = this_question(state)
     number = len(usage.policy_turns(steps)) + 1
     policy = await backends.policy()
+    if not state.get("pictures") and getattr(policy, "about_pictures_only", False):
+        failed = _failed_step(NoPicture(ABOUT_PICTURES), number, 0.0)
+        return {"steps": [failed], "action": failed["action"]}
     messages = await materialise(
         this_dialogue(state), backends.store, backends.dialect, backends.view_pixels,
         as_urls=getattr(policy, "takes_image_urls", False),
@@ -107,7 +112,7 @@ def _failed_step(error: PolicyError, turn: int, seconds: float) -> Step:
     step = Step(
         node="reason", turn=turn, seconds=seconds, price=0.0, text="", thought="",
         action=actions.dump(Malformed("the policy failed")),
-        error=f"{CONTEXT_FULL if isinstance(error, ContextFull) else 'policy'}: {error}",
+        error=f"{error.reason}: {error}",
     )  # fmt: skip
     if isinstance(error, ContextFull) and error.left_out:
         step["left_out"] = error.left_out

@@ -14,12 +14,15 @@ from lensgraph.agent.images import Picture
 from lensgraph.agent.nodes.pictures import image_blocks
 from lensgraph.agent.state import AgentState, Update
 
+NO_PICTURE = "(No picture came with this question.)"
+"""Note to the policy behind a question without a picture."""
+
 
 async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["reason"]]:
     """Put the pictures into the store and open the policy's dialogue."""
     backends = await backends_of(runtime.context)
     update = await take_question(state, backends)
-    opening = backends.dialect.first(update["asked"], unseen(update["pictures"], state, backends))
+    opening = backends.dialect.first(told(update), unseen(update["pictures"], state, backends))
     return Command(goto="reason", update={**update, "dialogue": opening})
 
 
@@ -36,6 +39,11 @@ async def take_question(state: AgentState, backends: Backends) -> Update:
         "crop": None,
         "note": None,
     }
+
+
+def told(taken: AgentState | Update) -> str:
+    """The question as the policy is told it: one that is about no picture says so, or the policy would imagine one."""
+    return str(taken["asked"]) if taken["pictures"] else f"{taken['asked']}\n{NO_PICTURE}"
 
 
 def unseen(pictures: list[Picture], state: AgentState, backends: Backends) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from lensgraph.tools.safety.redact import without_logins
 
@@ -15,6 +16,9 @@ class PolicyError(Exception):
     The message shows neither user nor password of an address.
     """
 
+    reason: ClassVar[str] = "policy"
+    """Stands before the message in the step's `error`."""
+
     def __init__(self, message: str = "") -> None:
         super().__init__(without_logins(message))
 
@@ -22,7 +26,15 @@ class PolicyError(Exception):
 class ContextFull(PolicyError, ValueError):
     """The dialogue is longer than the policy's context, also without thumbnails. The episode ends with `token_limit`."""
 
+    reason = "context_full"
+
     def __init__(self, message: str, left_out: Sequence[str] = ()) -> None:
         """`left_out`: ids of the thumbnails that were left out before the policy gave up."""
         super().__init__(message)
         self.left_out = list(left_out)
+
+
+class NoPicture(PolicyError):
+    """The question came without a picture, and the policy answers only about pictures. The episode ends with `no_picture`."""
+
+    reason = "no_picture"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from PIL import Image
 from typing_extensions import TypedDict
@@ -20,8 +21,11 @@ from lensgraph.agent import question, testing
 from lensgraph.agent.context import Context
 from lensgraph.agent.errors import BadInput
 from lensgraph.agent.images import ImageStore
+from lensgraph.agent.nodes.reason import ABOUT_PICTURES
+from lensgraph.agent.nodes.receive import NO_PICTURE
+from lensgraph.agent.policy.light.policy import LightPolicy
 from lensgraph.agent.state import EVERYTHING
-from lensgraph.graphs import search_agent
+from lensgraph.graphs import direct, search_agent
 
 ANSWER = "<answer>1987</answer>"
 SIZE = (41, 31)
@@ -335,3 +339,32 @@ async def test_a_parents_own_keys_are_its_own() -> None:
 async def test_a_parents_picture_under_another_key_is_not_passed_over() -> None:
     with pytest.raises(BadInput, match="did you mean `images`"):
         await in_parent(question="When?", image=URI)
+
+
+# --- no picture
+
+
+@pytest.mark.parametrize("graph", [search_agent.graph, direct.graph])
+async def test_a_question_without_a_picture_says_so_to_the_policy(graph: Any) -> None:
+    context = testing.context([ANSWER, ANSWER])
+    state = await graph.ainvoke({"question": "When?"}, context=context, output_keys=EVERYTHING)
+    assert (state["answer"], state["asked"], state["messages"][0].text) == ("1987", "When?", "When?")
+    assert NO_PICTURE in context.policy.seen[0][-1].text
+    await graph.ainvoke({"question": "When?", "images": [DATA]}, context=context)
+    assert NO_PICTURE not in context.policy.seen[1][-1].text
+
+
+async def test_a_follow_up_about_the_threads_picture_is_not_told_otherwise() -> None:
+    context = testing.context([ANSWER, ANSWER])
+    graph, thread = search_agent.build(InMemorySaver()), {"configurable": {"thread_id": "1"}}
+    await graph.ainvoke({"question": "When?", "images": [DATA]}, thread, context=context)
+    await graph.ainvoke({"question": "Where?"}, thread, context=context)
+    assert NO_PICTURE not in context.policy.seen[1][-1].text
+
+
+@pytest.mark.parametrize("graph", [search_agent.graph, direct.graph])
+async def test_the_pocket_policy_is_not_asked_about_no_picture_and_the_user_is_told(graph: Any) -> None:
+    result = await graph.ainvoke({"question": "What is the capital of France?"}, context=Context(policy=LightPolicy()))
+    assert (result["answer"], result["stop_reason"]) == (None, "no_picture")
+    assert "no picture came with the question" in result["messages"][-1].text
+    assert result["steps"][-1]["error"] == f"no_picture: {ABOUT_PICTURES}"

@@ -386,7 +386,7 @@ async def test_with_two_pictures_the_surest_region_of_either_is_cut_out() -> Non
 async def test_a_question_without_a_picture_can_still_search_by_text() -> None:
     context = testing.context([WHOLE, REGION, TEXT, ANSWER])
     state = await search_agent.graph.ainvoke({"question": "When?"}, context=context, output_keys=EVERYTHING)
-    assert state["dialogue"][0].content == "When?"
+    assert state["dialogue"][0].content == "When?\n(No picture came with this question.)"
     assert state["dialogue"][2].content == "<information>error: there is no picture to search with</information>"
     assert state["dialogue"][4].content == "<information>error: there is no picture to look at</information>"
     assert state["answer"] == "1987"

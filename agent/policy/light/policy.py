@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import PrivateAttr
@@ -32,6 +32,8 @@ SMALL = 1024
 class LightPolicy(InProcessPolicy):
     """A small Qwen2.5-VL policy on a CPU."""
 
+    about_pictures_only: ClassVar[bool] = True
+    """Trained on questions about pictures only: a question without one is not put to it, see `agent/nodes/reason.py`."""
     seed: int | None = None
     """Seed of the sampling; None draws another one every time."""
 

@@ -270,7 +270,7 @@ async def test_a_question_that_does_not_fit_alone_ends_with_the_same_reason(chat
 async def test_the_embedded_policys_context_ends_a_question_in_the_same_way() -> None:
     """A byte-level tokenizer takes three tokens for a character like this one: 23,000 for a context of 4,096."""
     context = testing.context([], policy=LightPolicy())
-    state = await search_agent.graph.ainvoke({"question": "\u65d7" * 7900, "images": []}, context=context)
+    state = await search_agent.graph.ainvoke({"question": "\u65d7" * 7900, "images": [png(1)]}, context=context)
     assert (state["stop_reason"], state["answer"]) == ("token_limit", None)
     assert "ask a shorter question" in state["steps"][0]["error"]
 
