@@ -199,3 +199,13 @@ async def test_a_file_that_does_not_answer_holds_nobody(
     finally:
         release.set()
     assert time.monotonic() - started < 5
+
+
+def test_a_stored_picture_is_the_checked_file_without_metadata() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 6), "red").save(buffer, "JPEG", comment=b"taken at home", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0")
+    store = ImageStore()
+    kept = store.bytes(store.add(buffer.getvalue() + b"behind the end")["id"])
+    assert b"taken at home" not in kept
+    assert b"Exif" not in kept
+    assert Image.open(io.BytesIO(kept)).size == (8, 6)
