@@ -1,15 +1,18 @@
 """The context of a run: the options that a caller may set, and the backends that they lead to.
 
-Invariants: options that a remote user can set (Studio, the API) are names from fixed lists and numbers, never an import
-path, an address or a file, because those belong to whoever runs the server; a backend is built on first use, in a
+Invariants: options that a remote user can set (Studio, the API) are names from lists that the operator gives (`callers.*`)
+and numbers that lower a limit, never an import path, an address or a file, because those belong to whoever runs the
+server; live objects come from the program's own code, which is free to choose; a backend is built on first use, in a
 thread, once a process for equal settings, and shared by all runs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import json
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -20,7 +23,7 @@ from pydantic.json_schema import SkipJsonSchema
 from lensgraph.agent import config as configuration
 from lensgraph.agent import page_summaries
 from lensgraph.agent import policy as policies
-from lensgraph.agent.config import Config, PolicyConfig
+from lensgraph.agent.config import Config, ConfigError, PolicyConfig, PolicyName
 from lensgraph.agent.dialects import DialectName
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.images import ImageStore
@@ -30,7 +33,6 @@ from lensgraph.tools.adapter import adapt
 from lensgraph.tools.base import LensTool
 from lensgraph.tools.results import ToolFailure
 
-PolicyName = Literal["pocket", "transformers", "openai_compatible"]
 Limit = Annotated[int, Field(ge=0, le=100)]
 
 
@@ -41,17 +43,18 @@ class Context(BaseModel):
 
     policy: PolicyName | SkipJsonSchema[InstanceOf[BaseChatModel]] | None = None
     """The policy that decides: the model in this process (light or through transformers) or the configured model server.
-    Empty: as configured."""
+    Others than the configured one must be offered by `callers.policies`. Empty: as configured."""
     dialect: DialectName | SkipJsonSchema[InstanceOf[Dialect]] | None = None
-    """The form in which actions are written; it must fit the policy. Empty: as configured."""
+    """The form in which actions are written; it must fit the policy. Others than the configured one must be offered by
+    `callers.dialects`. Empty: as configured."""
     lenient: bool | None = None
     """Also accept turns that are nearly well formed. Empty: as configured."""
     max_turns: Annotated[int, Field(ge=1, le=100)] | None = None
-    """Most turns of the policy; the last one may only answer. Empty: what the dialect allows."""
+    """Most turns of the policy; the last one may only answer. Not more than configured. Empty: as configured."""
     max_image_searches: Limit | None = None
-    """Most image searches, of the whole picture or of a crop. Empty: what the dialect allows."""
+    """Most image searches, of the whole picture or of a crop. Not more than configured. Empty: as configured."""
     max_text_searches: Limit | None = None
-    """Most text searches. Empty: what the dialect allows."""
+    """Most text searches. Not more than configured. Empty: as configured."""
     text_search: SkipJsonSchema[InstanceOf[BaseTool] | None] = None
     """A live text-search tool."""
     image_search: SkipJsonSchema[InstanceOf[BaseTool] | None] = None
@@ -71,6 +74,7 @@ class Backends:
     def __init__(self, context: Context) -> None:
         config = context.config or default_config()
         if isinstance(context.policy, str):
+            _check_offered("policy", context.policy, config.policy.kind, config.callers.policies)
             policy = config.policy.model_copy(update={"kind": context.policy})
             config = config.model_copy(update={"policy": policy})
         self.config, self.context = config, context
@@ -156,10 +160,45 @@ def _ready(tool: LensTool) -> LensTool:
     return tool
 
 
+CEILINGS = {
+    "max_turns": ("turns", "limits.turns"),
+    "max_image_searches": ("image", "limits.image_searches"),
+    "max_text_searches": ("text", "limits.text_searches"),
+}
+"""Options of a `Context` that lower a limit: its name in `Limits`, and the setting that is its ceiling."""
+
+
 def _dialect(context: Context, config: Config) -> Dialect:
+    """The dialect of a run, with the limits that the run lowers.
+
+    Raises:
+        ConfigError: an option is above its ceiling, or names a dialect that is not offered.
+    """
     if isinstance(context.dialect, Dialect):
-        return context.dialect
-    limits = {
-        "turns": context.max_turns, "image": context.max_image_searches, "text": context.max_text_searches,
-    }  # fmt: skip
-    return config.make_dialect(context.dialect, lenient=context.lenient, limits=limits)
+        dialect = context.dialect
+    else:
+        if context.dialect is not None:
+            _check_offered("dialect", context.dialect, config.dialect.name, config.callers.dialects)
+        dialect = config.make_dialect(context.dialect, lenient=context.lenient)
+    lower = {limit: getattr(context, name) for name, (limit, _) in CEILINGS.items()}
+    if all(value is None for value in lower.values()):
+        return dialect
+    for name, (limit, setting) in CEILINGS.items():
+        ceiling: int | None = getattr(dialect.limits, limit)
+        if lower[limit] is not None and ceiling is not None and lower[limit] > ceiling:
+            raise ConfigError(
+                f"{name}={lower[limit]}: above the ceiling of {ceiling}; give {ceiling} or less, or raise {setting} in the "
+                "configuration."
+            )
+    dialect = copy.copy(dialect)
+    dialect.limits = dialect.limits.with_(**lower)
+    return dialect
+
+
+def _check_offered(option: Literal["policy", "dialect"], name: str, configured: str, offered: Sequence[str]) -> None:
+    if name != configured and name not in offered:
+        setting = {"policy": "callers.policies", "dialect": "callers.dialects"}[option]
+        raise ConfigError(
+            f"{option}={name}: not offered here; offered: {', '.join(dict.fromkeys([configured, *offered]))} ({setting}). A "
+            f"program's own code configures another, or passes a live object."
+        )

@@ -11,12 +11,14 @@ A dialogue meets these bounds, from the first to the last:
 4. In training, `max_tokens` of the recipe: tokens of the row, first prompt included. The episode ends behind the last
    turn that fits (`rl/rollout/length_budget.py`); the graph is not stopped.
 
-1 and 2 come from the dialect, where the settings `limits.*` or the `Context` of a run do not replace them.
+1 and 2 come from the dialect, where the settings `limits.*` do not replace them. The `Context` of a run may lower them.
 
 Order of the checks: the policy's turn is read first; a search is then held against the turns left (the last turn may
-only answer), tokens, the clock, its own kind and all tool calls. A limit that ends the episode comes before one that a
-dialect may only tell the policy, so that no policy is told anything that it has no turn left to read. An answer is
-never over a limit. A search that fails has still been made and counts; so does a region that was not found.
+only answer), tokens, the clock, the price, its own kind and all tool calls. A limit that ends the episode comes before
+one that a dialect may only tell the policy, so that no policy is told anything that it has no turn left to read. The
+node that makes a call counts the calls that were made and checks price, kind and all calls once more, so that nothing
+that a caller sends spends past a limit (`nodes/spending.py`). An answer is never over a limit. A search that fails has
+still been made and counts; so does a region that was not found.
 """
 
 from __future__ import annotations
@@ -53,6 +55,9 @@ class StopReason(StrEnum):
     """The episode's clock ran out before the policy answered."""
     NO_PICTURE = "no_picture"
     """The question came without a picture, and the policy answers only about pictures (`about_pictures_only`)."""
+    PRICE_LIMIT = "price_limit"
+    """The policy asked for a tool whose price would have taken the question over `limits.price`, or the money was spent
+    already."""
     POLICY_FAILED = "policy_failed"
     """The policy could not be reached or returned an error. The turn's `error` says what."""
 
@@ -73,6 +78,8 @@ class Spent:
     """Tokens behind the first prompt, this turn included; 0 if the policy does not report them."""
     seconds: float = 0.0
     """Wall clock since the question came in."""
+    price: float = 0.0
+    """US dollars of the policy's turns and the tools' calls, and of the call that is asked for, as far as known."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,8 @@ class Limits:
     """Tokens behind the first prompt: the policy's turns and what the tools told it."""
     seconds: float | None = None
     """Wall clock for the whole question; checked before a tool runs."""
+    price: float | None = None
+    """US dollars for the whole question; checked before a tool runs, its price included."""
 
     def check(self, kind: Literal["image", "text", "crop"], counts: Spent) -> StopReason | None:
         """Why a tool call of this kind is not allowed now, or None if it is."""
@@ -100,6 +109,12 @@ class Limits:
             return StopReason.TOKEN_LIMIT
         if self.seconds is not None and counts.seconds >= self.seconds:
             return StopReason.TIME_LIMIT
+        return self.check_made(kind, counts)
+
+    def check_made(self, kind: Literal["image", "text", "crop"], counts: Spent) -> StopReason | None:
+        """As `check`, by the number of calls and their price alone: the node that makes the call asks again."""
+        if self.price is not None and counts.price > self.price:
+            return StopReason.PRICE_LIMIT
         own = {"image": (self.image, counts.image), "text": (self.text, counts.text), "crop": (None, 0)}[kind]
         if own[0] is not None and own[1] >= own[0]:
             return StopReason.SEARCH_LIMIT

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from PIL import Image
 from pydantic import Field
 
-from lensgraph.agent.context import Context
+from lensgraph.agent.config import DialectConfig
+from lensgraph.agent.context import Context, default_config
 from lensgraph.agent.images import ImageStore
 from lensgraph.agent.policy.scripted import ScriptedPolicy
 from lensgraph.tools.base import ImageSearch, Locator, TextSearch
@@ -83,6 +84,12 @@ def context(turns: Any, dialect: Any = "compact", **fields: Any) -> Context:
         "locate": FixedLocator(),
         "store": ImageStore(),
     }
+    if isinstance(dialect, str):  # by configuration: a name in the context is a caller's choice
+        config = fields.get("config") or default_config()
+        if config.dialect.name != dialect:
+            chosen = DialectConfig.model_validate({"name": dialect, "lenient": config.dialect.lenient})
+            fields["config"] = config.model_copy(update={"dialect": chosen})
+        dialect = None
     return Context(dialect=dialect, **{**defaults, **fields})
 
 

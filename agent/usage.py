@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from lensgraph.agent.limits import Spent, behind_first_prompt
 from lensgraph.agent.state import AgentState, Source, Step, Usage, this_question
@@ -23,8 +24,8 @@ def turn_of(state: AgentState) -> int:
     return len(policy_turns(this_question(state)))
 
 
-def spent(steps: Sequence[Step], started: float, tokens: tuple[int, int]) -> Spent:
-    """The counts before the policy's newest turn, whose `tokens` (prompt, sampled) are already in them."""
+def spent(steps: Sequence[Step], started: float, tokens: tuple[int, int], price: float = 0.0) -> Spent:
+    """The counts before the policy's newest turn, whose `tokens` (prompt, sampled) and `price` are already in them."""
     spoken = policy_turns(steps)
     kinds = Counter(step["action"]["kind"] for step in spoken)
     first_prompt = spoken[0].get("tokens_in", 0) if spoken else tokens[0]
@@ -35,7 +36,26 @@ def spent(steps: Sequence[Step], started: float, tokens: tuple[int, int]) -> Spe
         crops=kinds["crop"],
         tokens=max(0, behind_first_prompt(first_prompt, *tokens)),
         seconds=time.time() - started,
+        price=price_of(steps) + price,
     )
+
+
+def made(steps: Sequence[Step]) -> Spent:
+    """The counts of the calls that were carried out, whoever asked for them. Steps that were refused are not in them."""
+    searched = Counter(step["node"] for step in steps if "hits" in step)
+    followed = [step["node"] for step in steps[1:]]
+    # A crop that an image search follows at once belongs to that search.
+    looked = [
+        step
+        for step, after in zip_longest(steps, followed)
+        if step["node"] == "crop" and "crop" in step and after != "image_search"
+    ]
+    return Spent(image=searched["image_search"], text=searched["text_search"], crops=len(looked), price=price_of(steps))
+
+
+def price_of(steps: Sequence[Step]) -> float:
+    """US dollars of all steps."""
+    return sum(max(0.0, step.get("price", 0.0)) for step in steps)
 
 
 def usage(steps: Sequence[Step]) -> Usage:

@@ -17,8 +17,9 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime, get_runtime
 from langgraph.types import Checkpointer
 
-from lensgraph.agent import question
-from lensgraph.agent.context import Context, backends_of
+from lensgraph.agent import question, steering
+from lensgraph.agent.context import Backends, Context, backends_of
+from lensgraph.agent.errors import BadInput
 from lensgraph.agent.state import AgentState, AskInput, AskOutput
 from lensgraph.graphs import synchronous
 
@@ -34,7 +35,7 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
             context = Context(**context)
         around = _parents_runtime()
         backends = await backends_of(around.context if context is None and around is not None else context)
-        given = await question.deposit(input, backends.store, backends.config.limits, embedded=around is not None)
+        given = await self._admitted(input, config, backends, embedded=around is not None)
         if self.checkpointer and options.get("durability") is None:
             options["durability"] = "sync"
         # Closed together with this generator: a caller may stop in the middle, and an open one would end some time later.
@@ -42,6 +43,18 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
         async with contextlib.aclosing(running) as parts:
             async for part in parts:
                 yield part
+
+    async def _admitted(self, given: Any, config: RunnableConfig | None, backends: Backends, *, embedded: bool) -> Any:
+        """The input with its pictures in the store. A command is held against the state of its thread."""
+        limits = backends.config.limits
+        if not steering.moves(given):
+            return await question.deposit(given, backends.store, limits, embedded=embedded)
+        try:
+            values = (await self.aget_state(config or {})).values
+        except ValueError as error:  # LangGraph: no checkpointer, or no thread named
+            raise BadInput("Command(goto=..., update=...): needs a graph with a checkpointer, and a thread.") from error
+        nodes = [name for name in self.nodes if not name.startswith("__")]
+        return await steering.admit(given, values, nodes, backends.store, limits)
 
     def stream(  # type: ignore[override]
         self, input: Any, config: RunnableConfig | None = None, **options: Any

@@ -11,16 +11,18 @@ from lensgraph.agent.config.load import find, load, ready
 from lensgraph.agent.config.problems import ConfigError
 from lensgraph.agent.config.render import render
 from lensgraph.agent.config.schema import (
+    CallersConfig,
     Config,
     DialectConfig,
     ImagesConfig,
     LimitsConfig,
     PolicyConfig,
+    PolicyName,
     ToolsConfig,
     ToolSpec,
 )
 
 __all__ = [
-    "Config", "ConfigError", "DialectConfig", "ImagesConfig", "LimitsConfig", "PolicyConfig", "ToolSpec",
-    "ToolsConfig", "find", "load", "ready", "render",
+    "CallersConfig", "Config", "ConfigError", "DialectConfig", "ImagesConfig", "LimitsConfig", "PolicyConfig", "PolicyName",
+    "ToolSpec", "ToolsConfig", "find", "load", "ready", "render",
 ]  # fmt: skip

@@ -6,8 +6,7 @@ A field's docstring is what `lensgraph config` prints above it.
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -143,6 +142,9 @@ class LimitsConfig(Section):
     """Tokens behind the first prompt, if the policy reports them."""
     seconds: float | None = Field(default=None, gt=0)
     """Wall clock for the whole question."""
+    price: float | None = Field(default=None, ge=0)
+    """US dollars for the whole question, by the prices of policy and tools (`price_per_call`). A call that would go beyond
+    is not made; what a search pays for the pages it reads is known only afterwards. 0: only what is free."""
     question_chars: int = Field(default=8_000, ge=1)
     """Longest question: about the 4096-token prompt of MMSearch-R1."""
     pictures: int = Field(default=8, ge=1)
@@ -155,9 +157,23 @@ class LimitsConfig(Section):
 
 LIMITS = {
     "image_searches": "image", "text_searches": "text", "tool_calls": "calls",
-    "turns": "turns", "tokens": "tokens", "seconds": "seconds",
+    "turns": "turns", "tokens": "tokens", "seconds": "seconds", "price": "price",
 }  # fmt: skip
 """Settings of `LimitsConfig` that a dialect prescribes, and their names in `lensgraph.agent.limits.Limits`."""
+
+
+PolicyName = Literal["pocket", "transformers", "openai_compatible"]
+"""The kinds of policy that a caller may be offered."""
+
+
+class CallersConfig(Section):
+    """The choices that callers of a served graph have, by LangGraph's API or in Studio. They may always lower a limit."""
+
+    policies: list[PolicyName] = []
+    """Kinds of policy that a caller may choose besides the configured one. Empty: none."""
+    dialects: list[DialectName] = []
+    """Dialects that a caller may choose besides the configured one, each with its own limits where `limits.*` sets none.
+    Empty: none."""
 
 
 class ImagesConfig(Section):
@@ -199,26 +215,26 @@ class Config(Section):
     """Limits of one question."""
     images: ImagesConfig = ImagesConfig()
     """Pictures."""
+    callers: CallersConfig = CallersConfig()
+    """The choices that callers of a served graph have."""
 
     def make_dialect(
         self,
         name: str | None = None,
         *,
         lenient: bool | None = None,
-        limits: Mapping[str, int | None] | None = None,
     ) -> Dialect:
-        """The dialect with these limits, numbers of results and wording. Arguments replace single settings for one run.
+        """The dialect with the configured limits, numbers of results and wording. Arguments replace single settings.
 
         The configured prompts belong to the configured dialect; another one is built with its own wording.
         """
         from lensgraph.agent.dialects.table import build  # imports LangChain, which reading the settings does not need
 
         name = name or self.dialect.name
-        given = {key: value for key, value in (limits or {}).items() if value is not None}
         return build(
             name,
             lenient=self.dialect.lenient if lenient is None else lenient,
-            limits={**self.limits.overrides(), **given},
+            limits=self.limits.overrides(),
             prompts=self.dialect.prompts if name == self.dialect.name else None,
             image_hits=self.tools.image_search.k,
             text_hits=self.tools.text_search.k,

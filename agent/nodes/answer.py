@@ -12,7 +12,7 @@ from lensgraph.agent import actions, usage
 from lensgraph.agent.actions import Answer, Crop, GiveUp, Malformed, OverLimit, SearchByImage, SearchByText
 from lensgraph.agent.context import Context
 from lensgraph.agent.limits import StopReason
-from lensgraph.agent.policy.errors import ContextFull, NoPicture
+from lensgraph.agent.policy.errors import ContextFull, NoPicture, PriceSpent
 from lensgraph.agent.state import AgentState, Step, Update, this_question
 
 UNANSWERED = {
@@ -23,10 +23,15 @@ UNANSWERED = {
     StopReason.TOKEN_LIMIT: "I have no answer within the allowed tokens.",
     StopReason.TIME_LIMIT: "I have no answer within the allowed time.",
     StopReason.NO_PICTURE: "I have no answer: no picture came with the question, and this policy answers only about pictures.",
+    StopReason.PRICE_LIMIT: "I have no answer within the allowed price.",
     StopReason.POLICY_FAILED: "I have no answer: the policy could not be reached.",
 }
 """The chat's last message when there is no answer."""
-FAILURES = {ContextFull.reason: StopReason.TOKEN_LIMIT, NoPicture.reason: StopReason.NO_PICTURE}
+FAILURES = {
+    ContextFull.reason: StopReason.TOKEN_LIMIT,
+    NoPicture.reason: StopReason.NO_PICTURE,
+    PriceSpent.reason: StopReason.PRICE_LIMIT,
+}
 """The reason in a step's `error` -> why the episode ended, where that is not `policy_failed`."""
 
 

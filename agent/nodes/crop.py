@@ -13,6 +13,7 @@ from lensgraph.agent.actions import Crop, SearchByImage
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.images import Picture
 from lensgraph.agent.nodes.call_tool import call, error_line
+from lensgraph.agent.nodes.spending import calls_of, refusal, refused_step
 from lensgraph.agent.state import AgentState, Step, Update
 from lensgraph.tools.results import LocateResult, ToolError
 from lensgraph.tools.safety.errors import one_line
@@ -28,6 +29,11 @@ async def crop(state: AgentState, runtime: Runtime[Context]) -> Command[Literal[
     action = actions.load(state["action"])
     if not isinstance(action, SearchByImage | Crop) or action.region is None:
         raise TypeError(f"crop needs a region, not {action!r}")
+    kind: Literal["image", "crop"] = "image" if isinstance(action, SearchByImage) else "crop"
+    if (refused := await refusal(state, backends, kind, calls_of(action, state["pictures"]))) is not None:
+        observation = dialect.observe_failure("crop", refused, question=asked)
+        step = refused_step("crop", state, action.region, refused)
+        return Command(goto="reason", update={"steps": [step], "crop": None, "note": None, "dialogue": [observation]})
     located, parent = await locate(state, backends, action.region)
     cut: Picture | None = None
     error = located.error

@@ -15,6 +15,7 @@ from lensgraph.agent.images import ImageStore
 from lensgraph.agent.nodes.call_tool import call
 from lensgraph.agent.nodes.once import once
 from lensgraph.agent.nodes.searching import WHOLE_PICTURE, fitted, over_limit, refuse, search_step
+from lensgraph.agent.nodes.spending import refusal, refused_step
 from lensgraph.agent.nodes.token_budget import Thumbnails
 from lensgraph.agent.state import AgentState, Update
 from lensgraph.tools.guard import Refused
@@ -40,9 +41,14 @@ async def image_search(state: AgentState, runtime: Runtime[Context]) -> Command[
 async def search_by_image(
     state: AgentState, backends: Backends, runtime: Runtime[Context]
 ) -> tuple[SearchResult, Thumbnails, Update]:
-    """Search with the crop or the first picture: the result as the policy is shown it, its thumbnails, and its step."""
+    """Search with the crop or the first picture: the result as the policy is shown it, its thumbnails, and its step. Over a
+    limit nothing is searched."""
     cut, pictures = state.get("crop"), state["pictures"]
     result = SearchResult(kind="image", query="image")
+    query = _region(state) if cut is not None else WHOLE_PICTURE
+    if (refused := await refusal(state, backends, "image", {"image_search": 1})) is not None:
+        step = refused_step("image_search", state, query, refused)
+        return result.model_copy(update={"error": refused}), [], {"steps": [step]}
     if cut is None and not pictures:
         error = ToolError(reason="bad_input", message="there is no picture to search with")
         result = result.model_copy(update={"error": error})
@@ -63,7 +69,7 @@ async def search_by_image(
             found, question=state["asked"], crop=cut, thumbnails=shown, note=state.get("note")
         ),
     )  # fmt: skip
-    step = search_step("image_search", state, result, _region(state) if cut is not None else WHOLE_PICTURE, cut_off)
+    step = search_step("image_search", state, result, query, cut_off)
     step["crop"] = cut
     return result, thumbnails, {"steps": [step]}
 

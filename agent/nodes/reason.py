@@ -6,6 +6,7 @@ Invariant: this is the only sampled decision of an episode.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Literal
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -17,8 +18,9 @@ from lensgraph.agent import actions, usage
 from lensgraph.agent.actions import Answer, Crop, GiveUp, Malformed, OverLimit, SearchByImage, SearchByText
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.limits import StopReason
+from lensgraph.agent.nodes import spending
 from lensgraph.agent.nodes.pictures import materialise
-from lensgraph.agent.policy.errors import ContextFull, NoPicture, PolicyError
+from lensgraph.agent.policy.errors import ContextFull, NoPicture, PolicyError, PriceSpent
 from lensgraph.agent.state import AgentState, Step, Update, this_dialogue, this_question
 from lensgraph.tools.safety.errors import named_line
 
@@ -31,8 +33,10 @@ ABOUT_PICTURES = (
 async def reason(
     state: AgentState, runtime: Runtime[Context]
 ) -> Command[Literal["crop", "image_search", "text_search", "answer"]]:
-    """Let the policy choose the next action."""
+    """Let the policy choose the next action, as long as it has turns left."""
     backends = await backends_of(runtime.context)
+    if usage.turn_of(state) >= backends.dialect.limits.turns:  # a caller's command led back here
+        return Command(goto="answer")
     update = await think(state, backends)
     return Command(goto=_route(actions.load(update["action"]), backends), update=update)
 
@@ -61,6 +65,11 @@ async def think(state: AgentState, backends: Backends) -> Update:
     """
     steps = this_question(state)
     number = len(usage.policy_turns(steps)) + 1
+    limit = backends.dialect.limits.price
+    if limit is not None and (paid := usage.price_of(steps)) > limit:  # a call cost more than its tool had said
+        over = PriceSpent(f"${paid:.4f} spent, the limit is ${limit:.4f} (limits.price)")
+        failed = _failed_step(over, number, 0.0)
+        return {"steps": [failed], "action": failed["action"]}
     policy = await backends.policy()
     if not state.get("pictures") and getattr(policy, "about_pictures_only", False):
         failed = _failed_step(NoPicture(ABOUT_PICTURES), number, 0.0)
@@ -81,12 +90,17 @@ async def think(state: AgentState, backends: Backends) -> Update:
     seconds = time.perf_counter() - started
     text = text_of(reply)
     tokens = _tokens(reply)
-    action = backends.dialect.parse(text, usage.spent(steps, state["started"], tokens))
+    price = float(reply.response_metadata.get("price", 0.0))
+    counts = usage.spent(steps, state["started"], tokens, price)
+    action = backends.dialect.parse(text, counts)
+    if limit is not None:
+        counts = replace(counts, price=counts.price + await spending.price_of(action, backends, state["pictures"]))
+        action = backends.dialect.limited(action, counts)
     step = Step(
         node="reason",
         turn=number,
         seconds=seconds,
-        price=float(reply.response_metadata.get("price", 0.0)),
+        price=price,
         text=text,
         thought=backends.dialect.thought(text) or str(reply.additional_kwargs.get("reasoning_content", "")),
         action=actions.dump(action),

@@ -11,8 +11,10 @@ from langchain_core.messages import BaseMessage
 from lensgraph.agent import actions, usage
 from lensgraph.agent.actions import OverLimit, SearchByText
 from lensgraph.agent.context import Backends
+from lensgraph.agent.limits import StopReason
 from lensgraph.agent.nodes import token_budget
 from lensgraph.agent.nodes.call_tool import error_line
+from lensgraph.agent.nodes.spending import MESSAGES, refused_step
 from lensgraph.agent.nodes.token_budget import Thumbnails
 from lensgraph.agent.state import AgentState, ShownHit, Step, Update, this_question
 from lensgraph.tools.results import SearchResult, ToolError
@@ -62,14 +64,8 @@ def over_limit(state: AgentState) -> OverLimit | None:
 
 def refuse(state: AgentState, backends: Backends, kind: Literal["image", "text"], action: OverLimit) -> Update:
     """Tell the policy that this search is over a limit. No tool runs, so the record holds no `hits`."""
-    error = ToolError(reason="refused", message=f"no {kind} searches left; answer with what you know")
+    error = ToolError(reason="refused", message=MESSAGES[StopReason.SEARCH_LIMIT].format(kind=kind))
     wanted = action.wanted
-    step = Step(
-        node=f"{kind}_search",
-        turn=usage.turn_of(state),
-        seconds=0.0,
-        price=0.0,
-        query=wanted.query if isinstance(wanted, SearchByText) else wanted.region or WHOLE_PICTURE,
-        error=error_line(error),
-    )
+    query = wanted.query if isinstance(wanted, SearchByText) else wanted.region or WHOLE_PICTURE
+    step = refused_step(f"{kind}_search", state, query, error)
     return {"steps": [step], "dialogue": [backends.dialect.observe_failure(kind, error, question=state["asked"])]}

@@ -13,6 +13,7 @@ from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.nodes.call_tool import call
 from lensgraph.agent.nodes.once import once
 from lensgraph.agent.nodes.searching import fitted, over_limit, refuse, search_step
+from lensgraph.agent.nodes.spending import refusal, refused_step
 from lensgraph.agent.state import AgentState, Update
 from lensgraph.tools.pages.summarise import asking
 from lensgraph.tools.results import SearchResult
@@ -37,7 +38,10 @@ async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[L
 async def search_by_text(
     state: AgentState, backends: Backends, runtime: Runtime[Context], query: str
 ) -> tuple[SearchResult, Update]:
-    """Search with a query: the result as the policy is shown it, and its step."""
+    """Search with a query: the result as the policy is shown it, and its step. Over a limit nothing is searched."""
+    if (refused := await refusal(state, backends, "text", {"text_search": 1})) is not None:
+        result = SearchResult(kind="text", query=query, error=refused)
+        return result, {"steps": [refused_step("text_search", state, query, refused)]}
     tool = await backends.tool("text_search")
     failed = SearchResult(kind="text", query=query)
     with asking(state["asked"]):

@@ -38,3 +38,9 @@ class NoPicture(PolicyError):
     """The question came without a picture, and the policy answers only about pictures. The episode ends with `no_picture`."""
 
     reason = "no_picture"
+
+
+class PriceSpent(PolicyError):
+    """The policy was not called, because the question has cost more than it may. The episode ends with `price_limit`."""
+
+    reason = "price_spent"

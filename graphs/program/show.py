@@ -30,6 +30,7 @@ OVER = {
     "turn_limit": "no turn left",
     "token_limit": "no tokens left",
     "time_limit": "no time left",
+    "price_limit": "no money left",
 }
 """Label of an action that was not carried out, by the limit that it is over."""
 LABEL = 17
