@@ -97,11 +97,21 @@ def test_the_agents_guide_lists_every_limit_with_its_field_and_its_default(repos
         assert default == ("dialect" if name in LIMITS else str(value)), name
         assert held.startswith("`Limits.check`" if name in LIMITS else "`question.py`"), name
         if field:
-            limited = Context(**{field: 3}, dialect="compact")
-            assert getattr(Backends(limited).dialect.limits, LIMITS[name]) == 3
+            limited = Context(**{field: 1}, dialect="compact")
+            assert getattr(Backends(limited).dialect.limits, LIMITS[name]) == 1
     for table, path in re.findall(r"`([A-Z][A-Za-z]+)`[^`(]{0,30}\(`([\w/]+\.py)`\)", text):
         home = path if path.startswith("graphs/") else f"agent/{path}"
         assert re.search(rf"^(?:class )?{table}\b", (repository / home).read_text("utf-8"), flags=re.MULTILINE), table
+
+
+def test_every_row_of_the_security_table_names_a_test_that_exists(repository: Path) -> None:
+    text = (
+        (repository / "graphs/README.md").read_text(encoding="utf-8").partition("## Security")[2].partition("\n## ")[0]
+    )
+    rows = re.findall(r"^\| .+ \| .+ \| (?:`([\w/]+\.py)::(\w+)`|-) \|$", text, flags=re.MULTILINE)
+    assert len(rows) >= 16 and sum(not path for path, _ in rows) == 1
+    for path, name in rows:
+        assert not path or f"def {name}(" in (repository / "tests" / path).read_text(encoding="utf-8"), name
 
 
 @pytest.mark.parametrize("guide", GUIDES)

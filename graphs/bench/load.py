@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
+from lensgraph.agent import config as configuration
 from lensgraph.agent.context import Context
 from lensgraph.agent.images import ImageStore
 from lensgraph.agent.limits import StopReason
@@ -104,7 +105,7 @@ async def _rounds(questions: int, rounds: int, url: str, timeout: float) -> list
     )
     context = Context(
         policy=policy,
-        dialect="deepmmsearch_r1",
+        config=configuration.load(overrides=["dialect.name=deepmmsearch_r1"]),
         text_search=ScriptedText(url=url, timeout=timeout, backoff=0.05),
         image_search=ScriptedImage(url=url, timeout=timeout, backoff=0.05),
         store=ImageStore(memory_bytes=STORE_BYTES),

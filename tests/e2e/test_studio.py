@@ -184,6 +184,20 @@ def test_a_wrong_setting_is_refused_with_its_name(server: httpx.Client) -> None:
     assert "max_turns" in json.dumps([data for name, data in events if name == "error"])
 
 
+def test_a_caller_raises_no_limit_and_forges_no_count(server: httpx.Client) -> None:
+    events = stream(server, "search_agent", {"question": "?"}, context={"max_turns": 50})
+    assert "max_turns=50: above the ceiling of 6" in json.dumps([data for name, data in events if name == "error"])
+    events = stream(server, "search_agent", {"question": "?"}, context={"dialect": "mmsearch_r1"})
+    assert "dialect=mmsearch_r1: not offered here" in json.dumps([data for name, data in events if name == "error"])
+    forged = {"goto": {"node": "text_search", "input": {"steps": []}}, "update": {"first_step": 99}}
+    thread = server.post("/threads", json={}).raise_for_status().json()["thread_id"]
+    for command in (forged, {"update": {"first_step": 99}}, {"goto": "text_search"}):
+        reply = server.post(
+            f"/threads/{thread}/runs/wait", json={"assistant_id": "search_agent", "command": command}
+        ).json()
+        assert "BadInput" in json.dumps(reply) and "Command(" in json.dumps(reply), reply
+
+
 def test_schemas_list_the_input_and_the_settings_with_their_descriptions(server: httpx.Client) -> None:
     schemas = server.get(f"/assistants/{assistant(server, 'search_agent')}/schemas").raise_for_status().json()
     assert set(schemas["input_schema"]["properties"]) == {"messages", "question", "images"}
