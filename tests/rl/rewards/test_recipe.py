@@ -210,3 +210,16 @@ def test_a_reward_of_ones_own_is_a_function_in_a_file(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize("rule", ["mmsearch_r1", "deepmmsearch_r1"])
 def test_an_episode_that_a_length_budget_left_no_turn_of_earns_nothing(rule: str) -> None:
     assert _total(RewardRecipe(rule=rule), replace(_episode(answer=None), dialect=rule, well_formed=False)) == 0.0
+
+
+def test_every_limit_that_ends_an_episode_is_worth_the_same() -> None:
+    """The reward reads the answer and the searches made, and no limit is another's exception."""
+    from dataclasses import replace
+
+    from lensgraph.agent.limits import StopReason
+
+    endings = [stop for stop in StopReason if stop.value.endswith("_limit")]
+    assert StopReason.PRICE_LIMIT in endings
+    episode = _episode("text_search", answer=None)
+    for stop in endings:
+        assert _total(RewardRecipe(), replace(episode, stop_reason=str(stop))) == pytest.approx(0.1), stop
