@@ -18,6 +18,7 @@ from lensgraph.tools.safety.redact import shown, without_keys
 
 DONE, INTERRUPTED = 0, 130
 HELP = ("-h", "--help")
+VERSION = ("-V", "--version")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,6 +32,11 @@ def _dispatch(argv: Sequence[str]) -> int:
     if not argv or argv[0] in HELP:
         print(commands.overview())
         return DONE if argv else BAD_INPUT
+    if argv[0] in VERSION:
+        from importlib import metadata  # slow to import, and needed here only
+
+        print(metadata.version("lensgraph"))
+        return DONE
     if argv[0] in COMMANDS:
         return _run(argv[0], argv[1:])
     if not commands.members(argv[0]):

@@ -4,6 +4,7 @@ Through the command line where a person meets it, through the graph where a prog
 """
 
 import base64
+import importlib.metadata
 import io
 import json
 import os
@@ -475,6 +476,11 @@ def test_variables_that_a_platform_sets_for_a_service_of_this_name_are_let_be(
     for name in ("LENSGRAPH_PORT", "LENSGRAPH_SERVICE_HOST", "LENSGRAPH_TOOLS_PORT", "LENSGRAPH_PORT_80_TCP"):
         monkeypatch.setenv(name, "80")
     assert main(["config"]) == 0
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == importlib.metadata.version("lensgraph")
 
 
 def test_an_unknown_option_and_an_unknown_command(capsys: Any, png: Path) -> None:
