@@ -72,7 +72,7 @@ def overview() -> str:
     """The help text: every command with its summary."""
     width = max(map(len, COMMANDS))
     rows = [f"  {name:<{width}}  {row.summary}" for name, row in COMMANDS.items()]
-    head = ["usage: python -m lensgraph.rl COMMAND ...", "       python -m rl.train [sight | sft | grpo] ..."]
+    head = ["usage: python -m lensgraph.rl COMMAND ...", "       python -m lensgraph.rl.train [sight | sft | grpo] ..."]
     return "\n".join([*head, "", *rows, "", "`python -m lensgraph.rl COMMAND --help` prints the options of a command."])
 
 

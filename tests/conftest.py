@@ -30,6 +30,14 @@ if "LENSGRAPH_HOME" not in os.environ:
     os.environ["LENSGRAPH_HOME"] = _home.name
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the slow tests out unless `-m` speaks of them, so that `-m "not contract"` does not bring them back."""
+    if "slow" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the repository: README, notebooks and metadata, which the wheel does not carry."""

@@ -124,7 +124,7 @@ class ToolsConfig(Section):
     """Find a region of the picture from words. `served_policy` takes the key of its server, if that wants one, from
     LENSGRAPH_LOCATE_API_KEY."""
     cache: CacheSettings = CacheSettings()
-    """The cache of their answers."""
+    """The cache of the tools' answers."""
 
 
 class LimitsConfig(Section):

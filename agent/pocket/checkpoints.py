@@ -22,7 +22,7 @@ def checkpoint(model: str) -> str:
         if not (SHIPPED[model] / "config.json").is_file():
             raise FileNotFoundError(
                 f"the weights of {model} are not in {SHIPPED[model].name}/; reinstall lensgraph, or make them with "
-                "'python -m rl.train sft'"
+                "'python -m lensgraph.rl.train sft'"
             )
         return str(SHIPPED[model])
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():

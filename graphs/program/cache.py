@@ -1,4 +1,4 @@
-"""`lensgraph cache stats|clear|pictures`: the kept answers of the tools."""
+"""`lensgraph cache stats|clear`: the kept answers of the tools."""
 
 from __future__ import annotations
 

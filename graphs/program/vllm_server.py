@@ -38,7 +38,7 @@ READY, FAILED, NOT_HERE = 0, 1, 3
 MIN_PIXELS = 4 * PIXELS_PER_TOKEN
 """Fewest pixels that Qwen2.5-VL's processor takes: thumbnails are not scaled up, as in the papers."""
 WIDEST = 4
-"""Most GPUs that share one model whose attention heads are not known: the 7B models have 28 heads and 4 of keys."""
+"""Most GPUs that share one model whose attention heads are not known: the 7B models have 28 query heads and 4 key-value heads."""
 NOWHERE = "nowhere.invalid"
 """The only domain that the server may fetch from; it cannot exist. Pictures are sent as bytes, and an address in a request
 would be fetched past the guard of this package."""

@@ -55,7 +55,7 @@ class Metric:
     """Metrics that add up to this one; the bar chart stacks them."""
 
     def of(self, record: Record) -> float:
-        """The number of one question, as a float."""
+        """The metric's value for one question, as a float."""
         return float(self.value(record))
 
     def average(self, records: Sequence[Record], allowed: int = ALLOWED_CALLS) -> float:

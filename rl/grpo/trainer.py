@@ -120,8 +120,8 @@ class GraphGRPOTrainer(ResumableTrainer):
     def _untouched_tower(self) -> torch.Tensor:
         """Zero, as a function of every trained weight of the vision tower.
 
-        Several processes wait for the gradients of all weights; this gives a tower that no picture went
-        through a zero one.
+        Several processes wait for the gradients of all weights. If no picture went through the tower, its weights get
+        a gradient of zero from this term.
         """
         if not torch.is_grad_enabled():
             return torch.zeros((), device=self.accelerator.device)

@@ -233,12 +233,14 @@ def load_network(folder: Path) -> Qwen2_5_VLForConditionalGeneration:
         FileNotFoundError: there is no checkpoint in that folder.
     """
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder}: no config.json there; give a folder that 'python -m rl.train sft' wrote")
+        raise FileNotFoundError(
+            f"{folder}: no config.json there; give a folder that 'python -m lensgraph.rl.train sft' wrote"
+        )
     return Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
 
 
 def graft(network: Qwen2_5_VLForConditionalGeneration, tower: Path) -> None:
-    """Put a trained vision tower (`python -m rl.train sight`) into `network`, in place of its own.
+    """Put a trained vision tower (`python -m lensgraph.rl.train sight`) into `network`, in place of its own.
 
     Raises:
         FileNotFoundError: there is no tower in that folder.
@@ -254,13 +256,15 @@ def graft(network: Qwen2_5_VLForConditionalGeneration, tower: Path) -> None:
 
 
 def load_tower(folder: Path) -> Qwen2_5_VisionTransformerPretrainedModel:
-    """A vision tower that `python -m rl.train sight` wrote, float32.
+    """A vision tower that `python -m lensgraph.rl.train sight` wrote, float32.
 
     Raises:
         FileNotFoundError: there is none in that folder.
     """
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"sight={folder}: no tower there; give a folder that 'python -m rl.train sight' wrote")
+        raise FileNotFoundError(
+            f"sight={folder}: no tower there; give a folder that 'python -m lensgraph.rl.train sight' wrote"
+        )
     return Qwen2_5_VisionTransformerPretrainedModel.from_pretrained(folder, dtype=torch.float32)
 
 

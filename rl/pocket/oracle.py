@@ -46,8 +46,7 @@ class OraclePolicy(BaseChatModel):
     eager: bool = False
     """Search first, also where the answer is known or visible; online training has to find out that it need not."""
     frugal: bool = False
-    """Ask in the page's own words at once, and not in the question's first: the fewest searches that a task
-    allows."""
+    """Search in the page's own words at once, not in the question's words first: the fewest searches that a task allows."""
 
     @property
     def _llm_type(self) -> str:

@@ -137,6 +137,7 @@ class Cache:
         space = hashlib.sha256(identity.encode()).hexdigest()
         key = hashlib.sha256(f"{space} {question.key}".encode("utf-8", "surrogatepass")).hexdigest()
         asked = _Asked(tool, space, key, question, call, read, price)
+        first = True
         while True:
             with self._guard:
                 flight = self._flights.get(key)
@@ -144,7 +145,8 @@ class Cache:
                 if flight is None:
                     flight = self._flights[key] = Flight(seconds)
             if leads:
-                return await self._fly(flight, asked, began)
+                return await self._fly(flight, asked, began if first else time.monotonic())
+            first = False
             landed = await flight.wait()
             if landed is None:  # the call was cancelled: the next caller makes it
                 continue
@@ -157,7 +159,10 @@ class Cache:
             return _shared(landed)
 
     async def _fly(self, flight: Flight[R], asked: _Asked[R], began: float) -> R:
-        """Make the call for everybody in this process who asks the same; `began` is when this caller's clock started."""
+        """Make the call for everybody in this process who asks the same; `began` is when the clock of its call started.
+
+        A caller that first waited for another has less time left than a call is given: its timeout says nothing about the
+        service, so that the next caller asks again."""
         outcome: R | Exception | None = None
         try:
             outcome = await (self._replayed(asked) if self.settings.mode == "replay" else self._lead(asked))

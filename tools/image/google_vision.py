@@ -37,7 +37,7 @@ _REASONS: dict[int, Reason] = {3: "bad_input", 4: "timeout", 8: "rate_limited", 
 
 
 class GoogleVisionImageSearch(ImageSearch, Remote):
-    """A picture to the web pages that show it, and to what Google takes it for. Needs a Google Cloud key."""
+    """Finds the web pages that show a picture, and Google's guess of what it shows. Needs a Google Cloud key."""
 
     service: ClassVar[str] = "Google Vision"
     key_variable: ClassVar[str] = "GOOGLE_VISION_API_KEY"

@@ -1,4 +1,4 @@
-"""From what an expression wants and what the picture holds to the regions meant.
+"""Chooses the regions that a parsed expression means among those found in the picture.
 
 Invariant: the result is a non-empty list, best first, or a `ToolFailure` of reason `empty` that says how many regions
 were found, so that the policy can ask better.

@@ -51,7 +51,7 @@ _FILLER = {
 
 @dataclass(frozen=True)
 class Wanted:
-    """The request that an expression makes. None: it does not say."""
+    """An expression, parsed. A field is None where the expression says nothing about it."""
 
     noun: Noun = "any"
     """Flags only, anything but flags, or any region."""

@@ -50,7 +50,7 @@ def as_json(value: Any) -> str:
 
 
 def _stuck() -> bool:
-    """Whether standard output failed, and no other file: one more line tells. It is then redirected to nowhere, so that the
+    """Whether standard output is what failed, found by writing one more line. It is then redirected to nowhere, so that the
     interpreter does not try a last time at its exit."""
     try:
         sys.stdout.write("\n")

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import check_commands
 import numpy as np
 import pytest
 from PIL import Image
@@ -227,6 +228,21 @@ async def test_if_whoever_asks_is_cancelled_the_next_one_asks(cache: Cache) -> N
         await first
 
 
+async def test_who_leads_after_waiting_and_runs_out_of_time_lands_no_timeout_on_others(cache: Cache) -> None:
+    """Its own time was nearly used up by waiting for a caller that was cancelled; the service was not slow."""
+    tool = Words(wait=0.8, timeout=1.2).use_cache(cache)
+    first = asyncio.create_task(tool.search("q"))
+    await asyncio.sleep(0.1)
+    second = asyncio.create_task(tool.search("q"))  # has until 1.3 s
+    await asyncio.sleep(0.6)
+    first.cancel()  # the second asks anew at 0.7 s, and would be told at 1.5 s
+    await asyncio.sleep(0.4)
+    third = asyncio.create_task(tool.search("q"))  # has until 2.3 s, asks at 1.3 s, is told at 2.1 s
+    assert reason(await second) == "timeout"
+    assert (await third).hits
+    assert tool.asked == ["q", "q", "q"]
+
+
 async def test_a_waiter_that_is_cancelled_disturbs_nobody(cache: Cache) -> None:
     tool = Words(wait=0.2).use_cache(cache)
     first = asyncio.create_task(tool.search("q"))
@@ -416,7 +432,7 @@ async def test_a_place_is_found_in_equal_pixels_only(tmp_path: Path) -> None:
 
 
 def test_no_two_drawings_of_the_embedded_world_are_merged(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["cache", "pictures", "--every", "40", "--json"]) == 0
+    assert check_commands.main(["pictures", "--every", "40", "--json"]) == 0
     measured = json.loads(capsys.readouterr().out)
     assert measured["pairs"] > 800_000
     assert measured["merged"] == 0

@@ -30,7 +30,7 @@ from lensgraph.tools.local.index.store import FILE_NAME, FileRow, IndexStore, No
 from lensgraph.tools.runtime.home import VARIABLE, having_room, home
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
-"""Endings of files indexed as pictures. What a file really is decides the guard, not its name."""
+"""Endings of files indexed as pictures. The guard reads the bytes and decides what a file really is."""
 BATCH = 16
 """Files per commit: what a killed run loses at most."""
 THUMBNAIL = 128

@@ -170,7 +170,7 @@ def contrastive(plain: Tensor, hard: Tensor) -> Tensor:
 
 
 def classify(vectors: Tensor, classifier: Tensor, classes: np.ndarray) -> Tensor:
-    """Loss of a classifier over all classes, the negatives that a batch does not hold."""
+    """Cross-entropy of a classifier over all classes: it supplies the negatives that a batch does not hold."""
     target = torch.from_numpy(classes).repeat(2).to(vectors.device)
     return F.cross_entropy(vectors @ F.normalize(classifier, dim=1).T / TEMPERATURE, target)
 

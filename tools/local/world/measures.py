@@ -81,7 +81,7 @@ def main_colour(image: Image.Image) -> str | None:
 
 
 def edge_colours(image: Image.Image) -> list[RGB]:
-    """The most frequent colours of the outline, coarsely: what a background must differ from."""
+    """The most frequent colours of the outline, coarsely quantised. A background must differ from them."""
     import numpy as np
 
     data = np.asarray(image.resize((64, 64)))
