@@ -155,7 +155,7 @@ def test_the_command_writes_figures_and_goes_on_from_its_records(
         (["policy.nothing=1"], "nothing"),
         (["--limit", "0"], "limit"),
         (["--graph", "nothing"], "use one of direct, rag, search_agent, or package.module:attribute"),
-        (["--graph", "graphs.nothing:graph"], "No module named 'graphs'"),
+        (["--graph", "lensgraph.graphs.nothing:graph"], "No module named 'lensgraph.graphs.nothing'"),
         (["--graph", "lensgraph.graphs.rag:build"], "not a compiled graph"),
     ],
 )
