@@ -49,9 +49,12 @@ def test_a_tile_larger_than_its_picture_is_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_every_hostile_picture_costs_at_most_three_seconds_and_500_mb(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["hostile-pictures", "--json"]) == 0, capsys.readouterr().out
-    assert len(json.loads(capsys.readouterr().out)) == len(hostile_pictures.PICTURES)
+def test_every_hostile_picture_costs_at_most_three_seconds_and_500_mb() -> None:
+    """In a program of its own: a child's peak counts its parent's memory too, and a test run's own may be over the limit."""
+    program = [sys.executable, str(CHECKS), "hostile-pictures", "--json"]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(json.loads(done.stdout)) == len(hostile_pictures.PICTURES)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
