@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 ImageInput = Annotated[
     Any,
-    WithJsonSchema({"type": "string", "description": "A path, a data URI or an http(s) address of a picture."}),
+    WithJsonSchema({"type": "string", "description": "A data URI or an http(s) address of a picture."}),
 ]
-"""A picture as a tool takes it: PIL image, bytes, or a string (path, data URI, http or https address)."""
+"""A picture as a tool takes it: PIL image, bytes, `pathlib.Path`, or a string (data URI, http or https address)."""
 
 MAX_QUERY_CHARS = 1_000
 """Longest text query sent anywhere: a runaway generation is not a query."""

@@ -6,6 +6,7 @@ Invariant: everything that can be checked without reading a picture is checked b
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ def run(given: argparse.Namespace) -> int:
     pictures, question, settings = split(given.words)
     if not question.strip():
         raise WrongUsage("no question; write it in quotes behind the picture")
+    if pictures and " " in pictures[0].strip() and os.path.isfile(question):
+        raise WrongUsage(f"{question}: the picture stands in front of the question; exchange the two")
     for number, picture in enumerate(pictures):
         if not picture.strip().lower().startswith(("http://", "https://", "data:")):
             _check_file(picture, first=number == 0)
@@ -35,6 +38,8 @@ def split(words: Sequence[str]) -> tuple[list[str], str, list[str]]:
     end = len(words)
     while end > 2 and _SETTING.match(words[end - 1]):
         end -= 1
+    if end == 1 and not os.path.exists(words[0]) and len(words[0].split()) > 1:
+        return [], words[0], []  # a question without a picture: policies that answer only about pictures say so
     if end == 1:
         return [words[0]], "", []
     return list(words[: end - 1]), words[end - 1], list(words[end:])

@@ -129,7 +129,6 @@ async def test_a_picture_may_be_a_path_bytes_or_a_pil_image(tmp_path: Path) -> N
     Image.new("RGBA", (7, 5)).save(tmp_path / "a.png")
     for image in (
         tmp_path / "a.png",
-        str(tmp_path / "a.png"),
         (tmp_path / "a.png").read_bytes(),
         Image.new("L", (7, 5)),
     ):
@@ -137,8 +136,17 @@ async def test_a_picture_may_be_a_path_bytes_or_a_pil_image(tmp_path: Path) -> N
 
 
 async def test_a_missing_picture_is_bad_input() -> None:
-    message = await Look().ainvoke(call("image_search", image="/no/such.png"))
-    assert message.content == "error (bad_input): /no/such.png: no such file; check the path."
+    result = await Look().search(Path("/no/such.png"))
+    assert result.error is not None
+    assert result.error.message == "/no/such.png: no such file; check the path."
+
+
+async def test_an_agent_that_holds_a_tool_alone_reads_no_file_of_this_machine(tmp_path: Path) -> None:
+    """A model writes the arguments, perhaps as a page told it to."""
+    Image.new("RGB", (7, 5)).save(tmp_path / "a.png")
+    message = await Look().ainvoke(call("image_search", image=str(tmp_path / "a.png")))
+    assert message.content.startswith("error (bad_input)")
+    assert "give a picture as a data URI" in message.content
 
 
 def test_the_schema_that_a_model_sees_is_strings_only() -> None:

@@ -1,5 +1,7 @@
 """Every tool class passes LangChain's own suites; the local ones also those that call the tool."""
 
+import base64
+import io
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,21 @@ QUERY = {"query": "kenya national anthem"}
 PAGE = {"url": "https://example.org/kenya"}
 
 
+def scene() -> Image.Image:
+    picture = Image.new("RGB", (120, 80), "white")
+    picture.paste("red", (20, 20, 80, 60))
+    return picture
+
+
+def data_uri(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+KENYA = data_uri(scene())
+
+
 @pytest.fixture(scope="session")
 def searchable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index of one page and one picture, with the embedder that ships."""
@@ -40,12 +57,6 @@ def searchable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scene().save(folder / "in" / "kenya.png")
     index_folder(folder / "in", folder / "index")
     return folder
-
-
-def scene() -> Image.Image:
-    picture = Image.new("RGB", (120, 80), "white")
-    picture.paste("red", (20, 20, 80, 60))
-    return picture
 
 
 @pytest.fixture(autouse=True)
@@ -69,28 +80,28 @@ class TestLocalTextSearch(ToolsIntegrationTests):
 class TestLocalImageSearchUnit(ToolsUnitTests):
     tool_constructor = LocalImageSearch
     tool_constructor_params = {"index": "index"}
-    tool_invoke_params_example = {"image": "in/kenya.png"}
+    tool_invoke_params_example = {"image": KENYA}
 
 
 class TestLocalImageSearch(ToolsIntegrationTests):
     tool_constructor = LocalImageSearch
     tool_constructor_params = {"index": "index"}
-    tool_invoke_params_example = {"image": "in/kenya.png"}
+    tool_invoke_params_example = {"image": KENYA}
 
 
 class TestLocalLocatorUnit(ToolsUnitTests):
     tool_constructor = LocalLocator
-    tool_invoke_params_example = {"image": "in/kenya.png", "expression": "the item on the left"}
+    tool_invoke_params_example = {"image": KENYA, "expression": "the item on the left"}
 
 
 class TestLocalLocator(ToolsIntegrationTests):
     tool_constructor = LocalLocator
-    tool_invoke_params_example = {"image": "in/kenya.png", "expression": "the item on the left"}
+    tool_invoke_params_example = {"image": KENYA, "expression": "the item on the left"}
 
 
 class TestGroundingDinoUnit(ToolsUnitTests):
     tool_constructor = GroundingDinoLocator
-    tool_invoke_params_example = {"image": "in/kenya.png", "expression": "the flag"}
+    tool_invoke_params_example = {"image": KENYA, "expression": "the flag"}
 
 
 class TestTavilyUnit(ToolsUnitTests):
@@ -188,7 +199,7 @@ class TestForeignTextSearchUnit(ToolsUnitTests):
 class TestForeignImageSearchUnit(ToolsUnitTests):
     tool_constructor = ForeignImageSearch
     tool_constructor_params = {"tool": LocalImageSearch(), "argument": "image"}
-    tool_invoke_params_example = {"image": "in/kenya.png"}
+    tool_invoke_params_example = {"image": KENYA}
 
 
 class TestForeignTextSearch(ToolsIntegrationTests):
@@ -200,4 +211,4 @@ class TestForeignTextSearch(ToolsIntegrationTests):
 class TestForeignImageSearch(ToolsIntegrationTests):
     tool_constructor = ForeignImageSearch
     tool_constructor_params = {"tool": LocalImageSearch(index="index"), "argument": "image"}
-    tool_invoke_params_example = {"image": "in/kenya.png"}
+    tool_invoke_params_example = {"image": KENYA}

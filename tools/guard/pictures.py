@@ -173,7 +173,9 @@ def image_bytes(source: str | Path) -> tuple[bytes, str]:
 
 
 async def load_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """An RGB picture from a PIL image, bytes, path, data URI or http(s) address; blocking work runs in a thread.
+    """An RGB picture from a PIL image, bytes, `pathlib.Path`, data URI or http(s) address; blocking work runs in a thread.
+
+    A path as text is refused: a model may have written it, and only the program's own code can make a `Path`.
 
     Raises:
         Refused: the source is none of these, is not allowed, or holds no usable picture.
@@ -186,6 +188,8 @@ async def load_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Imag
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
         body = await fetch(source, want=PICTURE)
         return await asyncio.to_thread(open_image, body, name=source[:120], max_pixels=max_pixels)
+    if isinstance(source, str) and not data_uri.is_inline(source):
+        raise Refused(f"{source[:120]!r}: give a picture as a data URI or an http(s) address; in code a pathlib.Path.")
     if isinstance(source, str | Path):
 
         def read() -> Image.Image:
@@ -193,7 +197,9 @@ async def load_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Imag
             return open_image(data, name=name, max_pixels=max_pixels)
 
         return await asyncio.to_thread(read)
-    raise Refused(f"a picture cannot be a {type(source).__name__}; give a PIL image, bytes, a path or an address.")
+    raise Refused(
+        f"a picture cannot be a {type(source).__name__}; give a PIL image, bytes, a pathlib.Path or an address."
+    )
 
 
 def _opened(first: FirstPicture, name: str) -> Image.Image:

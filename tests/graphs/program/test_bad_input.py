@@ -203,6 +203,17 @@ def test_no_question(capsys: Any, png: Path, question: list[str]) -> None:
     assert "no question" in refused(capsys, str(png), *question)
 
 
+def test_a_question_alone_is_asked_and_the_pocket_policy_says_that_it_needs_a_picture(capsys: Any) -> None:
+    assert main(["ask", "What is the capital of Kenya?", "--json"]) == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out)["stop_reason"] == "no_picture"
+    assert "answers only about pictures, and none came with the question" in said.err
+
+
+def test_a_picture_behind_the_question_is_told_so(capsys: Any, png: Path) -> None:
+    assert "stands in front of the question; exchange the two" in refused(capsys, "What is this?", str(png))
+
+
 def test_a_question_of_100_000_characters(capsys: Any, png: Path) -> None:
     line = refused(capsys, str(png), "why " * 25_000)
     assert "100,000 characters, the limit is 8,000 (limits.question_chars)" in line

@@ -139,7 +139,7 @@ async def test_a_picture_is_read_from_a_path_bytes_a_data_uri_and_a_pil_image(tm
     data = encoded(Image.new("RGB", (3, 2), "red"))
     (tmp_path / "a.png").write_bytes(data)
     uri = "data:image/png;base64," + base64.b64encode(data).decode()
-    for source in (data, bytearray(data), str(tmp_path / "a.png"), tmp_path / "a.png", uri, Image.new("RGBA", (3, 2))):
+    for source in (data, bytearray(data), tmp_path / "a.png", uri, Image.new("RGBA", (3, 2))):
         picture = await guard.load_image(source)
         assert (picture.size, picture.mode) == ((3, 2), "RGB")
 
@@ -147,12 +147,13 @@ async def test_a_picture_is_read_from_a_path_bytes_a_data_uri_and_a_pil_image(tm
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("/no/such/file.png", "no such file"),
-        (".", "not a file"),
+        (Path("/no/such/file.png"), "no such file"),
+        (Path(), "not a file"),
+        ("/etc/hostname", "in code a pathlib.Path"),
         ("data:image/png;base64,@@@", "broken base64"),
         ("data:image/png,abc", "not base64"),
-        ("x" * 5000, "neither a path"),
-        ("a\x00b", "neither a path"),
+        (Path("x" * 5000), "neither a path"),
+        ("a\x00b", "in code a pathlib.Path"),
         (17, "cannot be a int"),
         (None, "cannot be a NoneType"),
     ],

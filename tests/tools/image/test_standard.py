@@ -19,7 +19,7 @@ from lensgraph.tools.registry import PROVIDERS
 
 pytestmark = pytest.mark.contract
 
-IMAGE = {"image": "in/kenya.png"}
+IMAGE = {"image": "https://example.org/kenya.png"}
 EXPRESSION = {**IMAGE, "expression": "the flag"}
 ONLINE = {
     "image_search": {"google_vision", "serpapi_lens", "searchapi_lens"},
