@@ -2,7 +2,8 @@
 
 The front door. `search_agent`, `rag` and `direct` are modules, each with a compiled `graph` and a `build` that compiles one
 with a checkpointer; `Context` holds the options of one run, `Config` the configuration, which `load_config` reads; `as_tool`
-makes a graph one tool of another agent.
+makes a graph one tool of another agent. `UserError` is the base of `BadInput` (a question or a picture that cannot be used)
+and of `ConfigError` (a setting that cannot be used).
 
 Invariant: `import lensgraph` loads nothing but this file; a name is imported when it is first used.
 """
@@ -14,17 +15,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lensgraph.agent.config import Config
+    from lensgraph.agent.config import Config, ConfigError
     from lensgraph.agent.config import load as load_config
     from lensgraph.agent.context import Context
+    from lensgraph.agent.errors import BadInput, UserError
     from lensgraph.graphs import direct, rag, search_agent
     from lensgraph.graphs.tool import as_tool
 
-__all__ = ["Config", "Context", "as_tool", "direct", "load_config", "rag", "search_agent"]
+__all__ = [
+    "BadInput", "Config", "ConfigError", "Context", "UserError", "as_tool", "direct", "load_config", "rag", "search_agent",
+]  # fmt: skip
 
 _WHERE = {
+    "BadInput": ("lensgraph.agent.errors", "BadInput"),
     "Config": ("lensgraph.agent.config", "Config"),
+    "ConfigError": ("lensgraph.agent.config", "ConfigError"),
     "Context": ("lensgraph.agent.context", "Context"),
+    "UserError": ("lensgraph.agent.errors", "UserError"),
     "as_tool": ("lensgraph.graphs.tool", "as_tool"),
     "direct": ("lensgraph.graphs.direct", ""),
     "load_config": ("lensgraph.agent.config", "load"),

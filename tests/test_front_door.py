@@ -13,7 +13,9 @@ import pytest
 
 import lensgraph
 
-PUBLIC = ["Config", "Context", "as_tool", "direct", "load_config", "rag", "search_agent"]
+PUBLIC = [
+    "BadInput", "Config", "ConfigError", "Context", "UserError", "as_tool", "direct", "load_config", "rag", "search_agent",
+]  # fmt: skip
 QUESTION = "What is the capital of the country of the second flag from the left?"
 
 NEIGHBOURS = {
@@ -87,7 +89,7 @@ def test_every_public_name_exists_and_no_other() -> None:
         assert getattr(lensgraph, name) is not None
     for module in (lensgraph.search_agent, lensgraph.rag, lensgraph.direct):
         assert callable(module.build) and module.graph.name == module.__name__.rpartition(".")[2]
-    with pytest.raises(AttributeError, match="has no attribute 'serch_agent'; it has Config, Context, as_tool"):
+    with pytest.raises(AttributeError, match="has no attribute 'serch_agent'; it has BadInput, Config, ConfigError"):
         lensgraph.serch_agent  # type: ignore[attr-defined]  # noqa: B018
 
 
@@ -101,6 +103,18 @@ def test_an_application_with_modules_of_the_same_names_asks_a_question(applicati
     asked = run("-m", "lensgraph", "ask", "flags.png", QUESTION, "--json", cwd=application)
     assert asked.returncode == 0, asked.stderr
     assert json.loads(asked.stdout)["answer"] == "Nairobi"
+
+
+def test_a_configuration_may_name_a_class_in_the_current_folder(tmp_path: Path) -> None:
+    """`-P` as the installed script: the folder is not on the path by itself."""
+    (tmp_path / "mine.py").write_text("from lensgraph.agent.testing import FixedText\n\nclass Mine(FixedText): pass\n")
+    script = (
+        "import sys; sys.argv = ['lensgraph', 'config', 'tools.text_search.use=mine:Mine']; "
+        "from lensgraph.graphs.program.main import main; sys.exit(main())"
+    )
+    done = run("-P", "-c", script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "mine:Mine" in done.stdout
 
 
 @pytest.mark.slow

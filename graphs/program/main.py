@@ -24,6 +24,8 @@ VERSION = ("-V", "--version")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the return value is the exit code."""
     given = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        sys.path.append("")  # a class of a configuration may lie in the current folder, as for `python -m`
     code = output.guarded("lensgraph", lambda: _dispatch(given))
     return loops.leave(code) if argv is None else code  # with arguments it is called by another program
 

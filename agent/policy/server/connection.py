@@ -32,8 +32,6 @@ from lensgraph.tools.safety.redact import without_logins
 
 logger = logging.getLogger(__name__)
 
-RETRIED = {408, 429, 500, 502, 503, 504}
-"""Statuses of a server that may succeed a moment later."""
 LOOK_AGAIN = 1.0
 """Seconds between two tries while a server is starting."""
 GRACE = 1.0
@@ -206,7 +204,7 @@ class Connection:
         message = f"{url}: {status} {refusals.server_message(refusal, self.key())}"
         if refusals.is_too_long(status, refusal):
             raise TooLong(message)
-        error = ErrorStatus(message + HINTS.get(status, ""), transient=status in RETRIED)
+        error = ErrorStatus(message + HINTS.get(status, ""), transient=status in retry.TRIED_AGAIN)
         wait = retry.retry_after(response.headers.get("retry-after"))
         if not error.transient or (wait or 0.0) > LONGEST_WAIT:
             raise error

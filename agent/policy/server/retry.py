@@ -1,7 +1,7 @@
 """Retries of one turn at a model server: the number of tries (`policy.retries`) and the wait before the next one.
 
 The doubling pause and the reading of Retry-After are those of `lensgraph.tools.retry`. The statuses after which a request
-is sent again are `connection.RETRIED`; `refusals.py` makes an error of a server's refusal.
+is sent again are `lensgraph.tools.retry.TRIED_AGAIN`; `refusals.py` makes an error of a server's refusal.
 """
 
 from __future__ import annotations
