@@ -95,6 +95,11 @@ class LensTool(BaseTool):
 
     _cache: Cache | None = PrivateAttr(default=None)
 
+    @property
+    def highest_price(self) -> float:
+        """US dollars that a call costs at most, as far as the settings tell; a limit of money is held against it."""
+        return self.price_per_call
+
     def use_cache(self, cache: Cache | None) -> Self:
         """Answer equal questions from `cache` from now on; None: ask every time."""
         self._cache = cache

@@ -1,7 +1,8 @@
 """Hold a call of a tool against the limits, by the calls that were made and by the tools' prices.
 
 Invariant: the node that makes a call asks here first, so that nothing in the state can spend past a limit. The price of a
-call is what its tool says (`price_per_call`); pages that a search also reads are counted when they were read.
+call is the most that its tool says (`highest_price`, with the pages that a search also reads); only a summary of a page, whose
+model names no price before, is counted when it was made.
 """
 
 from __future__ import annotations
@@ -74,4 +75,4 @@ def refused_step(node: str, state: AgentState, query: str, error: ToolError) -> 
 
 
 async def _price(calls: Mapping[Kind, int], backends: Backends) -> float:
-    return sum([(await backends.tool(kind)).price_per_call * times for kind, times in calls.items()])
+    return sum([(await backends.tool(kind)).highest_price * times for kind, times in calls.items()])

@@ -19,6 +19,9 @@ from lensgraph.agent.errors import UserError
 from lensgraph.agent.limits import StopReason
 from lensgraph.agent.nodes.answer import UNANSWERED
 from lensgraph.graphs import direct, rag, search_agent
+from lensgraph.tools.pages.base import PageReader
+from lensgraph.tools.pages.reading import ReadingTextSearch
+from lensgraph.tools.results import Page
 
 TEXT, WHOLE = "<text_search>kestrel</text_search>", "<img_search><img></img_search>"
 REGION, ANSWER = "<img_search>the white tower</img_search>", "<answer>1987</answer>"
@@ -281,6 +284,25 @@ async def test_the_price_of_a_region_counts_locator_and_search() -> None:
         result = await search_agent.graph.ainvoke(QUESTION, context=context)
         assert result["stop_reason"] == stop
     assert (len(tools["locate"].asked), len(tools["image_search"].asked)) == (1, 1)
+
+
+class PaidReader(PageReader):
+    """Reads every page for one US cent."""
+
+    price_per_call: float = 0.01
+
+    async def aread(self, url: str) -> Page:
+        return Page(url=url, title="Kenya", text="Kenya's anthem is Ee Mungu Nguvu Yetu.")
+
+
+@pytest.mark.parametrize(("price", "asked"), [(0.03, 1), (0.029, 0)])
+async def test_the_pages_that_a_search_may_read_are_part_of_its_price(price: float, asked: int) -> None:
+    found = testing.FixedText(price_per_call=0.01)
+    tool = ReadingTextSearch(search_tool=found, reader=PaidReader(), pages=2)
+    context = testing.context([TEXT, ANSWER], config=configured(f"limits.price={price}"), text_search=tool)
+    result = await search_agent.graph.ainvoke(QUESTION, context=context)
+    assert len(found.asked) == asked
+    assert sum(result["usage"]["price"].values()) <= price
 
 
 async def test_free_tools_run_under_a_price_of_nothing() -> None:

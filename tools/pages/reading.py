@@ -58,6 +58,11 @@ class ReadingTextSearch(TextSearch):
         self.timeout = self.search_tool.timeout + self.seconds + 1
         return self
 
+    @property
+    def highest_price(self) -> float:
+        """The price of the search and of `pages` pages; what a summariser's model costs is known only afterwards."""
+        return self.search_tool.highest_price + self.pages * self.reader.highest_price
+
     def prepare(self) -> None:
         """Prepare the search and the reader."""
         self.search_tool.prepare()
