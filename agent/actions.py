@@ -3,7 +3,7 @@
 A dialect reads a turn and returns exactly one of these; the graph acts on the value and never looks at the text again.
 To add one, follow `agent/howto/action.md`; `tests/agent/test_actions.py` fails for a place that is missing.
 
-Invariant: `load(dump(action)) == action`, so that an action survives a checkpoint as plain JSON.
+Invariant: `load_action(dump_action(action)) == action`, so that an action survives a checkpoint as plain JSON.
 """
 
 from __future__ import annotations
@@ -88,14 +88,14 @@ def kind(action: Action) -> str:
     return _NAMES[type(action)]
 
 
-def dump(action: Action) -> dict[str, Any]:
+def dump_action(action: Action) -> dict[str, Any]:
     """The action as plain JSON: its kind and its fields."""
     if isinstance(action, OverLimit):
-        return {"kind": "over_limit", "wanted": dump(action.wanted), "stop": str(action.stop)}
+        return {"kind": "over_limit", "wanted": dump_action(action.wanted), "stop": str(action.stop)}
     return {"kind": kind(action), **asdict(action)}
 
 
-def load(record: dict[str, Any]) -> Action:
+def load_action(record: dict[str, Any]) -> Action:
     """The action that `dump` wrote.
 
     Raises:
@@ -104,7 +104,7 @@ def load(record: dict[str, Any]) -> Action:
     """
     fields = {key: value for key, value in record.items() if key != "kind"}
     if record["kind"] == "over_limit":
-        wanted = load(fields["wanted"])
+        wanted = load_action(fields["wanted"])
         if not isinstance(wanted, SearchByImage | SearchByText | Crop):
             raise ValueError(f"an over-limit action wraps a tool call, not {record!r}")
         return OverLimit(wanted, StopReason(fields["stop"]))

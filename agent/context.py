@@ -146,7 +146,7 @@ async def backends_of(context: object) -> Backends:
 @functools.cache
 def default_config() -> Config:
     """The configuration of a process that passes none, read once."""
-    return configuration.load()
+    return configuration.load_config()
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from lensgraph.agent.errors import UserError
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 from lensgraph.tools.safety.redact import without_logins
 
 POSTGRES = ("postgresql://", "postgres://")

@@ -67,7 +67,7 @@ class Step(TypedDict, total=False):
     thought: str
     """`reason` only: the reasoning in it."""
     action: dict[str, Any]
-    """`reason` only: the action as `lensgraph.agent.actions.dump` writes it."""
+    """`reason` only: the action as `lensgraph.agent.actions.dump_action` writes it."""
     tokens_in: int
     """`reason` only: prompt tokens, if the policy reports them."""
     tokens_out: int
@@ -150,7 +150,7 @@ class AgentState(AskInput, AskOutput, total=False):
     started: float
     """Unix time at which the current question came in."""
     action: dict[str, Any]
-    """The action that the last turn decided, as `lensgraph.agent.actions.dump` writes it."""
+    """The action that the last turn decided, as `lensgraph.agent.actions.dump_action` writes it."""
     crop: Picture | None
     """The crop to search with; None: the whole picture."""
     note: str | None

@@ -95,7 +95,7 @@ def _action(record: Any, limits: LimitsConfig) -> Action | None:
     if record is None:
         return None
     try:
-        action = actions.load(record)
+        action = actions.load_action(record)
         longest = len(json.dumps(record))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise BadInput("Command(update=...): `action` is none; see `lensgraph.agent.actions`.") from error

@@ -39,7 +39,7 @@ async def query(state: AgentState, runtime: Runtime[Context]) -> Command[Literal
 async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["conclude"]]:
     """Search with the policy's query, or with the question itself if the policy wrote none."""
     backends = await backends_of(runtime.context)
-    action = actions.load(state["action"])
+    action = actions.load_action(state["action"])
     wanted = action.wanted if isinstance(action, OverLimit) else action
     words = wanted.query if isinstance(wanted, SearchByText) else state["asked"]
     result, update = await nodes.search_by_text(state, backends, runtime, words)

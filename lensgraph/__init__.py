@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lensgraph.agent.config import Config, ConfigError
-    from lensgraph.agent.config import load as load_config
+    from lensgraph.agent.config import load_config
     from lensgraph.agent.context import Context
     from lensgraph.agent.errors import BadInput, UserError
     from lensgraph.graphs import direct, rag, search_agent
@@ -34,7 +34,7 @@ _WHERE = {
     "UserError": ("lensgraph.agent.errors", "UserError"),
     "as_tool": ("lensgraph.graphs.tool", "as_tool"),
     "direct": ("lensgraph.graphs.direct", ""),
-    "load_config": ("lensgraph.agent.config", "load"),
+    "load_config": ("lensgraph.agent.config", "load_config"),
     "rag": ("lensgraph.graphs.rag", ""),
     "search_agent": ("lensgraph.graphs.search_agent", ""),
 }

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lensgraph.rl import recipes
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 
 T = TypeVar("T")
 
@@ -90,16 +90,16 @@ def _sight(args: argparse.Namespace) -> Path:
 
 
 def _sft(args: argparse.Namespace) -> Path | None:
-    from lensgraph.rl.supervised import run as sft
-    from lensgraph.rl.supervised.recipe import SFTRecipe
+    from lensgraph.rl.supervised import train_supervised as sft
+    from lensgraph.rl.supervised.sft_recipe import SFTRecipe
 
     recipe = recipes.read(args.recipe, SFTRecipe, args.overrides)
     return _told(args, lambda: sft.train(recipe, resume=args.resume, max_steps=args.max_steps, dry_run=args.dry_run))
 
 
 def _grpo(args: argparse.Namespace) -> Path | None:
-    from lensgraph.rl.grpo import run as grpo
-    from lensgraph.rl.grpo.recipe import GRPORecipe
+    from lensgraph.rl.grpo import train_online as grpo
+    from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
 
     recipe = recipes.read(args.recipe, GRPORecipe, args.overrides)
     return _told(args, lambda: grpo.train(recipe, resume=args.resume, max_steps=args.max_steps, dry_run=args.dry_run))

@@ -19,6 +19,8 @@ ROOMS = ("tools", "agent", "graphs", "rl")
 MOST_MODULES = 15
 PROVIDERS = {"tools/text", "tools/image", "tools/locate"}
 """Folders with one file a provider may grow."""
+SHARED_NAMES = {"__init__", "__main__", "base", "command", "errors", "processor", "table"}
+"""Module names with one meaning in every folder: base class, command line, exceptions, processor of a checkpoint, table."""
 MODULE = re.compile(r"lensgraph(\.\w+)+(:\w+)?")
 NOT_A_SENTENCE = re.compile(r"(What|How|Where|Of the|So many|Nothing where|That)\b")
 
@@ -157,8 +159,16 @@ def test_no_two_classes_share_a_name(repository: Path) -> None:
     counted: dict[str, list[str]] = defaultdict(list)
     for name, (_, tree) in sources(repository).items():
         for node in tree.body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            if isinstance(node, ast.ClassDef):
                 counted[node.name].append(name)
+    assert {name: places for name, places in counted.items() if len(places) > 1} == {}
+
+
+def test_no_two_modules_share_a_name_that_means_two_things(repository: Path) -> None:
+    counted: dict[str, list[str]] = defaultdict(list)
+    for path, _ in sources(repository).values():
+        if path.stem not in SHARED_NAMES:
+            counted[path.stem].append(str(path))
     assert {name: places for name, places in counted.items() if len(places) > 1} == {}
 
 

@@ -99,7 +99,7 @@ def test_commands_of_a_page_that_are_not_run_exist(page: str) -> None:
     for language, text, run in blocks(page):
         if language == "sh" and not run:
             for name in re.findall(r"--config (\w+)(?:\s|$)", text):
-                config.load(name, environ={})
+                config.load_config(name, environ={})
             for name in re.findall(r"--recipe (\w+)(?:\s|$)", text):
                 assert name in recipes.names()
         if language == "yaml":

@@ -95,7 +95,7 @@ def test_yaml_blocks_are_valid_configurations(repository: Path, tmp_path: Path) 
     for number, block in enumerate(found):
         path = tmp_path / f"{number}.yaml"
         path.write_text(block, encoding="utf-8")
-        given, loaded = yaml.safe_load(block), config.load(path, environ={}).model_dump()
+        given, loaded = yaml.safe_load(block), config.load_config(path, environ={}).model_dump()
         assert given and set(given) <= set(loaded), block
 
 
@@ -105,7 +105,7 @@ def test_settings_in_the_readme_are_settings(readme: str) -> None:
     named = set(re.findall(r"\b((?:policy|dialect|tools|limits|images)\.[a-z_.]+)=", readme))
     assert "limits.turns" in named
     for name in named:
-        config.load(overrides=[f"{name}=1" if name.startswith("limits") else f"{name}=x"], environ={})
+        config.load_config(overrides=[f"{name}=1" if name.startswith("limits") else f"{name}=x"], environ={})
 
 
 @pytest.mark.e2e

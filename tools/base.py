@@ -27,8 +27,8 @@ from lensgraph.tools.cache import key
 from lensgraph.tools.cache.identity import identity
 from lensgraph.tools.results import LocateResult, Page, SearchResult, ToolError, ToolFailure
 from lensgraph.tools.runtime import loops
-from lensgraph.tools.safety.errors import named_line
 from lensgraph.tools.safety.escape import entry, line
+from lensgraph.tools.safety.one_line import named_line
 from lensgraph.tools.safety.surrogates import whole
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from lensgraph.tools.cache import Cache
 from lensgraph.tools.pages.base import PageReader
 from lensgraph.tools.pages.reading import ReadingTextSearch
 from lensgraph.tools.pages.summarise import Summariser
-from lensgraph.tools.safety.errors import named_line
+from lensgraph.tools.safety.one_line import named_line
 from lensgraph.tools.safety.redact import shown, without_logins
 
 Kind = Literal["text_search", "image_search", "locate", "read_page"]
@@ -38,7 +38,7 @@ BASES: dict[Kind, Any] = {
 
 PROVIDERS: dict[Kind, dict[str, str]] = {
     "text_search": {
-        "local": "lensgraph.tools.local.text_search:LocalTextSearch",
+        "local": "lensgraph.tools.local.search_pages:LocalTextSearch",
         "tavily": "lensgraph.tools.text.tavily:TavilyTextSearch",
         "serpapi": "lensgraph.tools.text.serpapi:SerpApiTextSearch",
         "brave": "lensgraph.tools.text.brave:BraveTextSearch",
@@ -47,14 +47,14 @@ PROVIDERS: dict[Kind, dict[str, str]] = {
         "wikipedia": "lensgraph.tools.text.wikipedia:WikipediaTextSearch",
     },
     "image_search": {
-        "local": "lensgraph.tools.local.image_search:LocalImageSearch",
+        "local": "lensgraph.tools.local.search_pictures:LocalImageSearch",
         "google_vision": "lensgraph.tools.image.google_vision:GoogleVisionImageSearch",
         "serpapi_lens": "lensgraph.tools.image.serpapi_lens:SerpApiLensImageSearch",
         "searchapi_lens": "lensgraph.tools.image.searchapi_lens:SearchApiLensImageSearch",
         "fvqa_cache": "lensgraph.tools.image.fvqa_cache:FvqaCacheImageSearch",
     },
     "locate": {
-        "local": "lensgraph.tools.locate.local:LocalLocator",
+        "local": "lensgraph.tools.locate.local_locator:LocalLocator",
         "grounding_dino": "lensgraph.tools.locate.grounding_dino:GroundingDinoLocator",
         "owlv2": "lensgraph.tools.locate.owlv2:Owlv2Locator",
         "policy_boxes": "lensgraph.tools.locate.policy_boxes:PolicyBoxLocator",
@@ -106,7 +106,7 @@ def check(kind: Kind, spec: Mapping[str, Any] | None = None) -> None:
 def _found(kind: Kind, options: dict[str, Any]) -> tuple[str, Any]:
     """The name and the class (or ready object) that these options of a tool ask for; `use` is taken out of them."""
     use = options.pop("use", next(iter(PROVIDERS[kind])))
-    provider = load(kind, use)
+    provider = load_provider(kind, use)
     if isinstance(provider, type) and issubclass(provider, BASES[kind]):
         if inspect.isabstract(provider):
             raise ToolConfigError(f"tools.{kind}.use: {use!r} is abstract; give a class that implements it.")
@@ -207,7 +207,7 @@ def _own_fields(tool_class: type[LensTool]) -> set[str]:
     return set(tool_class.model_fields) - set(BaseTool.model_fields) | {"name", "description"}
 
 
-def load(kind: Kind, use: Any) -> Any:
+def load_provider(kind: Kind, use: Any) -> Any:
     """The class, ready object or function behind a short name or an import path."""
     names = PROVIDERS[kind]
     help_ = f"valid names: {', '.join(names)}, or an import path such as 'package.module:Class'"

@@ -33,12 +33,12 @@ class ToolFailure(Exception):
         self.wait = wait
 
 
-class _Record(BaseModel):
+class _Frozen(BaseModel):
     # Bytes (thumbnails) become base64 in JSON: raw bytes are not always UTF-8.
     model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
 
 
-class ToolError(_Record):
+class ToolError(_Frozen):
     """A failure as the policy and the trajectory see it."""
 
     reason: Reason
@@ -47,7 +47,7 @@ class ToolError(_Record):
     """One line that names the value and, where there is one, the fix."""
 
 
-class Hit(_Record):
+class Hit(_Frozen):
     """One search result."""
 
     title: Text
@@ -62,7 +62,7 @@ class Hit(_Record):
     """Encoded picture that matched (image search). None: no picture, or the provider does not send it."""
 
 
-class SearchResult(_Record):
+class SearchResult(_Frozen):
     """The outcome of one text or image search."""
 
     kind: Literal["text", "image"]
@@ -81,7 +81,7 @@ class SearchResult(_Record):
     """True: the answer came from the cache, or from a caller who was just asking the same. It cost nothing."""
 
 
-class Page(_Record):
+class Page(_Frozen):
     """One page as text: what a page reader gives."""
 
     url: Text
@@ -101,7 +101,7 @@ class Page(_Record):
     """True: the answer came from the cache, or from a caller who was just asking the same. It cost nothing."""
 
 
-class Box(_Record):
+class Box(_Frozen):
     """A rectangle in pixels: `left` and `top` inside, `right` and `bottom` just outside, as Pillow crops."""
 
     left: int
@@ -171,7 +171,7 @@ class Box(_Record):
         )
 
 
-class Region(_Record):
+class Region(_Frozen):
     """One place that a locator found."""
 
     box: Box
@@ -182,7 +182,7 @@ class Region(_Record):
     """Class that the locator gives it, for example `flag`. Empty: it gives none."""
 
 
-class LocateResult(_Record):
+class LocateResult(_Frozen):
     """The outcome of one call of a locator."""
 
     expression: Text

@@ -9,7 +9,7 @@ from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, conve
 
 from lensgraph.agent.chat.picture_blocks import source_of
 from lensgraph.agent.errors import BadInput
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 
 ATTACHED = ("images", "experimental_attachments")
 """Keys of a message that hold its pictures beside the content: Ollama's, and those of the AI SDK's chat hook."""

@@ -69,7 +69,7 @@ def _key_variable(tree: dict[str, Any], where: tuple[str, ...]) -> str:
     if kind is None or not isinstance(spec, dict):
         return ""
     try:
-        provider = registry.load(kind, spec.get("use", next(iter(registry.PROVIDERS[kind]))))
+        provider = registry.load_provider(kind, spec.get("use", next(iter(registry.PROVIDERS[kind]))))
     except registry.ToolConfigError:
         return ""
     return str(getattr(provider, "key_variable", ""))

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from lensgraph.agent.config.keys import refuse_keys
 from lensgraph.agent.config.problems import ConfigError, explain
 from lensgraph.agent.config.schema import Config, section_at
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 from lensgraph.tools.safety.redact import shown, without_keys
 
 PREFIX = "LENSGRAPH_"
@@ -26,7 +26,7 @@ READY = Path(__file__).parent / "ready"
 """Configurations that ship with the package; each is selected by its bare name."""
 
 
-def load(
+def load_config(
     path: str | Path | None = None,
     overrides: Iterable[str] = (),
     environ: Mapping[str, str] | None = None,

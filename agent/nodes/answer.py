@@ -58,7 +58,7 @@ def outcome(steps: list[Step]) -> tuple[str | None, StopReason]:
     last = usage.policy_turns(steps)[-1]
     if error := last.get("error"):
         return None, FAILURES.get(error.partition(":")[0], StopReason.POLICY_FAILED)
-    match actions.load(last["action"]):
+    match actions.load_action(last["action"]):
         case Answer(text=text):
             return text, StopReason.ANSWERED
         case GiveUp():

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from lensgraph.tools.base import LensTool
 from lensgraph.tools.results import LocateResult, SearchResult, ToolError
-from lensgraph.tools.safety.errors import named_line
+from lensgraph.tools.safety.one_line import named_line
 
 R = TypeVar("R", SearchResult, LocateResult)
 

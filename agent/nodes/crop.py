@@ -16,7 +16,7 @@ from lensgraph.agent.nodes.call_tool import call, error_line
 from lensgraph.agent.nodes.spending import calls_of, refusal, refused_step
 from lensgraph.agent.state import AgentState, Step, Update
 from lensgraph.tools.results import LocateResult, ToolError
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 
 
 async def crop(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["image_search", "reason"]]:
@@ -26,7 +26,7 @@ async def crop(state: AgentState, runtime: Runtime[Context]) -> Command[Literal[
     """
     backends = await backends_of(runtime.context)
     dialect, asked = backends.dialect, state["asked"]
-    action = actions.load(state["action"])
+    action = actions.load_action(state["action"])
     if not isinstance(action, SearchByImage | Crop) or action.region is None:
         raise TypeError(f"crop needs a region, not {action!r}")
     kind: Literal["image", "crop"] = "image" if isinstance(action, SearchByImage) else "crop"

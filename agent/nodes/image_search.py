@@ -83,5 +83,5 @@ def _thumbnail(data: bytes | None, store: ImageStore) -> str | None:
 
 
 def _region(state: AgentState) -> str:
-    action = actions.load(state["action"])
+    action = actions.load_action(state["action"])
     return action.region or WHOLE_PICTURE if isinstance(action, SearchByImage) else WHOLE_PICTURE

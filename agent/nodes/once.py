@@ -62,7 +62,7 @@ async def once(
     place = [part.partition(":")[0] for part in info.checkpoint_ns.split("|")]
     asking = [info.thread_id, place, state["started"], len(state.get("steps") or []), tool.name, what]
     name = hashlib.sha256(json.dumps(asking).encode()).hexdigest()
-    record = _Record(await asyncio.to_thread(_folder, store.folder), name)
+    record = _SearchRecord(await asyncio.to_thread(_folder, store.folder), name)
     lock = await asyncio.to_thread(record.lock)
     try:
         known = await asyncio.to_thread(record.read_or_announce, failed, repeatable=tool.repeatable)
@@ -75,7 +75,7 @@ async def once(
     return result
 
 
-class _Record:
+class _SearchRecord:
     """Three files of one search: its lock, that it was sent, and its result."""
 
     def __init__(self, folder: Path, name: str) -> None:

@@ -22,7 +22,7 @@ from lensgraph.agent.nodes import spending
 from lensgraph.agent.nodes.pictures import materialise
 from lensgraph.agent.policy.errors import ContextFull, NoPicture, PolicyError, PriceSpent
 from lensgraph.agent.state import AgentState, Step, Update, this_dialogue, this_question
-from lensgraph.tools.safety.errors import named_line
+from lensgraph.tools.safety.one_line import named_line
 
 ABOUT_PICTURES = (
     "this policy answers only about pictures, and none came with the question; send one, or set another policy"
@@ -38,7 +38,7 @@ async def reason(
     if usage.turn_of(state) >= backends.dialect.limits.turns:  # a caller's command led back here
         return Command(goto="answer")
     update = await think(state, backends)
-    return Command(goto=_route(actions.load(update["action"]), backends), update=update)
+    return Command(goto=_route(actions.load_action(update["action"]), backends), update=update)
 
 
 def _route(action: actions.Action, backends: Backends) -> Literal["crop", "image_search", "text_search", "answer"]:
@@ -103,7 +103,7 @@ async def think(state: AgentState, backends: Backends) -> Update:
         price=price,
         text=text,
         thought=backends.dialect.thought(text) or str(reply.additional_kwargs.get("reasoning_content", "")),
-        action=actions.dump(action),
+        action=actions.dump_action(action),
         tokens_in=tokens[0],
         tokens_out=tokens[1],
         error=None,
@@ -125,7 +125,7 @@ def _policy_error(problem: Exception, backends: Backends) -> PolicyError | None:
 def _failed_step(error: PolicyError, turn: int, seconds: float) -> Step:
     step = Step(
         node="reason", turn=turn, seconds=seconds, price=0.0, text="", thought="",
-        action=actions.dump(Malformed("the policy failed")),
+        action=actions.dump_action(Malformed("the policy failed")),
         error=f"{error.reason}: {error}",
     )  # fmt: skip
     if isinstance(error, ContextFull) and error.left_out:

@@ -58,7 +58,7 @@ def search_step(node: str, state: AgentState, result: SearchResult, query: str, 
 
 def over_limit(state: AgentState) -> OverLimit | None:
     """The last action, if it is a search over a limit."""
-    action = actions.load(state["action"])
+    action = actions.load_action(state["action"])
     return action if isinstance(action, OverLimit) else None
 
 

@@ -24,7 +24,7 @@ async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[L
     backends = await backends_of(runtime.context)
     if (refused := over_limit(state)) is not None:
         return Command(goto="reason", update=refuse(state, backends, "text", refused))
-    action = actions.load(state["action"])
+    action = actions.load_action(state["action"])
     if not isinstance(action, SearchByText):
         raise TypeError(f"text_search needs a query, not {action!r}")
     result, update = await search_by_text(state, backends, runtime, action.query)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lensgraph.agent.config import ConfigError
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 
 
 def require(device: str | None) -> None:

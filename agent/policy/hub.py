@@ -5,7 +5,7 @@ them; a processor without a picture part is refused, because the model would the
 than the model's context loses its oldest thumbnails, and the reply says which.
 
 For asking, not for training: a model's own processor expands its pictures, so every turn renders the dialogue anew from
-text. Qwen2.5-VL checkpoints run in `lensgraph.agent.policy.qwen.transformers`, which keeps sampled ids. Not covered:
+text. Qwen2.5-VL checkpoints run in `lensgraph.agent.policy.qwen.transformers_policy`, which keeps sampled ids. Not covered:
 batching (calls wait for each other), and streaming of single tokens (a stream brings the turn in one piece).
 """
 
@@ -30,8 +30,8 @@ from lensgraph.agent.limits import context_problem
 from lensgraph.agent.policy.errors import ContextFull
 from lensgraph.agent.policy.hub_processor import load_processor
 from lensgraph.agent.policy.render import ROLES, picture_bytes
+from lensgraph.agent.policy.shorten import leave_out_oldest
 from lensgraph.agent.policy.stops import cut, stopped
-from lensgraph.agent.policy.thumbnails import leave_out_oldest
 
 
 class StopStrings(StoppingCriteria):

@@ -14,7 +14,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 
 def is_qwen(model: str) -> bool:
-    """Whether a checkpoint is a Qwen2.5-VL, which `lensgraph.agent.policy.qwen.transformers` samples token by token.
+    """Whether a checkpoint is a Qwen2.5-VL, which `lensgraph.agent.policy.qwen.transformers_policy` samples token by token.
 
     Raises:
         OSError: transformers found no such model.

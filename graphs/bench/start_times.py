@@ -42,7 +42,7 @@ def measure(runs: int) -> dict[str, list[float]]:
     Raises:
         subprocess.CalledProcessError: a run ended badly.
     """
-    task = splits.load("validation", "image_text", limit=1)[0]
+    task = splits.load_split("validation", "image_text", limit=1)[0]
     seconds: dict[str, list[float]] = {"cold": [], "warm": []}
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "question.png"

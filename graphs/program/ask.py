@@ -27,9 +27,11 @@ def run(given: argparse.Namespace) -> int:
         if not picture.strip().lower().startswith(("http://", "https://", "data:")):
             _check_file(picture, first=number == 0)
 
-    from lensgraph.graphs.program import answer  # settings and pictures are checked next, before the graph is imported
+    from lensgraph.graphs.program import (
+        run_question,  # settings and pictures are checked next, before the graph is imported
+    )
 
-    return answer.ask(pictures, question, given.config, [*settings, *given.set], as_json=given.json)
+    return run_question.ask(pictures, question, given.config, [*settings, *given.set], as_json=given.json)
 
 
 def split(words: Sequence[str]) -> tuple[list[str], str, list[str]]:

@@ -36,7 +36,7 @@ def load(given: argparse.Namespace) -> int:
     if given.timeout <= 0:
         raise WrongUsage(f"--timeout {given.timeout:g}: must be more than 0 seconds")
 
-    from lensgraph.graphs.bench import load as loading
+    from lensgraph.graphs.bench import load_bench as loading
     from lensgraph.graphs.bench.load_server import Faults
 
     faults = Faults(errors=given.errors, timeouts=given.timeouts, garbage=given.garbage)

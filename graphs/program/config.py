@@ -17,17 +17,17 @@ from lensgraph.graphs.program import commands
 
 def run(given: argparse.Namespace) -> int:
     """Print the effective configuration."""
-    print(configuration.render(load(given)), end="")
+    print(configuration.render(asked_config(given)), end="")
     return 0
 
 
-def load(given: argparse.Namespace) -> Config:
+def asked_config(given: argparse.Namespace) -> Config:
     """The configuration of a command line, checked.
 
     Raises:
         UserError: see `check`.
     """
-    config = configuration.load(given.config, commands.settings(given))
+    config = configuration.load_config(given.config, commands.settings(given))
     check(config)
     return config
 

@@ -17,7 +17,7 @@ def run(given: argparse.Namespace) -> int:
 
     from lensgraph.graphs.program import config
 
-    settings = config.load(given)
+    settings = config.asked_config(given)
 
     from lensgraph.graphs.program import mcp_server  # imports LangGraph
 

@@ -55,7 +55,7 @@ def main(
     only_print: bool = False,
 ) -> int:
     """Print the command, and run it if this machine can; the return value is the exit code."""
-    config = configuration.load(config_file, settings)
+    config = configuration.load_config(config_file, settings)
     count = visible_gpus() if gpus is None else gpus
     line = command(config, max(1, count), further)
     print(shlex.join(line), flush=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import PrivateAttr
 
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Rendered
 from lensgraph.agent.policy.sampled import Sampled
 from lensgraph.rl.rollout.episode import Rollout, RolloutSetup, roll

@@ -29,9 +29,9 @@ from lensgraph.agent.policy.qwen.decode import Decoder
 from lensgraph.agent.policy.qwen.processor import load_processor
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.rl.network.collate import Collator
-from lensgraph.rl.pocket import network as pocket
-from lensgraph.rl.pocket.network import PocketSize
-from lensgraph.rl.supervised.recipe import LORA
+from lensgraph.rl.pocket import pocket_network as pocket
+from lensgraph.rl.pocket.pocket_network import PocketSize
+from lensgraph.rl.supervised.sft_recipe import LORA
 from lensgraph.rl.tasks import load_tasks
 
 TOWER = {"vision_hidden": 1280, "vision_layers": 32, "vision_heads": 16, "vision_mlp": 3420, "picture_tokens": 576}

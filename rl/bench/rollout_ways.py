@@ -23,12 +23,12 @@ from lensgraph.agent.context import Backends, Context
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.pocket import checkpoint
 from lensgraph.agent.policy.qwen.processor import load_processor
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.bench.lockstep import LockstepPolicy
 from lensgraph.rl.bench.slow_tools import slowed
 from lensgraph.rl.bench.trl_loop import TRLLoop, row
-from lensgraph.rl.grpo.build import load_policy
+from lensgraph.rl.grpo.build_trainer import load_policy
 from lensgraph.rl.rollout.episode import RolloutSetup, roll_in_order
 from lensgraph.rl.rollout.own_loop import in_own_loop
 from lensgraph.rl.sampler import process as sampler_process

@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from lensgraph.agent.config import load as load_config
+from lensgraph.agent.config import load_config
 from lensgraph.rl.bench.rollout_ways import WAYS, RolloutBench, RolloutRound
 from lensgraph.rl.tasks import load_tasks
 

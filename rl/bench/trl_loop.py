@@ -16,7 +16,7 @@ from trl import GRPOConfig, GRPOTrainer
 from lensgraph.agent.actions import SearchByImage, SearchByText
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.images import ImageStore
-from lensgraph.rl.pocket.network import TEMPLATE
+from lensgraph.rl.pocket.pocket_network import TEMPLATE
 from lensgraph.rl.tasks import Task
 from lensgraph.tools.base import ImageSearch, LensTool, TextSearch
 from lensgraph.tools.base import Locator as LocatorTool

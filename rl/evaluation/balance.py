@@ -25,10 +25,9 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lensgraph.agent.config import ConfigError
-from lensgraph.agent.config import load as load_config
+from lensgraph.agent.config import ConfigError, load_config
 from lensgraph.agent.context import Backends, Context
-from lensgraph.rl.evaluation.run import batched
+from lensgraph.rl.evaluation.run_tasks import batched
 from lensgraph.rl.pocket.rephrase import in_other_words
 from lensgraph.rl.rollout.episode import RolloutSetup, roll_all
 from lensgraph.rl.rollout.trajectory import Trajectory

@@ -30,12 +30,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from lensgraph.agent.config import Config
-from lensgraph.agent.config import load as load_config
+from lensgraph.agent.config import Config, load_config
 from lensgraph.agent.context import Backends, Context
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.rl.evaluation.record import Record
-from lensgraph.rl.evaluation.run import ask
+from lensgraph.rl.evaluation.run_tasks import ask
 from lensgraph.rl.pocket.demonstrations import SEARCHING
 from lensgraph.rl.pocket.oracle import OraclePolicy
 from lensgraph.rl.run import jsonl
@@ -145,9 +144,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         if args.first is not None:
-            tasks = world.load(args.split, limit=args.first)
+            tasks = world.load_split(args.split, limit=args.first)
         else:
-            tasks = [task for family in SEARCHING for task in world.load(args.split, family, limit=args.limit)]
+            tasks = [task for family in SEARCHING for task in world.load_split(args.split, family, limit=args.limit)]
         if args.records and args.records.exists():
             raise ValueError(f"{args.records} exists; name a file that does not")
     except ValueError as error:

@@ -21,16 +21,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lensgraph.agent.config import ConfigError
-from lensgraph.agent.config import load as load_config
+from lensgraph.agent.config import ConfigError, load_config
 from lensgraph.agent.context import Backends, Context
 from lensgraph.graphs import table
 from lensgraph.rl.evaluation import report
 from lensgraph.rl.evaluation.metrics import allowed_calls, by_group
 from lensgraph.rl.evaluation.provenance import OtherRecordsError
-from lensgraph.rl.evaluation.run import batched, evaluate
+from lensgraph.rl.evaluation.run_tasks import batched, evaluate
 from lensgraph.rl.tasks import TaskError, load_tasks
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 
 
 def main(argv: Iterable[str] | None = None) -> int:

@@ -24,10 +24,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from lensgraph.agent.actions import Answer, SearchByText
-from lensgraph.agent.config import Config, ConfigError
-from lensgraph.agent.config import load as load_config
+from lensgraph.agent.config import Config, ConfigError, load_config
 from lensgraph.agent.context import Backends, Context
-from lensgraph.rl.evaluation.run import batched
+from lensgraph.rl.evaluation.run_tasks import batched
 from lensgraph.rl.pocket.demonstrations import demonstrate
 from lensgraph.rl.pocket.oracle import OraclePolicy
 from lensgraph.tools.local.world.questions import splits as world
@@ -107,7 +106,7 @@ def main(argv: Iterable[str] | None = None) -> int:
     tasks = [
         task
         for family in FAMILIES
-        for task in [t for t in world.load(args.split, family) if t.query_formal][: args.limit]
+        for task in [t for t in world.load_split(args.split, family) if t.query_formal][: args.limit]
     ]
     rows = asyncio.run(read(tasks, config))
     table = Table("", "tasks", "page reached", "right, given the page", "95 %", title=f"reading on world/{args.split}")

@@ -14,8 +14,8 @@ import torch
 from rich.console import Console
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
-from lensgraph.rl.evaluation.trajectories.show import show
-from lensgraph.rl.grpo.trainer import GraphGRPOTrainer
+from lensgraph.rl.evaluation.trajectories.show_trajectory import show
+from lensgraph.rl.grpo.grpo_trainer import GraphGRPOTrainer
 from lensgraph.rl.rewards.judge import Judge
 from lensgraph.rl.rollout.episode import Rollout
 from lensgraph.rl.rollout.own_loop import in_own_loop

@@ -23,7 +23,7 @@ from trl.models.utils import unwrap_model_for_generation
 
 from lensgraph.agent.policy.qwen.batching import StaticBatching, Worker
 from lensgraph.agent.policy.qwen.decode import CAPACITY
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Pixels, Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled
 from lensgraph.rl.grpo import training_metrics

@@ -11,14 +11,14 @@ from rich.console import Console
 
 from lensgraph.agent.config import Config
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.evaluation.metrics import by_group
 from lensgraph.rl.evaluation.provenance import weights_in
 from lensgraph.rl.evaluation.record import Record
 from lensgraph.rl.evaluation.report import table
-from lensgraph.rl.evaluation.run import evaluate
-from lensgraph.rl.grpo.recipe import GRPORecipe
+from lensgraph.rl.evaluation.run_tasks import evaluate
+from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
 from lensgraph.rl.run import processes
 from lensgraph.rl.tasks import load_tasks
 

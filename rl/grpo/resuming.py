@@ -24,7 +24,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl.trainer.utils import RepeatSampler
 
 from lensgraph.rl.grpo.generation import RolloutTrainer
-from lensgraph.rl.pocket import network
+from lensgraph.rl.pocket import pocket_network
 from lensgraph.rl.rewards.episode_reward import EpisodeReward
 from lensgraph.rl.run import processes
 from lensgraph.rl.run.run_folder import step_of
@@ -85,7 +85,7 @@ class ResumableTrainer(RolloutTrainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         # checkpoints of this family have older weight names, which only `from_pretrained` translates
-        saved = network.load_network(folder).state_dict()
+        saved = pocket_network.load_network(folder).state_dict()
         (self.model if model is None else model).load_state_dict(saved)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

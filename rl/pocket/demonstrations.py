@@ -23,8 +23,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lensgraph.agent.config import Config
-from lensgraph.agent.config import load as load_config
+from lensgraph.agent.config import Config, load_config
 from lensgraph.agent.context import Context
 from lensgraph.agent.dialects.table import build as build_dialect
 from lensgraph.agent.images import ImageStore
@@ -56,7 +55,7 @@ MANNERS: tuple[Manner, ...] = ("eager", "frugal")
 
 def lexicon() -> Lexicon:
     """The embedded world's names, by split, and the words of its pages, the frequent ones first."""
-    everyone = entities.load()
+    everyone = entities.load_entities()
     names = tuple(e.name for e in everyone if e.split == "train")
     train = {name.lower() for name in names}
     # short aliases ("US") are also ordinary words in running text
@@ -125,7 +124,7 @@ def _tasks(family: str, count: int) -> Iterator[WorldTask]:
     the id."""
     made = 0
     for seed in range(100):
-        for task in world.load("train", family, seed=seed):
+        for task in world.load_split("train", family, seed=seed):
             if made == count:
                 return
             made += 1

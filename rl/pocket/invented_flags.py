@@ -14,7 +14,7 @@ from functools import cache
 from itertools import permutations
 from typing import TYPE_CHECKING
 
-from lensgraph.tools.local.world import entities, pictures
+from lensgraph.tools.local.world import entities, renditions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,7 @@ def lookalike(entity_id: str, rendition: str, rng: random.Random) -> Image.Image
     Raises:
         KeyError: the artist did not draw this entity.
     """
-    drawing = pictures.load(entity_id, rendition)
+    drawing = renditions.load_rendition(entity_id, rendition)
     ways: list[tuple[float, Callable[[], Image.Image]]] = [
         (RECOLOURED, lambda: _recoloured(drawing, rng)),
         (LEAST, lambda: _charged(drawing, _other(entity_id, rendition, rng.choice(("flag", "thing")), rng), rng)),
@@ -64,8 +64,8 @@ def _flags(rendition: str) -> np.ndarray:
     """Every flag of an artist, float32 (flags, height, width, 3)."""
     import numpy as np
 
-    flags = [one for one in pictures.encoded(rendition) if one.startswith("flag:")]
-    return np.stack([_small(pictures.load(one, rendition)) for one in flags])
+    flags = [one for one in renditions.encoded(rendition) if one.startswith("flag:")]
+    return np.stack([_small(renditions.load_rendition(one, rendition)) for one in flags])
 
 
 def _small(picture: Image.Image) -> np.ndarray:
@@ -81,9 +81,9 @@ def _small(picture: Image.Image) -> np.ndarray:
 def _other(entity_id: str, rendition: str, kind: entities.Kind, rng: random.Random) -> Image.Image:
     """A drawing of another training entity of that kind, by the same artist if that artist draws the kind."""
     drawn = [e.id for e in entities.select(split="train", kind=kind) if e.id != entity_id]
-    artists = [*pictures.TRAIN_QUERIES[kind], *pictures.INDEXED[kind]]
+    artists = [*renditions.TRAIN_QUERIES[kind], *renditions.INDEXED[kind]]
     artist = rendition if rendition in artists else rng.choice(artists)
-    return pictures.load(rng.choice([one for one in drawn if pictures.has(one, artist)]), artist)
+    return renditions.load_rendition(rng.choice([one for one in drawn if renditions.has(one, artist)]), artist)
 
 
 def _recoloured(drawing: Image.Image, rng: random.Random) -> Image.Image:

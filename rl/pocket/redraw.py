@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 from lensgraph.rl.pocket.invent import Demonstration
-from lensgraph.tools.local.world import entities, measures, pictures
+from lensgraph.tools.local.world import entities, measures, renditions
 from lensgraph.tools.local.world.entities import Entity
 from lensgraph.tools.local.world.questions import scenes
 from lensgraph.tools.local.world.questions.scenes import Scene
@@ -14,7 +14,7 @@ from lensgraph.tools.local.world.questions.scenes import Scene
 
 def training_artists(entity: Entity) -> list[str]:
     """Artists whose drawing of an entity training may see."""
-    allowed = (*pictures.TRAIN_QUERIES[entity.kind], *pictures.INDEXED[entity.kind])
+    allowed = (*renditions.TRAIN_QUERIES[entity.kind], *renditions.INDEXED[entity.kind])
     return [artist for artist in allowed if f"{artist}/{entity.id}" in measures.shipped()]
 
 

@@ -73,7 +73,7 @@ class Rephrasing:
         wanted = {demo.task for demo in demonstrations}
         self.tasks: dict[str, WorldTask] = {}
         for seed in range(1 + max((_seed(name) for name in wanted), default=0)):
-            for task in splits.load("train", seed=seed):
+            for task in splits.load_split("train", seed=seed):
                 name = f"{task.id}/{seed}" if seed else task.id
                 if name in wanted:
                     self.tasks[name] = task

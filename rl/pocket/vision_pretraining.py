@@ -21,11 +21,11 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTra
 from lensgraph.rl.network import optimizers
 from lensgraph.rl.network.collate import IGNORE
 from lensgraph.rl.network.vision_attention import batch_pictures
-from lensgraph.rl.pocket.network import PocketSize, vision_config
+from lensgraph.rl.pocket.pocket_network import PocketSize, vision_config
 from lensgraph.rl.pocket.vision_recipe import SightRecipe
 from lensgraph.rl.pocket.vision_targets import LabelledPictures, collate
 from lensgraph.rl.run import processes
-from lensgraph.rl.run.recipe import rows_arguments
+from lensgraph.rl.run.base_recipes import rows_arguments
 from lensgraph.rl.run.run_folder import begin
 
 SHARES: dict[str, float] = {

@@ -19,7 +19,7 @@ from PIL import Image, ImageEnhance
 
 from lensgraph.agent.policy.qwen.processor import patches_of
 from lensgraph.rl.network.collate import IGNORE, vision_layout
-from lensgraph.rl.pocket.network import PocketSize, build_picture_processor
+from lensgraph.rl.pocket.pocket_network import PocketSize, build_picture_processor
 from lensgraph.rl.pocket.redraw import training_artists
 from lensgraph.tools.local.world import entities, measures
 from lensgraph.tools.local.world.questions import scenes

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 
 FOLDER = Path(__file__).parent
 M = TypeVar("M", bound=BaseModel)

@@ -1,6 +1,6 @@
 """Rewards: the worth of a finished episode.
 
-`recipe` chooses a rule (`rules`) and a way to judge answers (`matches`), `episode_reward` applies them,
+`reward_recipe` chooses a rule (`rules`) and a way to judge answers (`matches`), `episode_reward` applies them,
 `formulas` are the papers' equations, `judge` asks a chat model and `judge_rules` are its rules without a
 model.
 

@@ -12,7 +12,7 @@ from lensgraph.rl.rewards.choice import find
 from lensgraph.rl.rewards.formulas import Score, ShadowPrice
 from lensgraph.rl.rewards.judge import Judge
 from lensgraph.rl.rewards.matches import MATCHES
-from lensgraph.rl.rewards.recipe import RewardRecipe
+from lensgraph.rl.rewards.reward_recipe import RewardRecipe
 from lensgraph.rl.rewards.rules import RULES
 from lensgraph.rl.rollout.trajectory import Trajectory
 from lensgraph.rl.tasks import Task

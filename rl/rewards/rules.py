@@ -16,7 +16,7 @@ from lensgraph.rl.rewards.formulas import Score
 from lensgraph.rl.rollout.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from lensgraph.rl.rewards.recipe import RewardRecipe
+    from lensgraph.rl.rewards.reward_recipe import RewardRecipe
 
 PRICED_TOOLS = ("image_search", "text_search")
 """Nodes whose calls have a price."""

@@ -32,7 +32,7 @@ from lensgraph.rl.rollout.recording import has_ids, said_of, steps_of, tokens_of
 from lensgraph.rl.rollout.trajectory import Seen, Trajectory
 from lensgraph.rl.rollout.wait_clock import WaitClock
 from lensgraph.rl.tasks import Task
-from lensgraph.tools.safety.errors import named_line
+from lensgraph.tools.safety.one_line import named_line
 
 Reward = Callable[[Trajectory, Task], Awaitable["dict[str, float] | None"]]
 """Gives the parts of an episode's reward with their `total`; None: the episode has no reward."""

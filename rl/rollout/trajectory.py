@@ -41,7 +41,7 @@ class TrajectoryStep:
     text: str = ""
     """The turn as the policy wrote it; empty for a tool."""
     action: dict[str, Any] | None = None
-    """The policy's action, as `lensgraph.agent.actions.dump` writes it."""
+    """The policy's action, as `lensgraph.agent.actions.dump_action` writes it."""
     query: str | None = None
     """Query of a tool."""
     hits: tuple[dict[str, Any], ...] | None = None
@@ -180,13 +180,13 @@ class Trajectory:
         )
 
 
-def dump(trajectory: Trajectory) -> dict[str, Any]:
+def dump_trajectory(trajectory: Trajectory) -> dict[str, Any]:
     """The record as plain JSON values."""
     return asdict(trajectory)
 
 
-def load(record: Mapping[str, Any]) -> Trajectory:
-    """The trajectory that `dump` wrote.
+def load_trajectory(record: Mapping[str, Any]) -> Trajectory:
+    """The trajectory that `dump_trajectory` wrote.
 
     Raises:
         ValueError: the record has another version or an unknown field.
@@ -253,7 +253,7 @@ class TrajectoryStore:
             self._ready = True
         for identity in {picture for said in trajectory.messages for picture in said.pictures}:
             self._keep(identity, pictures.get(identity))
-        jsonl.append(self.path, dump(trajectory), durable=True)
+        jsonl.append(self.path, dump_trajectory(trajectory), durable=True)
 
     def _keep(self, identity: str, data: bytes | None) -> None:
         path = self.pictures / identity
@@ -289,7 +289,7 @@ class TrajectoryStore:
         if not files:
             raise FileNotFoundError(f"{self.folder}: no trajectories there; give the folder of a run that kept them")
         for path in files:
-            yield from map(load, jsonl.peek(path))
+            yield from map(load_trajectory, jsonl.peek(path))
 
     def picture(self, identity: str) -> bytes:
         """The encoded bytes of a picture.

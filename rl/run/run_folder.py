@@ -20,8 +20,8 @@ import yaml
 from transformers import Trainer, TrainerCallback
 
 from lensgraph.rl.run import processes, trackers
+from lensgraph.rl.run.base_recipes import RunRecipe
 from lensgraph.rl.run.callbacks import StopAt, SummaryLog
-from lensgraph.rl.run.recipe import RunRecipe
 
 RECIPE = "recipe.yaml"
 """In the output folder: the values that the run was last started with. `--recipe` takes this file as it is."""

@@ -36,7 +36,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForCond
 import lensgraph
 from lensgraph.agent.policy.qwen.decode import CAPACITY
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Rendered
 from lensgraph.agent.policy.sampled import Sampled
 from lensgraph.rl.sampler.shared_weights import SharedWeights

@@ -23,7 +23,7 @@ from lensgraph.rl.pocket.invent import Demonstration, Lexicon, Manner, rewrite, 
 from lensgraph.rl.pocket.invented_flags import lookalike
 from lensgraph.rl.pocket.redraw import is_redrawn, redraw
 from lensgraph.rl.pocket.rephrase import Rephrasing
-from lensgraph.rl.supervised.recipe import SFTRecipe
+from lensgraph.rl.supervised.sft_recipe import SFTRecipe
 from lensgraph.tools.local.world import entities
 
 

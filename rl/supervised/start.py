@@ -13,12 +13,12 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForCond
 
 from lensgraph.agent.policy.qwen.processor import PictureProcessor, load_processor
 from lensgraph.agent.policy.render import Renderer
-from lensgraph.rl.pocket import demonstrations, network
+from lensgraph.rl.pocket import demonstrations, pocket_network
 from lensgraph.rl.pocket.invent import Demonstration, Lexicon, rewrite
 from lensgraph.rl.pocket.rephrase import Rephrasing
 from lensgraph.rl.rollout.trajectory import TrajectoryStore
 from lensgraph.rl.supervised.demonstration_rows import DemonstrationRows
-from lensgraph.rl.supervised.recipe import SFTRecipe
+from lensgraph.rl.supervised.sft_recipe import SFTRecipe
 from lensgraph.rl.supervised.trajectory_rows import TrajectoryRows
 
 Start = tuple[PictureProcessor, Qwen2_5_VLForConditionalGeneration, DemonstrationRows | TrajectoryRows]
@@ -41,16 +41,16 @@ def _from_demonstrations(recipe: SFTRecipe) -> Start:
             partial.replace(recipe.demonstrations)
     shown, lexicon = demonstrations.load_right(recipe.demonstrations), demonstrations.lexicon()
     if recipe.start_from is None:
-        tokenizer = network.train_tokenizer(_tokenizer_texts(shown, recipe, lexicon), recipe.size.vocabulary)
-        processor = network.build_processor(tokenizer, recipe.size)
-        policy = network.build_network(processor, recipe.size, seed=recipe.seed)
+        tokenizer = pocket_network.train_tokenizer(_tokenizer_texts(shown, recipe, lexicon), recipe.size.vocabulary)
+        processor = pocket_network.build_processor(tokenizer, recipe.size)
+        policy = pocket_network.build_network(processor, recipe.size, seed=recipe.seed)
     else:
-        processor, policy = load_processor(recipe.start_from), network.load_network(recipe.start_from)
+        processor, policy = load_processor(recipe.start_from), pocket_network.load_network(recipe.start_from)
     if recipe.sight is not None:
-        network.graft(policy, recipe.sight)
-        processor.image_processor = network.build_picture_processor(recipe.size)
+        pocket_network.graft(policy, recipe.sight)
+        processor.image_processor = pocket_network.build_picture_processor(recipe.size)
     held_out = {name.lower() for name in lexicon.forbidden}
-    pieces = tuple(piece for piece in network.pieces(processor.tokenizer) if piece.lower() not in held_out)
+    pieces = tuple(piece for piece in pocket_network.pieces(processor.tokenizer) if piece.lower() not in held_out)
     renderer = Renderer(processor, cached_pictures=0)
     return processor, policy, DemonstrationRows(shown, renderer, recipe, replace(lexicon, pieces=pieces))
 

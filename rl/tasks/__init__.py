@@ -1,14 +1,14 @@
 """Tasks: questions with pictures and gold answers, in one schema whatever data set they come from.
 
 `load_tasks("world/test")` gives the embedded world's tasks (`lensgraph.rl.tasks.world`),
-`load_tasks("my.jsonl")` a person's own (`lensgraph.rl.tasks.files` has the format).
+`load_tasks("my.jsonl")` a person's own (`lensgraph.rl.tasks.task_file` has the format).
 `lensgraph.rl.tasks.match` decides if an answer is right.
 """
 
 from __future__ import annotations
 
-from lensgraph.rl.tasks.files import read_file
 from lensgraph.rl.tasks.task import Task, TaskError
+from lensgraph.rl.tasks.task_file import read_file
 from lensgraph.rl.tasks.world import WORLD, from_world, world_tasks
 
 __all__ = ["WORLD", "Task", "TaskError", "from_world", "load_tasks"]

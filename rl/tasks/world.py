@@ -27,7 +27,7 @@ def world_tasks(name: str, limit: int | None, family: str | None, seed: int) -> 
         TaskError: the family or the limit is not valid.
     """
     try:
-        rows = splits.load(name.removeprefix("world/"), family=family, limit=limit, seed=seed)
+        rows = splits.load_split(name.removeprefix("world/"), family=family, limit=limit, seed=seed)
     except ValueError as error:
         raise TaskError(str(error)) from None
     return [from_world(row, name) for row in rows]

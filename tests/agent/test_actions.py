@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from lensgraph.agent import usage
-from lensgraph.agent.actions import KINDS, Action, Answer, GiveUp, Malformed, OverLimit, dump, kind, load
+from lensgraph.agent.actions import KINDS, Action, Answer, GiveUp, Malformed, OverLimit, dump_action, kind, load_action
 from lensgraph.agent.dialects.table import DIALECTS, build
 from lensgraph.agent.limits import Spent, StopReason
 from lensgraph.agent.nodes.answer import outcome
@@ -37,14 +37,14 @@ def test_every_action_has_a_kind() -> None:
 
 @pytest.mark.parametrize("action", [example(one) for one in KINDS.values() if one is not OverLimit], ids=kind)
 def test_every_action_survives_a_checkpoint(action: Action) -> None:
-    assert load(dump(action)) == action
+    assert load_action(dump_action(action)) == action
 
 
 def test_every_tool_call_can_be_over_a_limit() -> None:
     assert set(get_args(get_type_hints(OverLimit)["wanted"])) == set(TOOL_CALLS)
     for call in TOOL_CALLS:
         refused = OverLimit(example(call), StopReason.TURN_LIMIT)
-        assert load(dump(refused)) == refused
+        assert load_action(dump_action(refused)) == refused
 
 
 @pytest.mark.parametrize("call", TOOL_CALLS)
@@ -53,7 +53,7 @@ def test_every_tool_call_is_held_against_the_limits_and_counted(call: type[Any])
     dialect = build("compact", limits={"calls": 1})
     assert dialect.limited(action, Spent()) == action
     assert dialect.limited(action, Spent(turns=99)) == OverLimit(action, StopReason.TURN_LIMIT)
-    step = Step(node="reason", turn=1, action=dump(action))
+    step = Step(node="reason", turn=1, action=dump_action(action))
     assert dialect.limited(action, usage.spent([step], 0.0, (0, 0))) == OverLimit(action, StopReason.SEARCH_LIMIT)
 
 
@@ -85,4 +85,7 @@ def test_every_tool_call_reaches_a_node_that_leads_back_to_the_policy(call: type
 @pytest.mark.parametrize("call", TOOL_CALLS)
 def test_an_episode_that_ends_on_a_tool_call_has_no_answer(call: type[Any]) -> None:
     """The baselines ask for the answer once, and the policy may search instead."""
-    assert outcome([Step(node="conclude", turn=1, action=dump(example(call)))]) == (None, StopReason.SEARCH_LIMIT)
+    assert outcome([Step(node="conclude", turn=1, action=dump_action(example(call)))]) == (
+        None,
+        StopReason.SEARCH_LIMIT,
+    )

@@ -190,7 +190,7 @@ async def test_a_file_that_does_not_answer_holds_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: object
 ) -> None:
     release = threading.Event()
-    monkeypatch.setattr("lensgraph.tools.guard.files.READ_SECONDS", -0.9)
+    monkeypatch.setattr("lensgraph.tools.guard.read_files.READ_SECONDS", -0.9)
     monkeypatch.setattr(guard, "read_file", lambda *given: release.wait(30))
     started = time.monotonic()
     try:

@@ -31,7 +31,7 @@ def written(summarise: str, *more: str) -> Any:
         "tools.cache.mode='off'",
         *more,
     ]
-    backends = Backends(Context(config=config.load(overrides=settings, environ={})))
+    backends = Backends(Context(config=config.load_config(overrides=settings, environ={})))
     return backends.build_tool("text_search")
 
 
@@ -47,7 +47,7 @@ def test_any_model_that_could_be_a_policy_can_write() -> None:
 def test_the_policy_itself_can_write() -> None:
     own = ["policy.model=seven", "policy.kind=openai_compatible"]
     tool = written("{model: policy}", *own)
-    backends = Backends(Context(config=config.load(overrides=own, environ={})))
+    backends = Backends(Context(config=config.load_config(overrides=own, environ={})))
     assert tool.summariser.model is backends.build_policy()
     other = written("{model: policy}", "policy.model=eight", "policy.kind=openai_compatible")
     assert other.summariser.model.model == "eight"

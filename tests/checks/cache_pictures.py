@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lensgraph.tools import guard
 from lensgraph.tools.cache.key import NEAR, SCALED, difference, same_shape, sketch
-from lensgraph.tools.local.world import pictures
+from lensgraph.tools.local.world import renditions
 from lensgraph.tools.local.world.questions import splits
 
 SCENES = 150
@@ -121,13 +121,13 @@ def measure(every: int = 8) -> Measured:
 
 
 def _drawings() -> Iterator[_Shown]:
-    for rendition in pictures.RENDITIONS:
-        for entity in pictures.encoded(rendition):
-            yield _Shown(entity, rendition, guard.to_rgb(pictures.load(entity, rendition)))
+    for rendition in renditions.RENDITIONS:
+        for entity in renditions.encoded(rendition):
+            yield _Shown(entity, rendition, guard.to_rgb(renditions.load_rendition(entity, rendition)))
 
 
 def _scenes() -> Iterator[_Shown]:
-    for task in splits.load("test", limit=SCENES):
+    for task in splits.load_split("test", limit=SCENES):
         scene = task.render()
         yield _Shown(task.id, "scene", scene)
         for number, item in enumerate(task.items, start=1):

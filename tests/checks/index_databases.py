@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lensgraph.tools.local.index.store import TITLE_WEIGHT, IndexStore
+from lensgraph.tools.local.index.index_store import TITLE_WEIGHT, IndexStore
 from lensgraph.tools.local.world import pages, world_index
 from lensgraph.tools.local.world.facts.gather import facts
 from lensgraph.tools.local.world.facts.relations import Fact

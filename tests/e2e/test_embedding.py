@@ -117,7 +117,7 @@ async def test_a_follow_up_in_a_thread_on_disk(plain: Seen, picture: Path, tmp_p
     thread: Any = {"configurable": {"thread_id": "visitor-17"}}
 
     async def ask(given: Any) -> Any:
-        context = Context(config=config.load(overrides=[f"images.folder={tmp_path}/pictures"]))
+        context = Context(config=config.load_config(overrides=[f"images.folder={tmp_path}/pictures"]))
         async with saver(f"sqlite:///{tmp_path}/threads.db") as checkpoints:
             result = await search_agent.build(checkpoints).ainvoke(given, thread, context=context)
         _built.clear()  # the store of the next one knows nothing of this one's pictures

@@ -11,8 +11,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from lensgraph.agent import testing
-from lensgraph.agent.config import Config
-from lensgraph.agent.config import load as load_config
+from lensgraph.agent.config import Config, load_config
 from lensgraph.agent.context import Backends, Context
 from lensgraph.agent.dialects.table import DIALECTS, build
 from lensgraph.agent.errors import UserError

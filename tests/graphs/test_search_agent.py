@@ -17,7 +17,7 @@ from PIL import Image
 from typing_extensions import TypedDict
 
 from lensgraph.agent import testing
-from lensgraph.agent.config import load as load_config
+from lensgraph.agent.config import load_config
 from lensgraph.agent.dialects.compact import Compact
 from lensgraph.agent.errors import BadInput
 from lensgraph.agent.images import ImageStore

@@ -11,12 +11,12 @@ pytest.importorskip("trl", reason="the rl room needs lensgraph[train]")
 
 from lensgraph.agent.dialects.table import build
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Renderer
-from lensgraph.rl.pocket import network as pocket
+from lensgraph.rl.pocket import pocket_network as pocket
 from lensgraph.rl.pocket.invent import Demonstration, Message
-from lensgraph.rl.pocket.network import PocketSize
 from lensgraph.rl.pocket.oracle import OraclePolicy
+from lensgraph.rl.pocket.pocket_network import PocketSize
 from lensgraph.tools.local.world.questions import splits as world
 
 TINY = PocketSize(
@@ -56,7 +56,7 @@ def demonstrations() -> list[Demonstration]:
     """Closed-book demonstrations of real tasks, as the oracle writes them; no tool runs."""
     made = []
     for family in ("visible", "known"):
-        for task in world.load("train", family, limit=6):
+        for task in world.load_split("train", family, limit=6):
             oracle = OraclePolicy(task=task, dialect=build("compact"))
             said = build("compact").write(*oracle.decide([], task.question))
             messages = (Message("user", task.question, (0,)), Message("assistant", said))

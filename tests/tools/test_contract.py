@@ -36,7 +36,7 @@ def test_a_provider_keeps_to_the_contract(name: str, case: str) -> None:
 def test_every_provider_on_the_network_has_its_entry(kind: registry.Kind) -> None:
     """A provider reaches others if it is a client of a service, or reads pages."""
     entered = {provider.name for provider in PROVIDERS.values() if provider.kind == kind}
-    classes = {name: registry.load(kind, name) for name in registry.PROVIDERS[kind]}
+    classes = {name: registry.load_provider(kind, name) for name in registry.PROVIDERS[kind]}
     assert entered == {name for name, found in classes.items() if issubclass(found, Remote | PageReader)}
     assert entered
 
@@ -99,7 +99,7 @@ def test_the_table_in_the_guide_is_the_one_that_is_printed(repository: Path) -> 
 def test_a_provider_with_a_key_has_it_in_its_entry() -> None:
     """Else the table would say that it needs none."""
     for provider in PROVIDERS.values():
-        found = registry.load(provider.kind, provider.name)
+        found = registry.load_provider(provider.kind, provider.name)
         assert provider.key_variable == getattr(found, "key_variable", ""), provider.name
         if provider.key_variable:
             assert provider.key_needed is not found.key_optional

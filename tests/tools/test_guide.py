@@ -50,7 +50,7 @@ def test_the_tables_are_the_registry(guide: str) -> None:
         assert set(shown[setting]) == {*registry.PROVIDERS[kind], "package.module:Class"}
         for name, (key, _) in shown[setting].items():
             if name in registry.PROVIDERS[kind]:
-                provider = remote(registry.load(kind, name))
+                provider = remote(registry.load_provider(kind, name))
                 variable = provider.key_variable if provider else ""
                 optional = ", optional" if provider and provider.key_optional else ""
                 assert key == (f"`{variable}`{optional}" if variable else "none"), name
@@ -61,7 +61,7 @@ def test_the_fields_and_variables_in_the_tables_are_the_providers(guide: str) ->
         for name, (_, notes) in tables(guide)[setting].items():
             if name not in registry.PROVIDERS[kind]:
                 continue
-            provider: type[LensTool] = registry.load(kind, name)
+            provider: type[LensTool] = registry.load_provider(kind, name)
             for quoted in re.findall(r"`([^`]+)`", notes):
                 word = quoted.split(":")[0]
                 if word.isupper():
@@ -75,7 +75,7 @@ def test_every_variable_is_told_by_the_guide_and_by_the_program(guide: str) -> N
     printed = config.render(config.Config())
     for kind, names in registry.PROVIDERS.items():
         for name in names:
-            provider = remote(registry.load(kind, name))
+            provider = remote(registry.load_provider(kind, name))
             if provider and provider.key_variable:
                 assert provider.key_variable in guide
                 assert provider.key_variable in printed, f"`lensgraph config` does not name {provider.key_variable}"
@@ -112,7 +112,7 @@ async def test_the_retriever_of_the_guide_answers(guide: str, tmp_path: Path, mo
 def test_every_yaml_block_builds(guide: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, names in registry.PROVIDERS.items():
         for name in names:
-            provider = remote(registry.load(kind, name))
+            provider = remote(registry.load_provider(kind, name))
             if provider and provider.key_variable:
                 monkeypatch.setenv(provider.key_variable, "a key")
     for variable in OTHER_VARIABLES:
@@ -132,7 +132,7 @@ def test_every_yaml_block_builds(guide: str, tmp_path: Path, monkeypatch: pytest
     for number, tree in enumerate(given):
         path = tmp_path / f"{number}.yaml"
         path.write_text(yaml.safe_dump(tree))
-        backends = context.Backends(context.Context(config=config.load(path, environ={})))
+        backends = context.Backends(context.Context(config=config.load_config(path, environ={})))
         for setting, spec in tree["tools"].items():
             if setting in registry.PROVIDERS:
                 assert isinstance(backends.build_tool(setting), registry.BASES[setting]), tree
@@ -155,7 +155,7 @@ def test_a_block_that_is_wrong_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(yaml.safe_dump(found[1]))
     with pytest.raises(config.ConfigError, match="modle"):
-        context.Backends(context.Context(config=config.load(path, environ={}))).build_tool("locate")
+        context.Backends(context.Context(config=config.load_config(path, environ={}))).build_tool("locate")
 
 
 def test_the_prices_are_the_providers(guide: str) -> None:
@@ -165,5 +165,5 @@ def test_the_prices_are_the_providers(guide: str) -> None:
     known = {"Vision": "google_vision", "SerpApi": "serpapi_lens", "SearchApi": "searchapi_lens"}
     assert set(prices) == set(known)
     for name, price in prices.items():
-        provider: type[LensTool] = registry.load("image_search", known[name])
+        provider: type[LensTool] = registry.load_provider("image_search", known[name])
         assert provider.model_fields["price_per_call"].default == float(price), name

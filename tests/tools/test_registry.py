@@ -96,10 +96,10 @@ def test_the_valid_keys_of_an_error_are_the_tools_own_fields() -> None:
 def test_every_short_name_leads_to_a_class_of_its_kind() -> None:
     for kind, names in registry.PROVIDERS.items():
         for name in names:
-            provider = registry.load(kind, name)
+            provider = registry.load_provider(kind, name)
             assert issubclass(provider, registry.BASES[kind])
             assert issubclass(provider, BaseTool)
-    assert issubclass(registry.load("locate", "grounding_dino"), Locator)
+    assert issubclass(registry.load_provider("locate", "grounding_dino"), Locator)
 
 
 @pytest.mark.parametrize(

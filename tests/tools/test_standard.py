@@ -11,11 +11,11 @@ from langchain_tests.unit_tests import ToolsUnitTests
 from PIL import Image
 
 from lensgraph.tools.adapter import ForeignImageSearch, ForeignTextSearch
-from lensgraph.tools.local.image_search import LocalImageSearch
-from lensgraph.tools.local.index.build import index_folder
-from lensgraph.tools.local.text_search import LocalTextSearch
+from lensgraph.tools.local.index.index_folder import index_folder
+from lensgraph.tools.local.search_pages import LocalTextSearch
+from lensgraph.tools.local.search_pictures import LocalImageSearch
 from lensgraph.tools.locate.grounding_dino import GroundingDinoLocator
-from lensgraph.tools.locate.local import LocalLocator
+from lensgraph.tools.locate.local_locator import LocalLocator
 from lensgraph.tools.pages.fetch import FetchPageReader
 from lensgraph.tools.pages.jina import JinaPageReader
 from lensgraph.tools.pages.reading import ReadingTextSearch

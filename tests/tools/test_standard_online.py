@@ -41,7 +41,7 @@ class _Before(ToolsIntegrationTests):
 
     @property
     def tool_constructor(self) -> type[BaseTool]:
-        found: type[BaseTool] = registry.load(self.provider.kind, self.provider.name)
+        found: type[BaseTool] = registry.load_provider(self.provider.kind, self.provider.name)
         return found
 
     @property

@@ -1,13 +1,13 @@
 """One cache for all tools: the same question is asked once.
 
 Siblings that ask the same at the same moment share one call, within a process (threads and event loops included) and
-across processes that share the folder. `key` says when two questions are the same, `identity` when two tools are, `store`
+across processes that share the folder. `key` says when two questions are the same, `identity` when two tools are, `cache_store`
 is the table on disk, `cache` ties them together.
 """
 
 from lensgraph.tools.cache.by_settings import shared
 from lensgraph.tools.cache.cache import EMPTY_SECONDS, Cache, Counts
+from lensgraph.tools.cache.cache_store import ToolStats
 from lensgraph.tools.cache.settings import CacheSettings, Mode
-from lensgraph.tools.cache.store import ToolStats
 
 __all__ = ["EMPTY_SECONDS", "Cache", "CacheSettings", "Counts", "Mode", "ToolStats", "shared"]

@@ -28,11 +28,11 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
+from lensgraph.tools.cache.cache_store import LEASE_SECONDS, Found, Store, ToolStats
 from lensgraph.tools.cache.encoding import decode, encode, for_free
 from lensgraph.tools.cache.flights import Flight
 from lensgraph.tools.cache.key import Question
 from lensgraph.tools.cache.settings import CacheSettings
-from lensgraph.tools.cache.store import LEASE_SECONDS, Found, Store, ToolStats
 from lensgraph.tools.results import ToolFailure
 from lensgraph.tools.runtime.home import home
 

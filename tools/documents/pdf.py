@@ -21,7 +21,7 @@ import pypdf
 from pypdf.errors import LimitReachedError
 from pypdf.generic import EncodedStreamObject
 
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 
 MAX_STREAM_BYTES = 16 * 1024 * 1024
 """Most that one stream of the file may unpack to. The words of a page are a few kilobytes, a drawn map some megabytes."""
@@ -76,7 +76,7 @@ def read(data: bytes, max_chars: int) -> tuple[str, list[str]]:
 
 
 def _read(data: bytes, max_chars: int, watch: _Watch) -> tuple[str, list[str]]:
-    reader = _Reader(io.BytesIO(data), watch)
+    reader = _WatchedPdf(io.BytesIO(data), watch)
     if reader.is_encrypted and not reader.decrypt(""):
         raise Locked("it is encrypted; save it without a password")
     pages: list[str] = []
@@ -150,7 +150,7 @@ class _Watch:
         self._over = self._over or PdfOverLimit(why)
 
 
-class _Reader(pypdf.PdfReader):
+class _WatchedPdf(pypdf.PdfReader):
     """A reader whose objects are watched."""
 
     def __init__(self, stream: io.BytesIO, watch: _Watch) -> None:

@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 
 MAX_BYTES = 50 * 1024 * 1024
 """Largest document that is read."""

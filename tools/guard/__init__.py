@@ -1,7 +1,7 @@
 """The guard: every byte from outside passes here before anything else reads it.
 
-`headers` reads what a picture will cost, `pictures` decodes it under caps, `isolated` decodes in a process of its own,
-`data_uri` reads a picture that is written as text, `files` reads a file of this machine, `fetching` fetches an address,
+`headers` reads what a picture will cost, `check_pictures` decodes it under caps, `isolated` decodes in a process of its own,
+`data_uri` reads a picture that is written as text, `read_files` reads a file of this machine, `fetching` fetches an address,
 `addresses` decides which hosts may be connected to, `transport` connects only to a checked address, `bodies` unpacks under a
 cap and tells the kind of a body from its own bytes.
 `python tests/checks guard` tries all of it against hostile addresses, servers, pictures and documents.
@@ -9,12 +9,7 @@ cap and tells the kind of a body from its own bytes.
 
 from lensgraph.tools.guard.addresses import PUBLIC_WEB, FetchPolicy, Refused, address_allowed, resolve
 from lensgraph.tools.guard.bodies import PAGE, PICTURE, Kind, sniff
-from lensgraph.tools.guard.data_uri import is_inline
-from lensgraph.tools.guard.fetching import MAX_FETCH_BYTES, MAX_REDIRECTS, USER_AGENT, Fetched, fetch, get
-from lensgraph.tools.guard.files import MAX_FILE_BYTES, READ_SECONDS, in_time, read_file
-from lensgraph.tools.guard.headers import FirstPicture
-from lensgraph.tools.guard.headers import read as read_header
-from lensgraph.tools.guard.pictures import (
+from lensgraph.tools.guard.check_pictures import (
     FORMATS,
     MAX_PIXELS,
     MAX_STRETCH,
@@ -26,6 +21,11 @@ from lensgraph.tools.guard.pictures import (
     open_image,
     to_rgb,
 )
+from lensgraph.tools.guard.data_uri import is_inline
+from lensgraph.tools.guard.fetching import MAX_FETCH_BYTES, MAX_REDIRECTS, USER_AGENT, Fetched, fetch, get
+from lensgraph.tools.guard.headers import FirstPicture
+from lensgraph.tools.guard.headers import read as read_header
+from lensgraph.tools.guard.read_files import MAX_FILE_BYTES, READ_SECONDS, in_time, read_file
 
 __all__ = [
     "FORMATS", "MAX_FETCH_BYTES", "MAX_FILE_BYTES", "MAX_PIXELS", "MAX_REDIRECTS", "MAX_STRETCH", "PAGE", "PICTURE",

@@ -14,7 +14,7 @@ import socket
 from dataclasses import dataclass
 
 from lensgraph.tools.results import Reason, ToolFailure
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 
 
 class Refused(ToolFailure, ValueError):

@@ -16,7 +16,7 @@ from lensgraph.tools.guard.addresses import PUBLIC_WEB, FetchPolicy, Refused
 from lensgraph.tools.guard.bodies import ENCODINGS, Kind, Unpacker, sniff
 from lensgraph.tools.results import ToolFailure
 from lensgraph.tools.retry import retry_after
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 
 if TYPE_CHECKING:
     import httpx

@@ -28,7 +28,7 @@ from lensgraph.tools.image.thumbnails import KEPT_BYTES, LONGEST, with_thumbnail
 from lensgraph.tools.results import Hit, SearchResult, ToolFailure
 from lensgraph.tools.runtime.home import home, writing
 from lensgraph.tools.safety import safe_pickle
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 
 DATA_SET = "lmms-lab/FVQA"
 """The data set on the hub that holds the files."""

@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr
 
 from lensgraph.tools.base import Locator
 from lensgraph.tools.results import Box, LocateResult, Region, ToolFailure
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 
 
 class PhraseDetector(Locator):

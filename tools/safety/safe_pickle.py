@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 
 
 class UnsafePickle(ValueError):
@@ -72,14 +72,14 @@ def read(data: bytes, *, kept: Callable[[str], bool] = lambda name: False) -> An
         UnsafePickle: it holds anything else, or is no pickle.
     """
     try:
-        return _Reader(kept).run(data)
+        return _OpcodeReader(kept).run(data)
     except UnsafePickle:
         raise
     except Exception as error:  # pickletools raises several kinds on bytes that are no pickle
         raise UnsafePickle(f"not a readable pickle ({one_line(error, 120)}); it was not executed") from error
 
 
-class _Reader:
+class _OpcodeReader:
     """The stack and the memo of one reading."""
 
     def __init__(self, kept: Callable[[str], bool]) -> None:

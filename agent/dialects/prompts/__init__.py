@@ -15,7 +15,7 @@ import yaml
 
 from lensgraph.agent.errors import UserError
 from lensgraph.tools.safety import safe_pickle
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 
 KEYS = ("first", "after_image_search", "after_text_search", "direct", "rag_query", "rag_answer")
 """`first` opens a question, `after_*` follows an observation, `direct` and `rag_*` are the turns of the baselines."""

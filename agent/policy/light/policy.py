@@ -18,7 +18,7 @@ from pydantic import PrivateAttr
 
 from lensgraph.agent.pocket import checkpoint
 from lensgraph.agent.policy.in_process import InProcessPolicy, Tell
-from lensgraph.agent.policy.light.network import KVCache, LightNetwork
+from lensgraph.agent.policy.light.numpy_qwen import KVCache, LightNetwork
 from lensgraph.agent.policy.light.processor import LightProcessor
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled

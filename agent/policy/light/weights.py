@@ -1,6 +1,6 @@
 """The numbers and tensors of a Qwen2.5-VL checkpoint folder, without torch and transformers.
 
-Invariants: a checkpoint that `lensgraph.agent.policy.light.network` would compute differently is refused here, in one line
+Invariants: a checkpoint that `lensgraph.agent.policy.light.numpy_qwen` would compute differently is refused here, in one line
 that names the field; tensors have one set of names (`decoder.*`, `vision.*`), whichever of two spellings the file has.
 """
 

@@ -26,7 +26,7 @@ from lensgraph.agent.policy.errors import PolicyError
 from lensgraph.agent.policy.server import refusals
 from lensgraph.agent.policy.server.completion import event_data
 from lensgraph.agent.policy.server.refusals import ErrorStatus, TooLong, Transient
-from lensgraph.agent.policy.server.retry import LONGEST_WAIT, Tries
+from lensgraph.agent.policy.server.tries import LONGEST_WAIT, Tries
 from lensgraph.tools import retry
 from lensgraph.tools.safety.redact import without_logins
 

@@ -12,8 +12,8 @@ import weakref
 
 from lensgraph.agent.policy.server.connection import Connection
 from lensgraph.agent.policy.server.refusals import ErrorStatus, Transient
-from lensgraph.agent.policy.server.retry import Tries
 from lensgraph.agent.policy.server.servers import Server, read_models
+from lensgraph.agent.policy.server.tries import Tries
 from lensgraph.tools.safety.redact import blot, without_logins
 
 logger = logging.getLogger(__name__)

@@ -28,11 +28,11 @@ from lensgraph.agent.policy.errors import ContextFull
 from lensgraph.agent.policy.server.completion import Completion, read_answer, read_event
 from lensgraph.agent.policy.server.connection import Connection, Endpoint
 from lensgraph.agent.policy.server.detect import Detector
-from lensgraph.agent.policy.server.messages import as_openai
 from lensgraph.agent.policy.server.refusals import TooLong, Transient
-from lensgraph.agent.policy.server.retry import Tries
 from lensgraph.agent.policy.server.servers import sampling_fields
-from lensgraph.agent.policy.thumbnails import leave_out_oldest
+from lensgraph.agent.policy.server.tries import Tries
+from lensgraph.agent.policy.server.wire_messages import as_openai
+from lensgraph.agent.policy.shorten import leave_out_oldest
 from lensgraph.tools.base import wait_for
 from lensgraph.tools.runtime import loops
 from lensgraph.tools.safety.redact import shown, without_keys, without_logins

@@ -23,19 +23,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lensgraph.agent.config import load as load_config
+from lensgraph.agent.config import load_config
 from lensgraph.agent.context import Backends, Context
 from lensgraph.graphs import table
 from lensgraph.rl import recipes
 from lensgraph.rl.evaluation.provenance import policy_name
-from lensgraph.rl.evaluation.run import batched
+from lensgraph.rl.evaluation.run_tasks import batched
 from lensgraph.rl.evaluation.trajectories.by_policy import of_policy
 from lensgraph.rl.evaluation.trajectories.export import export
-from lensgraph.rl.evaluation.trajectories.record import record
-from lensgraph.rl.evaluation.trajectories.show import show
+from lensgraph.rl.evaluation.trajectories.roll_out import record
+from lensgraph.rl.evaluation.trajectories.show_trajectory import show
 from lensgraph.rl.evaluation.trajectories.stats import stats, tables
 from lensgraph.rl.rewards.episode_reward import EpisodeReward
-from lensgraph.rl.rewards.recipe import Rewarding
+from lensgraph.rl.rewards.reward_recipe import Rewarding
 from lensgraph.rl.rollout.episode import RolloutSetup
 from lensgraph.rl.rollout.trajectory import TrajectoryStore
 from lensgraph.rl.tasks import load_tasks

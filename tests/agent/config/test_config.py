@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, SecretStr
 
-from lensgraph.agent.config import Config, ConfigError, ToolsConfig, ToolSpec, load, render
+from lensgraph.agent.config import Config, ConfigError, ToolsConfig, ToolSpec, load_config, render
 from lensgraph.agent.config import ready as config_names
 from lensgraph.agent.context import Backends, Context
 from lensgraph.graphs.program.main import main
@@ -16,53 +16,55 @@ from lensgraph.tools.safety.redact import without_keys
 
 
 def test_defaults_are_the_embedded_world_and_the_pocket_policy() -> None:
-    config = load(environ={})
+    config = load_config(environ={})
     assert (config.policy.kind, config.policy.model) == ("pocket", "pocket")
     assert (config.dialect.name, config.tools.text_search.use) == ("compact", "local")
 
 
 def test_the_kind_of_a_policy_follows_its_model_unless_it_is_set() -> None:
-    assert load(overrides=["policy.model=some/folder"], environ={}).policy.kind == "transformers"
-    assert load(overrides=["policy.model=some/folder", "policy.kind=pocket"], environ={}).policy.kind == "pocket"
-    assert load(overrides=["policy.kind=transformers"], environ={}).policy.kind == "transformers"
+    assert load_config(overrides=["policy.model=some/folder"], environ={}).policy.kind == "transformers"
+    assert load_config(overrides=["policy.model=some/folder", "policy.kind=pocket"], environ={}).policy.kind == "pocket"
+    assert load_config(overrides=["policy.kind=transformers"], environ={}).policy.kind == "transformers"
 
 
 def test_a_later_source_wins(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("policy: {model: from-yaml, temperature: 0.5}\nlimits: {turns: 3}\n")
     environ = {"LENSGRAPH_POLICY__MODEL": "from-environment", "LENSGRAPH_LIMITS__TURNS": "4"}
-    config = load(path, ["limits.turns=5"], environ)
+    config = load_config(path, ["limits.turns=5"], environ)
     assert (config.policy.temperature, config.policy.model, config.limits.turns) == (0.5, "from-environment", 5)
 
 
 def test_the_environment_may_name_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("policy: {model: m}")
-    assert load(environ={"LENSGRAPH_CONFIG": str(path)}).policy.model == "m"
+    assert load_config(environ={"LENSGRAPH_CONFIG": str(path)}).policy.model == "m"
 
 
 def test_other_variables_of_the_package_are_left_alone() -> None:
-    assert load(environ={"LENSGRAPH_HOME": "/x", "PATH": "/bin"}) == Config()
+    assert load_config(environ={"LENSGRAPH_HOME": "/x", "PATH": "/bin"}) == Config()
 
 
 def test_values_have_their_yaml_type() -> None:
-    config = load(overrides=["dialect.lenient=true", "images.folder=null", 'policy.options={"a": [1, x]}'], environ={})
+    config = load_config(
+        overrides=["dialect.lenient=true", "images.folder=null", 'policy.options={"a": [1, x]}'], environ={}
+    )
     assert (config.dialect.lenient, config.images.folder, config.policy.options) == (True, None, {"a": [1, "x"]})
 
 
 def test_a_tool_takes_its_providers_options() -> None:
-    config = load(overrides=["tools.text_search=local", "tools.text_search.k=3"], environ={})
+    config = load_config(overrides=["tools.text_search=local", "tools.text_search.k=3"], environ={})
     assert config.tools.text_search.model_dump() == {"use": "local", "k": 3}
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").touch()
-    assert load(tmp_path / "a.yaml", environ={}) == Config()
+    assert load_config(tmp_path / "a.yaml", environ={}) == Config()
 
 
 def test_an_error_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        load(overrides=["policy.options=" + "x" * 500], environ={})
+        load_config(overrides=["policy.options=" + "x" * 500], environ={})
     assert len(str(caught.value)) < 250
 
 
@@ -71,7 +73,7 @@ def test_what_config_prints_is_what_it_reads(tmp_path: Path, capsys: pytest.Capt
     printed = capsys.readouterr().out
     path = tmp_path / "printed.yaml"
     path.write_text(printed)
-    config = load(path, environ={})
+    config = load_config(path, environ={})
     assert config.limits.turns == 4
     assert config.tools.locate.model_dump() == {"use": "grounding_dino", "device": "cpu"}
     assert render(config) == printed
@@ -87,9 +89,9 @@ def test_every_ready_configuration_is_printed_as_it_is_read(
     assert main(["config", "--config", name, deep]) == 0
     path = tmp_path / "printed.yaml"
     path.write_text(capsys.readouterr().out)
-    given = load(name, [deep], environ={})
-    assert load(path, environ={}) == given
-    assert render(load(path, environ={})) == path.read_text()
+    given = load_config(name, [deep], environ={})
+    assert load_config(path, environ={}) == given
+    assert render(load_config(path, environ={})) == path.read_text()
 
 
 def test_every_setting_says_what_it_means() -> None:
@@ -140,7 +142,7 @@ def test_a_key_is_refused_wherever_it_is_written_and_not_shown(
     told = [capsys.readouterr().err.strip()]
     for given in ({"overrides": [setting]}, {"environ": variable}, {"path": file}):
         with pytest.raises(ConfigError) as caught:
-            load(**{"environ": {}, **given})  # type: ignore[arg-type]
+            load_config(**{"environ": {}, **given})  # type: ignore[arg-type]
         told.append(str(caught.value))
     for text in told:
         assert words in text
@@ -188,7 +190,7 @@ def test_a_key_in_the_wrong_place_is_not_shown(key: str, capsys: pytest.CaptureF
     file.write_text(yaml.safe_dump({"policy": {"api_key_env": key}}))
     for given in ({"path": file}, {"environ": {"LENSGRAPH_POLICY__API_KEY_ENV": key}}, {"overrides": [key]}):
         with pytest.raises(ConfigError) as caught:
-            load(**{"environ": {}, **given})  # type: ignore[arg-type]
+            load_config(**{"environ": {}, **given})  # type: ignore[arg-type]
         assert key not in "".join(traceback.format_exception(caught.value))
 
 
@@ -199,11 +201,11 @@ def test_a_name_in_the_wrong_place_is_shown() -> None:
         "hf_hub_download", "deepmmsearch_r1", "sk-learn", "/tmp/run7/3fa9c0d2e7b84a51", "http://127.0.0.1:8000/v1",
     ):  # fmt: skip
         with pytest.raises(ConfigError) as caught:
-            load(overrides=[name], environ={})
+            load_config(overrides=[name], environ={})
         assert name in str(caught.value)
         assert name in without_keys(f"cannot find {name}; check it")
     for variable in ("OPENAI_API_KEY", "MY_KEY_2", "vllm_key", "LENSGRAPH_LOCATE_API_KEY"):
-        assert load(overrides=[f"policy.api_key_env={variable}"], environ={}).policy.api_key_env == variable
+        assert load_config(overrides=[f"policy.api_key_env={variable}"], environ={}).policy.api_key_env == variable
 
 
 def test_the_printed_configuration_shows_no_login_and_nothing_that_looks_like_a_key() -> None:
@@ -212,7 +214,7 @@ def test_the_printed_configuration_shows_no_login_and_nothing_that_looks_like_a_
         "tools.text_search.base_url=https://host/x?key=hunter2&q=1",
         f"tools.image_search.headers={{X-Session: 'Bearer {BODY}', n: 3, near: true}}",
     ]  # fmt: skip
-    printed = render(load(overrides=settings, environ={}))
+    printed = render(load_config(overrides=settings, environ={}))
     assert "hunter2" not in printed
     assert BODY not in printed
     assert "base_url: http://***@host:8000/v1" in printed
@@ -239,12 +241,12 @@ def test_names_that_only_sound_like_a_key_are_settings() -> None:
         "policy.options.extra_body.stop_token=x",
         "tools.text_search.index=./sk-of-letters-only",
     ]
-    assert load(overrides=settings, environ={}).policy.api_key_env == "THE_KEY"
+    assert load_config(overrides=settings, environ={}).policy.api_key_env == "THE_KEY"
 
 
 def test_no_line_of_the_printed_configuration_stands_without_its_meaning() -> None:
     """The settings of the tools' cache too."""
-    lines = render(load(environ={})).splitlines()
+    lines = render(load_config(environ={})).splitlines()
     keys = [number for number, line in enumerate(lines) if line and not line.lstrip().startswith(("#", "-"))]
     assert len(keys) > 40
     for number in keys:
@@ -253,14 +255,14 @@ def test_no_line_of_the_printed_configuration_stands_without_its_meaning() -> No
 
 
 def test_what_is_left_to_the_dialect_is_printed_with_its_number() -> None:
-    printed = render(load(environ={}))
+    printed = render(load_config(environ={}))
     assert "  # Here: 6 (compact).\n  turns: null" in printed
     assert "  # Here: no limit (compact).\n  tokens: null" in printed
     assert "  # Here: 1 shown (compact).\n  text_search:" in printed
-    printed = render(load(overrides=["dialect.name=mmsearch_r1", "limits.turns=2"], environ={}))
+    printed = render(load_config(overrides=["dialect.name=mmsearch_r1", "limits.turns=2"], environ={}))
     assert "  # Here: 8192 (mmsearch_r1).\n  tokens: null" in printed
     assert "  # Here: 5 shown (mmsearch_r1).\n  image_search:" in printed
     assert "last one may only answer.\n  turns: 2" in printed
-    printed = render(load(overrides=["tools.image_search.k=3"], environ={}))
+    printed = render(load_config(overrides=["tools.image_search.k=3"], environ={}))
     assert "shown (compact).\n  text_search:" in printed
     assert "shown (compact).\n  image_search:" not in printed

@@ -151,7 +151,7 @@ async def test_the_live_configurations_search_and_answer(
     )
     if name == "deepmmsearch_prompted":  # its locator is a checkpoint of the hub
         addresses.append("tools.locate.use=lensgraph.agent.testing:FixedLocator")
-    result = await ask(config.load(name, addresses, environ={}))
+    result = await ask(config.load_config(name, addresses, environ={}))
     assert (result["answer"], result["stop_reason"]) == ("1987", "answered")
     assert result["usage"]["searches"] == {"image": 1, "text": 1}
     assert [(path, key) for path, key, _ in search.requests] == [
@@ -182,7 +182,7 @@ async def test_the_live_configurations_search_and_answer(
 
 
 def test_the_limits_are_those_of_the_papers() -> None:
-    mmsearch = Backends(Context(config=config.load("mmsearch_r1", environ={}))).dialect
+    mmsearch = Backends(Context(config=config.load_config("mmsearch_r1", environ={}))).dialect
     assert (mmsearch.name, mmsearch.lenient) == ("mmsearch_r1", False)
     assert (mmsearch.limits.image, mmsearch.limits.text, mmsearch.limits.turns, mmsearch.limits.tokens) == (
         1,
@@ -190,23 +190,23 @@ def test_the_limits_are_those_of_the_papers() -> None:
         3,
         8192,
     )
-    deep = Backends(Context(config=config.load("deepmmsearch_prompted", environ={}))).dialect
+    deep = Backends(Context(config=config.load_config("deepmmsearch_prompted", environ={}))).dialect
     assert (deep.limits.image, deep.limits.text, deep.limits.calls, deep.limits.tokens) == (1, None, 10, 8192)
     for name in ("mmsearch_r1", "deepmmsearch_prompted"):
-        settings = config.load(name, environ={})
+        settings = config.load_config(name, environ={})
         assert settings.policy.max_new_tokens == 2048
         assert settings.images.view_pixels == 672 * 672 * 2
         assert all(getattr(settings.tools, kind).model_dump()["k"] == 5 for kind in ("text_search", "image_search"))
-        assert registry.load("text_search", settings.tools.text_search.use).service == "Tavily"
-        assert registry.load("image_search", settings.tools.image_search.use).service == "Google Vision"
-    assert registry.load("locate", settings.tools.locate.use) is GroundingDinoLocator
+        assert registry.load_provider("text_search", settings.tools.text_search.use).service == "Tavily"
+        assert registry.load_provider("image_search", settings.tools.image_search.use).service == "Google Vision"
+    assert registry.load_provider("locate", settings.tools.locate.use) is GroundingDinoLocator
 
 
 async def test_the_local_configuration_needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TAVILY_API_KEY", "GOOGLE_VISION_API_KEY"):
         monkeypatch.delenv(name)
-    settings = config.load("local", environ={})
-    assert settings == config.load(environ={})  # the defaults, written out
+    settings = config.load_config("local", environ={})
+    assert settings == config.load_config(environ={})  # the defaults, written out
     result = await ask(settings)
     assert result["stop_reason"] != "policy_failed"
     assert result["usage"]["turns"] >= 1
@@ -219,7 +219,7 @@ async def test_the_local_vllm_configuration_searches_the_local_index(chat_server
         "<answer>Ee Mungu Nguvu Yetu</answer>",
     ]
     server.says = lambda body: turns[sum(m["role"] == "assistant" for m in body["messages"])]
-    result = await ask(config.load("local_vllm", [f"policy.base_url={server.url}"], environ={}))
+    result = await ask(config.load_config("local_vllm", [f"policy.base_url={server.url}"], environ={}))
     assert result["answer"] == "Ee Mungu Nguvu Yetu"
     assert result["sources"]
 
@@ -229,17 +229,17 @@ def test_names_and_files_are_told_apart(tmp_path: Any, monkeypatch: pytest.Monke
     with pytest.raises(
         ConfigError, match=r"mmsearch: no such file, and no ready configuration; ready ones: deepmmsearch"
     ):
-        config.load("mmsearch", environ={})
+        config.load_config("mmsearch", environ={})
     with pytest.raises(ConfigError, match=r"mine.yaml: cannot be read"):
-        config.load("mine.yaml", environ={})
+        config.load_config("mine.yaml", environ={})
     monkeypatch.chdir(tmp_path)
     (tmp_path / "local").write_text("policy: {model: my/model}")  # a file of one's own goes first
-    assert config.load("local", environ={}).policy.model == "my/model"
-    assert config.load(None, environ={"LENSGRAPH_CONFIG": "mmsearch_r1"}).dialect.name == "mmsearch_r1"
+    assert config.load_config("local", environ={}).policy.model == "my/model"
+    assert config.load_config(None, environ={"LENSGRAPH_CONFIG": "mmsearch_r1"}).dialect.name == "mmsearch_r1"
 
 
 def test_a_missing_key_is_said_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GOOGLE_VISION_API_KEY")
-    backends = Backends(Context(config=config.load("mmsearch_r1", environ={})))
+    backends = Backends(Context(config=config.load_config("mmsearch_r1", environ={})))
     with pytest.raises(ConfigError, match="Google Vision needs a key: set GOOGLE_VISION_API_KEY"):
         backends.build_tool("image_search")

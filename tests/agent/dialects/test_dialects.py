@@ -13,8 +13,8 @@ from lensgraph.agent.actions import (
     OverLimit,
     SearchByImage,
     SearchByText,
-    dump,
-    load,
+    dump_action,
+    load_action,
 )
 from lensgraph.agent.dialects import DialectName
 from lensgraph.agent.dialects.table import DIALECTS, build
@@ -85,12 +85,12 @@ def test_the_names_that_are_valid_are_those_of_the_table() -> None:
 )
 def test_every_text_is_some_action(name: str, lenient: bool, turn: str) -> None:
     action = build(name, lenient=lenient).parse(turn, Spent())
-    assert load(dump(action)) == action
+    assert load_action(dump_action(action)) == action
 
 
 def test_an_over_limit_action_survives_json() -> None:
     action = OverLimit(SearchByImage("the left one"), StopReason.SEARCH_LIMIT)
-    assert load(dump(action)) == action
+    assert load_action(dump_action(action)) == action
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from langchain_core.language_models import BaseChatModel
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
-from lensgraph.agent.policy.choose import KINDS
+from lensgraph.agent.policy.build_policy import KINDS
 from lensgraph.agent.policy.light.policy import LightPolicy
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
 
 pytestmark = [pytest.mark.contract, pytest.mark.usefixtures("picture_of_the_suite")]

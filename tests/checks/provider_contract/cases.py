@@ -18,7 +18,7 @@ from typing import Any
 from lensgraph.tools import registry
 from lensgraph.tools.base import LensTool
 from lensgraph.tools.results import ToolFailure
-from lensgraph.tools.safety.errors import named_line
+from lensgraph.tools.safety.one_line import named_line
 from lensgraph.tools.safety.redact import blot
 from provider_contract.harness import (
     PATIENCE,

@@ -32,7 +32,7 @@ from lensgraph.graphs import search_agent
 from lensgraph.graphs.program import ask
 from lensgraph.graphs.program.main import main
 from lensgraph.tools.local.embedder.interface import ImageEmbedder
-from lensgraph.tools.local.index.build import index_folder
+from lensgraph.tools.local.index.index_folder import index_folder
 
 
 class OneNumber(ImageEmbedder):

@@ -16,7 +16,7 @@ pytest.importorskip("mcp", reason="needs lensgraph[mcp]")
 from mcp import Client
 
 from lensgraph.agent import testing
-from lensgraph.agent.config import Config, load
+from lensgraph.agent.config import Config, load_config
 from lensgraph.agent.errors import UserError
 from lensgraph.graphs import search_agent
 from lensgraph.graphs.program import mcp_server
@@ -107,7 +107,7 @@ async def test_threads_that_outlive_the_server_need_a_folder_for_pictures() -> N
 
 async def test_a_policy_that_is_not_there_stops_the_start() -> None:
     with pytest.raises(UserError, match=r"policy\.model"):
-        await mcp_server.serve(load(overrides=["policy.model=/no/such"]), port=None, files=None, threads=None)
+        await mcp_server.serve(load_config(overrides=["policy.model=/no/such"]), port=None, files=None, threads=None)
 
 
 @pytest.mark.parametrize(

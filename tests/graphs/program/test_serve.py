@@ -64,7 +64,7 @@ def flags(line: list[str]) -> dict[str, Any]:
 
 
 def test_the_command_fits_the_checkpoint_and_the_protocol() -> None:
-    line = vllm_server.command(config.load("mmsearch_r1", environ={}), gpus=8)
+    line = vllm_server.command(config.load_config("mmsearch_r1", environ={}), gpus=8)
     assert line[1:3] == ["serve", "lmms-lab/MMSearch-R1-7B"]
     found = flags(line)
     # 4096 of the first prompt with one picture, seven more in the question and five thumbnails of 1152 tokens and two marks
@@ -78,7 +78,7 @@ def test_the_command_fits_the_checkpoint_and_the_protocol() -> None:
     assert found["--tensor-parallel-size"] == "4"
     assert found["--allowed-media-domains"].endswith(".invalid")
     assert "--allowed-local-media-path" not in found
-    changed = config.load(
+    changed = config.load_config(
         "mmsearch_r1", ["policy.base_url=http://localhost:9001/v1", "limits.image_searches=2"], environ={}
     )
     found = flags(vllm_server.command(changed, gpus=1))
@@ -107,7 +107,7 @@ def test_the_command_fits_the_checkpoint_and_the_protocol() -> None:
 def test_the_context_has_room_for_all_pictures_that_the_limits_allow(
     name: str, given: list[str], pictures: int, tokens: int
 ) -> None:
-    found = flags(vllm_server.command(config.load(name, given, environ={}), gpus=1))
+    found = flags(vllm_server.command(config.load_config(name, given, environ={}), gpus=1))
     assert found["--limit-mm-per-prompt"] == {"image": pictures, "video": 0}
     length = int(found["--max-model-len"])
     assert length % CONTEXT_STEP == 0
@@ -116,7 +116,7 @@ def test_the_context_has_room_for_all_pictures_that_the_limits_allow(
 
 def test_the_context_is_never_longer_than_the_model_was_made_for(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 16000, "num_attention_heads": 28}))
-    settings = config.load("mmsearch_r1", [f"policy.model={tmp_path}"], environ={})
+    settings = config.load_config("mmsearch_r1", [f"policy.model={tmp_path}"], environ={})
     assert flags(vllm_server.command(settings, gpus=1))["--max-model-len"] == "16000"
 
 
@@ -140,7 +140,7 @@ def test_gpus_that_share_a_model_divide_its_heads(tmp_path: Path, gpus: int, hea
 )
 def test_what_cannot_be_served_is_said(given: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        vllm_server.command(config.load(None, given, environ={}), gpus=1)
+        vllm_server.command(config.load_config(None, given, environ={}), gpus=1)
 
 
 def program(*arguments: str, **environment: str) -> subprocess.Popen[str]:

@@ -69,10 +69,11 @@ async def test_failures_and_a_missing_answer_are_said() -> None:
 
 async def test_an_action_over_a_limit_is_shown_with_the_limit() -> None:
     search = "<text_search>q</text_search>"
-    said = await shown([search], config=configuration.load(overrides=["limits.turns=1"], environ={}))
+    said = await shown([search], config=configuration.load_config(overrides=["limits.turns=1"], environ={}))
     assert "  no turn left     q\n" in said
     said = await shown(
-        [search, "<answer>x</answer>"], config=configuration.load(overrides=["limits.text_searches=0"], environ={})
+        [search, "<answer>x</answer>"],
+        config=configuration.load_config(overrides=["limits.text_searches=0"], environ={}),
     )
     assert "  no search left   q\n" in said
 

@@ -35,7 +35,7 @@ print(*[name for name in json.loads(sys.argv[2]) if name in sys.modules])
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a tiny pocket policy."""
-    pocket = pytest.importorskip("lensgraph.rl.pocket.network", reason="makes the network")
+    pocket = pytest.importorskip("lensgraph.rl.pocket.pocket_network", reason="makes the network")
     size = pocket.PocketSize(
         vocabulary=640, hidden=48, layers=2, heads=3, kv_heads=3, mlp=96, vision_hidden=32, vision_layers=2,
         vision_heads=2, vision_mlp=64, picture_tokens=9, copying=False,
@@ -63,8 +63,8 @@ def test_a_warm_question_imports_nothing_that_it_does_not_need(tiny: Path, tmp_p
 def test_the_local_tools_import_nothing_heavy(tmp_path: Path) -> None:
     """The engine, its tools and the world behind them, without building an index."""
     code = (
-        "import json, sys; import lensgraph.tools.local.text_search, lensgraph.tools.local.image_search, "
-        "lensgraph.tools.local.index.engine, lensgraph.tools.local.world.world_index, lensgraph.tools.locate.local; "
+        "import json, sys; import lensgraph.tools.local.search_pages, lensgraph.tools.local.search_pictures, "
+        "lensgraph.tools.local.index.engine, lensgraph.tools.local.world.world_index, lensgraph.tools.locate.local_locator; "
         f"print(*[name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)

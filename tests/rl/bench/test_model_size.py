@@ -28,7 +28,7 @@ def test_published_shapes_have_the_published_size(shape: str, billions: float) -
 
     from lensgraph.agent.pocket import WEIGHTS
     from lensgraph.agent.policy.qwen.processor import load_processor
-    from lensgraph.rl.pocket import network as pocket
+    from lensgraph.rl.pocket import pocket_network as pocket
 
     with torch.device("meta"):
         network = pocket.build_network(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lensgraph.agent.config import load as load_config
+from lensgraph.agent.config import load_config
 from lensgraph.agent.dialects.table import build
 from lensgraph.rl.evaluation import comparison, evaluate, metrics, report
 from lensgraph.rl.evaluation.experiments.seeds import SeedRuns

@@ -14,17 +14,17 @@ import yaml
 from rich.console import Console
 
 from lensgraph.agent import policy as policies
-from lensgraph.agent.config import load as load_config
+from lensgraph.agent.config import load_config
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.rl.evaluation import provenance
 from lensgraph.rl.evaluation.experiments import command, page, seeds
 from lensgraph.rl.evaluation.experiments.jobs import jobs, run_jobs
 from lensgraph.rl.evaluation.experiments.plan import Plan, read_plan
 from lensgraph.rl.evaluation.record import Record
-from lensgraph.rl.grpo.recipe import GRPORecipe
-from lensgraph.rl.pocket import network as pocket
-from lensgraph.rl.pocket.network import PocketSize
+from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
+from lensgraph.rl.pocket import pocket_network as pocket
+from lensgraph.rl.pocket.pocket_network import PocketSize
 from lensgraph.rl.recipes import read as read_recipe
 from lensgraph.rl.run import jsonl
 

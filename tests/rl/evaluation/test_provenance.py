@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lensgraph.agent.config import load as load_config
+from lensgraph.agent.config import load_config
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
-from lensgraph.rl.evaluation import evaluate, provenance, run
+from lensgraph.rl.evaluation import evaluate, provenance, run_tasks
 from lensgraph.rl.evaluation.metrics import summarise
 from lensgraph.rl.evaluation.record import Record, read_records
-from lensgraph.rl.pocket import network as pocket
-from lensgraph.rl.pocket.network import PocketSize
+from lensgraph.rl.pocket import pocket_network as pocket
+from lensgraph.rl.pocket.pocket_network import PocketSize
 from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import Task, load_tasks, match
 
@@ -113,10 +113,10 @@ def test_a_live_policy_is_named_by_its_weights(processor: PictureProcessor, tiny
 def test_a_task_that_is_asked_otherwise_is_refused(tmp_path: Path) -> None:
     config = load_config(None, SCRIPTED)
     tasks = load_tasks("world/test", 1, family="visible")
-    run.evaluate(tasks, graph="direct", config=config, records=tmp_path / "r.jsonl")
+    run_tasks.evaluate(tasks, graph="direct", config=config, records=tmp_path / "r.jsonl")
     other = [replace(tasks[0], question="What else?")]
     with pytest.raises(provenance.OtherRecordsError, match="another question"):
-        run.evaluate(other, graph="direct", config=config, records=tmp_path / "r.jsonl")
+        run_tasks.evaluate(other, graph="direct", config=config, records=tmp_path / "r.jsonl")
 
 
 def test_records_of_earlier_versions_are_read_but_not_gone_on_from(
@@ -147,7 +147,7 @@ def test_a_run_that_raises_is_recorded_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It counts as wrong, is shown, and is tried again by the next run."""
-    ask = run.ask
+    ask = run_tasks.ask
     broken = load_tasks("world/test", 2, family="visible")[0].id
 
     async def breaks(task: Task, *rest: Any) -> Record:
@@ -155,7 +155,7 @@ def test_a_run_that_raises_is_recorded_and_the_others_go_on(
             raise RuntimeError("the picture\nis gone")
         return await ask(task, *rest)
 
-    monkeypatch.setattr(run, "ask", breaks)
+    monkeypatch.setattr(run_tasks, "ask", breaks)
     assert _run(tmp_path, f"policy.options.turns={['<answer>x</answer>']}") == 0
     told = capsys.readouterr()
     assert "failed runs: 1 of 2, counted as wrong; the first: RuntimeError: the picture is gone" in told.err
@@ -164,7 +164,7 @@ def test_a_run_that_raises_is_recorded_and_the_others_go_on(
     assert rows[broken]["error"] == "RuntimeError: the picture is gone"
     assert not rows[broken]["correct"]
     assert summarise([Record(**row) for row in rows.values()])["failed_runs"] == 1
-    monkeypatch.setattr(run, "ask", ask)
+    monkeypatch.setattr(run_tasks, "ask", ask)
     assert _run(tmp_path, f"policy.options.turns={['<answer>x</answer>']}") == 0
     assert len(provenance.rows(tmp_path / "r.jsonl")) == 3
     assert read_records(tmp_path / "r.jsonl")[broken].error is None
@@ -174,7 +174,7 @@ def test_an_evaluation_in_which_every_run_failed_is_a_failure(tmp_path: Path, mo
     async def breaks(*rest: Any) -> Record:
         raise RuntimeError("no policy")
 
-    monkeypatch.setattr(run, "ask", breaks)
+    monkeypatch.setattr(run_tasks, "ask", breaks)
     assert _run(tmp_path) == 1
 
 

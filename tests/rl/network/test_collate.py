@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image
 
 from lensgraph.agent.policy.positions import mrope_positions
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.network.collate import IGNORE, Collator
 from lensgraph.rl.network.vision_attention import batch_pictures

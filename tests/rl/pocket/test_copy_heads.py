@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
-from lensgraph.rl.pocket.network import PocketSize, build_network
+from lensgraph.rl.pocket.pocket_network import PocketSize, build_network
 
 
 def _copied(network: torch.nn.Module, size: int) -> float:

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from lensgraph.rl.pocket.invented_flags import LEAST, distance, lookalike
-from lensgraph.tools.local.world import entities, pictures
+from lensgraph.tools.local.world import entities, renditions
 from lensgraph.tools.local.world.questions import scenes
 
-FLAGS = [flag.id for flag in entities.select(split="train", kind="flag") if pictures.has(flag.id, "twemoji")]
+FLAGS = [flag.id for flag in entities.select(split="train", kind="flag") if renditions.has(flag.id, "twemoji")]
 
 
 def _gap(a: Image.Image, b: Image.Image) -> float:
@@ -24,8 +24,10 @@ def _gap(a: Image.Image, b: Image.Image) -> float:
 
 @pytest.mark.parametrize("entity_id", FLAGS[::4])
 def test_a_lookalike_is_no_flag_of_any_split_and_keeps_the_outline(entity_id: str) -> None:
-    own = pictures.load(entity_id, "twemoji")
-    every = [pictures.load(one, "twemoji") for one in pictures.encoded("twemoji") if one.startswith("flag:")]
+    own = renditions.load_rendition(entity_id, "twemoji")
+    every = [
+        renditions.load_rendition(one, "twemoji") for one in renditions.encoded("twemoji") if one.startswith("flag:")
+    ]
     for seed in range(4):
         made = lookalike(entity_id, "twemoji", random.Random(seed))
         assert made.size == own.size
@@ -35,7 +37,7 @@ def test_a_lookalike_is_no_flag_of_any_split_and_keeps_the_outline(entity_id: st
 
 def test_one_tricolour_is_not_made_from_another() -> None:
     """Green and blue of Italy's flag swapped are France's; such a picture is refused."""
-    italy, france = (pictures.load(one, "twemoji") for one in ("flag:IT", "flag:FR"))
+    italy, france = (renditions.load_rendition(one, "twemoji") for one in ("flag:IT", "flag:FR"))
     red, green, blue, alpha = italy.split()
     assert _gap(Image.merge("RGBA", (red, blue, green, alpha)), france) < 15
     assert distance(france, "twemoji") == 0
@@ -49,24 +51,24 @@ def test_the_same_chance_makes_the_same_picture() -> None:
 
 
 def test_what_is_drawn_is_not_changed() -> None:
-    before = pictures.load("flag:FR", "emojione").tobytes()
+    before = renditions.load_rendition("flag:FR", "emojione").tobytes()
     for seed in range(8):
         lookalike("flag:FR", "emojione", random.Random(seed))
-    assert pictures.load("flag:FR", "emojione").tobytes() == before
+    assert renditions.load_rendition("flag:FR", "emojione").tobytes() == before
 
 
 def test_it_is_made_of_training_entities_and_artists_only(monkeypatch: pytest.MonkeyPatch) -> None:
     held = {one.id for split in ("validation", "test") for one in entities.select(split=split)}
-    asked = {*pictures.TEST_QUERIES["flag"], *pictures.TEST_QUERIES["thing"], *pictures.HARD_QUERIES["flag"]}
+    asked = {*renditions.TEST_QUERIES["flag"], *renditions.TEST_QUERIES["thing"], *renditions.HARD_QUERIES["flag"]}
     lookalike("flag:AU", "flag_icons", random.Random(0))  # what is compared with is loaded once
     seen: set[tuple[str, str]] = set()
-    load = pictures.load
+    load = renditions.load_rendition
 
     def watched(entity_id: str, rendition: str) -> Image.Image:
         seen.add((entity_id, rendition))
         return load(entity_id, rendition)
 
-    monkeypatch.setattr(pictures, "load", watched)
+    monkeypatch.setattr(renditions, "load_rendition", watched)
     for seed in range(60):
         lookalike("flag:AU", "flag_icons", random.Random(seed))
     assert len(seen) > 20

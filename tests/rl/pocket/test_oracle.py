@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from lensgraph.agent.actions import Answer, GiveUp, SearchByImage, SearchByText
-from lensgraph.agent.config import load as load_config
+from lensgraph.agent.config import load_config
 from lensgraph.agent.dialects.table import build
 from lensgraph.rl.evaluation import ceiling
 from lensgraph.rl.evaluation.record import Record, read_records
-from lensgraph.rl.evaluation.run import batched
+from lensgraph.rl.evaluation.run_tasks import batched
 from lensgraph.rl.pocket import demonstrations
 from lensgraph.rl.pocket.oracle import OraclePolicy, quote
 from lensgraph.rl.run import jsonl
@@ -23,7 +23,9 @@ HITS = "<information>1. Flag of Elbonia (0.91)\n2. Flag of Latveria (0.55)</info
 
 
 def _oracle(family: str, workflow: str = "search_agent") -> OraclePolicy:
-    task = next(t for t in world.load("train", family) if t.query_formal or family in ("visible", "known", "image"))
+    task = next(
+        t for t in world.load_split("train", family) if t.query_formal or family in ("visible", "known", "image")
+    )
     return OraclePolicy(task=task, dialect=build("compact"), workflow=workflow)  # type: ignore[arg-type]
 
 

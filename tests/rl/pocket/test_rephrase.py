@@ -54,7 +54,7 @@ def test_every_relation_and_frame_has_paraphrases_with_its_placeholder() -> None
 @pytest.mark.parametrize("family", world_task.FAMILIES)
 def test_a_rephrased_task_asks_the_same(family: world_task.Family) -> None:
     rng, changed = random.Random(0), 0
-    for task in splits.load("train", family, limit=60):
+    for task in splits.load_split("train", family, limit=60):
         other = rephrased(task, rng)
         changed += other.question != task.question
         assert "{" not in other.question
@@ -65,7 +65,7 @@ def test_a_rephrased_task_asks_the_same(family: world_task.Family) -> None:
 
 
 def test_a_demonstration_asks_its_lay_query_in_the_question_s_new_words() -> None:
-    task = splits.load("train", "correction", limit=1)[0]
+    task = splits.load_split("train", "correction", limit=1)[0]
     turns = (
         Message("user", task.question, (0,)),
         Message("assistant", f"<reason>1. x</reason><text_search> {task.query_lay}</text_search>"),

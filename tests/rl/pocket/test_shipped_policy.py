@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lensgraph.agent.config import load as load_config
+from lensgraph.agent.config import load_config
 from lensgraph.rl.evaluation.metrics import by_group
-from lensgraph.rl.evaluation.run import batched, evaluate
+from lensgraph.rl.evaluation.run_tasks import batched, evaluate
 from lensgraph.rl.pocket import demonstrations
-from lensgraph.rl.supervised import run as sft
-from lensgraph.rl.supervised.recipe import SFTRecipe
+from lensgraph.rl.supervised import train_supervised as sft
+from lensgraph.rl.supervised.sft_recipe import SFTRecipe
 from lensgraph.rl.tasks import load_tasks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]

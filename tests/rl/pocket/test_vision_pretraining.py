@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 from lensgraph.rl.network.collate import IGNORE
-from lensgraph.rl.pocket import network as pocket
+from lensgraph.rl.pocket import pocket_network as pocket
 from lensgraph.rl.pocket import vision_pretraining
 from lensgraph.rl.pocket.redraw import training_artists
 from lensgraph.rl.pocket.vision_recipe import SightRecipe
 from lensgraph.rl.pocket.vision_targets import COLOURS, LabelledPictures, covered, shaken
-from lensgraph.rl.supervised import run as sft
-from lensgraph.rl.supervised.recipe import SFTRecipe
+from lensgraph.rl.supervised import train_supervised as sft
+from lensgraph.rl.supervised.sft_recipe import SFTRecipe
 from lensgraph.tools.local.world.questions import scenes
 
 

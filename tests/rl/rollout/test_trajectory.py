@@ -20,16 +20,24 @@ from PIL import Image
 
 from lensgraph.agent.limits import StopReason
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.evaluation.trajectories import command
 from lensgraph.rl.evaluation.trajectories.export import export
 from lensgraph.rl.evaluation.trajectories.stats import stats
-from lensgraph.rl.pocket import network as pocket
-from lensgraph.rl.pocket.network import PocketSize
+from lensgraph.rl.pocket import pocket_network as pocket
+from lensgraph.rl.pocket.pocket_network import PocketSize
 from lensgraph.rl.rollout.length_budget import ended
 from lensgraph.rl.rollout.recording import steps_of, tokens_of
-from lensgraph.rl.rollout.trajectory import Said, Seen, Trajectory, TrajectoryStep, TrajectoryStore, dump, load
+from lensgraph.rl.rollout.trajectory import (
+    Said,
+    Seen,
+    Trajectory,
+    TrajectoryStep,
+    TrajectoryStore,
+    dump_trajectory,
+    load_trajectory,
+)
 
 
 def _png(colour: str) -> bytes:
@@ -75,9 +83,10 @@ PICTURES = {"a": _png("red"), "b": _png("blue")}
 
 def test_a_record_comes_back_as_it_was() -> None:
     trajectory = replace(_trajectory(), steps=(*_trajectory().steps,))
-    again = load(json.loads(json.dumps(dump(trajectory))))
-    assert dump(again) == json.loads(json.dumps(dump(trajectory))) | {
-        name: dump(again)[name] for name in ("golds", "steps", "messages", "pictures", "ids", "mask", "logprobs")
+    again = load_trajectory(json.loads(json.dumps(dump_trajectory(trajectory))))
+    assert dump_trajectory(again) == json.loads(json.dumps(dump_trajectory(trajectory))) | {
+        name: dump_trajectory(again)[name]
+        for name in ("golds", "steps", "messages", "pictures", "ids", "mask", "logprobs")
     }
     assert again.steps[0] == trajectory.steps[0]
     assert again.calls() == {"image_search": 1}
@@ -92,7 +101,7 @@ def test_what_the_policy_was_not_shown_is_told() -> None:
     steps = steps_of({"steps": [spoken, searched]}, [(3, 5)])
     assert [(step.left_out, step.cut_off, step.tokens) for step in steps] == [(("p",), 0, (3, 5)), ((), 2, None)]
     whole = replace(_trajectory(), steps=steps)
-    assert load(json.loads(json.dumps(dump(whole)))).steps == steps
+    assert load_trajectory(json.loads(json.dumps(dump_trajectory(whole)))).steps == steps
 
 
 @pytest.mark.parametrize(("turns", "nodes", "said"), [(1, ["reason", "image_search"], 2), (0, [], 1)])
@@ -119,9 +128,9 @@ def test_a_tool_that_failed_behind_the_row_is_not_the_rows() -> None:
 
 def test_another_version_or_an_unknown_field_is_refused() -> None:
     with pytest.raises(ValueError, match="version 99"):
-        load({**dump(_trajectory()), "version": 99})
+        load_trajectory({**dump_trajectory(_trajectory()), "version": 99})
     with pytest.raises(ValueError, match="unknown fields: extra"):
-        load({**dump(_trajectory()), "extra": 1})
+        load_trajectory({**dump_trajectory(_trajectory()), "extra": 1})
     with pytest.raises(ValueError, match="must be as many"):
         _trajectory(mask=(1,))
 

@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from lensgraph.rl import recipes
-from lensgraph.rl.grpo.recipe import GRPORecipe
+from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
 from lensgraph.rl.pocket.vision_recipe import SightRecipe
-from lensgraph.rl.run.recipe import RunRecipe
+from lensgraph.rl.run.base_recipes import RunRecipe
 from lensgraph.rl.run.run_folder import DEVICES, RECIPE, begin
-from lensgraph.rl.supervised.recipe import SFTRecipe
+from lensgraph.rl.supervised.sft_recipe import SFTRecipe
 
 STAGES = [GRPORecipe, SFTRecipe, SightRecipe]
 

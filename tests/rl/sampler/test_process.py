@@ -26,20 +26,20 @@ from PIL import Image
 from trl import GRPOConfig
 
 import lensgraph
-from lensgraph.agent.config import load as load_config
+from lensgraph.agent.config import load_config
 from lensgraph.agent.dialects.table import build
 from lensgraph.agent.policy.errors import ContextFull
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled
 from lensgraph.agent.testing import FixedImage, FixedLocator, FixedText
-from lensgraph.rl.grpo.build import sampled_in
+from lensgraph.rl.grpo.build_trainer import sampled_in
 from lensgraph.rl.grpo.generation import GraphRollouts
-from lensgraph.rl.grpo.recipe import GRPORecipe
-from lensgraph.rl.grpo.trainer import GraphGRPOTrainer
-from lensgraph.rl.pocket import network as pocket
-from lensgraph.rl.pocket.network import PocketSize
+from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
+from lensgraph.rl.grpo.grpo_trainer import GraphGRPOTrainer
+from lensgraph.rl.pocket import pocket_network as pocket
+from lensgraph.rl.pocket.pocket_network import PocketSize
 from lensgraph.rl.rollout.episode import RolloutSetup
 from lensgraph.rl.rollout.trajectory import Trajectory
 from lensgraph.rl.sampler import process as sampler_process
@@ -251,7 +251,7 @@ def test_it_ends_with_the_program_that_started_it_even_if_that_is_killed(tmp_pat
         "from lensgraph.agent.pocket import checkpoint\n"
         "from lensgraph.agent.policy.qwen.processor import load_processor\n"
         "from pathlib import Path\n"
-        "from lensgraph.rl.grpo.build import load_policy\n"
+        "from lensgraph.rl.grpo.build_trainer import load_policy\n"
         "from lensgraph.rl.sampler.process import SamplerProcess\n"
         "folder = Path(checkpoint('pocket'))\n"
         "one = SamplerProcess(load_policy(folder), load_processor(folder))\n"  # not guarded by __name__: no recursion

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lensgraph.rl.supervised.recipe import SFTRecipe
+from lensgraph.rl.supervised.sft_recipe import SFTRecipe
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.pocket.invent import Demonstration, Lexicon, Message
 from lensgraph.rl.supervised import demonstration_rows
 from lensgraph.rl.supervised.demonstration_rows import DemonstrationRows
-from lensgraph.rl.supervised.recipe import SFTRecipe
+from lensgraph.rl.supervised.sft_recipe import SFTRecipe
 from lensgraph.tools.local.world import entities
 from lensgraph.tools.local.world.questions import scenes
 

@@ -23,7 +23,7 @@ from pydantic import Field, SecretStr
 from lensgraph.graphs.program.main import main
 from lensgraph.tools import registry
 from lensgraph.tools.base import ImageSearch, Locator, TextSearch
-from lensgraph.tools.cache import EMPTY_SECONDS, Cache, CacheSettings, shared, store
+from lensgraph.tools.cache import EMPTY_SECONDS, Cache, CacheSettings, cache_store, shared
 from lensgraph.tools.cache import key as cache_key
 from lensgraph.tools.cache.by_settings import _by_settings
 from lensgraph.tools.results import Box, Hit, LocateResult, Region, SearchResult, ToolError, ToolFailure
@@ -190,7 +190,7 @@ async def test_a_process_that_is_killed_while_it_asks_blocks_nobody(tmp_path: Pa
     owner, began = "me", time.monotonic()
     key = identity_of_the_other_process[0]
     while other.store.look_or_claim(key, "", cache_key.words(""), owner) is not True:
-        assert time.monotonic() - began < store.LEASE_SECONDS + 2
+        assert time.monotonic() - began < cache_store.LEASE_SECONDS + 2
         await asyncio.sleep(0.05)
 
 
@@ -202,7 +202,7 @@ def _claims(cache: Cache) -> list[str]:
 async def test_a_call_that_takes_longer_than_a_lease_keeps_its_claim(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("lensgraph.tools.cache.cache", "lensgraph.tools.cache.store"):
+    for module in ("lensgraph.tools.cache.cache", "lensgraph.tools.cache.cache_store"):
         monkeypatch.setattr(f"{module}.LEASE_SECONDS", 0.6)
     folder = str(tmp_path / "cache")
     one, two = (Words(wait=2.0).use_cache(Cache(CacheSettings(folder=folder))) for _ in range(2))
@@ -546,7 +546,7 @@ async def test_an_entry_of_another_version_is_asked_anew(cache: Cache) -> None:
 
 
 async def test_a_file_that_cannot_be_used_costs_no_search(tmp_path: Path) -> None:
-    (tmp_path / store.FILE).write_bytes(b"not a database at all" * 100)
+    (tmp_path / cache_store.FILE).write_bytes(b"not a database at all" * 100)
     tool = Words().use_cache(Cache(CacheSettings(folder=str(tmp_path))))
     with pytest.warns(UserWarning, match="cannot be used"):
         assert (await tool.search("q")).hits
@@ -612,14 +612,14 @@ async def test_a_replay_changes_nothing_and_reads_a_folder_that_nobody_may_write
     keeper = Cache(CacheSettings(folder=str(folder)))
     await Words().use_cache(keeper).search("q")
     keeper.store.close()
-    before = (folder / store.FILE).read_bytes()
-    (folder / store.FILE).chmod(0o444)
+    before = (folder / cache_store.FILE).read_bytes()
+    (folder / cache_store.FILE).chmod(0o444)
     folder.chmod(0o555)
     try:
         replayed = Words().use_cache(Cache(CacheSettings(folder=str(folder), mode="replay")))
         assert (await replayed.search("q")).cached
         assert reason(await replayed.search("p")) == "unavailable"
-        assert (folder / store.FILE).read_bytes() == before
+        assert (folder / cache_store.FILE).read_bytes() == before
     finally:
         folder.chmod(0o755)
 

@@ -122,7 +122,7 @@ def test_an_orientation_in_xmp_is_undone() -> None:
 
 def test_large_pictures_are_converted_in_strips_with_the_same_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = {name: guard.open_image(data).tobytes() for name, data in HONEST.items()}
-    monkeypatch.setattr("lensgraph.tools.guard.pictures.STRIP_PIXELS", 300)
+    monkeypatch.setattr("lensgraph.tools.guard.check_pictures.STRIP_PIXELS", 300)
     assert {name: guard.open_image(data).tobytes() for name, data in HONEST.items()} == whole
 
 

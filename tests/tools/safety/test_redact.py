@@ -10,7 +10,7 @@ from langchain_core.tools import StructuredTool, ToolException
 from pydantic import ValidationError
 
 from lensgraph.agent import nodes
-from lensgraph.agent.config import load
+from lensgraph.agent.config import load_config
 from lensgraph.agent.errors import UserError
 from lensgraph.agent.policy import PolicyError
 from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
@@ -180,7 +180,7 @@ async def test_failures_show_no_login() -> None:
     "make",
     [
         lambda: registry.build("text_search", {"use": "searxng", "base_url": "ftp://me:hunter2@host/x"}),
-        lambda: load(overrides=["policy.base_url=ftp://me:hunter2@host"], environ={}),
+        lambda: load_config(overrides=["policy.base_url=ftp://me:hunter2@host"], environ={}),
     ],
     ids=["searxng", "policy"],
 )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lensgraph.tools.results import ToolFailure
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +58,11 @@ def load_embedder(name: str = SHIPPED) -> ImageEmbedder:
     if name == SHIPPED:
         target, attribute = "lensgraph.tools.local.embedder.shipped", "ShippedEmbedder"
     elif kind == "transformers" and rest:
-        target, attribute, arguments = "lensgraph.tools.local.embedder.transformers", "TransformersEmbedder", (rest,)
+        target, attribute, arguments = (
+            "lensgraph.tools.local.embedder.transformers_embedder",
+            "TransformersEmbedder",
+            (rest,),
+        )
     elif colon and rest and "." in kind:
         target, attribute = kind, rest
     else:

@@ -16,10 +16,10 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from lensgraph.tools.local.embedder import network
+from lensgraph.tools.local.embedder import numpy_network
 from lensgraph.tools.local.embedder.cutout import lift
 from lensgraph.tools.local.embedder.interface import ImageEmbedder
-from lensgraph.tools.local.embedder.network import DIMENSION, SIDE, WEIGHTS
+from lensgraph.tools.local.embedder.numpy_network import DIMENSION, SIDE, WEIGHTS
 
 BACKDROP = (208, 208, 212)
 """Colour of transparent pixels and of the letterbox: a light grey that no flag has."""
@@ -54,7 +54,7 @@ def embed(images: Sequence[Image.Image], run: Run | None = None) -> np.ndarray:
     `run`: the network; None: the one that ships. Training passes its own.
     """
     readings = [_readings(image) for image in images]
-    raw = (run or network.shipped())([letterbox(reading) for of_one in readings for reading in of_one])
+    raw = (run or numpy_network.shipped())([letterbox(reading) for of_one in readings for reading in of_one])
     ends = np.cumsum([0, *map(len, readings)])
     vectors = np.zeros((len(images), DIMENSION), np.float32)
     for i, (start, end) in enumerate(itertools.pairwise(ends)):

@@ -23,7 +23,7 @@ from lensgraph.tools.documents.passages import Passage, query_pattern, score_pas
 from lensgraph.tools.documents.words import STOP_WORDS, query_words, stem, stems
 from lensgraph.tools.local.embedder.interface import SHIPPED, ImageEmbedder, load_embedder
 from lensgraph.tools.local.index import origin
-from lensgraph.tools.local.index.store import IndexStore, NoIndex, PageRow
+from lensgraph.tools.local.index.index_store import IndexStore, NoIndex, PageRow
 from lensgraph.tools.results import Hit
 from lensgraph.tools.runtime.threads import one_thread
 

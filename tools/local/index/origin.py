@@ -6,7 +6,7 @@ Invariant: an index is searched only by the embedder that it was built with, as 
 from __future__ import annotations
 
 from lensgraph.tools.local.embedder.interface import ImageEmbedder
-from lensgraph.tools.local.index.store import IndexStore, NoIndex
+from lensgraph.tools.local.index.index_store import IndexStore, NoIndex
 
 
 def record(store: IndexStore, name: str, dimension: int, fingerprint: str) -> None:

@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lensgraph.tools.local.embedder import network, shipped
+from lensgraph.tools.local.embedder import numpy_network, shipped
 from lensgraph.tools.local.training import torch_network
 from lensgraph.tools.local.training.augment import Augment
 from lensgraph.tools.local.training.material import Material, gather
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lensgraph-packages")
-    parser.add_argument("--out", type=Path, default=network.WEIGHTS)
+    parser.add_argument("--out", type=Path, default=numpy_network.WEIGHTS)
     parser.add_argument("--start", type=Path, default=None, help="weights to go on from instead of EfficientNet-Lite0")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -117,7 +117,7 @@ def train(options: argparse.Namespace) -> None:
         part.requires_grad_(False)
     body = [p for part in (model.blocks, model.top) for p in part.parameters() if p.requires_grad]
     head = [p for part in (model.meaning, model.squeeze, model.layout, model.colour) for p in part.parameters()]
-    classifier = nn.Parameter(F.normalize(torch.randn(len(material.names), network.DIMENSION)).to(device))
+    classifier = nn.Parameter(F.normalize(torch.randn(len(material.names), numpy_network.DIMENSION)).to(device))
     groups = [{"params": body, "lr": BODY_RATE}, {"params": [*head, classifier], "lr": HEAD_RATE}]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from lensgraph.tools.local.embedder import network, shipped
+from lensgraph.tools.local.embedder import numpy_network, shipped
 from lensgraph.tools.local.training import torch_network
 from lensgraph.tools.local.training.fit import save
 from lensgraph.tools.local.training.material import ALLOWED
-from lensgraph.tools.local.world import entities, pictures
+from lensgraph.tools.local.world import entities, renditions
 
 FLOOR = 6.0
 """Eigenvalue floor of the whitening, in means of the eigenvalues."""
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m lensgraph.tools.local.training.head", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("--weights", type=Path, default=network.WEIGHTS)
+    parser.add_argument("--weights", type=Path, default=numpy_network.WEIGHTS)
     options = parser.parse_args()
     fit(options.weights)
 
@@ -40,10 +40,12 @@ def main() -> None:
 def fit(weights: Path) -> None:
     """Write the two maps into the weights."""
     model = torch_network.load_network(weights)
-    keys = [(e.id, r) for e in entities.select(split="train") for r in ALLOWED if pictures.has(e.id, r)]
+    keys = [(e.id, r) for e in entities.select(split="train") for r in ALLOWED if renditions.has(e.id, r)]
     looks, features = [], []
     for start in range(0, len(keys), torch_network.BATCH):
-        pixels = np.stack([shipped.letterbox(pictures.load(*key)) for key in keys[start : start + torch_network.BATCH]])
+        pixels = np.stack(
+            [shipped.letterbox(renditions.load_rendition(*key)) for key in keys[start : start + torch_network.BATCH]]
+        )
         with torch.inference_mode():
             look, feature = model.views(torch_network.normalised(pixels))
         looks.append(look.numpy())
@@ -63,10 +65,10 @@ def maps(looks: np.ndarray, features: np.ndarray, owners: np.ndarray) -> tuple[n
     whiten = directions @ np.diag(values**-0.5) @ directions.T
     white = features @ whiten
     white /= np.linalg.norm(white, axis=1, keepdims=True)
-    sense = strongest(white, network.SENSE) @ whiten
+    sense = strongest(white, numpy_network.SENSE) @ whiten
     # the scale does not matter to the unit vector; this one keeps half precision exact enough
     sense /= np.abs(sense).max()
-    return sense.astype(np.float32), strongest(looks, network.DIMENSION - network.SENSE).astype(np.float32)
+    return sense.astype(np.float32), strongest(looks, numpy_network.DIMENSION - numpy_network.SENSE).astype(np.float32)
 
 
 def strongest(rows: np.ndarray, n: int) -> np.ndarray:

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from lensgraph.tools.local.world import entities, pictures
-from lensgraph.tools.local.world.making.build import GROUPS, unicode_name
+from lensgraph.tools.local.world import entities, renditions
+from lensgraph.tools.local.world.making.make_world import GROUPS, unicode_name
 from lensgraph.tools.local.world.making.sources import EMOJI, Emoji, Iconify, Package, Studio
 
 FORBIDDEN = ("flagpack", "fluent_3d", "circle_flags")
 """Artists that test questions show: never learned from."""
-ALLOWED = tuple(r for r in pictures.RENDITIONS if r not in FORBIDDEN)
+ALLOWED = tuple(r for r in renditions.RENDITIONS if r not in FORBIDDEN)
 """Artists of the world that may be learned from."""
 EXTRA_SETS = {
     # two more artists, in training only: they are not shipped and not indexed
@@ -121,7 +121,7 @@ class _ExtraSets:
 def _world(drawn: _Drawn, cache: Path) -> None:
     extra = _ExtraSets(cache)
     for entity in entities.select(split="train"):
-        shipped = {r: pictures.load(entity.id, r) for r in ALLOWED if pictures.has(entity.id, r)}
+        shipped = {r: renditions.load_rendition(entity.id, r) for r in ALLOWED if renditions.has(entity.id, r)}
         more = extra.draw(entity.codepoint.lower(), unicode_name(entity)) if entity.kind == "thing" else {}
         drawn.add(entity.name, entity.kind == "flag", entity.group or "flag", {**shipped, **more})
 

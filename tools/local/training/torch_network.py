@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lensgraph.tools.local.embedder import network
+from lensgraph.tools.local.embedder import numpy_network
 from lensgraph.tools.local.embedder.shipped import Run
 
 BATCH = 32
@@ -28,7 +28,7 @@ class Convolution(nn.Module):
     def __init__(self, cin: int, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1, act: bool = True):
         super().__init__()
         self.conv = nn.Conv2d(cin, cout, kernel, stride, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(cout, eps=network.NORM_EPS)
+        self.norm = nn.BatchNorm2d(cout, eps=numpy_network.NORM_EPS)
         self.kernel, self.stride, self.act = kernel, stride, act
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class Convolution(nn.Module):
         if self.kernel > 1:
             pads: list[int] = []
             for size in (x.shape[3], x.shape[2]):
-                pads += network.padding(size, self.kernel, self.stride)
+                pads += numpy_network.padding(size, self.kernel, self.stride)
             x = F.pad(x, pads)
         x = self.norm(self.conv(x))
         return F.relu6(x) if self.act else x
@@ -69,23 +69,25 @@ class TorchNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = Convolution(3, network.STEM, 3, 2)
-        self.blocks = nn.Sequential(*(Block(*numbers) for numbers in network.blocks()))
-        deep = network.blocks()[-1][1]
-        self.top = Convolution(deep, network.TOP)
-        self.meaning = nn.Linear(network.TOP, network.DIMENSION)
-        self.squeeze = nn.Conv2d(deep, network.LAYOUT_CHANNELS, 1)
-        self.layout = nn.Linear(network.LAYOUT_CHANNELS * network.LAYOUT_GRID**2, network.DIMENSION, bias=False)
-        self.colour = nn.Linear(3 * network.COLOUR_GRID**2, network.DIMENSION, bias=False)
-        self.sense = nn.Linear(network.TOP, network.SENSE, bias=False)
-        self.shorten = nn.Linear(network.DIMENSION, network.DIMENSION - network.SENSE, bias=False)
+        self.stem = Convolution(3, numpy_network.STEM, 3, 2)
+        self.blocks = nn.Sequential(*(Block(*numbers) for numbers in numpy_network.blocks()))
+        deep = numpy_network.blocks()[-1][1]
+        self.top = Convolution(deep, numpy_network.TOP)
+        self.meaning = nn.Linear(numpy_network.TOP, numpy_network.DIMENSION)
+        self.squeeze = nn.Conv2d(deep, numpy_network.LAYOUT_CHANNELS, 1)
+        self.layout = nn.Linear(
+            numpy_network.LAYOUT_CHANNELS * numpy_network.LAYOUT_GRID**2, numpy_network.DIMENSION, bias=False
+        )
+        self.colour = nn.Linear(3 * numpy_network.COLOUR_GRID**2, numpy_network.DIMENSION, bias=False)
+        self.sense = nn.Linear(numpy_network.TOP, numpy_network.SENSE, bias=False)
+        self.shorten = nn.Linear(numpy_network.DIMENSION, numpy_network.DIMENSION - numpy_network.SENSE, bias=False)
 
     def views(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(look, features): the learned unit vector, and the unit roots of the pooled features."""
         deep = self.blocks(self.stem(x))
         pooled = self.top(deep).mean((2, 3))
-        places = F.adaptive_avg_pool2d(F.relu(self.squeeze(deep)), network.LAYOUT_GRID).flatten(1)
-        colours = F.adaptive_avg_pool2d(x, network.COLOUR_GRID).flatten(1)
+        places = F.adaptive_avg_pool2d(F.relu(self.squeeze(deep)), numpy_network.LAYOUT_GRID).flatten(1)
+        colours = F.adaptive_avg_pool2d(x, numpy_network.COLOUR_GRID).flatten(1)
         look = F.normalize(self.meaning(pooled) + self.layout(places) + self.colour(colours), dim=1)
         # the root keeps a few strong channels from deciding alone
         return look, F.normalize(pooled.clamp(min=0).sqrt(), dim=1)
@@ -93,14 +95,17 @@ class TorchNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The unit vectors of a batch."""
         look, features = self.views(x)
-        parts = F.normalize(self.sense(features), dim=1), network.LOOK_SHARE * F.normalize(self.shorten(look), dim=1)
+        parts = (
+            F.normalize(self.sense(features), dim=1),
+            numpy_network.LOOK_SHARE * F.normalize(self.shorten(look), dim=1),
+        )
         return F.normalize(torch.cat(parts, 1), dim=1)
 
 
 def load_network(weights: Path | None = None) -> TorchNetwork:
     """The network with its weights, in eval mode. None: the weights that ship."""
     loaded = TorchNetwork()
-    loaded.load_state_dict({k: v.float() for k, v in load_file(weights or network.WEIGHTS).items()})
+    loaded.load_state_dict({k: v.float() for k, v in load_file(weights or numpy_network.WEIGHTS).items()})
     return loaded.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -108,7 +113,7 @@ def runner(module: nn.Module) -> Run:
     """A network as `shipped.embed` runs it, batch by batch."""
 
     def run(pixels: Sequence[np.ndarray]) -> np.ndarray:
-        vectors = [np.zeros((0, network.DIMENSION), np.float32)]
+        vectors = [np.zeros((0, numpy_network.DIMENSION), np.float32)]
         for start in range(0, len(pixels), BATCH):
             with torch.inference_mode():
                 vectors.append(module(normalised(np.stack(pixels[start : start + BATCH]))).numpy())

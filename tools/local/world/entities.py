@@ -1,7 +1,7 @@
 """The world's entities: countries, shown by their flag, and things, shown by a drawing.
 
 Invariant: an entity belongs to exactly one split, decided by a hash of its id when the data were built, never at run
-time; `known` entities are all in train. The rows come from `data/entities.jsonl`, which `build.py` writes.
+time; `known` entities are all in train. The rows come from `data/entities.jsonl`, which `make_world` writes.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _by_id() -> dict[str, Entity]:
     return {entity.id: entity for entity in _all()}
 
 
-def load() -> list[Entity]:
+def load_entities() -> list[Entity]:
     """All entities, flags first, in the stable order of the file."""
     return list(_all())
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from lensgraph.tools.local.world import pictures
+from lensgraph.tools.local.world import renditions
 from lensgraph.tools.local.world.entities import DATA
 
 if TYPE_CHECKING:
@@ -97,9 +97,9 @@ def edge_colours(image: Image.Image) -> list[RGB]:
 def write() -> None:
     """Write `data/measures.json` for every shipped drawing."""
     rows: dict[str, list[object]] = {}
-    for rendition in pictures.RENDITIONS:
-        for entity_id in pictures.encoded(rendition):
-            image = pictures.load(entity_id, rendition)
+    for rendition in renditions.RENDITIONS:
+        for entity_id in renditions.encoded(rendition):
+            image = renditions.load_rendition(entity_id, rendition)
             rows[f"{rendition}/{entity_id}"] = [*image.size, edge_colours(image), main_colour(image)]
     lines = ",\n".join(f"{json.dumps(key)}:{json.dumps(row, separators=(',', ':'))}" for key, row in rows.items())
     (DATA / "measures.json").write_text("{\n" + lines + "\n}\n", encoding="utf-8")

@@ -253,7 +253,7 @@ def lines_of(gec: str, chapter: str) -> tuple[str, ...]:
 @cache
 def country_names() -> dict[str, str]:
     """GEC code -> the name that titles and questions use; entities decide, the profile fills in the rest."""
-    names = {entity.gec: entity.name for entity in world_entities.load() if entity.gec}
+    names = {entity.gec: entity.name for entity in world_entities.load_entities() if entity.gec}
     for gec in profiles():
         if gec not in names:
             short = value_of(gec, "Government", ("Country name", "conventional short form"))
@@ -290,7 +290,7 @@ def profile_url(gec: str, chapter: str) -> str:
 
 def profile_pages() -> Iterator[WorldPage]:
     """One page a chapter a country; countries without an entity of their own are distractors."""
-    by_gec = {entity.gec: entity.id for entity in world_entities.load() if entity.gec}
+    by_gec = {entity.gec: entity.id for entity in world_entities.load_entities() if entity.gec}
     for gec in profiles():
         name = country_names()[gec]
         for chapter in CHAPTERS:
@@ -309,7 +309,7 @@ def profile_pages() -> Iterator[WorldPage]:
 def lead_pages() -> Iterator[WorldPage]:
     """Every Wikipedia lead; those of no entity are distractors."""
     by_title: dict[str, str] = {}
-    for entity in world_entities.load():
+    for entity in world_entities.load_entities():
         if entity.wiki_title:
             # Two pictures may share a lead (two kinds of train): the first one owns it.
             by_title.setdefault(entity.wiki_title, entity.id)

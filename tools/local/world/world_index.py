@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, TypeVar
 from filelock import FileLock
 
 from lensgraph.tools.local.embedder.interface import SHIPPED
-from lensgraph.tools.local.index import origin, store
-from lensgraph.tools.local.index.store import IndexStore, PageRow, PictureRow
-from lensgraph.tools.local.world import entities, pages, pictures
+from lensgraph.tools.local.index import index_store, origin
+from lensgraph.tools.local.index.index_store import IndexStore, PageRow, PictureRow
+from lensgraph.tools.local.world import entities, pages, renditions
 from lensgraph.tools.local.world.entities import DATA, Entity
 from lensgraph.tools.runtime.home import having_room, writing
 from lensgraph.tools.runtime.home import home as default_home
@@ -41,7 +41,7 @@ UNUSED_S = 24 * 3600.0
 
 def fingerprint() -> str:
     """Changes when anything that decides the index's content does."""
-    digest = hashlib.sha256(store.FORMAT.encode())
+    digest = hashlib.sha256(index_store.FORMAT.encode())
     for name, version in sorted(pages.versions().items()):
         digest.update(f"{name}=={version};".encode())
     for source in (Path(pages.__file__), Path(__file__), DATA / "entities.jsonl", DATA / "vectors.npz"):
@@ -60,7 +60,7 @@ def ensure(home: Path | str | None = None, progress: bool = True) -> Path:
     """
     root = Path(home) if home is not None else default_home()
     folder = root / f"world-{fingerprint()}"
-    if (folder / store.FILE_NAME).is_file():
+    if (folder / index_store.FILE_NAME).is_file():
         with contextlib.suppress(OSError):  # in a folder that may only be read nothing is tidied up
             os.utime(folder)
         return folder
@@ -69,7 +69,7 @@ def ensure(home: Path | str | None = None, progress: bool = True) -> Path:
         locked = FileLock(root / "world.lock").acquire()
     with locked:
         # Somebody else may have built it while this process waited.
-        if not (folder / store.FILE_NAME).is_file():
+        if not (folder / index_store.FILE_NAME).is_file():
             with writing(root), having_room(root):
                 scratch = Path(tempfile.mkdtemp(prefix=BUILDING, dir=root))
             try:
@@ -112,9 +112,9 @@ def _pictures() -> tuple[list[PictureRow], np.ndarray, str]:
         vectors, made_by = arrays["vectors"].astype(np.float32), str(arrays["fingerprint"])
     keys = [
         (entity, rendition)
-        for entity in entities.load()
-        for rendition in pictures.INDEXED[entity.kind]
-        if pictures.has(entity.id, rendition)
+        for entity in entities.load_entities()
+        for rendition in renditions.INDEXED[entity.kind]
+        if renditions.has(entity.id, rendition)
     ]
     chosen = vectors[[place[f"{entity.id} {rendition}"] for entity, rendition in keys]]
     chosen /= np.linalg.norm(chosen, axis=1, keepdims=True)
@@ -129,7 +129,7 @@ def _row(entity: Entity, rendition: str) -> PictureRow:
         url=url,
         # Both drawings of an entity are one hit, whether or not a page of the world is about it.
         page_id=page_id,
-        thumbnail=pictures.encoded(rendition)[entity.id],
+        thumbnail=renditions.encoded(rendition)[entity.id],
     )
 
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 from lensgraph.agent.config import ConfigError, PolicyConfig
 from lensgraph.agent.policy import build
-from lensgraph.agent.policy.light.network import KVCache
+from lensgraph.agent.policy.light.numpy_qwen import KVCache
 from lensgraph.agent.policy.light.policy import LightPolicy
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Rendered
 
 CLOSE = 1e-4
@@ -48,7 +48,7 @@ DIALOGUES: dict[str, list[BaseMessage]] = {
 @pytest.fixture(scope="module", params=["one file", "shards, grouped heads, windows, untied", "other names"])
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random network in a folder, as the recipes save it and in the other shapes a checkpoint may have."""
-    pocket = pytest.importorskip("lensgraph.rl.pocket.network", reason="makes the networks")
+    pocket = pytest.importorskip("lensgraph.rl.pocket.pocket_network", reason="makes the networks")
     size = pocket.PocketSize(
         vocabulary=640, hidden=48, layers=2, heads=3, kv_heads=3, mlp=96, vision_hidden=32, vision_layers=2,
         vision_heads=2, vision_mlp=64, picture_tokens=24, copying=False,

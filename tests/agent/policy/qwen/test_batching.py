@@ -16,7 +16,7 @@ from lensgraph.agent.policy.errors import ContextFull
 from lensgraph.agent.policy.qwen.batching import StaticBatching
 from lensgraph.agent.policy.qwen.decode import Decoder, RunningBatch, SamplingJob
 from lensgraph.agent.policy.qwen.kv_rows import KVRows, empty
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled
 

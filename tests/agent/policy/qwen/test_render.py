@@ -15,7 +15,7 @@ from lensgraph.agent import pocket as pocket_folder
 from lensgraph.agent.policy.light.processor import LightProcessor
 from lensgraph.agent.policy.qwen.decode import RunningBatch, SamplingJob
 from lensgraph.agent.policy.qwen.processor import PictureProcessor, load_processor
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Renderer
 
 

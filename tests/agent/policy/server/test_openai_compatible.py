@@ -16,7 +16,7 @@ from PIL import Image
 from lensgraph.agent import testing
 from lensgraph.agent.config import ConfigError, PolicyConfig
 from lensgraph.agent.policy import PolicyError, build
-from lensgraph.agent.policy.server import retry as policy_retry
+from lensgraph.agent.policy.server import tries as policy_retry
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
 from lensgraph.tools import retry

@@ -18,10 +18,10 @@ from lensgraph.agent.config import ConfigError, PolicyConfig
 from lensgraph.agent.dialects.table import build as build_dialect
 from lensgraph.agent.policy import PolicyError, build
 from lensgraph.agent.policy.light.policy import LightPolicy
-from lensgraph.agent.policy.server import retry as policy_retry
+from lensgraph.agent.policy.server import tries as policy_retry
 from lensgraph.agent.policy.server.completion import Completion
 from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
-from lensgraph.agent.policy.thumbnails import LEFT_OUT
+from lensgraph.agent.policy.shorten import LEFT_OUT
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
 from lensgraph.graphs.program.show import Show

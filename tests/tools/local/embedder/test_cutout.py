@@ -7,7 +7,7 @@ from PIL import Image
 
 from lensgraph.tools.local.embedder import shipped
 from lensgraph.tools.local.embedder.cutout import lift
-from lensgraph.tools.local.world import pictures
+from lensgraph.tools.local.world import renditions
 
 
 def on(colour: str, drawing: Image.Image, margin: int = 30) -> Image.Image:
@@ -17,7 +17,7 @@ def on(colour: str, drawing: Image.Image, margin: int = 30) -> Image.Image:
 
 
 def test_a_flag_on_a_colour_is_cut_out_whole_and_surely() -> None:
-    flag = pictures.load("flag:SE", "flag_icons")
+    flag = renditions.load_rendition("flag:SE", "flag_icons")
     lifted = lift(on("#7a3b9a", flag))
     assert lifted is not None
     assert lifted.certain
@@ -26,14 +26,14 @@ def test_a_flag_on_a_colour_is_cut_out_whole_and_surely() -> None:
 
 
 def test_a_thing_keeps_its_outline_and_loses_the_colour_around_it() -> None:
-    lifted = lift(on("#7a3b9a", pictures.load("thing:1F405", "noto")))
+    lifted = lift(on("#7a3b9a", renditions.load_rendition("thing:1F405", "noto")))
     assert lifted is not None
     assert not lifted.certain
     assert np.asarray(lifted.picture.getchannel("A"))[0, 0] == 0
 
 
 def test_where_and_on_what_an_item_stands_hardly_changes_its_vector() -> None:
-    drawing = pictures.load("flag:SE", "flag_icons")
+    drawing = renditions.load_rendition("flag:SE", "flag_icons")
     plain, scene = shipped.embed([drawing, on("#7a3b9a", drawing, 50)])
     assert plain @ scene > 0.95
 

@@ -11,31 +11,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lensgraph.tools.local.embedder import network, shipped
+from lensgraph.tools.local.embedder import numpy_network, shipped
 from lensgraph.tools.local.embedder.interface import EmbedderError, load_embedder
 from lensgraph.tools.local.training import torch_network
-from lensgraph.tools.local.world import entities, pictures
+from lensgraph.tools.local.world import entities, renditions
 from lensgraph.tools.local.world.figures import retrieval
 
 
 def test_vectors_have_length_one_and_the_promised_width() -> None:
     vectors = shipped.embed([Image.new("RGB", size, "orange") for size in ((1, 1), (300, 20), (64, 64))])
-    assert vectors.shape == (3, network.DIMENSION)
+    assert vectors.shape == (3, numpy_network.DIMENSION)
     assert vectors.dtype == np.float32
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-4)
 
 
 def test_no_pictures_give_no_vectors() -> None:
-    assert shipped.embed([]).shape == (0, network.DIMENSION)
+    assert shipped.embed([]).shape == (0, numpy_network.DIMENSION)
 
 
 def test_numpy_and_torch_give_the_same_vectors() -> None:
     """A picture is found again, whichever of the two has embedded it and whichever the index."""
     noise = np.random.default_rng(0).integers(0, 255, (70, 99, 3), dtype=np.uint8)
-    shown = [pictures.load("flag:KE", "twemoji"), pictures.load("thing:1F405", "noto"), Image.fromarray(noise),
-             Image.new("RGB", (1, 1), "white")]  # fmt: skip
+    flag, tiger = renditions.load_rendition("flag:KE", "twemoji"), renditions.load_rendition("thing:1F405", "noto")
+    shown = [flag, tiger, Image.fromarray(noise), Image.new("RGB", (1, 1), "white")]
     ours, theirs = (
-        shipped.embed(shown, network.shipped()),
+        shipped.embed(shown, numpy_network.shipped()),
         shipped.embed(shown, torch_network.runner(torch_network.load_network())),
     )
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -46,16 +46,18 @@ def test_numpy_and_torch_give_the_same_vectors() -> None:
 def test_numpy_and_torch_agree_on_sides_that_do_not_divide(side: int) -> None:
     pixels = [np.random.default_rng(side).integers(0, 255, (side, side, 3), dtype=np.uint8)]
     np.testing.assert_allclose(
-        network.shipped()(pixels), torch_network.runner(torch_network.load_network())(pixels), atol=1e-5
+        numpy_network.shipped()(pixels), torch_network.runner(torch_network.load_network())(pixels), atol=1e-5
     )
 
 
 def test_many_pictures_are_shared_by_the_cores_and_their_vectors_are_those_of_one_core() -> None:
-    pixels = [np.random.default_rng(i).integers(0, 255, (96, 96, 3), dtype=np.uint8) for i in range(network.FEW + 3)]
+    pixels = [
+        np.random.default_rng(i).integers(0, 255, (96, 96, 3), dtype=np.uint8) for i in range(numpy_network.FEW + 3)
+    ]
     used: set[int] = set()
-    seen = network.shipped()._vector
+    seen = numpy_network.shipped()._vector
 
-    class Watched(network.EmbedderNetwork):
+    class Watched(numpy_network.EmbedderNetwork):
         def __init__(self) -> None: ...
 
         def _vector(self, pixels: np.ndarray) -> np.ndarray:
@@ -64,10 +66,10 @@ def test_many_pictures_are_shared_by_the_cores_and_their_vectors_are_those_of_on
             return seen(pixels)
 
     together = Watched()(pixels)
-    assert len(used) == min(network._WORKERS, len(pixels))
-    for start in (0, network.FEW):
+    assert len(used) == min(numpy_network._WORKERS, len(pixels))
+    for start in (0, numpy_network.FEW):
         used.clear()
-        few = slice(start, start + network.FEW)
+        few = slice(start, start + numpy_network.FEW)
         np.testing.assert_array_equal(together[few], Watched()(pixels[few]))
         assert len(used) == 1
 
@@ -87,7 +89,7 @@ def test_an_embedder_of_transformers_names_the_install_when_it_is_missing(
     missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    monkeypatch.delitem(sys.modules, "lensgraph.tools.local.embedder.transformers", raising=False)
+    monkeypatch.delitem(sys.modules, "lensgraph.tools.local.embedder.transformers_embedder", raising=False)
     with pytest.raises(EmbedderError) as caught:
         load_embedder("transformers:some/model")
     assert str(caught.value).endswith(
@@ -96,18 +98,18 @@ def test_an_embedder_of_transformers_names_the_install_when_it_is_missing(
 
 
 def test_a_vector_does_not_depend_on_its_neighbours_in_the_batch() -> None:
-    pair = [pictures.load("flag:KE", "twemoji"), pictures.load("thing:1F405", "noto")]
+    pair = [renditions.load_rendition("flag:KE", "twemoji"), renditions.load_rendition("thing:1F405", "noto")]
     assert shipped.embed(pair)[1] == pytest.approx(shipped.embed(pair[1:])[0], abs=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "CMYK"])
 def test_every_mode_of_picture_is_embedded(mode: str) -> None:
-    picture = pictures.load("flag:SE", "flag_icons").convert("RGB").convert(mode)
-    assert shipped.embed([picture]).shape == (1, network.DIMENSION)
+    picture = renditions.load_rendition("flag:SE", "flag_icons").convert("RGB").convert(mode)
+    assert shipped.embed([picture]).shape == (1, numpy_network.DIMENSION)
 
 
 def test_transparent_pixels_look_like_the_backdrop() -> None:
-    picture = pictures.load("thing:1F405", "noto")
+    picture = renditions.load_rendition("thing:1F405", "noto")
     pasted = Image.new("RGB", picture.size, shipped.BACKDROP)
     pasted.paste(picture, mask=picture)
     first, second = shipped.embed([picture, pasted])
@@ -144,6 +146,6 @@ def test_the_table_names_n_and_an_interval_around_its_figure() -> None:
 
 
 def test_the_weights_stay_within_what_the_wheel_may_carry() -> None:
-    assert network.WEIGHTS.stat().st_size <= 10_000_000
+    assert numpy_network.WEIGHTS.stat().st_size <= 10_000_000
     shipped = sum(p.stat().st_size for p in entities.DATA.rglob("*") if p.is_file())
     assert shipped <= 18_000_000

@@ -8,12 +8,12 @@ import torch
 from lensgraph.tools.local.training import fit as train
 from lensgraph.tools.local.training import head, material
 from lensgraph.tools.local.training.augment import SIDE, Augment
-from lensgraph.tools.local.world import pictures
+from lensgraph.tools.local.world import renditions
 from lensgraph.tools.local.world.figures import retrieval
 
 
 def test_no_artist_of_test_questions_is_learned_from() -> None:
-    asked = {*pictures.TEST_QUERIES["flag"], *pictures.TEST_QUERIES["thing"], *pictures.HARD_QUERIES["flag"]}
+    asked = {*renditions.TEST_QUERIES["flag"], *renditions.TEST_QUERIES["thing"], *renditions.HARD_QUERIES["flag"]}
     assert asked <= set(material.FORBIDDEN)
     assert not asked & {*material.ALLOWED, *material.EXTRA_SETS}
     assert not {pair.query for pair in retrieval.PROGRESS} & asked

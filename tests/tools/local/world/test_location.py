@@ -38,7 +38,7 @@ def test_an_expression_of_which_the_locator_finds_nothing_counts_as_not_found(
     task_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two scenes on which it gives up: "the flag" in the one, "the second flag from the bottom" in the other."""
-    chosen = [task for task in splits.load("test", "crop_text") if task.id.endswith(task_id)]
-    monkeypatch.setattr(splits, "load", lambda *_, **__: chosen)
+    chosen = [task for task in splits.load_split("test", "crop_text") if task.id.endswith(task_id)]
+    monkeypatch.setattr(splits, "load_split", lambda *_, **__: chosen)
     made = location.measure("test")
     assert made and not all(one.found for one in made)

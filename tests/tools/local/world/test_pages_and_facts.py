@@ -41,7 +41,7 @@ def test_no_page_holds_markup_or_an_undecoded_entity(by_id: dict[str, pages.Worl
 
 
 def test_every_entity_with_a_page_has_it(by_id: dict[str, pages.WorldPage]) -> None:
-    for entity in entities.load():
+    for entity in entities.load_entities():
         if entity.gec:
             assert pages.profile_page_id(entity.gec, "Government") in by_id, entity.name
         if entity.wiki_title:

@@ -12,7 +12,7 @@ from lensgraph.tools.local.world.questions import expressions, scenes, splits
 
 
 def test_items_never_overlap_and_keep_their_distance() -> None:
-    for task in splits.load("test"):
+    for task in splits.load_split("test"):
         for i, one in enumerate(task.items):
             assert one.box[0] >= 0 and one.box[1] >= 0
             assert one.box[2] <= task.picture.width and one.box[3] <= task.picture.height
@@ -23,7 +23,7 @@ def test_items_never_overlap_and_keep_their_distance() -> None:
 
 
 def test_a_scene_renders_to_the_same_pixels_and_shows_each_item_where_its_box_is() -> None:
-    for task in splits.load("test", "crop_text", limit=10):
+    for task in splits.load_split("test", "crop_text", limit=10):
         once, again = np.asarray(task.render()), np.asarray(task.render())
         assert (once == again).all() and once.shape == (task.picture.height, task.picture.width, 3)
         inside = np.zeros(once.shape[:2], bool)
@@ -39,7 +39,7 @@ def test_a_scene_renders_to_the_same_pixels_and_shows_each_item_where_its_box_is
 
 
 def test_counts_are_those_of_the_scene() -> None:
-    for task in splits.load("test", "visible"):
+    for task in splits.load_split("test", "visible"):
         if task.relation == "count_flags":
             assert int(task.golds[0]) == sum(item.is_flag for item in task.items)
         if task.relation == "background":
@@ -48,7 +48,7 @@ def test_counts_are_those_of_the_scene() -> None:
 
 def test_a_target_singles_out_one_item_only() -> None:
     chance = random.Random(3)
-    for task in splits.load("test", "crop_text", limit=120):
+    for task in splits.load_split("test", "crop_text", limit=120):
         place = task.items.index(task.item)
         mine = expressions.targets(task.picture, place)
         assert task.target in mine

@@ -28,7 +28,7 @@ def test_gold_queries_find_the_gold_page_and_its_snippet_holds_the_answer(engine
 
 def test_in_the_correction_family_the_first_query_misses_and_the_second_does_not(engine: LocalEngine) -> None:
     table = {(fact.entity_id, fact.relation): fact for fact in gather.facts()}
-    for task in splits.load("test", "correction", limit=60):
+    for task in splits.load_split("test", "correction", limit=60):
         fact = table[(task.entity_id or "", task.relation)]
         assert not corrections.holds(engine.search_text(task.query_lay, corrections.READ), fact), task.id
         assert corrections.holds(engine.search_text(task.query_formal, corrections.READ), fact), task.id

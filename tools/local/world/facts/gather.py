@@ -24,7 +24,7 @@ def facts() -> tuple[Fact, ...]:
     makers = {"flag": country_facts.fact_of, "thing": lead_facts.fact_of}
     return tuple(
         fact
-        for entity in entities.load()
+        for entity in entities.load_entities()
         for relation in RELATIONS.values()
         if relation.kind == entity.kind and (fact := makers[entity.kind](entity, relation))
     )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lensgraph.tools.local.index.engine import LocalEngine
-from lensgraph.tools.local.world import entities, pages, pictures, world_index
+from lensgraph.tools.local.world import entities, pages, renditions, world_index
 from lensgraph.tools.local.world.facts import gather
 from lensgraph.tools.local.world.figures import corrections, location
 from lensgraph.tools.local.world.questions import phrasings, wording, world_task
@@ -62,14 +62,14 @@ def entity_table() -> str:
     """Entities by kind and split, and which artist drew how many."""
     rows: list[list[object]] = []
     for kind in ("flag", "thing"):
-        chosen = [e for e in entities.load() if e.kind == kind]
+        chosen = [e for e in entities.load_entities() if e.kind == kind]
         splits = Counter(e.split for e in chosen)
         known = sum(e.known for e in chosen)
         rows.append([kind, len(chosen), *(splits[split] for split in entities.SPLITS), known])
     drawn: list[list[object]] = []
-    for name in pictures.RENDITIONS:
-        flags = sum(key.startswith("flag:") for key in pictures.encoded(name))
-        drawn.append([name, flags, len(pictures.encoded(name)) - flags, _role(name)])
+    for name in renditions.RENDITIONS:
+        flags = sum(key.startswith("flag:") for key in renditions.encoded(name))
+        drawn.append([name, flags, len(renditions.encoded(name)) - flags, _role(name)])
     return (
         _table(("kind", "entities", *entities.SPLITS, "of train: known"), rows)
         + "\n\n"
@@ -81,10 +81,10 @@ def _role(name: str) -> str:
     roles = [
         label
         for label, table in (
-            ("indexed", pictures.INDEXED),
-            ("asked with in train", pictures.TRAIN_QUERIES),
-            ("asked with in validation and test", pictures.TEST_QUERIES),
-            ("retrieval table only", pictures.HARD_QUERIES),
+            ("indexed", renditions.INDEXED),
+            ("asked with in train", renditions.TRAIN_QUERIES),
+            ("asked with in validation and test", renditions.TEST_QUERIES),
+            ("retrieval table only", renditions.HARD_QUERIES),
         )
         if any(name in row for row in table.values())
     ]
@@ -112,7 +112,7 @@ def task_table() -> str:
     """Tasks by split and family; distinct facts, entities and wordings."""
     rows: list[list[object]] = []
     for split in questions.SIZES:
-        loaded = questions.load(split)
+        loaded = questions.load_split(split)
         families = Counter(task.family for task in loaded)
         rows.append(
             [
@@ -137,11 +137,11 @@ def task_table() -> str:
 def guess_table() -> str:
     """Share of tasks that the relation's most common training answer would get right, by family of the test split."""
     answers: dict[str, Counter[str]] = defaultdict(Counter)
-    for task in questions.load("train"):
+    for task in questions.load_split("train"):
         answers[task.relation][task.golds[0]] += 1
     best = {relation: counts.most_common(1)[0][0] for relation, counts in answers.items()}
     hits: dict[str, list[bool]] = defaultdict(list)
-    for task in questions.load("test"):
+    for task in questions.load_split("test"):
         hits[task.family].append(best.get(task.relation, "") in task.golds)
     rows = [[family, len(found), with_interval(found)] for family, found in hits.items()]
     searching = [hit for family, found in hits.items() if family not in ("visible", "known") for hit in found]

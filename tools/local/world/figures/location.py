@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 
 from lensgraph.tools.local.world.questions import expressions, splits
-from lensgraph.tools.locate.local import LocalLocator
+from lensgraph.tools.locate.local_locator import LocalLocator
 from lensgraph.tools.results import Box, ToolFailure
 
 OVERLAP = 0.7
@@ -45,7 +45,7 @@ def measure(split: str = "test", limit: int | None = None) -> list[Located]:
 
 async def _measure(split: str, limit: int | None) -> list[Located]:
     locator, made = LocalLocator(), []
-    for task in splits.load(split, "crop_text", limit=limit):
+    for task in splits.load_split(split, "crop_text", limit=limit):
         picture = await asyncio.to_thread(task.render)
         for index, item in enumerate(task.items):
             left, top, right, bottom = item.box

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from lensgraph.tools.local.embedder import shipped as embedder
-from lensgraph.tools.local.world import entities, pictures
+from lensgraph.tools.local.world import entities, renditions
 from lensgraph.tools.local.world.entities import DATA, Kind, Split
 from lensgraph.tools.runtime.interval import interval
 
@@ -97,9 +97,9 @@ class Key:
     def picture(self) -> Image.Image:
         """The picture that the embedder sees; the same pixels every time."""
         if self.view == "drawing":
-            return pictures.load(self.entity, self.rendition)
+            return renditions.load_rendition(self.entity, self.rendition)
         chance = random.Random(str(self))
-        drawing = pictures.load(self.entity, self.rendition)
+        drawing = renditions.load_rendition(self.entity, self.rendition)
         shade = _unlike_edges(drawing, chance)
         side = max(drawing.size)
         if self.view == "cut":
@@ -145,7 +145,9 @@ def vector(entity_id: str, rendition: str) -> np.ndarray:
 
 def indexed_keys() -> list[Key]:
     """Every picture the index holds."""
-    return [Key(e.id, r) for e in entities.load() for r in pictures.INDEXED[e.kind] if pictures.has(e.id, r)]
+    return [
+        Key(e.id, r) for e in entities.load_entities() for r in renditions.INDEXED[e.kind] if renditions.has(e.id, r)
+    ]
 
 
 def table() -> list[RetrievalRow]:
@@ -168,7 +170,7 @@ def measure(pairs: Sequence[Pair], embed: Embed | None, *, split: Split | None) 
                 kind=pair.kind,
                 query=pair.query,
                 view=pair.view,
-                index=pictures.INDEXED[pair.kind],
+                index=renditions.INDEXED[pair.kind],
                 split=split,
                 n=len(asked),
                 recall_at_1=float(np.mean(ranks < 1)),
@@ -183,7 +185,7 @@ def measure(pairs: Sequence[Pair], embed: Embed | None, *, split: Split | None) 
 def queries(pair: Pair, split: Split | None) -> list[Key]:
     """The pictures a pair asks with."""
     asked = entities.select(kind=pair.kind, split=split)
-    return [Key(e.id, pair.query, pair.view) for e in asked if pictures.has(e.id, pair.query)]
+    return [Key(e.id, pair.query, pair.view) for e in asked if renditions.has(e.id, pair.query)]
 
 
 def _vectors(keys: list[Key], embed: Embed | None) -> np.ndarray:

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from functools import cache
 
-from lensgraph.tools.local.world import entities, measures, pictures
+from lensgraph.tools.local.world import entities, measures, renditions
 from lensgraph.tools.local.world.entities import DATA, Entity, Split
 from lensgraph.tools.local.world.facts import gather
 from lensgraph.tools.local.world.facts.relations import Fact
@@ -20,7 +20,7 @@ MODE_CAP = 0.12
 @cache
 def held_out_names() -> frozenset[str]:
     """Names of validation and test entities, in lower case: in training none of them is the answer of a fact."""
-    held = (e for e in entities.load() if e.split != "train")
+    held = (e for e in entities.load_entities() if e.split != "train")
     return frozenset(name.lower() for entity in held for name in names_of(entity))
 
 
@@ -59,12 +59,12 @@ def verified() -> dict[str, tuple[str, ...]]:
 
 def query_renditions(split: Split, entity: Entity) -> list[str]:
     """Renditions a question about this entity may show. Training: what no other split shows."""
-    table = pictures.TRAIN_QUERIES if split == "train" else pictures.TEST_QUERIES
+    table = renditions.TRAIN_QUERIES if split == "train" else renditions.TEST_QUERIES
     return [name for name in table[entity.kind] if f"{name}/{entity.id}" in measures.shipped()]
 
 
 def any_renditions(split: Split, entity: Entity) -> list[str]:
     """Renditions where no search follows: in training the indexed drawings too, for more artists to learn from."""
-    extra = pictures.INDEXED[entity.kind] if split == "train" else ()
+    extra = renditions.INDEXED[entity.kind] if split == "train" else ()
     found = [name for name in extra if f"{name}/{entity.id}" in measures.shipped()]
     return [*query_renditions(split, entity), *found]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from lensgraph.tools.local.world import measures, pictures
+from lensgraph.tools.local.world import measures, renditions
 from lensgraph.tools.local.world.measures import RGB, Measures
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Scene:
         canvas = Image.fromarray(self._background())
         chance = random.Random(self.seed)
         for place, item in enumerate(self.items):
-            drawing = (drawings or {}).get(place) or pictures.load(item.entity_id, item.rendition)
+            drawing = (drawings or {}).get(place) or renditions.load_rendition(item.entity_id, item.rendition)
             size = (item.box[2] - item.box[0], item.box[3] - item.box[1])
             drawing = drawing.resize(size, Image.Resampling.LANCZOS)
             if self.augment:

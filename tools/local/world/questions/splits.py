@@ -35,7 +35,7 @@ SIZES: dict[Split, int] = {"train": 16000, "validation": 400, "test": 1200}
 """Tasks in each split."""
 
 
-def load(split: str, family: str | None = None, limit: int | None = None, seed: int = 0) -> list[WorldTask]:
+def load_split(split: str, family: str | None = None, limit: int | None = None, seed: int = 0) -> list[WorldTask]:
     """Tasks of a split; every prefix of the list keeps the families' shares."""
     if split not in SIZES:
         raise ValueError(f"no split {split!r} in the world; there are {', '.join(SIZES)}")

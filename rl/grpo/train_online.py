@@ -15,23 +15,22 @@ from pathlib import Path
 from rich.console import Console
 from transformers import PrinterCallback
 
-from lensgraph.agent.config import Config
-from lensgraph.agent.config import load as load_config
+from lensgraph.agent.config import Config, load_config
 from lensgraph.agent.context import Backends, Context
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.pocket import checkpoint
 from lensgraph.agent.policy.qwen.processor import load_processor
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Renderer
 from lensgraph.graphs import table
 from lensgraph.rl.evaluation.balance import sample
 from lensgraph.rl.evaluation.metrics import allowed_calls
 from lensgraph.rl.grpo import dry_run as dry
 from lensgraph.rl.grpo import held_out, sharded
-from lensgraph.rl.grpo.build import build_trainer, load_policy
-from lensgraph.rl.grpo.recipe import GRPORecipe
+from lensgraph.rl.grpo.build_trainer import build_trainer, load_policy
+from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
 from lensgraph.rl.grpo.resuming import REWARD_STATE, SaveRewardState
-from lensgraph.rl.pocket.network import save
+from lensgraph.rl.pocket.pocket_network import save
 from lensgraph.rl.pocket.rephrase import in_other_words
 from lensgraph.rl.recipes import FOLDER
 from lensgraph.rl.rewards.episode_reward import EpisodeReward

@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModel
 
 from lensgraph.tools.local.embedder.interface import EmbedderError, ImageEmbedder
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 
 BATCH = 16
 """Pictures per forward pass."""

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from lensgraph.rl.pocket.network import PocketSize
-from lensgraph.rl.run.recipe import RowsRecipe
+from lensgraph.rl.pocket.pocket_network import PocketSize
+from lensgraph.rl.run.base_recipes import RowsRecipe
 
 LORA: dict[str, Any] = {
     "task_type": "CAUSAL_LM",

@@ -26,7 +26,7 @@ from lensgraph.tools import guard
 from lensgraph.tools.documents import readers
 from lensgraph.tools.local.embedder.interface import SHIPPED, ImageEmbedder, load_embedder
 from lensgraph.tools.local.index import origin
-from lensgraph.tools.local.index.store import FILE_NAME, FileRow, IndexStore, NoIndex, PageRow, PictureRow
+from lensgraph.tools.local.index.index_store import FILE_NAME, FileRow, IndexStore, NoIndex, PageRow, PictureRow
 from lensgraph.tools.runtime.home import VARIABLE, having_room, home
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})

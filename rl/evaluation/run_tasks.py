@@ -30,7 +30,7 @@ from lensgraph.rl.evaluation.provenance import OtherRecordsError
 from lensgraph.rl.evaluation.record import Record
 from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import Task
-from lensgraph.tools.safety.errors import named_line
+from lensgraph.tools.safety.one_line import named_line
 
 
 async def ask(task: Task, graph: str, config: Config, policy: BaseChatModel, dialect: Dialect) -> Record:

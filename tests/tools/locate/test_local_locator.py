@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from lensgraph.tools.locate.dither import is_dithered
 from lensgraph.tools.locate.grammar import parse
-from lensgraph.tools.locate.local import LocalLocator
+from lensgraph.tools.locate.local_locator import LocalLocator
 from lensgraph.tools.locate.proposals import dilate, fill_holes, label, propose
 from lensgraph.tools.results import Box
 

@@ -10,8 +10,8 @@ from pydantic import Field
 from lensgraph.agent.config import PolicyConfig
 from lensgraph.agent.policy.qwen.decode import CAPACITY
 from lensgraph.rl.grpo.credit import Credit
-from lensgraph.rl.rewards.recipe import RewardRecipe
-from lensgraph.rl.run.recipe import RunRecipe
+from lensgraph.rl.rewards.reward_recipe import RewardRecipe
+from lensgraph.rl.run.base_recipes import RunRecipe
 
 
 class GRPORecipe(RunRecipe):

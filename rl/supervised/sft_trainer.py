@@ -11,7 +11,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForCond
 from trl import SFTTrainer
 
 from lensgraph.rl.network.collate import IGNORE
-from lensgraph.rl.pocket.network import load_network
+from lensgraph.rl.pocket.pocket_network import load_network
 
 
 class OwnTokensOnly(Qwen2_5_VLForConditionalGeneration):

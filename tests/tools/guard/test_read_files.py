@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lensgraph.tools import guard
-from lensgraph.tools.guard import Refused, files, read_file
+from lensgraph.tools.guard import Refused, read_file, read_files
 
 
 @pytest.fixture
@@ -94,8 +94,8 @@ def growing(folder: Path) -> Iterator[Path]:
 
 def test_a_file_that_grows_while_it_is_read_ends_at_the_cap(growing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It passes the look at its size, which is taken when it is small."""
-    monkeypatch.setattr(files, "MAX_FILE_BYTES", 8 * 1024 * 1024)
-    monkeypatch.setattr(files, "_check_regular", lambda *given: None)
+    monkeypatch.setattr(read_files, "MAX_FILE_BYTES", 8 * 1024 * 1024)
+    monkeypatch.setattr(read_files, "_check_regular", lambda *given: None)
     deadline = time.monotonic() + 10
     while growing.stat().st_size < 9 * 1024 * 1024 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -103,7 +103,7 @@ def test_a_file_that_grows_while_it_is_read_ends_at_the_cap(growing: Path, monke
 
 
 def test_a_file_that_is_read_too_slowly_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(read_files, "READ_SECONDS", 0.3)
     monkeypatch.setattr(os, "read", lambda *given: time.sleep(0.05) or b"x")
     assert "not read within 0.3 seconds" in refusal(folder / "deep" / "a.txt")
 
@@ -165,4 +165,4 @@ def test_a_path_that_cannot_be_used_is_one_line(folder: Path, name: str, confine
 
 
 def test_the_caps_are_those_of_the_guard() -> None:
-    assert guard.MAX_FILE_BYTES == files.MAX_FILE_BYTES == 64 * 1024 * 1024
+    assert guard.MAX_FILE_BYTES == read_files.MAX_FILE_BYTES == 64 * 1024 * 1024

@@ -15,15 +15,15 @@ from langchain_core.messages import HumanMessage
 from PIL import Image
 from transformers import TrainerCallback
 
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.rl import recipes, train
-from lensgraph.rl.pocket import demonstrations, network
+from lensgraph.rl.pocket import demonstrations, pocket_network
 from lensgraph.rl.pocket.vision_recipe import SightRecipe
 from lensgraph.rl.rollout.trajectory import Said, Seen, Trajectory, TrajectoryStore
 from lensgraph.rl.run import trackers
 from lensgraph.rl.run.run_folder import RECIPE, keep_recipe, remove_half_checkpoints, whole_checkpoint
-from lensgraph.rl.supervised import run as sft
-from lensgraph.rl.supervised.recipe import SFTRecipe
+from lensgraph.rl.supervised import train_supervised as sft
+from lensgraph.rl.supervised.sft_recipe import SFTRecipe
 from lensgraph.rl.supervised.trajectory_rows import TrajectoryRows
 
 
@@ -205,7 +205,7 @@ def test_trajectories_of_a_teacher_are_imitated(
     assert sorted(len(rows.row(n).pixels) for n in range(4)) == [1, 1, 1, 1]
     said = [i for i, m in zip(rows.row(0).ids, rows.row(0).mask, strict=True) if m]
     assert renderer.tokenizer.decode(said).startswith("<answer>Kenya")
-    network.save(network.build_network(processor, recipe.size), processor, tmp_path / "base")
+    pocket_network.save(pocket_network.build_network(processor, recipe.size), processor, tmp_path / "base")
     chosen = {"start_from": tmp_path / "base", "trajectories": tmp_path / "teacher", "lora": lora}
     before = _weights(tmp_path / "base")
     after = _weights(sft.train(recipe.model_copy(update=chosen)))

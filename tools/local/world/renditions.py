@@ -75,11 +75,11 @@ def has(entity_id: str, rendition: str) -> bool:
 
 
 @lru_cache(maxsize=8192)  # all that training draws from: 2,500 pictures of 40 kB
-def load(entity_id: str, rendition: str) -> Image.Image:
+def load_rendition(entity_id: str, rendition: str) -> Image.Image:
     """The picture, RGBA, cut to its outline, at most 128 pixels on its longer side. Shared: do not draw on it."""
     from PIL import Image
 
     data = encoded(rendition).get(entity_id)
     if data is None:
-        raise KeyError(f"rendition {rendition!r} has no picture of {entity_id!r}; check with pictures.has()")
+        raise KeyError(f"rendition {rendition!r} has no picture of {entity_id!r}; check with renditions.has()")
     return Image.open(io.BytesIO(data)).convert("RGBA")

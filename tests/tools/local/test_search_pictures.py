@@ -20,10 +20,10 @@ from transformers import (
 )
 
 from lensgraph.tools.local.embedder.interface import EmbedderError, ImageEmbedder, load_embedder
-from lensgraph.tools.local.image_search import LocalImageSearch
 from lensgraph.tools.local.index import origin
 from lensgraph.tools.local.index.engine import LocalEngine
-from lensgraph.tools.local.index.store import IndexStore, NoIndex, PageRow, PictureRow
+from lensgraph.tools.local.index.index_store import IndexStore, NoIndex, PageRow, PictureRow
+from lensgraph.tools.local.search_pictures import LocalImageSearch
 
 
 class MeanColour(ImageEmbedder):

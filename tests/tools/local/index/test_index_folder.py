@@ -18,9 +18,9 @@ from PIL import Image
 
 from lensgraph.graphs.program.main import main
 from lensgraph.tools.local.embedder.interface import ImageEmbedder
-from lensgraph.tools.local.index.build import default_folder, index_folder
 from lensgraph.tools.local.index.engine import LocalEngine
-from lensgraph.tools.local.index.store import IndexStore, NoIndex
+from lensgraph.tools.local.index.index_folder import default_folder, index_folder
+from lensgraph.tools.local.index.index_store import IndexStore, NoIndex
 from lensgraph.tools.local.world import world_index
 from lensgraph.tools.registry import build
 from lensgraph.tools.results import ToolFailure
@@ -150,7 +150,7 @@ def test_a_killed_run_is_completed_by_the_next(tmp_path: Path) -> None:
     for n in range(100):
         (source / f"n{n:03}.txt").write_text(f"document number{n} about giraffes")
     code = (
-        "import os, signal, sys; from pathlib import Path; from lensgraph.tools.local.index.build import index_folder\n"
+        "import os, signal, sys; from pathlib import Path; from lensgraph.tools.local.index.index_folder import index_folder\n"
         "def die(paths):\n    for n, path in enumerate(paths):\n        if n == 50: os.kill(os.getpid(), signal.SIGKILL)\n"
         "        yield path\n"
         "index_folder(Path(sys.argv[1]), Path(sys.argv[2]), progress=die)\n"

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from lensgraph.rl.rewards import formulas
 from lensgraph.rl.rewards.episode_reward import EpisodeReward
 from lensgraph.rl.rewards.matches import MATCHES
-from lensgraph.rl.rewards.recipe import RewardRecipe
+from lensgraph.rl.rewards.reward_recipe import RewardRecipe
 from lensgraph.rl.rewards.rules import RULES
 from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStep
 from lensgraph.rl.tasks import Task

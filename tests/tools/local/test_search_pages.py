@@ -13,8 +13,8 @@ import pytest
 from lensgraph.tools.documents import words
 from lensgraph.tools.documents.passages import query_pattern, score_passages, shorten, snippet
 from lensgraph.tools.local.index.engine import LocalEngine
-from lensgraph.tools.local.index.store import FILE_NAME, IndexStore, NoIndex, PageRow
-from lensgraph.tools.local.text_search import LocalTextSearch
+from lensgraph.tools.local.index.index_store import FILE_NAME, IndexStore, NoIndex, PageRow
+from lensgraph.tools.local.search_pages import LocalTextSearch
 
 COUNTRIES = {
     "Guinea": "Conakry", "Papua New Guinea": "Port Moresby", "Equatorial Guinea": "Malabo", "Guinea-Bissau": "Bissau",
@@ -226,7 +226,7 @@ def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_killed_writer_leaves_an_index_that_opens(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from lensgraph.tools.local.index.store import IndexStore, PageRow\n"
+        "import sys, time; from pathlib import Path; from lensgraph.tools.local.index.index_store import IndexStore, PageRow\n"
         "s = IndexStore.create(Path(sys.argv[1]))\n"
         "with s.transaction():\n    s.add_pages([PageRow('a', 'Alpha', '', 'one')])\n"
         "with s.transaction():\n    s._connection.execute('pragma cache_size=1')\n"

@@ -23,19 +23,19 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 import lensgraph
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.rl import recipes, train
 from lensgraph.rl.evaluation import balance
 from lensgraph.rl.evaluation.balance import label, sample
-from lensgraph.rl.grpo import run as grpo
-from lensgraph.rl.grpo.build import arguments
-from lensgraph.rl.grpo.recipe import GRPORecipe
+from lensgraph.rl.grpo import train_online as grpo
+from lensgraph.rl.grpo.build_trainer import arguments
+from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
+from lensgraph.rl.grpo.grpo_trainer import GraphGRPOTrainer
 from lensgraph.rl.grpo.resuming import REWARD_STATE, SaveRewardState
-from lensgraph.rl.grpo.trainer import GraphGRPOTrainer
-from lensgraph.rl.pocket import network
-from lensgraph.rl.pocket.network import PocketSize
+from lensgraph.rl.pocket import pocket_network
+from lensgraph.rl.pocket.pocket_network import PocketSize
 from lensgraph.rl.rewards.episode_reward import EpisodeReward
-from lensgraph.rl.rewards.recipe import RewardRecipe
+from lensgraph.rl.rewards.reward_recipe import RewardRecipe
 from lensgraph.rl.rollout.episode import Rollout
 from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStep, TrajectoryStore
 from lensgraph.rl.run import jsonl, trackers
@@ -48,7 +48,7 @@ from lensgraph.rl.tasks import Task, load_tasks
 def recipe(tmp_path: Path, processor: PictureProcessor, tiny_size: dict[str, int]) -> GRPORecipe:
     """Two steps of a tiny network that knows nothing; no tool is ever called."""
     size = PocketSize(**tiny_size)
-    network.save(network.build_network(processor, size), processor, tmp_path / "base")
+    pocket_network.save(pocket_network.build_network(processor, size), processor, tmp_path / "base")
     return GRPORecipe(
         start_from=str(tmp_path / "base"), output=tmp_path / "run", task_limit=6, held_out_limit=3, steps=2, prompts=2,
         generations=4, batch=4, max_new_tokens=6, concurrent=8, save_every=1,
@@ -240,8 +240,8 @@ def test_lora_with_a_reference_and_two_passes(recipe: GRPORecipe, monkeypatch: p
     recipe = recipe.model_copy(update={**changes, "warmup_steps": 0, "schedule": "constant"})
     policy = grpo.train(recipe)
     assert policy is not None
-    before = network.load_network(Path(recipe.start_from)).state_dict()
-    after = network.load_network(policy).state_dict()
+    before = pocket_network.load_network(Path(recipe.start_from)).state_dict()
+    after = pocket_network.load_network(policy).state_dict()
     assert set(before) == set(after)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
@@ -517,8 +517,8 @@ def test_a_step_without_any_reward_is_told_and_a_run_of_them_ends_well(
     told = " ".join(capsys.readouterr().err.split())
     assert told.count("reward none") == 2
     assert "no plot" in told
-    before = network.load_network(Path(recipe.start_from)).state_dict()
-    after = network.load_network(policy).state_dict()
+    before = pocket_network.load_network(Path(recipe.start_from)).state_dict()
+    after = pocket_network.load_network(policy).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)  # nothing was earned, nothing was learned
 
 

@@ -35,7 +35,7 @@ SMALL = 32
 
 def ask(pictures: Sequence[str], question: str, config_file: str | None, settings: list[str], *, as_json: bool) -> int:
     """Print the answer; the return value is the exit code."""
-    config = configuration.load(config_file, settings)
+    config = configuration.load_config(config_file, settings)
     data, small = _read(pictures, question, config)
     if not sys.warnoptions:  # warnings are for programmers, and `-W` brings them back
         warnings.simplefilter("ignore")

@@ -22,9 +22,9 @@ from lensgraph.tools.guard import data_uri, headers, isolated
 from lensgraph.tools.guard.addresses import Refused
 from lensgraph.tools.guard.bodies import PICTURE
 from lensgraph.tools.guard.fetching import fetch
-from lensgraph.tools.guard.files import MAX_FILE_BYTES, read_file
 from lensgraph.tools.guard.headers import FirstPicture
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.guard.read_files import MAX_FILE_BYTES, read_file
+from lensgraph.tools.safety.one_line import one_line
 
 MAX_PIXELS = 50_000_000
 """Largest picture decoded: about 150 MB as RGB, above what phone cameras save by default."""

@@ -17,14 +17,14 @@ from trl import GRPOConfig
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.grpo.generation import GraphRollouts
-from lensgraph.rl.grpo.recipe import GRPORecipe
-from lensgraph.rl.grpo.trainer import GraphGRPOTrainer
+from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
+from lensgraph.rl.grpo.grpo_trainer import GraphGRPOTrainer
 from lensgraph.rl.network.vision_attention import batch_pictures
 from lensgraph.rl.rewards.episode_reward import EpisodeReward
 from lensgraph.rl.rollout.episode import RolloutSetup
 from lensgraph.rl.rollout.trajectory import TrajectoryStore
 from lensgraph.rl.run import processes
-from lensgraph.rl.run.recipe import trainer_arguments
+from lensgraph.rl.run.base_recipes import trainer_arguments
 from lensgraph.rl.sampler import process as sampler_process
 from lensgraph.rl.sampler.process import SampledIn
 from lensgraph.rl.tasks import Task

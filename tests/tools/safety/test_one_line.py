@@ -2,7 +2,7 @@
 
 import pytest
 
-from lensgraph.tools.safety.errors import named_line, one_line
+from lensgraph.tools.safety.one_line import named_line, one_line
 
 KEY = "sk-0123456789abcdef"
 

@@ -105,7 +105,7 @@ async def _rounds(questions: int, rounds: int, url: str, timeout: float) -> list
     )
     context = Context(
         policy=policy,
-        config=configuration.load(overrides=["dialect.name=deepmmsearch_r1"]),
+        config=configuration.load_config(overrides=["dialect.name=deepmmsearch_r1"]),
         text_search=ScriptedText(url=url, timeout=timeout, backoff=0.05),
         image_search=ScriptedImage(url=url, timeout=timeout, backoff=0.05),
         store=ImageStore(memory_bytes=STORE_BYTES),

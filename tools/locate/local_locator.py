@@ -1,6 +1,6 @@
 """Locating a region from an expression, offline: classical proposals and a small grammar.
 
-`proposals` finds regions, `flags` and `colours` measure them, `grammar` reads the expression, `choose` joins the two.
+`proposals` finds regions, `flags` and `colours` measure them, `grammar` reads the expression, `choose_regions` joins the two.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import ClassVar
 from PIL import Image
 
 from lensgraph.tools.base import Locator
-from lensgraph.tools.locate.choose import choose
+from lensgraph.tools.locate.choose_regions import choose
 from lensgraph.tools.locate.grammar import parse
 from lensgraph.tools.locate.proposals import propose
 from lensgraph.tools.results import LocateResult, Region

@@ -18,7 +18,7 @@ def index(given: argparse.Namespace) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from lensgraph.tools.documents.readers import READERS
-    from lensgraph.tools.local.index.build import PICTURES, default_folder, index_folder
+    from lensgraph.tools.local.index.index_folder import PICTURES, default_folder, index_folder
 
     out = given.out or default_folder(given.folder)
     columns = TextColumn("Indexing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()

@@ -19,12 +19,12 @@ from pydantic.fields import FieldInfo
 from lensgraph.agent.config import ConfigError, PolicyConfig
 from lensgraph.agent.pocket import checkpoint
 from lensgraph.agent.policy import device
-from lensgraph.tools.safety.errors import one_line
+from lensgraph.tools.safety.one_line import one_line
 from lensgraph.tools.safety.redact import shown
 
 KINDS = {
     "pocket": "lensgraph.agent.policy.light.policy:LightPolicy",
-    "transformers": "lensgraph.agent.policy.qwen.transformers:TransformersPolicy",
+    "transformers": "lensgraph.agent.policy.qwen.transformers_policy:TransformersPolicy",
     "openai_compatible": "lensgraph.agent.policy.server.openai_compatible:OpenAICompatiblePolicy",
 }
 """Short name -> class. Only the module of the chosen kind is imported, because `transformers` needs torch."""

@@ -25,25 +25,25 @@ from PIL import Image
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
-from lensgraph.agent.config import load as load_config
+from lensgraph.agent.config import load_config
 from lensgraph.agent.dialects.table import build
 from lensgraph.agent.policy.qwen.batching import StaticBatching
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
-from lensgraph.agent.policy.qwen.transformers import TransformersPolicy
+from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Pixels, Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled
 from lensgraph.agent.testing import FixedImage, FixedLocator, FixedText
 from lensgraph.rl.grpo import credit, resuming, sharded, training_metrics
-from lensgraph.rl.grpo import trainer as graph_trainer
+from lensgraph.rl.grpo import grpo_trainer as graph_trainer
 from lensgraph.rl.grpo.credit import decision_advantages
 from lensgraph.rl.grpo.finished_pixels import pixels_as_pictures
 from lensgraph.rl.grpo.generation import EnginePolicy, GraphRollouts
-from lensgraph.rl.grpo.trainer import GraphGRPOTrainer
+from lensgraph.rl.grpo.grpo_trainer import GraphGRPOTrainer
 from lensgraph.rl.grpo.training_metrics import Decision
 from lensgraph.rl.grpo.zero_advantage import worth_a_pass
 from lensgraph.rl.network.collate import check_pictures
-from lensgraph.rl.pocket import network as pocket
-from lensgraph.rl.pocket.network import PocketSize
+from lensgraph.rl.pocket import pocket_network as pocket
+from lensgraph.rl.pocket.pocket_network import PocketSize
 from lensgraph.rl.rollout import wait_clock
 from lensgraph.rl.rollout.episode import RolloutSetup
 from lensgraph.rl.rollout.own_loop import in_own_loop
