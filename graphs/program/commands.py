@@ -103,7 +103,7 @@ COMMANDS: dict[str, Command] = {
         ),
     ),
     "index": Command(
-        f"{_PROGRAM}.local:index", "Index a folder of pictures and documents, or bring its index up to date.",
+        f"{_PROGRAM}.index_commands:index", "Index a folder of pictures and documents, or bring its index up to date.",
         (
             _option("folder", type=Path, help="folder with pictures and documents (txt, md, html, pdf)"),
             _option("--out", type=Path, help="where the index goes (default: the cache folder)"),
@@ -111,7 +111,7 @@ COMMANDS: dict[str, Command] = {
         ),
     ),
     "search": Command(
-        f"{_PROGRAM}.local:search", "Search an index by words or by picture.",
+        f"{_PROGRAM}.index_commands:search", "Search an index by words or by picture.",
         (
             _option("index", type=Path, help="folder that `lensgraph index` wrote"),
             _option("--text", help="words to look for"),
@@ -120,18 +120,18 @@ COMMANDS: dict[str, Command] = {
             _JSON,
         ),
     ),
-    "cache stats": Command(f"{_PROGRAM}.cache:stats", "Print the kept answers of the tools, by tool.", (_CACHE, _JSON)),
-    "cache clear": Command(f"{_PROGRAM}.cache:clear", "Delete the kept answers of the tools.", (_CACHE, _JSON)),
+    "cache stats": Command(f"{_PROGRAM}.cache_commands:stats", "Print the kept answers of the tools, by tool.", (_CACHE, _JSON)),
+    "cache clear": Command(f"{_PROGRAM}.cache_commands:clear", "Delete the kept answers of the tools.", (_CACHE, _JSON)),
     "world card": Command(
-        f"{_PROGRAM}.local:world_card", "Print the embedded world's counts, splits, licences and retrieval figures.",
+        f"{_PROGRAM}.index_commands:world_card", "Print the embedded world's counts, splits, licences and retrieval figures.",
         (
             _option("--all", action="store_true", help="ask every gold query, not a sample"),
             _option("--out", type=Path, help="write the card there as well"),
         ),
     ),
-    "world index": Command(f"{_PROGRAM}.local:world_index", "Build the embedded world's index now and print its folder."),
+    "world index": Command(f"{_PROGRAM}.index_commands:world_index", "Build the embedded world's index now and print its folder."),
     "world verify": Command(
-        f"{_PROGRAM}.local:world_verify", "Find which lay wordings mislead the engine, and store them with the data."
+        f"{_PROGRAM}.index_commands:world_verify", "Find which lay wordings mislead the engine, and store them with the data."
     ),
     "bench": Command(
         f"{_PROGRAM}.benches:bench", "Measure the graph's own time per node, without policy and tools, or the start.",
