@@ -15,8 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lensgraph.agent.config import Config, ConfigError
-    from lensgraph.agent.config import load_config
+    from lensgraph.agent.config import Config, ConfigError, load_config
     from lensgraph.agent.context import Context
     from lensgraph.agent.errors import BadInput, UserError
     from lensgraph.graphs import direct, rag, search_agent

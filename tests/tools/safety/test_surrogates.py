@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from lensgraph.agent.nodes.once import _Record
+from lensgraph.agent.nodes.once import _SearchRecord
 from lensgraph.agent.policy.server.completion import read_answer
 from lensgraph.tools.base import TextSearch
 from lensgraph.tools.cache import Cache, CacheSettings
@@ -56,7 +56,7 @@ async def test_a_search_that_brings_half_a_character_is_kept(tmp_path: Path) -> 
 
 
 async def test_its_record_can_be_written(tmp_path: Path) -> None:
-    record = _Record(tmp_path, "name")
+    record = _SearchRecord(tmp_path, "name")
     failed = SearchResult(kind="text", query="q")
     record.read_or_announce(failed, repeatable=False)
     record.write(await Cutting().search(f"kenya {HALF}"))
