@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from lensgraph.agent.errors import UserError
 from lensgraph.graphs.program.commands import WrongUsage
@@ -57,6 +58,7 @@ def search(given: argparse.Namespace) -> int:
     if (given.text is None) == (given.image is None):
         raise WrongUsage("give either --text WORDS or --image PICTURE")
 
+    from lensgraph.agent.images import names_file
     from lensgraph.tools.base import ImageSearch, TextSearch, render_search, wait_for
     from lensgraph.tools.registry import ToolConfigError, build
     from lensgraph.tools.runtime import output
@@ -67,7 +69,8 @@ def search(given: argparse.Namespace) -> int:
     except ToolConfigError as error:
         raise UserError(str(error)) from error
     assert isinstance(tool, TextSearch | ImageSearch)
-    result = wait_for(tool.search(given.image if given.text is None else given.text))
+    picture = Path(given.image) if names_file(given.image) else given.image
+    result = wait_for(tool.search(picture if given.text is None else given.text))
     if given.json:
         print(output.as_json(result.model_dump(mode="json", exclude={"hits": {"__all__": {"thumbnail"}}})))
     elif result.error is None:

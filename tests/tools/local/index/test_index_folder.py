@@ -199,7 +199,7 @@ async def test_a_configuration_points_the_tools_at_the_index(folder: Path, tmp_p
     spec = {"use": "local", "index": str(tmp_path / "index")}
     texts, images = build("text_search", spec), build("image_search", spec)
     assert "Museum" in await texts.ainvoke({"query": "museum"})
-    assert "Trip to the sea" in await images.ainvoke({"image": str(folder / "sub" / "blue_sky-2.jpg")})
+    assert "Trip to the sea" in await images.ainvoke({"image": folder / "sub" / "blue_sky-2.jpg"})
 
 
 def test_the_command_line_indexes_and_searches(
