@@ -129,7 +129,7 @@ COMMANDS: dict[str, Command] = {
             _option("--out", type=Path, help="write the card there as well"),
         ),
     ),
-    "world index": Command(f"{_PROGRAM}.index_commands:world_index", "Build the index of the embedded world and print its folder."),
+    "world index": Command(f"{_PROGRAM}.index_commands:world_index", "Build the embedded world's index and print its folder."),
     "world verify": Command(
         f"{_PROGRAM}.index_commands:world_verify", "Find which lay wordings mislead the engine, and store them with the data."
     ),
