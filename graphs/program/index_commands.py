@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lensgraph.agent.errors import UserError
 from lensgraph.graphs.program.commands import WrongUsage
@@ -69,7 +70,7 @@ def search(given: argparse.Namespace) -> int:
     except ToolConfigError as error:
         raise UserError(str(error)) from error
     assert isinstance(tool, TextSearch | ImageSearch)
-    picture = Path(given.image) if names_file(given.image) else given.image
+    picture: Any = Path(given.image) if names_file(given.image) else given.image
     result = wait_for(tool.search(picture if given.text is None else given.text))
     if given.json:
         print(output.as_json(result.model_dump(mode="json", exclude={"hits": {"__all__": {"thumbnail"}}})))
