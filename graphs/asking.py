@@ -8,7 +8,7 @@ it stopped.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -22,6 +22,9 @@ from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.errors import BadInput
 from lensgraph.agent.state import AgentState, AskInput, AskOutput
 from lensgraph.graphs import synchronous
+
+INTERRUPTS = "__interrupt__"
+"""LangGraph's key, in an output or an update, of what waits for a person."""
 
 
 class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
@@ -71,6 +74,20 @@ def _parents_runtime() -> Runtime[Any] | None:
         return None
 
 
+def finished(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The output of a run, for a caller that can ask nobody.
+
+    Raises:
+        BadInput: the run waits for a person.
+    """
+    if INTERRUPTS in result:
+        raise BadInput(
+            "A search waits for a person, who cannot be asked here; run the graph itself with a checkpointer and a thread, and "
+            "answer with Command(resume=...)."
+        )
+    return result
+
+
 def compile(  # the verb of LangGraph
     wiring: StateGraph[AgentState, Context, AskInput, AskOutput], name: str, checkpointer: Checkpointer
 ) -> AskGraph:
@@ -81,4 +98,4 @@ def compile(  # the verb of LangGraph
     return compiled
 
 
-__all__ = ["AskGraph", "compile"]
+__all__ = ["INTERRUPTS", "AskGraph", "compile", "finished"]

@@ -21,8 +21,9 @@ from lensgraph.agent.context import Context
 from lensgraph.agent.errors import UserError
 from lensgraph.agent.images import names_file, read_named
 from lensgraph.graphs import search_agent
-from lensgraph.graphs.asking import AskGraph
+from lensgraph.graphs.asking import AskGraph, finished
 from lensgraph.tools.guard import Refused, in_time
+from lensgraph.tools.safety.signals import steers
 
 ANSWER_KEYS = ("answer", "sources", "usage", "stop_reason")
 """Keys of the graph's output that the artifact holds."""
@@ -72,6 +73,8 @@ class AskTool(BaseTool):
             given = await in_time(lambda: self._input(question, image, state))
             return _told(await self.graph.ainvoke(given, config, context=self.context))
         except (UserError, Refused) as error:
+            if steers(error):
+                raise
             raise ToolException(f"error: {error}") from error
 
     def _run(
@@ -113,6 +116,7 @@ def as_text(result: Mapping[str, Any]) -> str:
 
 
 def _told(result: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    result = finished(result)
     return as_text(result), {key: result.get(key) for key in ANSWER_KEYS}
 
 

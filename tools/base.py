@@ -1,7 +1,8 @@
 """The kinds of tool, as small abstract LangChain tools.
 
 Invariant: calling a tool never raises for what happened outside. Whatever a provider throws becomes a result with an `error`,
-so a failed tool is an observation for the policy and a line in the trajectory. The content of the tool message is text for any
+so a failed tool is an observation for the policy and a line in the trajectory; only what steers LangGraph passes, such as
+`interrupt()` in a tool. The content of the tool message is text for any
 LangChain agent; the artifact is the typed result.
 
 A provider subclasses one of `TextSearch`, `ImageSearch`, `Locator` (or `pages.base.PageReader`) and writes one async method.
@@ -29,6 +30,7 @@ from lensgraph.tools.results import LocateResult, Page, SearchResult, ToolError,
 from lensgraph.tools.runtime import loops
 from lensgraph.tools.safety.escape import entry, line
 from lensgraph.tools.safety.one_line import named_line
+from lensgraph.tools.safety.signals import steers
 from lensgraph.tools.safety.surrogates import whole
 
 if TYPE_CHECKING:
@@ -141,6 +143,8 @@ class LensTool(BaseTool):
             result = await asyncio.wait_for(call, self.timeout)
             price = 0.0 if result.cached else result.price or self.price_per_call
         except Exception as error:  # the boundary to providers, which may throw anything
+            if steers(error):
+                raise
             result, price = failed.model_copy(update={"error": self._to_error(error)}), 0.0
         return result.model_copy(update={"seconds": time.perf_counter() - started, "price": price})
 

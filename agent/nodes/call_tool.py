@@ -1,7 +1,7 @@
 """Call a tool and keep its failures apart from the graph's: the boundary to foreign code.
 
 Invariant: no exception of a tool passes; it becomes a failed result, which is recorded in the step and told to the
-policy.
+policy. Only what steers LangGraph passes: `interrupt()` in a tool interrupts the graph.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from lensgraph.tools.base import LensTool
 from lensgraph.tools.results import LocateResult, SearchResult, ToolError
 from lensgraph.tools.safety.one_line import named_line
+from lensgraph.tools.safety.signals import steers
 
 R = TypeVar("R", SearchResult, LocateResult)
 
@@ -28,6 +29,8 @@ async def call(tool: LensTool, arguments: dict[str, Any], failed: R) -> R:
             return artifact
         error = ToolError(reason="malformed", message=f"{tool.name} returned no {type(failed).__name__}")
     except Exception as problem:
+        if steers(problem):
+            raise
         error = ToolError(reason="unavailable", message=f"{tool.name}: {named_line(problem, first=True)}")
     return failed.model_copy(update={"error": error, "seconds": time.perf_counter() - started})
 

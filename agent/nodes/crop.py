@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Literal
 
 from langgraph.runtime import Runtime
@@ -13,6 +14,7 @@ from lensgraph.agent.actions import Crop, SearchByImage
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.images import Picture
 from lensgraph.agent.nodes.call_tool import call, error_line
+from lensgraph.agent.nodes.once import once
 from lensgraph.agent.nodes.spending import calls_of, refusal, refused_step
 from lensgraph.agent.state import AgentState, Step, Update
 from lensgraph.tools.results import LocateResult, ToolError
@@ -34,7 +36,7 @@ async def crop(state: AgentState, runtime: Runtime[Context]) -> Command[Literal[
         observation = dialect.observe_failure("crop", refused, question=asked)
         step = refused_step("crop", state, action.region, refused)
         return Command(goto="reason", update={"steps": [step], "crop": None, "note": None, "dialogue": [observation]})
-    located, parent = await locate(state, backends, action.region)
+    located, parent = await locate(state, backends, runtime, action.region)
     cut: Picture | None = None
     error = located.error
     if error is None and parent is not None:
@@ -59,7 +61,9 @@ async def crop(state: AgentState, runtime: Runtime[Context]) -> Command[Literal[
     return Command(goto="reason", update={**update, "dialogue": [observation]})
 
 
-async def locate(state: AgentState, backends: Backends, region: str) -> tuple[LocateResult, Picture | None]:
+async def locate(
+    state: AgentState, backends: Backends, runtime: Runtime[Context], region: str
+) -> tuple[LocateResult, Picture | None]:
     """Look for the region in every picture of the question; the result with the highest score and its picture."""
     pictures = state["pictures"]
     if not pictures:
@@ -69,8 +73,12 @@ async def locate(state: AgentState, backends: Backends, region: str) -> tuple[Lo
     results: list[LocateResult] = []
     for picture in pictures:
         image = await backends.store.opened(picture["id"])
-        failed = LocateResult(expression=region)
-        results.append(await call(tool, {"image": image, "expression": region}, failed))
+        failed, arguments = LocateResult(expression=region), {"image": image, "expression": region}
+        make = functools.partial(call, tool, arguments, failed)
+        what = f"{picture['id']} {region}"
+        results.append(
+            await make() if tool.repeatable else await once(make, failed, what, tool, state, backends.store, runtime)
+        )
     best = max(range(len(results)), key=lambda n: results[n].regions[0].score if results[n].regions else -1.0)
     total = {"seconds": sum(r.seconds for r in results), "price": sum(r.price for r in results)}
     return results[best].model_copy(update=total), pictures[best]

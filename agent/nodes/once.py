@@ -1,9 +1,10 @@
 """Make each search of a thread once, also when the process is killed while it runs or after it.
 
-LangGraph runs the interrupted node of a killed process again. So a search that may cost money is announced in a file
-before it is sent, and its result is written down before the node goes on; the node that runs again finds the result.
-A call that was sent and has no result may have been paid for: it is not sent again, and the policy is told that it
-failed. A tool that costs nothing says that it is `repeatable`, and is asked again.
+LangGraph runs the interrupted node of a killed process again, and that of a tool which interrupts. So a call that may cost
+money is announced in a file before it is sent, and its result is written down before the node goes on; the node that runs
+again finds the result. A call that was sent and has no result may have been paid for: it is not sent again, and the policy
+is told that it failed. A tool that costs nothing says that it is `repeatable`, and is asked again; so is one that
+interrupted to ask a person, because it waits for the answer.
 
 Invariants: a record belongs to one asking of one question, so an earlier conversation's result is never found; two
 processes that resume the same thread at once make one call, because the file is locked while it is in flight. The
@@ -19,15 +20,20 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Generic
 
 from filelock import FileLock
+from langgraph.errors import GraphInterrupt
 from langgraph.runtime import Runtime
+from langgraph.types import interrupt
 
 from lensgraph.agent.context import Context
 from lensgraph.agent.images import ImageStore
+from lensgraph.agent.nodes.call_tool import R
 from lensgraph.agent.state import AgentState
 from lensgraph.tools.base import LensTool
-from lensgraph.tools.results import SearchResult, ToolError
+from lensgraph.tools.results import ToolError
+from lensgraph.tools.safety.signals import steers
 
 WAIT_SECONDS = 900.0
 """Longest wait for another process that makes the same search; far above any tool's timeout."""
@@ -43,15 +49,15 @@ CUT_OFF = (
 
 
 async def once(
-    make: Callable[[], Awaitable[SearchResult]],
-    failed: SearchResult,
+    make: Callable[[], Awaitable[R]],
+    failed: R,
     what: str,
     tool: LensTool,
     state: AgentState,
     store: ImageStore,
     runtime: Runtime[Context],
-) -> SearchResult:
-    """The result of `make()`, or of the same search in an earlier process.
+) -> R:
+    """The result of `make()`, or of the same call in an earlier process or run of the node.
 
     `what` is the query or the picture's id; `failed` is the result to fill in if the call was cut off.
     """
@@ -62,24 +68,33 @@ async def once(
     place = [part.partition(":")[0] for part in info.checkpoint_ns.split("|")]
     asking = [info.thread_id, place, state["started"], len(state.get("steps") or []), tool.name, what]
     name = hashlib.sha256(json.dumps(asking).encode()).hexdigest()
-    record = _SearchRecord(await asyncio.to_thread(_folder, store.folder), name)
+    record = _CallRecord(await asyncio.to_thread(_folder, store.folder), name, failed)
     lock = await asyncio.to_thread(record.lock)
     try:
-        known = await asyncio.to_thread(record.read_or_announce, failed, repeatable=tool.repeatable)
+        known = await asyncio.to_thread(record.read_or_announce, repeatable=tool.repeatable)
         if known is not None:
+            for _ in await asyncio.to_thread(record.answered):
+                interrupt(CUT_OFF)  # LangGraph counts: the next call that interrupts would be given this one's answer
             return known
-        result = await make()
+        try:
+            result = await make()
+        except Exception as error:
+            if steers(error):  # it asks a person: nothing was cut off
+                await asyncio.to_thread(record.withdraw, error)
+            raise
         await asyncio.to_thread(record.write, result)
     finally:
         lock.release()
     return result
 
 
-class _SearchRecord:
-    """Three files of one search: its lock, that it was sent, and its result."""
+class _CallRecord(Generic[R]):
+    """Four files of one call: its lock, that it was sent, its result, and the ids of its interrupts."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.sent, self.result, self.locked = (folder / f"{name}.{kind}" for kind in ("sent", "json", "lock"))
+    def __init__(self, folder: Path, name: str, failed: R) -> None:
+        self.failed: R = failed
+        kinds = ("sent", "json", "lock", "asked")
+        self.sent, self.result, self.locked, self.asked = (folder / f"{name}.{kind}" for kind in kinds)
 
     def lock(self) -> FileLock:
         """Wait until no other process is making this search. The kernel frees the lock of a process that dies."""
@@ -87,16 +102,26 @@ class _SearchRecord:
         lock.acquire(timeout=WAIT_SECONDS)
         return lock
 
-    def read_or_announce(self, failed: SearchResult, *, repeatable: bool) -> SearchResult | None:
+    def read_or_announce(self, *, repeatable: bool) -> R | None:
         """The result of an earlier attempt. None: there was none; the search may be made and counts as sent from now on."""
         if self.result.exists():
-            return SearchResult.model_validate_json(self.result.read_bytes())
+            return type(self.failed).model_validate_json(self.result.read_bytes())
         if self.sent.exists() and not repeatable:
-            return failed.model_copy(update={"error": ToolError(reason="unavailable", message=CUT_OFF)})
+            return self.failed.model_copy(update={"error": ToolError(reason="unavailable", message=CUT_OFF)})
         self.sent.touch()
         return None
 
-    def write(self, result: SearchResult) -> None:
+    def withdraw(self, error: Exception) -> None:
+        """Write down that the call waits for a person, and does not count as sent."""
+        if isinstance(error, GraphInterrupt):
+            self.asked.write_text("\n".join({*self.answered(), *(one.id for one in error.args[0])}))
+        self.sent.unlink(missing_ok=True)
+
+    def answered(self) -> list[str]:
+        """The ids of the interrupts of this call."""
+        return self.asked.read_text().split() if self.asked.exists() else []
+
+    def write(self, result: R) -> None:
         """Keep the result, failures too: a node that runs again tells the policy what it would have been told."""
         partial = self.result.with_suffix(".part")  # one writer: the lock is held
         partial.write_text(result.model_dump_json(), encoding="utf-8")

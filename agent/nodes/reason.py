@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Literal
 
 from langchain_core.messages import AIMessage, BaseMessage
-from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
@@ -23,6 +22,7 @@ from lensgraph.agent.nodes.pictures import materialise
 from lensgraph.agent.policy.errors import ContextFull, NoPicture, PolicyError, PriceSpent
 from lensgraph.agent.state import AgentState, Step, Update, this_dialogue, this_question
 from lensgraph.tools.safety.one_line import named_line
+from lensgraph.tools.safety.signals import steers
 
 ABOUT_PICTURES = (
     "this policy answers only about pictures, and none came with the question; send one, or set another policy"
@@ -117,7 +117,7 @@ def _policy_error(problem: Exception, backends: Backends) -> PolicyError | None:
     """The failure that ends the episode. None: the exception is a bug or LangGraph's own signal, to be raised."""
     if isinstance(problem, PolicyError):
         return problem
-    if isinstance(problem, GraphBubbleUp) or not backends.foreign_policy:
+    if steers(problem) or not backends.foreign_policy:
         return None
     return PolicyError(f"{backends.config.policy.kind}: {named_line(problem, first=True)}")
 

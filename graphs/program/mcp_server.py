@@ -24,6 +24,7 @@ from lensgraph.agent.errors import UserError
 from lensgraph.agent.images import names_file, read_named
 from lensgraph.agent.savers import saver
 from lensgraph.graphs import table
+from lensgraph.graphs.asking import finished
 from lensgraph.graphs.tool import ANSWER_KEYS, as_text
 from lensgraph.tools import guard
 from lensgraph.tools.safety.redact import without_logins
@@ -82,7 +83,7 @@ def server(graph: Graph, context: Context, *, files: bool | str, threads: bool) 
             images: list[str | bytes] = [image] if image else []
             if image and names_file(image):
                 images = [await guard.in_time(lambda: read_named(image, files))]
-            result = await graph.ainvoke({"question": question, "images": images}, config, context=context)
+            result = finished(await graph.ainvoke({"question": question, "images": images}, config, context=context))
         except (UserError, guard.Refused) as error:
             raise ToolError(str(error)) from error
         structured = {key: result.get(key) for key in ANSWER_KEYS} | ({"thread": thread} if thread else {})

@@ -27,6 +27,7 @@ from lensgraph.agent.nodes import materialise
 from lensgraph.agent.policy.render import Rendered
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import table
+from lensgraph.graphs.asking import finished
 from lensgraph.rl.rollout import length_budget
 from lensgraph.rl.rollout.recording import has_ids, said_of, steps_of, tokens_of
 from lensgraph.rl.rollout.trajectory import Seen, Trajectory
@@ -108,11 +109,13 @@ async def _roll(base: Trajectory, task: Task, setup: RolloutSetup) -> Rollout:
     store = ImageStore()
     context = Context(config=setup.config, policy=setup.policy, dialect=setup.dialect, store=store, **setup.tools)
     pictures = await asyncio.to_thread(task.pictures)
-    final: dict[str, Any] = await table.find(setup.graph).ainvoke(
-        {"question": task.question, "images": pictures},
-        None if setup.clock is None else {"callbacks": [setup.clock]},
-        context=context,
-        output_keys=EVERYTHING,
+    final = finished(
+        await table.find(setup.graph).ainvoke(
+            {"question": task.question, "images": pictures},
+            None if setup.clock is None else {"callbacks": [setup.clock]},
+            context=context,
+            output_keys=EVERYTHING,
+        )
     )
     messages = await materialise(final["dialogue"], store, setup.dialect, setup.config.images.view_pixels)
     rendered, logprobs, spans = await asyncio.to_thread(tokens_of, messages, setup.policy, setup.max_tokens)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -51,7 +51,7 @@ def tokens_of(
     return Rendered(rendered.ids[:end], rendered.mask[:end], rendered.pixels), logprobs[:end], spans
 
 
-def steps_of(final: dict[str, Any] | AgentState, spans: Sequence[tuple[int, int]]) -> tuple[TrajectoryStep, ...]:
+def steps_of(final: Mapping[str, Any] | AgentState, spans: Sequence[tuple[int, int]]) -> tuple[TrajectoryStep, ...]:
     """The steps of a finished graph as a trajectory keeps them: each with the next node and the borders of
     its tokens."""
     records = list(final["steps"])

@@ -13,6 +13,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_tests.unit_tests import ToolsUnitTests
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command, interrupt
 from PIL import Image
 
 from lensgraph.agent import testing
@@ -20,6 +21,7 @@ from lensgraph.agent.images import names_file, read_named
 from lensgraph.graphs import direct
 from lensgraph.graphs.tool import AskTool, as_tool
 from lensgraph.tools.guard import Refused
+from lensgraph.tools.results import SearchResult
 
 TURNS = ["<img_search><img></img_search>", "<answer>1987</answer>"]
 
@@ -54,6 +56,14 @@ class Caller(BaseChatModel):
             call = {"name": "ask_about_picture", "args": self.arguments, "id": "1"}
             reply = AIMessage("", tool_calls=[call])
         return ChatResult(generations=[ChatGeneration(message=reply)])
+
+
+class Asking(testing.FixedText):
+    """A search that asks a person."""
+
+    async def asearch(self, query: str) -> SearchResult:
+        interrupt("may I?")
+        return await super().asearch(query)
 
 
 def chat(*pictures: bytes) -> dict[str, Any]:
@@ -137,6 +147,27 @@ async def test_an_agent_with_a_checkpointer_resumes_inside_the_graph() -> None:
     result = await agent.ainvoke(None, thread)
     assert result["messages"][-1].content.startswith("told: 1987")
     assert len(context.image_search.asked) == 1
+
+
+async def test_an_interrupt_of_a_search_interrupts_the_agent() -> None:
+    agents = pytest.importorskip("langchain.agents", reason="needs langchain")
+    context = testing.context(["<text_search>q</text_search>", "<answer>1987</answer>"], text_search=Asking())
+    agent = agents.create_agent(
+        Caller(arguments={"question": "When?"}), [as_tool(context=context)], checkpointer=InMemorySaver()
+    )
+    thread = {"configurable": {"thread_id": "1"}}
+    paused = await agent.ainvoke(chat(png()), thread)
+    assert [one.value for one in paused["__interrupt__"]] == ["may I?"]
+    result = await agent.ainvoke(Command(resume="yes"), thread)
+    assert result["messages"][-1].content.startswith("told: 1987")
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+async def test_where_nobody_can_be_asked_the_model_is_told_so(mode: str) -> None:
+    tool = as_tool(context=testing.context(["<text_search>q</text_search>"], text_search=Asking()))
+    given = {"question": "When?", "image": URI}
+    told = await tool.ainvoke(given) if mode == "async" else await asyncio.to_thread(tool.invoke, given)
+    assert told.startswith("error: A search waits for a person, who cannot be asked here")
 
 
 # --- what a model may name

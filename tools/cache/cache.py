@@ -35,6 +35,7 @@ from lensgraph.tools.cache.key import Question
 from lensgraph.tools.cache.settings import CacheSettings
 from lensgraph.tools.results import ToolFailure
 from lensgraph.tools.runtime.home import home
+from lensgraph.tools.safety.signals import steers
 
 EMPTY_SECONDS = 3600.0
 """Longest time that "nothing found" is believed, in seconds."""
@@ -174,7 +175,7 @@ class Cache:
                 outcome = TimeoutError()
             raise
         except Exception as error:
-            outcome = error
+            outcome = None if steers(error) else error  # an interrupt is of this graph: the next caller asks itself
             raise
         finally:
             with self._guard:

@@ -21,8 +21,11 @@ from lensgraph.tools.pages.base import PageReader
 from lensgraph.tools.pages.extract import passage
 from lensgraph.tools.pages.summarise import Summariser
 from lensgraph.tools.results import Hit, SearchResult
+from lensgraph.tools.safety.signals import steers
 
 logger = logging.getLogger(__name__)
+MOST_INTERRUPTED = 256
+"""Interrupted searches that are remembered; nobody may ever resume them."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class ReadingTextSearch(TextSearch):
     """Seconds for reading and summaries together; a hit that is not done by then keeps the search service's snippet."""
 
     _summaries: Cache | None = PrivateAttr(default=None)
+    _interrupted: dict[str, SearchResult] = PrivateAttr(default_factory=dict)
+    """Searches whose reading a person was asked about: LangGraph runs them again, and they are paid for."""
 
     @model_validator(mode="after")
     def _room_for_all(self) -> ReadingTextSearch:
@@ -79,10 +84,15 @@ class ReadingTextSearch(TextSearch):
 
     async def asearch(self, query: str) -> SearchResult:
         """Search, read, and put the passages in."""
-        found = await self.search_tool.search(query)
+        found = self._interrupted.pop(query, None) or await self.search_tool.search(query)
         if found.error is not None:
             return found
-        read = await self._read(found.hits, query)
+        try:
+            read = await self._read(found.hits, query)
+        except Exception as error:
+            if steers(error) and len(self._interrupted) < MOST_INTERRUPTED:
+                self._interrupted[query] = found
+            raise
         hits = [read[rank].hit for rank in sorted(read)] + [h for rank, h in enumerate(found.hits) if rank not in read]
         price = found.price + sum(part.price for part in read.values())
         # Only what nobody was asked for anew is a kept answer.
@@ -102,10 +112,10 @@ class ReadingTextSearch(TextSearch):
             finally:
                 for task in tasks.values():
                     task.cancel()
-            for rank, task in tasks.items():
-                outcome = None if not task.done() or task.cancelled() else task.result()
-                if outcome is not None:
-                    read[rank] = outcome
+            ended = {rank: task for rank, task in tasks.items() if task.done() and not task.cancelled()}
+            if raised := [error for task in ended.values() if (error := task.exception()) is not None]:
+                raise raised[0]
+            read |= {rank: outcome for rank, task in ended.items() if (outcome := task.result()) is not None}
         return read
 
     async def _one(self, hit: Hit, query: str, until: float) -> _Read | None:
@@ -122,6 +132,8 @@ class ReadingTextSearch(TextSearch):
                     summary = await self.summariser.summarise(page, query, cache=self._summaries, seconds=left)
                 snippet, price, cached = summary.text, price + summary.price, cached and summary.cached
             except Exception as error:  # the boundary to a foreign model: the passage serves
+                if steers(error):
+                    raise
                 logger.warning(
                     "a page was not summarised (%s); its best passage is shown instead", type(error).__name__
                 )
