@@ -12,8 +12,8 @@ import asyncio
 import copy
 import functools
 import json
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.tools import BaseTool
@@ -26,7 +26,9 @@ from lensgraph.agent import policy as policies
 from lensgraph.agent.config import Config, ConfigError, PolicyConfig, PolicyName
 from lensgraph.agent.dialects import DialectName
 from lensgraph.agent.dialects.base import Dialect
-from lensgraph.agent.images import ImageStore
+from lensgraph.agent.images import ImageStore, View
+from lensgraph.agent.policy.calling.by_id import ByIdPolicy
+from lensgraph.agent.policy.calling.shown import materialise
 from lensgraph.agent.shared import once, shared_store
 from lensgraph.tools import cache, registry
 from lensgraph.tools.adapter import adapt
@@ -82,6 +84,7 @@ class Backends:
         self.store = context.store or shared_store(config.images)
         self.view_pixels = config.images.view_pixels
         self._policy = context.policy if isinstance(context.policy, BaseChatModel) else None
+        self._chat: ByIdPolicy | None = None
         # A class that is configured by its import path may raise anything when its service is down.
         self.foreign_policy = self._policy is None and config.policy.kind not in policies.KINDS
         live: dict[registry.Kind, BaseTool | None] = {
@@ -98,6 +101,18 @@ class Backends:
         if self._policy is None:
             self._policy = await asyncio.to_thread(self.build_policy)
         return self._policy
+
+    async def chat(self) -> ByIdPolicy:
+        """The policy as a node calls it, with the ids of pictures."""
+        if self._chat is None:
+            self._chat = ByIdPolicy.around(
+                await self.policy(), lambda messages: materialise(messages, self.store, self.sizes)
+            )
+        return self._chat
+
+    def sizes(self, block: Mapping[str, Any]) -> View:
+        """The sizes at which the policy is shown the picture of an image block."""
+        return self.dialect.view(block, self.view_pixels)
 
     async def tool(self, kind: registry.Kind) -> LensTool:
         """A tool, built on first use."""

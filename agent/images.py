@@ -162,7 +162,7 @@ class ImageStore:
         if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
             body = await guard.fetch(source)
             return await asyncio.to_thread(self.add, body, name=source[:120])
-        known = self._known(source) if isinstance(source, str) else None
+        known = self.known(source) if isinstance(source, str) else None
         return known if known is not None else await asyncio.to_thread(self._take_local, source)
 
     def _take_local(self, source: Any) -> Picture:
@@ -223,7 +223,8 @@ class ImageStore:
             self._records.put(record["id"], record, 1)
         return record.copy()
 
-    def _known(self, identity: str) -> Picture | None:
+    def known(self, identity: str) -> Picture | None:
+        """`picture` without reading or decoding; None: it is not at hand."""
         with self._lock:
             record: Picture | None = self._records.get(identity)
             held = record is not None and (self.folder is not None or self._encoded.get(identity) is not None)
@@ -268,7 +269,7 @@ class ImageStore:
 
     def picture(self, identity: str) -> Picture:
         """The record of a stored picture, as an original."""
-        known = self._known(identity)
+        known = self.known(identity)
         if known is not None:
             return known
         data = self.bytes(identity)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Literal
 
 from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
@@ -18,7 +19,7 @@ from lensgraph.agent.actions import Answer, Crop, GiveUp, Malformed, OverLimit, 
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.limits import StopReason
 from lensgraph.agent.nodes import spending
-from lensgraph.agent.nodes.pictures import materialise
+from lensgraph.agent.policy.calling.shown import by_id
 from lensgraph.agent.policy.errors import ContextFull, NoPicture, PolicyError, PriceSpent
 from lensgraph.agent.state import AgentState, Step, Update, this_dialogue, this_question
 from lensgraph.tools.safety.one_line import named_line
@@ -70,17 +71,17 @@ async def think(state: AgentState, backends: Backends) -> Update:
         over = PriceSpent(f"${paid:.4f} spent, the limit is ${limit:.4f} (limits.price)")
         failed = _failed_step(over, number, 0.0)
         return {"steps": [failed], "action": failed["action"]}
-    policy = await backends.policy()
-    if not state.get("pictures") and getattr(policy, "about_pictures_only", False):
+    policy = await backends.chat()
+    if not state.get("pictures") and getattr(policy.inner, "about_pictures_only", False):
         failed = _failed_step(NoPicture(ABOUT_PICTURES), number, 0.0)
         return {"steps": [failed], "action": failed["action"]}
-    messages = await materialise(
-        this_dialogue(state), backends.store, backends.dialect, backends.view_pixels,
-        as_urls=getattr(policy, "takes_image_urls", False),
-    )  # fmt: skip
+    crops = {cut["id"]: cut for step in state.get("steps") or [] if (cut := step.get("crop"))}
+    pictures = crops | {picture["id"]: picture for picture in state.get("pictures") or []}
+    messages = await by_id(this_dialogue(state), backends.store, backends.sizes, pictures)
+    run: RunnableConfig = {"run_name": policy.run_name, "metadata": {"turn": number}}
     started = time.perf_counter()
     try:
-        reply = await policy.ainvoke(messages, stop=backends.dialect.stop or None)
+        reply = await policy.ainvoke(messages, run, stop=backends.dialect.stop or None)
     except Exception as problem:
         error = _policy_error(problem, backends)
         if error is None:

@@ -11,7 +11,7 @@ from langgraph.types import Command
 from lensgraph.agent import question
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.images import Picture
-from lensgraph.agent.nodes.pictures import image_blocks
+from lensgraph.agent.policy.calling.shown import image_blocks
 from lensgraph.agent.state import AgentState, Update
 
 NO_PICTURE = "(No picture came with this question.)"

@@ -15,7 +15,7 @@ import asyncio
 import io
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -54,8 +54,6 @@ class StopStrings(StoppingCriteria):
 class HubPolicy(BaseChatModel):
     """A vision-language checkpoint of the hub, on the GPU where there is one."""
 
-    takes_image_urls: ClassVar[bool] = True
-    """Pictures come as `image_url` blocks, see `lensgraph.agent.nodes.materialise`."""
     model: str
     """A checkpoint folder or a hub name."""
     max_new_tokens: int = Field(default=512, ge=1, validation_alias=AliasChoices("max_new_tokens", "max_tokens"))

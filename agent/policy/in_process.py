@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -27,8 +27,6 @@ Tell = Callable[[Sampled], None]
 class InProcessPolicy(BaseChatModel):
     """Base of the policies that sample from a Qwen2.5-VL network in this process."""
 
-    takes_image_urls: ClassVar[bool] = True
-    """Pictures come as `image_url` blocks, see `lensgraph.agent.nodes.materialise`."""
     model: str = "pocket"
     """`pocket`, or a checkpoint of the Qwen2.5-VL family."""
     max_new_tokens: int = Field(default=160, ge=1, validation_alias=AliasChoices("max_new_tokens", "max_tokens"))

@@ -11,7 +11,7 @@ import io
 import json
 import statistics
 import time
-from typing import Any, ClassVar
+from typing import Any
 
 from PIL import Image
 
@@ -66,7 +66,7 @@ def measure(runs: int) -> dict[str, Any]:
     nodes = 0
     # Built once, as a configuration's are: LangChain reads the signatures and fields of each new one.
     parts = {
-        "policy": AtOnce(turns=TURNS),
+        "policy": ScriptedPolicy(TURNS),
         "text_search": testing.FixedText(),
         "image_search": testing.FixedImage(),
         "locate": testing.FixedLocator(),
@@ -91,12 +91,6 @@ def measure(runs: int) -> dict[str, Any]:
         "runs": runs,
         "nodes": nodes,
     }
-
-
-class AtOnce(ScriptedPolicy):
-    """A scripted policy that is given pictures in the form that this package's policies take."""
-
-    takes_image_urls: ClassVar[bool] = True
 
 
 async def _episode(graph: Any, number: int, parts: dict[str, Any]) -> tuple[float, float, int]:

@@ -23,7 +23,7 @@ from lensgraph.agent.config import Config
 from lensgraph.agent.context import Context
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.images import ImageStore
-from lensgraph.agent.nodes import materialise
+from lensgraph.agent.policy.calling.shown import materialise
 from lensgraph.agent.policy.render import Rendered
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import table
@@ -117,7 +117,8 @@ async def _roll(base: Trajectory, task: Task, setup: RolloutSetup) -> Rollout:
             output_keys=EVERYTHING,
         )
     )
-    messages = await materialise(final["dialogue"], store, setup.dialect, setup.config.images.view_pixels)
+    view = setup.config.images.view_pixels
+    messages = await materialise(final["dialogue"], store, lambda block: setup.dialect.view(block, view))
     rendered, logprobs, spans = await asyncio.to_thread(tokens_of, messages, setup.policy, setup.max_tokens)
     said = tuple(said_of(message) for message in final["dialogue"])
     spoken = [step["text"] for step in final["steps"] if "action" in step]

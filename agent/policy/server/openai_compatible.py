@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -46,9 +46,6 @@ class OpenAICompatiblePolicy(BaseChatModel):
 
     # Pydantic's messages would show the whole input, and a key in it.
     model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid", hide_input_in_errors=True)
-
-    takes_image_urls: ClassVar[bool] = True
-    """Pictures come as `image_url` blocks, see `lensgraph.agent.nodes.materialise`."""
 
     model: str
     """The model's name on the server."""

@@ -1,0 +1,1 @@
+"""A call of the policy: by picture ids outside, with the pictures inside."""
