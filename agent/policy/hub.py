@@ -35,10 +35,14 @@ from lensgraph.agent.policy.stops import cut, stopped
 
 
 class StopStrings(StoppingCriteria):
-    """Ends each row of a batch at its own stop strings, and records after how many sampled tokens it did."""
+    """Ends each row of a batch at its own stop strings, and records after how many sampled tokens it did.
 
-    def __init__(self, tokenizer: Any, stops: Sequence[Sequence[str]], prompt: int) -> None:
-        self.tokenizer, self.stops, self.prompt = tokenizer, stops, prompt
+    `gone` ends all rows: nobody waits for them any more."""
+
+    def __init__(
+        self, tokenizer: Any, stops: Sequence[Sequence[str]], prompt: int, gone: threading.Event | None = None
+    ) -> None:
+        self.tokenizer, self.stops, self.prompt, self.gone = tokenizer, stops, prompt, gone
         self.lengths: dict[int, int] = {}
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
@@ -48,7 +52,8 @@ class StopStrings(StoppingCriteria):
                 ids = input_ids[row, self.prompt :].tolist()
                 if stopped(self.tokenizer, ids, stops):
                     self.lengths[row] = len(ids)
-        return torch.tensor([row in self.lengths for row in range(len(self.stops))], device=input_ids.device)
+        over = self.gone is not None and self.gone.is_set()
+        return torch.tensor([over or row in self.lengths for row in range(len(self.stops))], device=input_ids.device)
 
 
 class HubPolicy(BaseChatModel):
@@ -95,8 +100,7 @@ class HubPolicy(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        text, beside = self._turn(messages, [*self.stop, *(stop or [])])
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(content=text, **beside))])
+        return _as_result(*self._turn(messages, [*self.stop, *(stop or [])]))
 
     async def _agenerate(
         self,
@@ -105,7 +109,7 @@ class HubPolicy(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return await asyncio.to_thread(self._generate, messages, stop)
+        return _as_result(*await self._aturn(messages, [*self.stop, *(stop or [])]))
 
     def _stream(
         self,
@@ -124,10 +128,20 @@ class HubPolicy(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        text, beside = await asyncio.to_thread(self._turn, messages, [*self.stop, *(stop or [])])
+        text, beside = await self._aturn(messages, [*self.stop, *(stop or [])])
         yield ChatGenerationChunk(message=AIMessageChunk(content=text, chunk_position="last", **beside))
 
-    def _turn(self, messages: list[BaseMessage], stops: list[str]) -> tuple[str, dict[str, Any]]:
+    async def _aturn(self, messages: list[BaseMessage], stops: list[str]) -> tuple[str, dict[str, Any]]:
+        """`_turn`, in a thread. A caller that is cancelled stops the sampling at its next token."""
+        gone = threading.Event()
+        try:
+            return await asyncio.to_thread(self._turn, messages, stops, gone)
+        finally:
+            gone.set()
+
+    def _turn(
+        self, messages: list[BaseMessage], stops: list[str], gone: threading.Event | None = None
+    ) -> tuple[str, dict[str, Any]]:
         """Sample one turn: its text, and the other fields of its message."""
         self.load()
         processor, network = self._processor, self._network
@@ -138,7 +152,7 @@ class HubPolicy(BaseChatModel):
                 if torch.is_tensor(value) and value.is_floating_point():
                     inputs[name] = value.to(network.dtype)
             prompt = inputs["input_ids"].shape[1]
-            ending = StopStrings(processor.tokenizer, [stops], prompt)
+            ending = StopStrings(processor.tokenizer, [stops], prompt, gone)
             sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
             if self.temperature > 0:
                 sampling = {"do_sample": True, "temperature": self.temperature, "top_p": 1.0, "top_k": 0}
@@ -188,6 +202,10 @@ class HubPolicy(BaseChatModel):
             if shorter is None:
                 raise ContextFull(problem, left_out)
             messages = shorter
+
+
+def _as_result(text: str, beside: dict[str, Any]) -> ChatResult:
+    return ChatResult(generations=[ChatGeneration(message=AIMessage(content=text, **beside))])
 
 
 def _as_chat(messages: list[BaseMessage]) -> list[dict[str, Any]]:

@@ -46,8 +46,11 @@ class InProcessPolicy(BaseChatModel):
         """Sample one turn; `tell` gets the turn so far after every token, maybe in another thread."""
 
     async def aturn(self, rendered: Rendered, stops: Sequence[str]) -> Sampled:
-        """`turn`, for an event loop."""
-        return await asyncio.to_thread(self.turn, rendered, stops)
+        """`turn`, for an event loop. A caller that is cancelled stops the sampling at its next token."""
+        said = Sampled([], [])
+        async for said in pieces.astream(lambda emit: emit(self.turn(rendered, stops, emit))):
+            pass
+        return said
 
     @property
     def _identifying_params(self) -> dict[str, Any]:

@@ -95,7 +95,13 @@ COMMANDS: dict[str, Command] = {
         (
             *_SETTINGS,
             _option("--http", type=int, metavar="PORT", help="listen at http://127.0.0.1:PORT/mcp, not on stdio"),
-            _option("--files", metavar="FOLDER", help="clients may name pictures in this folder (default: no paths)"),
+            _option(
+                "--token-env", metavar="NAME",
+                help="over HTTP, let in only whoever sends the bearer token that this environment variable holds",
+            ),
+            _option(
+                "--pictures", "--files", metavar="FOLDER", help="clients may name pictures in this folder (default: no paths)"
+            ),
             _option(
                 "--threads", metavar="WHERE",
                 help="keep conversations for follow-up questions: memory, sqlite:///FILE or postgresql://...",

@@ -37,6 +37,11 @@ _LOGIN = re.compile(r"(?<=//)(?:[^\s/?#]*|(?!\[)[^\s/@:]*:(?!\d+[/?#])\S*)@")
 _PARAMETER = re.compile(r"(?<=[?&])([\w-]+)=[^\s&#'\"]*[^\s&#'\":;,.)]")
 _PARTS = re.compile(r"([=:&?]+)")
 """Separators between the parts of a setting or an address."""
+_PATH = re.compile(
+    r"""(?P<quote>['"])(?:file:)?(?:~|[A-Za-z]:)?[/\\](?:(?!(?P=quote)).)*(?P=quote)"""
+    r"""|\bfile:/[^\s'",;()]*|(?<![\w:/.<~'"-])(?:~|[A-Za-z]:)?[/\\][\w.~-][^\s'",;:()]*"""
+)
+"""An absolute path: in quotes, as a `file:` address, or bare. No part of an address, a fraction or a closing tag."""
 _WORD = re.compile(r"[^\s'\",;()<>\[\]{}]+")
 
 
@@ -74,6 +79,11 @@ def without_keys(text: str) -> str:
         )
 
     return _WORD.sub(hide, without_logins(text))
+
+
+def without_paths(text: str, known: str = "") -> str:
+    """A message in which absolute paths are hidden, except those that stand in `known`: what the reader wrote himself."""
+    return _PATH.sub(lambda found: found[0] if found[0].strip("'\"") in known else "(a path)", text)
 
 
 def is_secret(name: str) -> bool:
