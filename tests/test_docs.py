@@ -133,9 +133,9 @@ def test_the_options_of_the_graphs_guide_exist(repository: Path) -> None:
     )
     assert told.returncode == 0, told.stderr
     options = {
-        o for line in text.splitlines() if "-m lensgraph mcp" in line for o in re.findall(r"(?<!\w)--[a-z]+", line)
+        o for line in text.splitlines() if "-m lensgraph mcp" in line for o in re.findall(r"(?<!\w)--[a-z-]+", line)
     }
-    assert options == {"--http", "--files", "--threads", "--config"}
+    assert options == {"--http", "--token-env", "--pictures", "--threads", "--config"}
     assert {option for option in options if option not in told.stdout} == set()
 
 

@@ -47,8 +47,12 @@ class InProcessPolicy(BaseChatModel):
 
     async def aturn(self, rendered: Rendered, stops: Sequence[str]) -> Sampled:
         """`turn`, for an event loop. A caller that is cancelled stops the sampling at its next token."""
+
+        def work(emit: Tell) -> None:
+            emit(self.turn(rendered, stops, emit))
+
         said = Sampled([], [])
-        async for said in pieces.astream(lambda emit: emit(self.turn(rendered, stops, emit))):
+        async for said in pieces.astream(work):
             pass
         return said
 

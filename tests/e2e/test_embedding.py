@@ -138,7 +138,7 @@ def port(repository: Path) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         number: int = probe.getsockname()[1]
-    options = ["--http", str(number), "--files", "notebooks", "--threads", "memory"]
+    options = ["--http", str(number), "--pictures", "notebooks", "--threads", "memory"]
     command = [sys.executable, "-m", "lensgraph", "mcp", *options]
     process = subprocess.Popen(command, cwd=repository, stderr=subprocess.PIPE, text=True)
     try:
@@ -158,7 +158,7 @@ def port(repository: Path) -> Iterator[int]:
 async def session(transport: str, repository: Path, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     mcp = pytest.importorskip("mcp", reason="needs lensgraph[mcp]")
     if transport == "stdio":
-        arguments = ["-m", "lensgraph", "mcp", "--files", "notebooks", "--threads", "memory"]
+        arguments = ["-m", "lensgraph", "mcp", "--pictures", "notebooks", "--threads", "memory"]
         where: Any = mcp.StdioServerParameters(
             command=sys.executable, args=arguments, cwd=repository, env=dict(os.environ)
         )

@@ -4,6 +4,8 @@ Their processors differ in what matters: LLaVA's has no video part, SmolVLM's an
 for it, which is not there.
 """
 
+import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from lensgraph.agent import testing
 from lensgraph.agent.config import ConfigError, PolicyConfig
 from lensgraph.agent.policy import build
 from lensgraph.agent.policy.errors import ContextFull
-from lensgraph.agent.policy.hub import HubPolicy
+from lensgraph.agent.policy.hub import HubPolicy, StopStrings
 from lensgraph.agent.policy.render import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import direct
@@ -138,6 +140,29 @@ async def test_a_model_of_the_hub_answers_about_a_picture(checkpoint: Path) -> N
     streamed = list(policy.stream([question(Image.new("RGB", (40, 30), "red"))]))
     assert streamed[-1].content == seen[0].content
     assert streamed[-1].chunk_position == "last"
+
+
+async def test_a_caller_that_is_cancelled_stops_the_sampling_at_its_next_token(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = []
+
+    def slowly(self: StopStrings, ids: Any, scores: Any, **kwargs: Any) -> Any:
+        steps.append(len(steps))
+        time.sleep(0.02)
+        return original(self, ids, scores, **kwargs)
+
+    original = StopStrings.__call__
+    monkeypatch.setattr(StopStrings, "__call__", slowly)
+    policy = HubPolicy(model=str(tiny), max_new_tokens=500, temperature=50.0).load()
+    turn = asyncio.create_task(policy.ainvoke([question(Image.new("RGB", (28, 28)))]))
+    while len(steps) < 3:  # noqa: ASYNC110 - another thread counts
+        await asyncio.sleep(0.01)
+    turn.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await turn
+    with policy._lock:  # free once the turn has ended
+        assert len(steps) < 20
 
 
 def question(picture: Image.Image) -> HumanMessage:

@@ -33,23 +33,20 @@ async def test_who_holds_the_token_is_served(uri: str) -> None:
     assert result.structured_content["answer"] == "1987"
 
 
-@pytest.mark.parametrize(
-    "header",
-    ["", "Bearer", "Bearer wrong", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", TOKEN,
-     f"Bearer  {TOKEN}", "Bearer ä", f"bearer {TOKEN.upper()}"],
-)  # fmt: skip
-async def test_without_the_token_every_request_is_refused(header: str) -> None:
-    async with served(token=TOKEN) as address:
-        for method in ("POST", "GET", "DELETE"):
-            async with httpx.AsyncClient(trust_env=False) as http:
-                given = {**HEADERS, **({"Authorization": header.encode()} if header else {})}
+async def test_without_the_token_every_request_is_refused() -> None:
+    wrong = ["wrong", f"{TOKEN}x", TOKEN[:-1], TOKEN.upper(), f" {TOKEN}", "ä"]
+    headers = ["", "Bearer", TOKEN, f"Basic {TOKEN}", *(f"Bearer {token}" for token in wrong)]
+    async with served(token=TOKEN) as address, httpx.AsyncClient(trust_env=False) as http:
+        for header in headers:
+            given: dict[str, Any] = {**HEADERS, **({"Authorization": header.encode()} if header else {})}
+            for method in ("POST", "GET", "DELETE"):
                 reply = await http.request(method, address, headers=given, json=BODY)
-            assert reply.status_code == 401, reply.text
-            assert reply.headers["WWW-Authenticate"].startswith("Bearer ")
-            assert TOKEN not in reply.text
+                assert reply.status_code == 401, (header, reply.text)
+                assert reply.headers["WWW-Authenticate"].startswith("Bearer ")
+                assert TOKEN not in reply.text
 
 
-async def test_a_body_is_not_read_before_the_token_is(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_is_not_read_before_the_token_is() -> None:
     async with served(token=TOKEN) as address, httpx.AsyncClient(trust_env=False) as http:
         reply = await http.post(address, content=b"x" * (serving.MAX_BODY_BYTES + 1), headers=HEADERS)
     assert reply.status_code == 401
