@@ -23,7 +23,7 @@ from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.errors import UserError
 from lensgraph.agent.savers import saver
 from lensgraph.graphs import table
-from lensgraph.graphs.program.mcp_server.server import AskServer
+from lensgraph.graphs.program.mcp_server.ask_server import AskServer
 from lensgraph.tools import guard
 from lensgraph.tools.safety.redact import without_logins
 

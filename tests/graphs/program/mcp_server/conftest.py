@@ -20,7 +20,7 @@ import uvicorn
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
-from lensgraph.agent.config import load
+from lensgraph.agent.config import load_config
 from lensgraph.graphs.program.mcp_server import serving
 
 HERE = Path(__file__).parent
@@ -69,7 +69,7 @@ async def served(**options: Any) -> AsyncIterator[str]:
             super().__init__(config)
             running.append(self)
 
-    settings = load(overrides=[*SETTINGS, *options.pop("settings", [])])
+    settings = load_config(overrides=[*SETTINGS, *options.pop("settings", [])])
     given = {"pictures": None, "threads": None, "token": None, **options}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uvicorn, "Server", Recorded)

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lensgraph.agent.config import Config, load
+from lensgraph.agent.config import Config, load_config
 from lensgraph.agent.errors import UserError
 from lensgraph.graphs.program.main import main
 from lensgraph.graphs.program.mcp_server import serving
@@ -118,7 +118,7 @@ async def test_threads_that_outlive_the_server_need_a_folder_for_pictures() -> N
 
 async def test_a_policy_that_is_not_there_stops_the_start() -> None:
     with pytest.raises(UserError, match=r"policy\.model"):
-        await serving.serve(load(overrides=["policy.model=/no/such"]), port=None, pictures=None, threads=None)
+        await serving.serve(load_config(overrides=["policy.model=/no/such"]), port=None, pictures=None, threads=None)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
+from lensgraph.graphs.asking import finished
 from lensgraph.tools.safety.escape import line
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ async def run(graph: Graph, given: Any, config: Any, context: Context, tell: Tel
             elif "input" in part:  # a node begins; at its end comes the same with its result
                 begun, turn = begun + 1, turn + (part["name"] == "reason")
                 await tell(begun, _doing(part["name"], turn, part["input"]))
-    return state
+    return dict(finished(state))
 
 
 def _doing(node: str, turn: int, state: Any) -> str:

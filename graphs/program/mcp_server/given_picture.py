@@ -12,7 +12,7 @@ from typing import Any
 from lensgraph.agent.chat import source_of
 from lensgraph.agent.errors import BadInput
 from lensgraph.agent.images import names_file, read_named
-from lensgraph.graphs.program.mcp_server.episodes import SCHEME, EpisodeShelf
+from lensgraph.graphs.program.mcp_server.episode_shelf import SCHEME, EpisodeShelf
 from lensgraph.tools import guard
 
 Given = str | dict[str, Any]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lensgraph.agent import testing
 from lensgraph.graphs import direct, search_agent
-from lensgraph.graphs.program.mcp_server.server import AskServer
+from lensgraph.graphs.program.mcp_server.ask_server import AskServer
 from lensgraph.tools import guard
 
 TURNS = ["<img_search>the tower</img_search>", "<answer>1987</answer>"]

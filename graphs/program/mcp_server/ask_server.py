@@ -28,9 +28,9 @@ from lensgraph.agent.context import Context, backends_of
 from lensgraph.agent.errors import UserError
 from lensgraph.agent.limits import StopReason
 from lensgraph.agent.state import Source, Usage
-from lensgraph.graphs.program.mcp_server import running
-from lensgraph.graphs.program.mcp_server.episodes import JSON_TYPE, TEMPLATES, EpisodeShelf
-from lensgraph.graphs.program.mcp_server.pictures import Given, picture_of
+from lensgraph.graphs.program.mcp_server import watched_run
+from lensgraph.graphs.program.mcp_server.episode_shelf import JSON_TYPE, TEMPLATES, EpisodeShelf
+from lensgraph.graphs.program.mcp_server.given_picture import Given, picture_of
 from lensgraph.graphs.tool import ANSWER_KEYS, as_text
 from lensgraph.tools import guard
 from lensgraph.tools.registry import first_problem
@@ -137,7 +137,7 @@ class AskServer(MCPServer[Any]):
 
     async def _answer(self, call: Call[Any, Any], question: str, image: Any, thread: str | None) -> CallToolResult:
         try:
-            state = await running.to_its_end(self._run(call, question, image, thread))
+            state = await watched_run.to_its_end(self._run(call, question, image, thread))
         except (UserError, guard.Refused) as error:
             raise ToolError(str(error)) from error
         kept = {"episode": self.episodes.keep(state)} | ({"thread": thread} if thread else {})
@@ -158,7 +158,9 @@ class AskServer(MCPServer[Any]):
         async def tell(begun: int, doing: str) -> None:
             await call.report_progress(begun, message=doing)
 
-        return await running.run(self.graph, {"question": question, "images": images}, config, self.ask_context, tell)
+        return await watched_run.run(
+            self.graph, {"question": question, "images": images}, config, self.ask_context, tell
+        )
 
     # --- what the SDK's server does, with errors of one line and resources of its own
 

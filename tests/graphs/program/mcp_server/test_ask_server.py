@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import interrupt
 from mcp import Client
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION
 
@@ -12,7 +13,9 @@ from lensgraph.agent import testing
 from lensgraph.agent.policy.errors import PolicyError
 from lensgraph.agent.policy.scripted import ScriptedPolicy
 from lensgraph.graphs import search_agent
-from lensgraph.graphs.program.mcp_server.server import AskServer
+from lensgraph.graphs.program.mcp_server.ask_server import AskServer
+from lensgraph.tools.base import TextSearch
+from lensgraph.tools.results import SearchResult
 
 from .conftest import over_http
 
@@ -148,6 +151,18 @@ async def _once(uri: str) -> Any:
 async def test_a_thread_cannot_be_made_up(thread: str) -> None:
     async with asking(threads=True) as client:
         assert "there is no thread" in await told(client, question="When?", thread=thread)
+
+
+@pytest.mark.parametrize("threads", [True, False])
+async def test_a_tool_that_waits_for_a_person_is_an_error_of_one_line(threads: bool, uri: str) -> None:
+    class Asking(TextSearch):
+        async def asearch(self, query: str) -> SearchResult:
+            interrupt("May I?")
+            raise AssertionError("nobody answered")
+
+    context = testing.context(["<text_search>a</text_search>", "<answer>1987</answer>"], text_search=Asking())
+    async with asking(context, threads=threads) as client:
+        assert "waits for a person" in await told(client, question="When?", image=uri)
 
 
 async def test_a_prompt_asks_about_a_picture(picture: Path) -> None:

@@ -13,8 +13,8 @@ from mcp.shared.exceptions import MCPError
 from lensgraph.agent import testing
 from lensgraph.agent.images import ImageStore
 from lensgraph.graphs import search_agent
-from lensgraph.graphs.program.mcp_server import episodes
-from lensgraph.graphs.program.mcp_server.server import AskServer
+from lensgraph.graphs.program.mcp_server import episode_shelf
+from lensgraph.graphs.program.mcp_server.ask_server import AskServer
 
 from .conftest import over_http
 
@@ -106,7 +106,7 @@ async def test_a_picture_that_was_dropped_from_memory_is_an_error_of_one_line(ur
 
 
 async def test_the_oldest_episode_goes_first(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(episodes, "MOST", 2)
+    monkeypatch.setattr(episode_shelf, "MOST", 2)
     async with asking(lambda messages: "<answer>yes</answer>") as client:
         kept = [
             (await client.call_tool("ask", {"question": f"{n}?", "image": uri})).structured_content["episode"]

@@ -14,8 +14,8 @@ from lensgraph.agent.policy.light.policy import LightPolicy
 from lensgraph.agent.policy.render import Rendered
 from lensgraph.agent.policy.sampled import Sampled
 from lensgraph.graphs import direct, search_agent
-from lensgraph.graphs.program.mcp_server.running import to_its_end
-from lensgraph.graphs.program.mcp_server.server import AskServer
+from lensgraph.graphs.program.mcp_server.ask_server import AskServer
+from lensgraph.graphs.program.mcp_server.watched_run import to_its_end
 
 from .conftest import TRANSPORTS
 
