@@ -38,9 +38,7 @@ COMMANDS = {
     "demonstrations": Program(
         "lensgraph.rl.pocket.demonstrations", "Make the cold start's demonstrations with an oracle."
     ),
-    "experiments": Program(
-        "lensgraph.rl.evaluation.experiments.command", "Make the runs of the results page, and its tables."
-    ),
+    "experiments": Program("lensgraph.rl.experiments.command", "Make the runs of the results page, and its tables."),
     "throughput": Program("lensgraph.rl.bench.throughput", "Compare ways to make rollouts, in one run."),
     "model-size": Program("lensgraph.rl.bench.model_size", "Time rollout and update of a size, with random weights."),
 }

@@ -53,9 +53,18 @@ def _text(node: ast.stmt) -> str:
     return str(node.value.value) if plain else ""  # type: ignore[attr-defined]
 
 
-def reached(tree: ast.Module, modules: set[str], *, by_string: bool) -> set[tuple[int, str]]:
-    """(line, module) of everything that a module imports. Types only (`if TYPE_CHECKING`) is not imported when it runs."""
+def reached(tree: ast.Module, modules: set[str]) -> set[tuple[int, str]]:
+    """(line, module) of everything that a module imports or names by its import path.
+
+    Types only (`if TYPE_CHECKING`) is not imported when it runs."""
     found: set[tuple[int, str]] = set()
+    texts = {
+        node.targets[0].id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Constant)
+    }
     skipped = {
         id(inner)
         for node in ast.walk(tree)
@@ -72,16 +81,18 @@ def reached(tree: ast.Module, modules: set[str], *, by_string: bool) -> set[tupl
             for alias in node.names:
                 deeper = f"{node.module}.{alias.name}"
                 found.add((node.lineno, deeper if deeper in modules else node.module))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE.fullmatch(node.value):
-            called = by_string or _is_imported(tree, node)
-            if called:
-                found.add((node.lineno, node.value.partition(":")[0]))
+        elif isinstance(node, ast.Constant | ast.JoinedStr) and MODULE.fullmatch(text := _written(node, texts)):
+            found.add((node.lineno, text.partition(":")[0]))
     return {(line, name) for line, name in found if name.split(".")[0] in ("lensgraph", "tests", *ROOMS)}
 
 
-def _is_imported(tree: ast.Module, constant: ast.Constant) -> bool:
-    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and constant in node.args)
-    return any("import_module" in ast.unparse(call.func) or "find_spec" in ast.unparse(call.func) for call in calls)
+def _written(node: ast.expr, texts: dict[str, object]) -> str:
+    """A string of the source; in an f-string, the module's own constants are filled in."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.FormattedValue):
+        return str(texts.get(ast.unparse(node.value), "?"))
+    return "".join(_written(part, texts) for part in node.values) if isinstance(node, ast.JoinedStr) else "?"
 
 
 def test_imports_between_the_rooms_run_one_way_by_string_too(repository: Path) -> None:
@@ -92,7 +103,7 @@ def test_imports_between_the_rooms_run_one_way_by_string_too(repository: Path) -
         if room == "lensgraph":
             continue
         allowed = ROOMS[: ROOMS.index(room) + 1]
-        for line, target in reached(tree, set(found), by_string=True):
+        for line, target in reached(tree, set(found)):
             parts = target.split(".")
             if parts[0] != "lensgraph":
                 wrong.append(f"{path}:{line} imports {target}, which is not the package's name")
@@ -102,13 +113,15 @@ def test_imports_between_the_rooms_run_one_way_by_string_too(repository: Path) -
 
 
 def test_no_circle_between_the_children_of_any_folder(repository: Path) -> None:
-    """Files and sub-folders of one folder, each a node, with every import below them an edge: there is an order among them."""
+    """Files and sub-folders of one folder, each a node, with every import below them an edge: there is an order among them.
+
+    A table of import paths counts as imports of them, so nothing may import the table that names it."""
     found = sources(repository)
     edges: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for name, (path, tree) in found.items():
         if path.parts[0] == "lensgraph":
             continue
-        for _, target in reached(tree, set(found), by_string=False):
+        for _, target in reached(tree, set(found)):
             here, there = name.split("."), target.split(".")
             common = next(
                 (n for n, (a, b) in enumerate(zip(here, there, strict=False)) if a != b), min(len(here), len(there))

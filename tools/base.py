@@ -15,7 +15,7 @@ import contextvars
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun, CallbackManagerForToolRun
@@ -85,6 +85,9 @@ class LensTool(BaseTool):
     irrelevant_to_answers: ClassVar[frozenset[str]] = frozenset({"name", "timeout", "price_per_call"})
     """Fields that decide how a call is made and not what it answers: tools that differ in these alone share answers. A
     subclass adds its own."""
+
+    parts: ClassVar[Mapping[str, Literal["locate"]]] = {}
+    """Fields that hold another tool, and its kind: a configuration gives its settings, and the registry builds it."""
 
     on_this_machine: ClassVar[bool] = False
     """True where a tool answers from this machine as fast as a cache would: configuration gives it none."""

@@ -100,7 +100,9 @@ def check(kind: Kind, spec: Mapping[str, Any] | None = None) -> None:
     options = dict(spec or {})
     if kind == "text_search" and (reading := options.pop("read", None)) is not None:
         check("read_page", _reading_options(reading)[0])
-    _found(kind, options)
+    _, provider = _found(kind, options)
+    for name, part in _parts_of(provider, options):
+        check(part, _settings_of_part(f"tools.{kind}.{name}", options[name]))
 
 
 def _found(kind: Kind, options: dict[str, Any]) -> tuple[str, Any]:
@@ -133,6 +135,19 @@ def _found(kind: Kind, options: dict[str, Any]) -> tuple[str, Any]:
     return use, provider
 
 
+def _parts_of(provider: Any, options: Mapping[str, Any]) -> list[tuple[str, Kind]]:
+    """The options of a provider that are settings of another tool, and the kind of each."""
+    parts: Mapping[str, Kind] = getattr(provider, "parts", {})
+    given = [(name, options.get(name), part) for name, part in parts.items()]
+    return [(name, part) for name, value, part in given if value is not None and not isinstance(value, LensTool)]
+
+
+def _settings_of_part(where: str, given: Any) -> Mapping[str, Any]:
+    if not isinstance(given, str | Mapping):
+        raise ToolConfigError(f"{where}={shown((), given)}: must be a name, or hold keys such as `use: local`.")
+    return {"use": given} if isinstance(given, str) else given
+
+
 def _settings_of(foreign: type[BaseModel]) -> list[str]:
     """The settings that a foreign class takes, by their names and aliases."""
     aliases = {field.alias for field in foreign.model_fields.values() if field.alias}
@@ -152,6 +167,8 @@ def _build(kind: Kind, spec: Mapping[str, Any] | None, *, replays: bool) -> Lens
     tool_class: type[LensTool] = provider
     if replays and "api_key" in tool_class.model_fields:
         options["api_key"] = UNUSED_KEY
+    for name, part in _parts_of(tool_class, options):
+        options[name] = _build(part, _settings_of_part(f"tools.{kind}.{name}", options[name]), replays=replays)
     try:
         return tool_class(**options)
     except ValidationError as error:
@@ -176,14 +193,10 @@ def _reading_options(reading: Any) -> tuple[Mapping[str, Any], dict[str, Any]]:
     if not isinstance(reading, Mapping):
         raise ToolConfigError(f"{READING}={shown((), reading)}: must hold keys such as `pages: 3`.")
     options = dict(reading)
-    reader = options.pop("reader", None) or {}
-    if not isinstance(reader, str | Mapping):
-        raise ToolConfigError(
-            f"{READING}.reader={shown((), reader)}: must be a name, or hold keys such as `use: fetch`."
-        )
+    reader = _settings_of_part(f"{READING}.reader", options.pop("reader", None) or {})
     valid = sorted({*_own_fields(ReadingTextSearch), "reader", "summarise"} - {"search_tool", "summariser", "k"})
     _refuse_unknown(options, valid, READING)
-    return ({"use": reader} if isinstance(reader, str) else reader), options
+    return reader, options
 
 
 def _summariser(summarise: Any, where: str) -> Summariser:

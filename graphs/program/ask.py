@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from lensgraph.graphs.program.commands import WrongUsage
+from lensgraph.graphs.program.command_line import WrongUsage
 
 _SETTING = re.compile(r"[A-Za-z_]\w*(\.[\w-]+)*=")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from lensgraph.graphs.program.commands import WrongUsage
+from lensgraph.graphs.program.command_line import WrongUsage
 
 
 def bench(given: argparse.Namespace) -> int:

@@ -8,59 +8,22 @@ what the user typed and imports what it needs after that.
 
 from __future__ import annotations
 
-import argparse
-from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
 
-from lensgraph.agent.errors import UserError
-from lensgraph.tools.safety.redact import without_keys
+from lensgraph.graphs.program.command_line import Command, OneLineParser, option
 
-BAD_INPUT = 2
-"""Exit code for bad input or settings."""
-
-Option = tuple[tuple[str, ...], dict[str, Any]]
-
-
-class WrongUsage(UserError):
-    """An argument that a command cannot use; the user is pointed to its `--help`."""
-
-
-class Command(NamedTuple):
-    """A row of the table."""
-
-    run: str
-    """`package.module:function`; takes the parsed options, returns the exit code, may raise `UserError`."""
-    summary: str
-    """One sentence for `--help`."""
-    options: tuple[Option, ...] = ()
-    """Arguments of argparse's `add_argument`."""
-    usage: str | None = None
-    """Usage line behind the name, where argparse's own would be hard to read."""
-
-    def __call__(self, given: argparse.Namespace) -> int:
-        """Import the function and run it."""
-        module, _, function = self.run.partition(":")
-        code: int = getattr(import_module(module), function)(given)
-        return code
-
-
-def _option(*names: str, **keywords: Any) -> Option:
-    return names, keywords
-
-
-_JSON = _option("--json", action="store_true", help="print one JSON object on stdout and nothing else")
-_CONFIG = _option(
+_JSON = option("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+_CONFIG = option(
     "--config", metavar="FILE",
     help="YAML settings (`lensgraph config` shows all), or a ready one by name: mmsearch_r1, local, ...",
 )  # fmt: skip
-_SET = _option(
+_SET = option(
     "--set", action="append", default=[], metavar="key.key=value",
     help="a single setting, such as policy.model=NAME; may be repeated",
 )  # fmt: skip
-_WORDS = _option("words", nargs="*", metavar="key.key=value", help="single settings, as for --set")
+_WORDS = option("words", nargs="*", metavar="key.key=value", help="single settings, as for --set")
 _SETTINGS = (_WORDS, _CONFIG, _SET)
-_CACHE = _option("--folder", help="the cache's folder (tools.cache.folder); default: the one below LENSGRAPH_HOME")
+_CACHE = option("--folder", help="the cache's folder (tools.cache.folder); default: the one below LENSGRAPH_HOME")
 
 _PROGRAM = "lensgraph.graphs.program"
 
@@ -68,7 +31,7 @@ COMMANDS: dict[str, Command] = {
     "ask": Command(
         f"{_PROGRAM}.ask:run", "Ask a question about a picture.",
         (
-            _option(
+            option(
                 "words", nargs="+", metavar="WORD",
                 help="paths or http(s) addresses of pictures, the question in quotes, and single settings, as for --set",
             ),
@@ -81,10 +44,10 @@ COMMANDS: dict[str, Command] = {
         f"{_PROGRAM}.serve:run", "Start vLLM for the policy that a configuration names, and wait until it is ready.",
         (
             *_SETTINGS,
-            _option("--print", action="store_true", dest="only_print", help="print the command and start nothing"),
-            _option("--gpus", type=int, metavar="N", help="GPUs to use (default: those that torch sees)"),
-            _option("--wait", type=float, default=900.0, metavar="SECONDS", help="give up on a start after this (900)"),
-            _option(
+            option("--print", action="store_true", dest="only_print", help="print the command and start nothing"),
+            option("--gpus", type=int, metavar="N", help="GPUs to use (default: those that torch sees)"),
+            option("--wait", type=float, default=900.0, metavar="SECONDS", help="give up on a start after this (900)"),
+            option(
                 "--vllm", action="append", default=[], metavar="ARG",
                 help="further argument for vLLM, such as --vllm=--enforce-eager",
             ),
@@ -94,6 +57,7 @@ COMMANDS: dict[str, Command] = {
         f"{_PROGRAM}.mcp:run", "Answer questions about pictures as a server of the Model Context Protocol.",
         (
             *_SETTINGS,
+<<<<<<< HEAD
             _option("--http", type=int, metavar="PORT", help="listen at http://127.0.0.1:PORT/mcp, not on stdio"),
             _option(
                 "--token-env", metavar="NAME",
@@ -103,6 +67,11 @@ COMMANDS: dict[str, Command] = {
                 "--pictures", "--files", metavar="FOLDER", help="clients may name pictures in this folder (default: no paths)"
             ),
             _option(
+=======
+            option("--http", type=int, metavar="PORT", help="listen at http://127.0.0.1:PORT/mcp, not on stdio"),
+            option("--files", metavar="FOLDER", help="clients may name pictures in this folder (default: no paths)"),
+            option(
+>>>>>>> 20db270 (No circle by string: tables of import paths count as imports; experiments beside evaluation; nested locators are checked as configured)
                 "--threads", metavar="WHERE",
                 help="keep conversations for follow-up questions: memory, sqlite:///FILE or postgresql://...",
             ),
@@ -111,18 +80,18 @@ COMMANDS: dict[str, Command] = {
     "index": Command(
         f"{_PROGRAM}.index_commands:index", "Index a folder of pictures and documents, or bring its index up to date.",
         (
-            _option("folder", type=Path, help="folder with pictures and documents (txt, md, html, pdf)"),
-            _option("--out", type=Path, help="where the index goes (default: the cache folder)"),
-            _option("--embedder", help="embedded (default), transformers:NAME, or package.module:Class"),
+            option("folder", type=Path, help="folder with pictures and documents (txt, md, html, pdf)"),
+            option("--out", type=Path, help="where the index goes (default: the cache folder)"),
+            option("--embedder", help="embedded (default), transformers:NAME, or package.module:Class"),
         ),
     ),
     "search": Command(
         f"{_PROGRAM}.index_commands:search", "Search an index by words or by picture.",
         (
-            _option("index", type=Path, help="folder that `lensgraph index` wrote"),
-            _option("--text", help="words to look for"),
-            _option("--image", help="picture to look for: a path or an address"),
-            _option("-k", type=int, default=5, help="number of results (default 5)"),
+            option("index", type=Path, help="folder that `lensgraph index` wrote"),
+            option("--text", help="words to look for"),
+            option("--image", help="picture to look for: a path or an address"),
+            option("-k", type=int, default=5, help="number of results (default 5)"),
             _JSON,
         ),
     ),
@@ -131,8 +100,8 @@ COMMANDS: dict[str, Command] = {
     "world card": Command(
         f"{_PROGRAM}.index_commands:world_card", "Print the embedded world's counts, splits, licences and retrieval figures.",
         (
-            _option("--all", action="store_true", help="ask every gold query, not a sample"),
-            _option("--out", type=Path, help="write the card there as well"),
+            option("--all", action="store_true", help="ask every gold query, not a sample"),
+            option("--out", type=Path, help="write the card there as well"),
         ),
     ),
     "world index": Command(f"{_PROGRAM}.index_commands:world_index", "Build the embedded world's index and print its folder."),
@@ -142,41 +111,33 @@ COMMANDS: dict[str, Command] = {
     "bench": Command(
         f"{_PROGRAM}.benches:bench", "Measure the graph's own time per node, without policy and tools, or the start.",
         (
-            _option("--start", action="store_true", help="whole processes instead, from start to answer"),
-            _option("--runs", type=int, help="episodes to run (default 200), or processes (default 3)"),
+            option("--start", action="store_true", help="whole processes instead, from start to answer"),
+            option("--runs", type=int, help="episodes to run (default 200), or processes (default 3)"),
             _JSON,
         ),
     ),
     "load": Command(
         f"{_PROGRAM}.benches:load", "Ask many questions at once of a scripted policy server and tools that often fail.",
         (
-            _option("--questions", type=int, default=200, help="questions at once (default 200)"),
-            _option("--rounds", type=int, default=6, help="repetitions, to see whether memory grows (default 6)"),
-            _option("--errors", type=float, default=0.05, help="share of requests answered 5xx (default 0.05)"),
-            _option("--timeouts", type=float, default=0.05, help="share of requests never answered (default 0.05)"),
-            _option("--garbage", type=float, default=0.01, help="share of answers that are garbage (default 0.01)"),
-            _option("--timeout", type=float, default=10.0, help="seconds a request may take (default 10)"),
+            option("--questions", type=int, default=200, help="questions at once (default 200)"),
+            option("--rounds", type=int, default=6, help="repetitions, to see whether memory grows (default 6)"),
+            option("--errors", type=float, default=0.05, help="share of requests answered 5xx (default 0.05)"),
+            option("--timeouts", type=float, default=0.05, help="share of requests never answered (default 0.05)"),
+            option("--garbage", type=float, default=0.01, help="share of answers that are garbage (default 0.01)"),
+            option("--timeout", type=float, default=10.0, help="seconds a request may take (default 10)"),
             _JSON,
         ),
     ),
     "siblings": Command(
         f"{_PROGRAM}.benches:siblings", "Show that trajectories with equal queries share calls, and a replay makes none.",
         (
-            _option("--trajectories", type=int, default=64, help="trajectories at once (default 64)"),
-            _option("--queries", type=int, default=20, help="distinct queries among them (default 20)"),
+            option("--trajectories", type=int, default=64, help="trajectories at once (default 64)"),
+            option("--queries", type=int, default=20, help="distinct queries among them (default 20)"),
             _JSON,
         ),
     ),
 }  # fmt: skip
 """Name -> command, in the order of `lensgraph --help`. A name of two words belongs to a group: `lensgraph cache stats`."""
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """An argument parser that reports an error in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Name the problem and where help is."""
-        self.exit(BAD_INPUT, f"{self.prog}: {without_keys(message)}; see {self.prog} --help\n")
 
 
 def parser(name: str) -> OneLineParser:
@@ -208,8 +169,3 @@ def overview(group: str = "") -> str:
             "`lensgraph COMMAND --help` prints the options of a command.",
         ]
     )
-
-
-def settings(given: argparse.Namespace) -> list[str]:
-    """The single settings of a command line: the words first, then those of `--set`, which win."""
-    return [*given.words, *given.set]

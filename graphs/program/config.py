@@ -12,7 +12,7 @@ import argparse
 from lensgraph.agent import config as configuration
 from lensgraph.agent.config import Config, ConfigError, PolicyConfig, ToolSpec
 from lensgraph.graphs import table
-from lensgraph.graphs.program import commands
+from lensgraph.graphs.program.command_line import settings
 
 
 def run(given: argparse.Namespace) -> int:
@@ -27,7 +27,7 @@ def asked_config(given: argparse.Namespace) -> Config:
     Raises:
         UserError: see `check`.
     """
-    config = configuration.load_config(given.config, commands.settings(given))
+    config = configuration.load_config(given.config, settings(given))
     check(config)
     return config
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lensgraph.agent.errors import UserError
-from lensgraph.graphs.program.commands import WrongUsage
+from lensgraph.graphs.program.command_line import WrongUsage
 
 
 def index(given: argparse.Namespace) -> int:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 from lensgraph.agent.errors import UserError
 from lensgraph.graphs.program import commands
-from lensgraph.graphs.program.commands import BAD_INPUT, COMMANDS
+from lensgraph.graphs.program.command_line import BAD_INPUT, WrongUsage
+from lensgraph.graphs.program.commands import COMMANDS
 from lensgraph.tools.runtime import loops, output
 from lensgraph.tools.safety.redact import shown, without_keys
 
@@ -63,7 +64,7 @@ def _run(name: str, argv: Sequence[str]) -> int:
         return COMMANDS[name](given)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except commands.WrongUsage as error:
+    except WrongUsage as error:
         parser.error(str(error))
     except UserError as error:
         print(f"{parser.prog}: {without_keys(str(error))}", file=sys.stderr)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lensgraph.agent.errors import UserError
-from lensgraph.graphs.program.commands import WrongUsage
+from lensgraph.graphs.program.command_line import WrongUsage
 
 
 def run(given: argparse.Namespace) -> int:

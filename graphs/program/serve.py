@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from lensgraph.graphs.program import commands
-from lensgraph.graphs.program.commands import WrongUsage
+from lensgraph.graphs.program.command_line import WrongUsage, settings
 
 
 def run(given: argparse.Namespace) -> int:
@@ -18,6 +17,6 @@ def run(given: argparse.Namespace) -> int:
     from lensgraph.graphs.program import vllm_server
 
     return vllm_server.main(
-        given.config, commands.settings(given), gpus=given.gpus, wait=given.wait, further=given.vllm,
+        given.config, settings(given), gpus=given.gpus, wait=given.wait, further=given.vllm,
         only_print=given.only_print,
     )  # fmt: skip

@@ -3,5 +3,5 @@
 `run_tasks` asks every question and writes a `record`; `metrics` is the table of figures, where a new one is added; `report`
 and `comparison` print them, and `evaluate` and `compare` are the commands. `provenance` keeps records of different
 makings apart. `question_mix` weights tasks, `balance` labels them, `ceiling` and `reading_only` bound what a policy can
-reach, `experiments` makes the results page, and `trajectories` reads and exports recorded episodes.
+reach, and `trajectories` reads and exports recorded episodes.
 """

@@ -10,15 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from PIL import Image
-from pydantic import Field, PrivateAttr
+from pydantic import Field, InstanceOf
 
 from lensgraph.tools.base import Locator
 from lensgraph.tools.locate.detector import clipped
 from lensgraph.tools.locate.qwen import scaled, shrunk
-from lensgraph.tools.registry import build
 from lensgraph.tools.results import LocateResult, Region, ToolFailure
 
 _OBJECT = re.compile(r"\{[^{}]*\}")
@@ -71,23 +70,16 @@ class PolicyBoxLocator(BoxReader):
     description: str = (
         'Cut out a box: {"bbox_2d": [x1, y1, x2, y2], "label": "the tower"}, in pixels of the picture as you see it.'
     )
-    words: dict[str, Any] | None = None
-    """The locator for expressions without a box, for example `{use: grounding_dino}`. None: they are refused."""
+    words: InstanceOf[Locator] | None = None
+    """The locator for expressions without a box; a configuration names it by its settings, such as `{use: grounding_dino}`.
+    None: they are refused."""
 
-    _words: Locator | None = PrivateAttr(default=None)
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Build the locator for words, so that a mistake in its configuration is found at once."""
-        super().model_post_init(context)
-        if self.words is not None:
-            found = build("locate", self.words)
-            assert isinstance(found, Locator)
-            self._words = found
+    parts: ClassVar[Mapping[str, Literal["locate"]]] = {"words": "locate"}
 
     def prepare(self) -> None:
         """Load what the locator for words loads."""
-        if self._words is not None:
-            self._words.prepare()
+        if self.words is not None:
+            self.words.prepare()
 
     async def alocate(self, image: Image.Image, expression: str) -> LocateResult:
         """Read the box, or pass the words on."""
@@ -96,8 +88,8 @@ class PolicyBoxLocator(BoxReader):
             if not regions:
                 raise ToolFailure("empty", f"{expression[:100]!r} lies outside the picture.")
             return LocateResult(expression=expression, regions=regions)
-        if self._words is not None:
-            return await self._words.locate(image, expression)
+        if self.words is not None:
+            return await self.words.locate(image, expression)
         raise ToolFailure(
             "bad_input",
             f'{expression[:100]!r} holds no box; write {{"bbox_2d": [x1, y1, x2, y2]}} in pixels of the picture.',

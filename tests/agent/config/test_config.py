@@ -85,7 +85,7 @@ def test_every_ready_configuration_is_printed_as_it_is_read(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also what lies deeper than one setting: options of the policy, the reader of pages."""
-    deep = "tools.locate={use: policy_boxes, words: {use: owlv2, sizes: [1, {of: a}]}}"
+    deep = "tools.locate={use: policy_boxes, words: {use: owlv2, model: [1, {of: a}]}}"
     assert main(["config", "--config", name, deep]) == 0
     path = tmp_path / "printed.yaml"
     path.write_text(capsys.readouterr().out)

@@ -21,7 +21,7 @@ from lensgraph.agent.context import Backends
 settings = config.load(None, json.loads(sys.argv[1]), environ={})
 with ThreadPoolExecutor() as pool:
     command._load(settings, pool)
-from lensgraph.tools.local.embedder.interface import load_embedder
+from lensgraph.tools.local.embedder.by_name import load_embedder
 from PIL import Image
 load_embedder().embed([Image.new("RGB", (80, 60), "red")])
 from lensgraph.agent.shared import _built

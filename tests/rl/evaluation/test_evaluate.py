@@ -10,9 +10,9 @@ import pytest
 from lensgraph.agent.config import load_config
 from lensgraph.agent.dialects.table import build
 from lensgraph.rl.evaluation import comparison, evaluate, metrics, report
-from lensgraph.rl.evaluation.experiments.seeds import SeedRuns
 from lensgraph.rl.evaluation.metrics import METRICS, Metric, allowed_calls, by_group, summarise
 from lensgraph.rl.evaluation.record import Record
+from lensgraph.rl.experiments.seeds import SeedRuns
 from lensgraph.tools.runtime.interval import interval
 
 SCRIPTED = ["policy.kind=lensgraph.agent.testing:ScriptedPolicy", "policy.options.turns=['<answer>red</answer>']"]

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from lensgraph.rl.evaluation import compare
-from lensgraph.rl.evaluation.experiments import command as experiments
-from lensgraph.rl.evaluation.experiments import seeds
 from lensgraph.rl.evaluation.question_mix import PAPER, weighted
 from lensgraph.rl.evaluation.record import Record
+from lensgraph.rl.experiments import command as experiments
+from lensgraph.rl.experiments import seeds
 
 
 def _record(name: str, knowledge: str, right: bool, calls: int) -> Record:

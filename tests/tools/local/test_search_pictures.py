@@ -19,7 +19,8 @@ from transformers import (
     ViTModel,
 )
 
-from lensgraph.tools.local.embedder.interface import EmbedderError, ImageEmbedder, load_embedder
+from lensgraph.tools.local.embedder.by_name import load_embedder
+from lensgraph.tools.local.embedder.interface import EmbedderError, ImageEmbedder
 from lensgraph.tools.local.index import origin
 from lensgraph.tools.local.index.engine import LocalEngine
 from lensgraph.tools.local.index.index_store import IndexStore, NoIndex, PageRow, PictureRow

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 
 from lensgraph.tools.documents.passages import Passage, query_pattern, score_passages, snippet
 from lensgraph.tools.documents.words import STOP_WORDS, query_words, stem, stems
-from lensgraph.tools.local.embedder.interface import SHIPPED, ImageEmbedder, load_embedder
+from lensgraph.tools.local.embedder.by_name import SHIPPED, load_embedder
+from lensgraph.tools.local.embedder.interface import ImageEmbedder
 from lensgraph.tools.local.index import origin
 from lensgraph.tools.local.index.index_store import IndexStore, NoIndex, PageRow
 from lensgraph.tools.results import Hit

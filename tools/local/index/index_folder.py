@@ -24,7 +24,8 @@ from PIL import Image
 
 from lensgraph.tools import guard
 from lensgraph.tools.documents import readers
-from lensgraph.tools.local.embedder.interface import SHIPPED, ImageEmbedder, load_embedder
+from lensgraph.tools.local.embedder.by_name import SHIPPED, load_embedder
+from lensgraph.tools.local.embedder.interface import ImageEmbedder
 from lensgraph.tools.local.index import origin
 from lensgraph.tools.local.index.index_store import FILE_NAME, FileRow, IndexStore, NoIndex, PageRow, PictureRow
 from lensgraph.tools.runtime.home import VARIABLE, having_room, home

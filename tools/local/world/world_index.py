@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock
 
-from lensgraph.tools.local.embedder.interface import SHIPPED
+from lensgraph.tools.local.embedder.by_name import SHIPPED
 from lensgraph.tools.local.index import index_store, origin
 from lensgraph.tools.local.index.index_store import IndexStore, PageRow, PictureRow
 from lensgraph.tools.local.world import entities, pages, renditions

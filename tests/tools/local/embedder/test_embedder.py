@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from lensgraph.tools.local.embedder import numpy_network, shipped
-from lensgraph.tools.local.embedder.interface import EmbedderError, load_embedder
+from lensgraph.tools.local.embedder.by_name import load_embedder
+from lensgraph.tools.local.embedder.interface import EmbedderError
 from lensgraph.tools.local.training import torch_network
 from lensgraph.tools.local.world import entities, renditions
 from lensgraph.tools.local.world.figures import retrieval
@@ -77,7 +78,7 @@ def test_many_pictures_are_shared_by_the_cores_and_their_vectors_are_those_of_on
 def test_the_shipped_embedder_needs_neither_torch_nor_transformers() -> None:
     code = (
         "import sys; sys.modules.update(torch=None, transformers=None); from PIL import Image;"
-        "from lensgraph.tools.local.embedder.interface import load_embedder;"
+        "from lensgraph.tools.local.embedder.by_name import load_embedder;"
         "print(load_embedder().embed([Image.new('RGB', (8, 8))] * 20).shape)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)

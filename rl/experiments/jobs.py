@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lensgraph.rl.evaluation import provenance
-from lensgraph.rl.evaluation.experiments.plan import Experiment, Plan
+from lensgraph.rl.experiments.plan import Experiment, Plan
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
-from lensgraph.rl.evaluation.experiments.jobs import jobs
-from lensgraph.rl.evaluation.experiments.plan import Plan
-from lensgraph.rl.evaluation.experiments.seeds import SeedRuns, against, draw, markdown, read_seeds, weighted_markdown
 from lensgraph.rl.evaluation.question_mix import caption
+from lensgraph.rl.experiments.jobs import jobs
+from lensgraph.rl.experiments.plan import Plan
+from lensgraph.rl.experiments.seeds import SeedRuns, against, draw, markdown, read_seeds, weighted_markdown
 
 BEGIN, END = "<!-- tables: python -m lensgraph.rl experiments table -->", "<!-- end of tables -->"
 """Lines of the page between which the tables stand."""

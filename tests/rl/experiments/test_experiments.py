@@ -18,10 +18,10 @@ from lensgraph.agent.config import load_config
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.rl.evaluation import provenance
-from lensgraph.rl.evaluation.experiments import command, page, seeds
-from lensgraph.rl.evaluation.experiments.jobs import jobs, run_jobs
-from lensgraph.rl.evaluation.experiments.plan import Plan, read_plan
 from lensgraph.rl.evaluation.record import Record
+from lensgraph.rl.experiments import command, page, seeds
+from lensgraph.rl.experiments.jobs import jobs, run_jobs
+from lensgraph.rl.experiments.plan import Plan, read_plan
 from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
 from lensgraph.rl.pocket import pocket_network as pocket
 from lensgraph.rl.pocket.pocket_network import PocketSize

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lensgraph.rl.evaluation.experiments.jobs import jobs, run_jobs
-from lensgraph.rl.evaluation.experiments.page import write
-from lensgraph.rl.evaluation.experiments.plan import PLAN, read_plan
 from lensgraph.rl.evaluation.question_mix import add_option
+from lensgraph.rl.experiments.jobs import jobs, run_jobs
+from lensgraph.rl.experiments.page import write
+from lensgraph.rl.experiments.plan import PLAN, read_plan
 
 
 def main(argv: list[str] | None = None) -> int:
