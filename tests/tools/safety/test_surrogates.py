@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from lensgraph.agent.nodes.once import _SearchRecord
+from lensgraph.agent.nodes.once import _CallRecord
 from lensgraph.agent.policy.server.completion import read_answer
 from lensgraph.tools.base import TextSearch
 from lensgraph.tools.cache import Cache, CacheSettings
@@ -56,11 +56,10 @@ async def test_a_search_that_brings_half_a_character_is_kept(tmp_path: Path) -> 
 
 
 async def test_its_record_can_be_written(tmp_path: Path) -> None:
-    record = _SearchRecord(tmp_path, "name")
-    failed = SearchResult(kind="text", query="q")
-    record.read_or_announce(failed, repeatable=False)
+    record = _CallRecord(tmp_path, "name", SearchResult(kind="text", query="q"))
+    record.read_or_announce(repeatable=False)
     record.write(await Cutting().search(f"kenya {HALF}"))
-    known = record.read_or_announce(failed, repeatable=False)
+    known = record.read_or_announce(repeatable=False)
     assert known is not None
     assert known.error is None
 
