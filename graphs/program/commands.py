@@ -57,21 +57,15 @@ COMMANDS: dict[str, Command] = {
         f"{_PROGRAM}.mcp:run", "Answer questions about pictures as a server of the Model Context Protocol.",
         (
             *_SETTINGS,
-<<<<<<< HEAD
-            _option("--http", type=int, metavar="PORT", help="listen at http://127.0.0.1:PORT/mcp, not on stdio"),
-            _option(
+            option("--http", type=int, metavar="PORT", help="listen at http://127.0.0.1:PORT/mcp, not on stdio"),
+            option(
                 "--token-env", metavar="NAME",
                 help="over HTTP, let in only whoever sends the bearer token that this environment variable holds",
             ),
-            _option(
+            option(
                 "--pictures", "--files", metavar="FOLDER", help="clients may name pictures in this folder (default: no paths)"
             ),
-            _option(
-=======
-            option("--http", type=int, metavar="PORT", help="listen at http://127.0.0.1:PORT/mcp, not on stdio"),
-            option("--files", metavar="FOLDER", help="clients may name pictures in this folder (default: no paths)"),
             option(
->>>>>>> 20db270 (No circle by string: tables of import paths count as imports; experiments beside evaluation; nested locators are checked as configured)
                 "--threads", metavar="WHERE",
                 help="keep conversations for follow-up questions: memory, sqlite:///FILE or postgresql://...",
             ),
