@@ -27,8 +27,9 @@ WRITABLE = (*AskInput.__annotations__, "action")
 FITTING: dict[str, tuple[type[Any], ...]] = {
     "text_search": (SearchByText, OverLimit),
     "image_search": (SearchByImage, OverLimit),
+    "crop": (SearchByImage, Crop),
 }
-"""Actions that a search works on."""
+"""Node -> actions that it works on; any other node takes whatever the thread holds."""
 
 
 def moves(given: Any) -> bool:
@@ -60,9 +61,9 @@ async def admit(
 
 def _fits(action: Action | None, node: str) -> bool:
     """Whether a node can work on an action."""
-    if node == "crop":
-        return isinstance(action, SearchByImage | Crop) and bool(action.region)
-    return node not in FITTING or isinstance(action, FITTING[node])
+    if node not in FITTING:
+        return True
+    return isinstance(action, FITTING[node]) and (node != "crop" or bool(getattr(action, "region", None)))
 
 
 def _node(goto: Any, nodes: Collection[str]) -> str:

@@ -12,7 +12,16 @@ from dataclasses import replace
 from typing import Literal
 
 from lensgraph.agent import usage
-from lensgraph.agent.actions import Action, Crop, SearchByImage, SearchByText
+from lensgraph.agent.actions import (
+    Action,
+    Answer,
+    Crop,
+    GiveUp,
+    Malformed,
+    OverLimit,
+    SearchByImage,
+    SearchByText,
+)  # fmt: skip
 from lensgraph.agent.context import Backends
 from lensgraph.agent.images import Picture
 from lensgraph.agent.limits import StopReason
@@ -39,7 +48,7 @@ def calls_of(action: Action, pictures: Sequence[Picture]) -> dict[Kind, int]:
             return {"image_search": 1, "locate": len(pictures)}
         case Crop():
             return {"locate": len(pictures)}
-        case _:
+        case Answer() | GiveUp() | Malformed() | OverLimit():
             return {}
 
 
