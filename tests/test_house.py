@@ -212,7 +212,7 @@ def test_the_build_lists_every_folder_with_code(repository: Path) -> None:
 
 def test_the_top_level_is_the_designs(repository: Path) -> None:
     folders = {*ROOMS, "lensgraph", "tests", "notebooks"}
-    designed = folders | {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "langgraph.json"}
+    designed = folders | {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "MANIFEST.in", "langgraph.json"}
     listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=repository)
     if listed.returncode != 0:
         pytest.skip("not a git checkout")

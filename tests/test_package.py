@@ -5,9 +5,13 @@ A red test here asks for a decision, not for an edit of the test."""
 import importlib.metadata
 import importlib.resources
 import inspect
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -88,6 +92,56 @@ def test_the_installed_package_carries_its_data(repository: Path) -> None:
         if not importlib.resources.files(f"lensgraph.{room}").joinpath(*rest).is_file():
             missing.append(line)
     assert missing == []
+
+
+@pytest.fixture
+def clone(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tracked files, in which a build may leave its folders."""
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=repository)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    folder = tmp_path_factory.mktemp("clone")
+    for name in listed.stdout.splitlines():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(repository / name, folder / name)
+    return folder
+
+
+def built(what: str, clone: Path, out: Path) -> Path:
+    """The archive that the build backend of the repository makes."""
+    code = f"import build_backend; build_backend.build_{what}({str(out)!r})"
+    environment = {**os.environ, "PYTHONPATH": str(clone / ".ci")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=clone, env=environment)
+    assert done.returncode == 0, done.stderr
+    return next(out.glob("lensgraph-*"))
+
+
+@pytest.mark.slow
+def test_the_source_distribution_is_the_repository_and_its_tests_run(clone: Path, tmp_path: Path) -> None:
+    tracked = {str(path.relative_to(clone)) for path in clone.rglob("*") if path.is_file()}
+    with tarfile.open(built("sdist", clone, tmp_path)) as archive:
+        archive.extractall(tmp_path, filter="data")
+    unpacked = tmp_path / "lensgraph-0.1.0"
+    made = {"PKG-INFO", "setup.cfg"}  # by setuptools, and the folder of metadata
+    found = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
+    assert {name for name in found if not name.startswith("lensgraph.egg-info/")} - made == tracked
+    tests = ["tests/test_house.py", "tests/agent/test_actions.py", "tests/tools/guard/test_data_uri.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
+    environment = {**os.environ, "PYTHONPATH": str(unpacked)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=unpacked, env=environment)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_no_module_of_an_earlier_build(repository: Path, clone: Path, tmp_path: Path) -> None:
+    stale = clone / "build/lib/lensgraph/tools/renamed_since.py"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    with zipfile.ZipFile(built("wheel", clone, tmp_path)) as archive:
+        modules = {name for name in archive.namelist() if name.endswith(".py")}
+    assert len(modules) > 300
+    for name in modules:
+        assert (repository / name).is_file() or (repository / name.removeprefix("lensgraph/")).is_file(), name
 
 
 def test_the_base_install_asks_for_neither_torch_nor_the_training_libraries() -> None:
