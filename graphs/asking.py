@@ -8,6 +8,7 @@ it stopped.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from langgraph.runtime import Runtime, get_runtime
 from langgraph.types import Checkpointer
 
 from lensgraph.agent import question, steering
-from lensgraph.agent.context import Backends, Context, backends_of
+from lensgraph.agent.context import Context, backends_of
 from lensgraph.agent.errors import BadInput
 from lensgraph.agent.state import AgentState, AskInput, AskOutput
 from lensgraph.graphs import synchronous
@@ -36,9 +37,7 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
         """LangGraph's `astream` with the pictures taken out; `ainvoke`, `abatch` and `astream_events` call it too."""
         if isinstance(context, dict):
             context = Context(**context)
-        around = _parents_runtime()
-        backends = await backends_of(around.context if context is None and around is not None else context)
-        given = await self._admitted(input, config, backends, embedded=around is not None)
+        given = await self._admitted(input, config, context)
         if self.checkpointer and options.get("durability") is None:
             options["durability"] = "sync"
         # Closed together with this generator: a caller may stop in the middle, and an open one would end some time later.
@@ -47,11 +46,28 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
             async for part in parts:
                 yield part
 
-    async def _admitted(self, given: Any, config: RunnableConfig | None, backends: Backends, *, embedded: bool) -> Any:
+    def astream_events(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:  # type: ignore[override]
+        """LangGraph's `astream_events`; the input that its first event repeats holds ids of pictures."""
+        begin = functools.partial(super().astream_events, config=config, **options)
+        if options.get("version") == "v3":  # no iterator, and its events do not repeat the input
+            return begin(input)
+
+        async def events() -> AsyncIterator[Any]:
+            context = options.get("context")
+            given = await self._admitted(input, config, Context(**context) if isinstance(context, dict) else context)
+            async with contextlib.aclosing(cast("AsyncGenerator[Any, None]", begin(given))) as parts:
+                async for part in parts:
+                    yield part
+
+        return events()
+
+    async def _admitted(self, given: Any, config: RunnableConfig | None, context: Any) -> Any:
         """The input with its pictures in the store. A command is held against the state of its thread."""
+        around = _parents_runtime()
+        backends = await backends_of(around.context if context is None and around is not None else context)
         limits = backends.config.limits
         if not steering.moves(given):
-            return await question.deposit(given, backends.store, limits, embedded=embedded)
+            return await question.deposit(given, backends.store, limits, embedded=around is not None)
         try:
             values = (await self.aget_state(config or {})).values
         except ValueError as error:  # LangGraph: no checkpointer, or no thread named

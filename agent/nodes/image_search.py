@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Literal
 
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from lensgraph.agent import actions
+from lensgraph.agent import actions, usage
 from lensgraph.agent.actions import SearchByImage
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.images import ImageStore
@@ -54,11 +55,10 @@ async def search_by_image(
         result = result.model_copy(update={"error": error})
     else:
         tool = await backends.tool("image_search")
-        identity, failed = (cut or pictures[0])["id"], result
-        image = await backends.store.opened(identity)
-        result = await once(
-            lambda: call(tool, {"image": image}, failed), failed, identity, tool, state, backends.store, runtime
-        )
+        picture, failed = cut or pictures[0], result
+        arguments = {"image": await backends.store.opened(picture["id"])}
+        make = functools.partial(call, tool, arguments, failed, usage.turn_of(state), picture)
+        result = await once(make, failed, picture["id"], tool, state, backends.store, runtime)
     result = result.model_copy(update={"hits": result.hits[: backends.dialect.image_hits]})
     thumbnails: Thumbnails = []
     if backends.dialect.thumbnails:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from lensgraph.agent import actions
+from lensgraph.agent import actions, usage
 from lensgraph.agent.actions import SearchByText
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.nodes.call_tool import call
@@ -44,10 +45,9 @@ async def search_by_text(
         return result, {"steps": [refused_step("text_search", state, query, refused)]}
     tool = await backends.tool("text_search")
     failed = SearchResult(kind="text", query=query)
+    make = functools.partial(call, tool, {"query": query}, failed, usage.turn_of(state))
     with asking(state["asked"]):
-        result = await once(
-            lambda: call(tool, {"query": query}, failed), failed, query, tool, state, backends.store, runtime
-        )
+        result = await once(make, failed, query, tool, state, backends.store, runtime)
     result = result.model_copy(update={"hits": result.hits[: backends.dialect.text_hits]})
     result, _, cut_off = await fitted(
         state, backends, result, [], lambda found, _: backends.dialect.observe_text(found, question=state["asked"])

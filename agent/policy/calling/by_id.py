@@ -9,8 +9,7 @@ because that run would hold them.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,9 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables.config import var_child_runnable_config
-from langchain_core.tracers.context import tracing_v2_callback_var
-from langsmith.run_helpers import tracing_context
 
 from lensgraph.tools.base import wait_for
+from lensgraph.tools.runtime.untraced import untraced
 
 Fill = Callable[[Sequence[BaseMessage]], Coroutine[Any, Any, list[BaseMessage]]]
 """Puts the bytes of the pictures into messages that hold ids."""
@@ -61,7 +58,7 @@ class ByIdPolicy(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         filled = await self.fill(messages)
-        with _untraced():
+        with untraced():
             result = await self.inner._agenerate_with_cache(filled, stop=stop, run_manager=run_manager, **kwargs)
         price = result.generations[0].message.response_metadata.get("price") if result.generations else None
         if run_manager is not None and price is not None:
@@ -78,7 +75,7 @@ class ByIdPolicy(BaseChatModel):
         pieces = self.inner._astream(await self.fill(messages), stop=stop, run_manager=run_manager, **kwargs)
         try:
             while True:
-                with _untraced():  # not around the yield: the reader is traced
+                with untraced():  # not around the yield: the reader is traced
                     piece = await anext(pieces, None)
                 if piece is None:
                     return
@@ -95,7 +92,7 @@ class ByIdPolicy(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         filled = wait_for(self.fill(messages))
-        with _untraced():
+        with untraced():
             return self.inner._generate_with_cache(filled, stop=stop, run_manager=run_manager, **kwargs)
 
     # --- the model inside, as LangChain asks for it
@@ -123,17 +120,3 @@ class ByIdPolicy(BaseChatModel):
     @property
     def _llm_type(self) -> str:
         return self.inner._llm_type
-
-
-@contextlib.contextmanager
-def _untraced() -> Iterator[None]:
-    """No run that begins in here is told to the callbacks and tracers around it."""
-    around = var_child_runnable_config.get()
-    config = var_child_runnable_config.set({**around, "callbacks": None} if around else None)
-    tracer = tracing_v2_callback_var.set(None)
-    try:
-        with tracing_context(enabled=False):
-            yield
-    finally:
-        tracing_v2_callback_var.reset(tracer)
-        var_child_runnable_config.reset(config)
