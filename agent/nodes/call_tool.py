@@ -45,7 +45,7 @@ async def call(tool: LensTool, arguments: dict[str, Any], failed: R, turn: int, 
 
 
 async def _run(tool: LensTool, given: dict[str, Any], told: dict[str, Any], turn: int) -> Any:
-    """What `tool.ainvoke` does for a tool call, which would tell callbacks the pictures themselves."""
+    """Run a tool as its `ainvoke` would, which tells callbacks the pictures themselves."""
     config, call_id = ensure_config(), uuid.uuid4().hex
     metadata = {**config["metadata"], "turn": turn, "provider": type(tool).__name__, "price": tool.price_per_call}
     manager = AsyncCallbackManager.configure(
