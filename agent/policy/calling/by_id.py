@@ -1,6 +1,6 @@
 """Call any chat model with the ids of pictures: callbacks and tracers see ids, the model inside sees the pictures.
 
-LangChain tells callbacks about a call above `_agenerate_with_cache`, so the bytes are filled in below it. All else is the
+LangChain tells callbacks about a call above `_agenerate`, so the bytes are filled in there. All else is the
 model's own: its name and parameters in traces, its cache, its rate limit, whether and how it streams, and its reply.
 
 Invariants: the run of the call holds no byte of a picture; a model that calls another one inside is not traced there,
@@ -19,13 +19,14 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from lensgraph.tools.base import wait_for
+from lensgraph.tools.runtime import spans
 from lensgraph.tools.runtime.untraced import untraced
 
 Fill = Callable[[Sequence[BaseMessage]], Coroutine[Any, Any, list[BaseMessage]]]
 """Puts the bytes of the pictures into messages that hold ids."""
 FOLDERS = ("/", "~", ".")
 """Beginnings of a model's name that is the path of a folder."""
-SAME = ("callbacks", "disable_streaming", "metadata", "output_version", "profile", "rate_limiter", "tags", "verbose")
+SAME = ("callbacks", "metadata", "output_version", "profile", "tags", "verbose")
 """Fields of LangChain's that the call has from the model inside."""
 
 
@@ -40,7 +41,7 @@ class ByIdPolicy(BaseChatModel):
     @classmethod
     def around(cls, inner: BaseChatModel, fill: Fill) -> ByIdPolicy:
         """The model as others see it."""
-        return cls(inner=inner, fill=fill, **{name: getattr(inner, name) for name in SAME})
+        return cls(inner=inner, fill=fill, cache=False, **{name: getattr(inner, name) for name in SAME})
 
     @property
     def run_name(self) -> str:
@@ -50,7 +51,7 @@ class ByIdPolicy(BaseChatModel):
 
     # --- the call
 
-    async def _agenerate_with_cache(
+    async def _agenerate(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
@@ -61,8 +62,10 @@ class ByIdPolicy(BaseChatModel):
         with untraced():
             result = await self.inner._agenerate_with_cache(filled, stop=stop, run_manager=run_manager, **kwargs)
         price = result.generations[0].message.response_metadata.get("price") if result.generations else None
-        if run_manager is not None and price is not None:
-            run_manager.metadata["price"] = price  # the run's own: tracers read it again as the run ends
+        if price is not None:
+            spans.note("chat", {spans.PRICE: price})
+            if run_manager is not None:
+                run_manager.metadata["price"] = price  # the run's own: tracers read it again as the run ends
         return result
 
     async def _astream(
@@ -72,6 +75,8 @@ class ByIdPolicy(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
+        if self.inner.rate_limiter:
+            await self.inner.rate_limiter.aacquire()
         pieces = self.inner._astream(await self.fill(messages), stop=stop, run_manager=run_manager, **kwargs)
         try:
             while True:
@@ -97,8 +102,12 @@ class ByIdPolicy(BaseChatModel):
 
     # --- the model inside, as LangChain asks for it
 
-    def _should_stream(self, **kwargs: Any) -> bool:
-        return self.inner._should_stream(**kwargs)
+    def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
+        # Within a call (it has a run manager) the model inside decides how it is made.
+        return run_manager is None and self.inner._should_stream(async_api=async_api, **kwargs)
+
+    def _should_use_protocol_streaming(self, **kwargs: Any) -> bool:
+        return False
 
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
         return self.inner._combine_llm_outputs(llm_outputs)
