@@ -11,10 +11,12 @@ from langgraph.types import Checkpointer, Command
 from lensgraph.agent import nodes
 from lensgraph.agent.context import Context, backends_of
 from lensgraph.agent.state import AgentState, AskInput, AskOutput
+from lensgraph.agent.stream import telling
 from lensgraph.graphs import asking
 from lensgraph.graphs.asking import AskGraph
 
 
+@telling
 async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["reason"]]:
     """Take the question in and ask for an answer without searches."""
     backends = await backends_of(runtime.context)
@@ -23,9 +25,10 @@ async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Liter
     return Command(goto="reason", update={**update, "dialogue": opening})
 
 
+@telling
 async def reason(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["answer"]]:
     """Take the policy's only turn. A search is not carried out: the episode ends with `search_limit`."""
-    return Command(goto="answer", update=await nodes.think(state, await backends_of(runtime.context)))
+    return Command(goto="answer", update=await nodes.think(state, await backends_of(runtime.context), runtime))
 
 
 def build(checkpointer: Checkpointer = None) -> AskGraph:

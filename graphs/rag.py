@@ -12,16 +12,19 @@ from lensgraph.agent import actions, nodes
 from lensgraph.agent.actions import OverLimit, SearchByText
 from lensgraph.agent.context import Context, backends_of
 from lensgraph.agent.state import AgentState, AskInput, AskOutput
+from lensgraph.agent.stream import telling
 from lensgraph.graphs import asking
 from lensgraph.graphs.asking import AskGraph
 
 
+@telling
 async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["image_search"]]:
     """Take the question in. The dialogue opens only when the image results are there."""
     update = await nodes.take_question(state, await backends_of(runtime.context))
     return Command(goto="image_search", update=update)
 
 
+@telling
 async def image_search(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["query"]]:
     """Search with the whole picture and open the dialogue with the results."""
     backends = await backends_of(runtime.context)
@@ -31,11 +34,14 @@ async def image_search(state: AgentState, runtime: Runtime[Context]) -> Command[
     return Command(goto="query", update={**update, "dialogue": opening})
 
 
+@telling
 async def query(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["text_search"]]:
     """Let the policy word the text query."""
-    return Command(goto="text_search", update=await nodes.think(state, await backends_of(runtime.context)))
+    update = await nodes.think(state, await backends_of(runtime.context), runtime, answers=False)
+    return Command(goto="text_search", update=update)
 
 
+@telling
 async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["conclude"]]:
     """Search with the policy's query, or with the question itself if the policy wrote none."""
     backends = await backends_of(runtime.context)
@@ -47,9 +53,10 @@ async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[L
     return Command(goto="conclude", update={**update, "dialogue": [observation]})
 
 
+@telling
 async def conclude(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["answer"]]:
     """Let the policy answer."""
-    return Command(goto="answer", update=await nodes.think(state, await backends_of(runtime.context)))
+    return Command(goto="answer", update=await nodes.think(state, await backends_of(runtime.context), runtime))
 
 
 def build(checkpointer: Checkpointer = None) -> AskGraph:

@@ -16,6 +16,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 
 from lensgraph.agent.actions import Action, Crop, OverLimit, SearchByImage, SearchByText
 from lensgraph.agent.dialects import prompts as prompt_files
+from lensgraph.agent.dialects.growing import Growing
 from lensgraph.agent.images import Picture, View
 from lensgraph.agent.limits import Limits, Spent
 from lensgraph.tools.results import Hit, SearchResult, ToolError
@@ -102,6 +103,10 @@ class Dialect(ABC):
     @abstractmethod
     def thought(self, text: str) -> str:
         """The reasoning in a turn; empty if there is none."""
+
+    def growing(self) -> Growing | None:
+        """Reads a turn while it is being written. None: it says nothing before it is there."""
+        return None
 
     @abstractmethod
     def well_formed(self, turns: Sequence[str]) -> bool:

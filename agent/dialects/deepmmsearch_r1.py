@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 from lensgraph.agent.actions import Action, Answer, GiveUp, Malformed, SearchByImage, SearchByText
 from lensgraph.agent.dialects import tags
 from lensgraph.agent.dialects.base import Block, Dialect, text_block
+from lensgraph.agent.dialects.growing import Growing
 from lensgraph.agent.limits import Limits
 from lensgraph.tools.results import Hit
 
@@ -59,6 +60,10 @@ class DeepMMSearchR1(Dialect):
     def thought(self, text: str) -> str:
         """The text in the reason tags."""
         return tags.thought(text)
+
+    def growing(self) -> Growing:
+        """The text in the tags while it is being written."""
+        return Growing(collapse=self.lenient)
 
     def well_formed(self, turns: Sequence[str]) -> bool:
         """One reason pair and one action a turn, payloads filled, the answer last, limits kept."""

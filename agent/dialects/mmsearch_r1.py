@@ -17,6 +17,7 @@ from lensgraph.agent.actions import Action, Answer, GiveUp, Malformed, SearchByI
 from lensgraph.agent.dialects import prompts as prompt_files
 from lensgraph.agent.dialects import tags
 from lensgraph.agent.dialects.base import TITLE_CHARS, Block, Dialect, text_block, thumbnail_block
+from lensgraph.agent.dialects.growing import Growing
 from lensgraph.agent.images import Picture
 from lensgraph.agent.limits import Limits
 from lensgraph.tools.results import Hit, SearchResult, ToolError
@@ -117,6 +118,10 @@ class MMSearchR1(Dialect):
     def thought(self, text: str) -> str:
         """The text in the reason tags."""
         return tags.thought(text)
+
+    def growing(self) -> Growing:
+        """The text in the tags while it is being written."""
+        return Growing(collapse=self.lenient)
 
     def well_formed(self, turns: Sequence[str]) -> bool:
         """The released format score: all or nothing, and only four sequences of turns."""

@@ -24,6 +24,11 @@ def gives_up(text: str) -> bool:
     return text.strip().removesuffix(".") == GIVE_UP
 
 
+def may_give_up(text: str) -> bool:
+    """Whether these are the beginning of the agreed words."""
+    return f"{GIVE_UP}.".startswith(text)
+
+
 def thought(text: str) -> str:
     """All `<reason>` blocks, or what stands before the first action."""
     reasons = _REASON.findall(text)

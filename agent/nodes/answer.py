@@ -14,6 +14,7 @@ from lensgraph.agent.context import Context
 from lensgraph.agent.limits import StopReason
 from lensgraph.agent.policy.errors import ContextFull, NoPicture, PriceSpent
 from lensgraph.agent.state import AgentState, Step, Update, this_question
+from lensgraph.agent.stream import telling
 
 UNANSWERED = {
     StopReason.GAVE_UP: "I could not find the answer.",
@@ -35,6 +36,7 @@ FAILURES = {
 """The reason in a step's `error` -> why the episode ended, where that is not `policy_failed`."""
 
 
+@telling
 async def answer(state: AgentState, runtime: Runtime[Context]) -> Update:
     """Close the episode."""
     steps = this_question(state)

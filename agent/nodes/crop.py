@@ -17,10 +17,12 @@ from lensgraph.agent.nodes.call_tool import call, error_line
 from lensgraph.agent.nodes.once import once
 from lensgraph.agent.nodes.spending import calls_of, refusal, refused_step
 from lensgraph.agent.state import AgentState, Step, Update
+from lensgraph.agent.stream import telling
 from lensgraph.tools.results import LocateResult, ToolError
 from lensgraph.tools.safety.one_line import one_line
 
 
+@telling
 async def crop(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["image_search", "reason"]]:
     """Find the region that the policy named and cut it out.
 

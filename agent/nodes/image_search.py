@@ -19,10 +19,12 @@ from lensgraph.agent.nodes.searching import WHOLE_PICTURE, fitted, over_limit, r
 from lensgraph.agent.nodes.spending import refusal, refused_step
 from lensgraph.agent.nodes.token_budget import Thumbnails
 from lensgraph.agent.state import AgentState, Update
+from lensgraph.agent.stream import telling
 from lensgraph.tools.guard import Refused
 from lensgraph.tools.results import SearchResult, ToolError
 
 
+@telling
 async def image_search(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["reason"]]:
     """Search with the crop, or with the whole picture, and tell the policy what was found."""
     backends = await backends_of(runtime.context)

@@ -22,6 +22,7 @@ from lensgraph.agent.nodes import spending
 from lensgraph.agent.policy.calling.shown import by_id
 from lensgraph.agent.policy.errors import ContextFull, NoPicture, PolicyError, PriceSpent
 from lensgraph.agent.state import AgentState, Step, Update, this_dialogue, this_question
+from lensgraph.agent.stream import Live, telling
 from lensgraph.tools.safety.one_line import named_line
 from lensgraph.tools.safety.signals import steers
 
@@ -31,6 +32,7 @@ ABOUT_PICTURES = (
 """The error of a step that did not ask such a policy."""
 
 
+@telling
 async def reason(
     state: AgentState, runtime: Runtime[Context]
 ) -> Command[Literal["crop", "image_search", "text_search", "answer"]]:
@@ -38,7 +40,7 @@ async def reason(
     backends = await backends_of(runtime.context)
     if usage.turn_of(state) >= backends.dialect.limits.turns:  # a caller's command led back here
         return Command(goto="answer")
-    update = await think(state, backends)
+    update = await think(state, backends, runtime)
     return Command(goto=_route(actions.load_action(update["action"]), backends), update=update)
 
 
@@ -59,10 +61,12 @@ def _route(action: actions.Action, backends: Backends) -> Literal["crop", "image
             return "answer"
 
 
-async def think(state: AgentState, backends: Backends) -> Update:
+async def think(
+    state: AgentState, backends: Backends, runtime: Runtime[Context], *, answers: bool = True
+) -> Update:
     """Call the policy on the dialogue and read its action. The update holds its message, its step and the action.
 
-    A policy that fails gives a step with an `error` and no message; a bug in a policy of ours is raised.
+    `answers`: whether an answer in this turn would be the graph's, to be streamed while it is written. A policy that fails gives a step with an `error` and no message; a bug in a policy of ours is raised.
     """
     steps = this_question(state)
     number = len(usage.policy_turns(steps)) + 1
@@ -78,10 +82,12 @@ async def think(state: AgentState, backends: Backends) -> Update:
     crops = {cut["id"]: cut for step in state.get("steps") or [] if (cut := step.get("crop"))}
     pictures = crops | {picture["id"]: picture for picture in state.get("pictures") or []}
     messages = await by_id(this_dialogue(state), backends.store, backends.sizes, pictures)
-    run: RunnableConfig = {"run_name": policy.run_name, "metadata": {"turn": number}}
+    # `nostream`: LangGraph's `messages` mode shows the answer, and no turn with its tags.
+    run: RunnableConfig = {"run_name": policy.run_name, "metadata": {"turn": number}, "tags": ["nostream"]}
+    live = Live(runtime.stream_writer, number, backends.dialect.growing(), answers=answers)
     started = time.perf_counter()
     try:
-        reply = await policy.ainvoke(messages, run, stop=backends.dialect.stop or None)
+        reply = await live.hear(policy, messages, run, stop=backends.dialect.stop or None)
     except Exception as problem:
         error = _policy_error(problem, backends)
         if error is None:
@@ -97,13 +103,15 @@ async def think(state: AgentState, backends: Backends) -> Update:
     if limit is not None:
         counts = replace(counts, price=counts.price + await spending.price_of(action, backends, state["pictures"]))
         action = backends.dialect.limited(action, counts)
+    thought = backends.dialect.thought(text) or str(reply.additional_kwargs.get("reasoning_content", ""))
+    live.read(thought, action.text if isinstance(action, Answer) else "")
     step = Step(
         node="reason",
         turn=number,
         seconds=seconds,
         price=price,
         text=text,
-        thought=backends.dialect.thought(text) or str(reply.additional_kwargs.get("reasoning_content", "")),
+        thought=thought,
         action=actions.dump_action(action),
         tokens_in=tokens[0],
         tokens_out=tokens[1],

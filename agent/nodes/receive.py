@@ -13,11 +13,13 @@ from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.images import Picture
 from lensgraph.agent.policy.calling.shown import image_blocks
 from lensgraph.agent.state import AgentState, Update
+from lensgraph.agent.stream import telling
 
 NO_PICTURE = "(No picture came with this question.)"
 """Note to the policy behind a question without a picture."""
 
 
+@telling
 async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["reason"]]:
     """Put the pictures into the store and open the policy's dialogue."""
     backends = await backends_of(runtime.context)

@@ -16,10 +16,12 @@ from lensgraph.agent.nodes.once import once
 from lensgraph.agent.nodes.searching import fitted, over_limit, refuse, search_step
 from lensgraph.agent.nodes.spending import refusal, refused_step
 from lensgraph.agent.state import AgentState, Update
+from lensgraph.agent.stream import telling
 from lensgraph.tools.pages.summarise import asking
 from lensgraph.tools.results import SearchResult
 
 
+@telling
 async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["reason"]]:
     """Search with the policy's query and tell it what was found."""
     backends = await backends_of(runtime.context)
