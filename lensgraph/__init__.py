@@ -2,7 +2,7 @@
 
 The front door. `search_agent`, `rag` and `direct` are modules, each with a compiled `graph` and a `build` that compiles one
 with a checkpointer; `Context` holds the options of one run, `Config` the configuration, which `load_config` reads; `as_tool`
-makes a graph one tool of another agent. `UserError` is the base of `BadInput` (a question or a picture that cannot be used)
+makes a graph one tool of another agent; `events` are the types of its stream. `UserError` is the base of `BadInput` (a question or a picture that cannot be used)
 and of `ConfigError` (a setting that cannot be used).
 
 Invariant: `import lensgraph` loads nothing but this file; a name is imported when it is first used.
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from lensgraph.agent.config import Config, ConfigError, load_config
     from lensgraph.agent.context import Context
     from lensgraph.agent.errors import BadInput, UserError
+    from lensgraph.agent.stream import events
     from lensgraph.graphs import direct, rag, search_agent
     from lensgraph.graphs.tool import as_tool
 
 __all__ = [
-    "BadInput", "Config", "ConfigError", "Context", "UserError", "as_tool", "direct", "load_config", "rag", "search_agent",
+    "BadInput", "Config", "ConfigError", "Context", "UserError", "as_tool", "direct", "events", "load_config", "rag",
+    "search_agent",
 ]  # fmt: skip
 
 _WHERE = {
@@ -33,6 +35,7 @@ _WHERE = {
     "UserError": ("lensgraph.agent.errors", "UserError"),
     "as_tool": ("lensgraph.graphs.tool", "as_tool"),
     "direct": ("lensgraph.graphs.direct", ""),
+    "events": ("lensgraph.agent.stream.events", ""),
     "load_config": ("lensgraph.agent.config", "load_config"),
     "rag": ("lensgraph.graphs.rag", ""),
     "search_agent": ("lensgraph.graphs.search_agent", ""),

@@ -48,8 +48,9 @@ class Live(BaseCallbackHandler):
         """The policy's turn. It is streamed only if somebody hears of it. Raises whatever the policy raises."""
         if self._growing is not None and heard(self._writer):
             try:
+                around: RunnableConfig = {"callbacks": ensure_config().get("callbacks")}
                 return await policy.ainvoke(
-                    messages, merge_configs(ensure_config(), config, {"callbacks": [self]}), **options
+                    messages, merge_configs(around, config, {"callbacks": [self]}), **options
                 )
             except Exception:
                 if not self._began:

@@ -111,6 +111,8 @@ class ChatServer:
         self.characters_that_fit: int | None = None  # of all texts together
         self.refuses: tuple[int, bytes] | None = None  # what to say of a request that does not fit, if not the usual
         self.delay = 0.0
+        self.held: threading.Event | None = None  # a stream waits for it in its middle
+        self.cut = False  # a stream ends in its middle
         self.in_flight = self.most_in_flight = 0
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -145,8 +147,17 @@ class ChatServer:
                         else:
                             self.reply(*refusal)
                     elif body.get("stream"):
-                        events = [b"data: " + json.dumps(one).encode() for one in outer.events(body)]
-                        self.send(200, b"\n\n".join([*events, b"data: [DONE]", b""]))
+                        events = [json.dumps(one).encode() for one in outer.events(body)]
+                        lines = [b"data: " + one + b"\n\n" for one in [*events, b"[DONE]"]]
+                        middle = len(lines) // 2
+                        if outer.held is None and not outer.cut:
+                            self.send(200, b"".join(lines))
+                            return
+                        self.send(200, b"".join(lines[:middle]), longer=True)
+                        if outer.held is not None:
+                            outer.held.wait(20)
+                        if not outer.cut:
+                            self.wfile.write(b"".join(lines[middle:]))
                     else:
                         self.reply(200, outer.completion(body))
                 finally:
@@ -156,9 +167,10 @@ class ChatServer:
             def reply(self, status: int, answer: Any) -> None:
                 self.send(status, json.dumps(answer).encode())
 
-            def send(self, status: int, data: bytes) -> None:
+            def send(self, status: int, data: bytes, *, longer: bool = False) -> None:
                 self.send_response(status)
-                self.send_header("content-length", str(len(data)))
+                if not longer:
+                    self.send_header("content-length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
 
