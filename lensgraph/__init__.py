@@ -2,8 +2,8 @@
 
 The front door. `search_agent`, `rag` and `direct` are modules, each with a compiled `graph` and a `build` that compiles one
 with a checkpointer; `Context` holds the options of one run, `Config` the configuration, which `load_config` reads; `as_tool`
-makes a graph one tool of another agent; `events` are the types of its stream. `UserError` is the base of `BadInput` (a question or a picture that cannot be used)
-and of `ConfigError` (a setting that cannot be used).
+makes a graph one tool of another agent; `events` holds the types of a graph's stream. `UserError` is the base of `BadInput`
+(a question or a picture that cannot be used) and of `ConfigError` (a setting that cannot be used).
 
 Invariant: `import lensgraph` loads nothing but this file; a name is imported when it is first used.
 """

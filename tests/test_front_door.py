@@ -14,7 +14,8 @@ import pytest
 import lensgraph
 
 PUBLIC = [
-    "BadInput", "Config", "ConfigError", "Context", "UserError", "as_tool", "direct", "load_config", "rag", "search_agent",
+    "BadInput", "Config", "ConfigError", "Context", "UserError", "as_tool", "direct", "events", "load_config", "rag",
+    "search_agent",
 ]  # fmt: skip
 QUESTION = "What is the capital of the country of the second flag from the left?"
 

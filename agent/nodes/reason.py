@@ -61,12 +61,11 @@ def _route(action: actions.Action, backends: Backends) -> Literal["crop", "image
             return "answer"
 
 
-async def think(
-    state: AgentState, backends: Backends, runtime: Runtime[Context], *, answers: bool = True
-) -> Update:
+async def think(state: AgentState, backends: Backends, runtime: Runtime[Context], *, answers: bool = True) -> Update:
     """Call the policy on the dialogue and read its action. The update holds its message, its step and the action.
 
-    `answers`: whether an answer in this turn would be the graph's, to be streamed while it is written. A policy that fails gives a step with an `error` and no message; a bug in a policy of ours is raised.
+    A policy that fails gives a step with an `error` and no message; a bug in a policy of ours is raised. `answers`: whether
+    the answer of this turn is the graph's, to be streamed as it is written.
     """
     steps = this_question(state)
     number = len(usage.policy_turns(steps)) + 1

@@ -4,7 +4,7 @@ Invariants: an event is plain JSON and holds no byte of a picture; the nodes run
 nobody streams `custom`, the policy is called as ever and no event is made.
 """
 
-from lensgraph.agent.stream.live import Live
-from lensgraph.agent.stream.telling import heard, telling
+from lensgraph.agent.stream.live import Live, heard
+from lensgraph.agent.stream.telling import telling
 
 __all__ = ["Live", "heard", "telling"]

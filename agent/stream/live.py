@@ -20,6 +20,7 @@ from langgraph.types import StreamWriter
 
 from lensgraph.agent.dialects.growing import Growing, Part
 from lensgraph.agent.stream.events import TextEvent
+from lensgraph.tools.safety.signals import steers
 
 
 def heard(writer: StreamWriter) -> bool:
@@ -49,11 +50,9 @@ class Live(BaseCallbackHandler):
         if self._growing is not None and heard(self._writer):
             try:
                 around: RunnableConfig = {"callbacks": ensure_config().get("callbacks")}
-                return await policy.ainvoke(
-                    messages, merge_configs(around, config, {"callbacks": [self]}), **options
-                )
-            except Exception:
-                if not self._began:
+                return await policy.ainvoke(messages, merge_configs(around, config, {"callbacks": [self]}), **options)
+            except Exception as problem:
+                if not self._began or steers(problem):
                     raise
                 self.read("", "")
         return await policy.ainvoke(messages, config, **options)

@@ -5,21 +5,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from lensgraph.agent.context import Context
-from lensgraph.agent.state import AgentState, Update
+from lensgraph.agent.state import AgentState
 from lensgraph.agent.stream import events
 from lensgraph.agent.stream.live import heard
 
-R = TypeVar("R", bound=Command | Update)
-Node = Callable[[AgentState, Runtime[Context]], Awaitable[R]]
+Node = TypeVar("Node", bound=Callable[..., Awaitable[Any]])
 
 
-def telling(node: Node[R]) -> Node[R]:
+def telling(node: Node) -> Node:
     """A node that tells what it did.
 
     LangGraph's `messages` mode shows each message that stands in a mapping that a node returns, and looks into no list of
@@ -27,12 +26,12 @@ def telling(node: Node[R]) -> Node[R]:
     """
 
     @functools.wraps(node)
-    async def told(state: AgentState, runtime: Runtime[Context]) -> R:
+    async def told(state: AgentState, runtime: Runtime[Context]) -> Any:
         result = await node(state, runtime)
         update = result.update if isinstance(result, Command) else result
-        if heard(runtime.stream_writer):
+        if update and heard(runtime.stream_writer):
             for event in events.of(update, state):
                 runtime.stream_writer(event)
-        return replace(result, update=[*update.items()]) if isinstance(result, Command) else result
+        return replace(result, update=[*update.items()]) if update and isinstance(result, Command) else result
 
-    return told
+    return cast("Node", told)

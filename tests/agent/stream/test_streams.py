@@ -8,7 +8,7 @@ import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import pytest
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -19,7 +19,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.runtime import Runtime
 from PIL import Image
-from typing_extensions import Annotated, TypedDict
+from typing_extensions import TypedDict
 
 from lensgraph import events
 from lensgraph.agent import testing
