@@ -55,12 +55,11 @@ def test_no_tag_is_told_and_nothing_that_may_still_become_one() -> None:
     for seed in SEEDS:
         growing, found, turn = Growing(), {"thought": "", "answer": ""}, turn_of(seed)
         for place, letter in enumerate(turn, 1):
+            open_ends = tuple(begun for begun in beginnings if turn[:place].endswith(begun))
             for part, text in growing.add(letter):
                 found[part] += text
-            open_ends = [begun for begun in beginnings if turn[:place].endswith(begun)]
-            for text in found.values():
-                assert not [tag for tag in TAGS if tag in text]
-                assert not open_ends or not text.endswith(tuple(open_ends)), turn
+                assert not open_ends or not found[part].endswith(open_ends), turn
+        assert not [tag for tag in TAGS for text in found.values() if tag in text]
 
 
 @pytest.mark.parametrize(
