@@ -156,12 +156,28 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_link_between_pages_leads_somewhere(repository: Path) -> None:
+@pytest.fixture(scope="module")
+def pages(repository: Path) -> list[str]:
+    """Every page, by its path below the repository."""
     listed = subprocess.run(["git", "ls-files", "*.md"], capture_output=True, text=True, cwd=repository)
     if listed.returncode != 0:
         pytest.skip("not a git checkout")
+    return listed.stdout.splitlines()
+
+
+def test_prose_stays_within_a_hundred_columns(repository: Path, pages: list[str]) -> None:
+    """Tables, code and comments aside."""
+    wide = []
+    for name in pages:
+        text = re.sub(r"^```.*?^```$", "", (repository / name).read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+        prose = (line for line in text.splitlines() if not line.startswith(("|", "    ", "<!--")))
+        wide += [f"{name}: {line}" for line in prose if len(line) > 100]
+    assert wide == []
+
+
+def test_every_link_between_pages_leads_somewhere(repository: Path, pages: list[str]) -> None:
     broken = []
-    for name in listed.stdout.splitlines():
+    for name in pages:
         page = repository / name
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
             if target.startswith(("http", "mailto:")):

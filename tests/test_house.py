@@ -158,7 +158,9 @@ def test_no_folder_is_crowded(repository: Path) -> None:
 def test_every_docstring_is_a_sentence_that_a_stranger_reads(repository: Path) -> None:
     """None begins with What, How, Where or "Of the". `Whether` names the question that a function answers with yes or no."""
     odd = []
-    for name, (_, tree) in sources(repository).items():
+    trees = {name: tree for name, (_, tree) in sources(repository).items()}
+    trees |= {path.name: ast.parse(path.read_text(encoding="utf-8")) for path in (repository / "tests").rglob("*.py")}
+    for name, tree in trees.items():
         for node, text in documented(tree):
             first = text.split("\n")[0]
             asks = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is not None

@@ -42,7 +42,7 @@ class ToolError(_Frozen):
     """A failure as the policy and the trajectory see it."""
 
     reason: Reason
-    """Which of the fixed reasons; what code branches on."""
+    """One of the fixed reasons; code branches on it."""
     message: Text
     """One line that names the value and, where there is one, the fix."""
 
@@ -66,7 +66,7 @@ class SearchResult(_Frozen):
     """The outcome of one text or image search."""
 
     kind: Literal["text", "image"]
-    """Which tool ran."""
+    """The kind of tool that ran."""
     query: Text
     """The words searched for; for an image search a short description such as `image 640x480`."""
     hits: list[Hit] = []

@@ -1,4 +1,4 @@
-"""Which chat model sums up pages is configuration; the question of the run reaches it; the policy itself can do it."""
+"""Configuration names the chat model that sums up pages; the question of the run reaches it; the policy itself can do it."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a process builds once and shares: bounded, built once for all who ask at the same time, and again after a failure."""
+"""Parts that a process builds once and shares: bounded, built once for all who ask at a time, and again after a failure."""
 
 import gc
 import threading

@@ -39,7 +39,7 @@ class Outcome:
     said: str
     """The refusal, the size of the picture read, or the raw exception."""
     raw: bool
-    """Whether something else than `Refused` was raised, or the process died."""
+    """True if anything but `Refused` was raised, or the process died."""
     seconds: float
     memory: int
 
@@ -167,7 +167,7 @@ def tile_bomb(side: int) -> bytes:
 
 
 def zeros(count: int) -> bytes:
-    """So many zero bytes, deflated piece by piece."""
+    """Zero bytes of the given number, deflated piece by piece."""
     pack, piece = zlib.compressobj(1), bytes(1_000_000)
     return b"".join([*(pack.compress(piece) for _ in range(count // 1_000_000)), pack.flush()])
 

@@ -37,7 +37,7 @@ Seen = tuple[str, list[str], dict[str, int]]
 
 
 def seen(result: Any) -> Seen:
-    """What must be the same everywhere: the answer, the pages behind it, the searches made."""
+    """The answer, the pages behind it and the searches made, which must be the same everywhere."""
     assert result["stop_reason"] == "answered"
     return result["answer"], [source["url"] for source in result["sources"]], result["usage"]["searches"]
 

@@ -54,7 +54,7 @@ CONTROLS = (
     "<\uff5cend\u2581of\u2581sentence\uff5c>", "<\uff5cUser\uff5c>", "<|user|>", "<|end|>", "<bos>", "<pad>", "<unk>", "<mask>",
     "[Image Search Results]", "[Text Search Results]", "[CLS]", "[SEP]", "[MASK]",
 )  # fmt: skip
-"""What chat templates and tokenizers take for more than text."""
+"""Strings that chat templates and tokenizers take for more than text."""
 HIDDEN = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u034f\u180e\u061c\u202e\u2066\u3164\U000e0041\U000e0101\u2028\x00\x1b\x7f\ud800"
 """Characters that are not seen."""
 
@@ -234,7 +234,7 @@ PLACES: dict[str, Place] = {
     "question of a stranger": lambda d, x: list(d.first(x, ["one"])),
     "question, repeated with a result": lambda d, x: [d.observe_text(_found("text"), question=x)],
 }
-"""Where the policy's dialogue takes text from outside, for every kind of tool."""
+"""Places where the policy's dialogue takes text from outside, for every kind of tool."""
 
 _SUMMARISER = Summariser(model=FakeListChatModel(responses=["s"]))
 CONTENTS: dict[str, Callable[[str], str]] = {
@@ -252,7 +252,7 @@ CONTENTS: dict[str, Callable[[str], str]] = {
     "page given to the summariser": lambda x: str(_SUMMARISER.prompt(Page(url="u", title=x, text=x), "q")[1].content),
     "query given to the summariser": lambda x: str(_SUMMARISER.prompt(Page(url="u", text="x"), x)[1].content),
 }
-"""What the tools tell any LangChain agent, and what the summariser's model is told."""
+"""Places where tools tell a LangChain agent, or the summariser's model, text from outside."""
 
 
 # --- what must not happen
@@ -294,7 +294,7 @@ def control_ids() -> frozenset[int]:
 
 
 def forgeries_in(text: str, reference: str, *, lines: bool) -> list[str]:
-    """What a text has become that it must not be; `reference` is the same place with harmless words. `lines`: the place
+    """Faults of a text after its way into a dialogue; `reference` is the same place with harmless words. `lines`: the place
     keeps lines, and among them lists, because no numbered results stand there: a page, and the user's own question."""
     found = []
     if structure(text) != structure(reference):
@@ -311,7 +311,7 @@ def forgeries_in(text: str, reference: str, *, lines: bool) -> list[str]:
 
 
 def forged_actions(dialect: Dialect, lenient: Dialect, attack: str) -> list[str]:
-    """What a policy that copies outside text word for word is made to do by it."""
+    """Actions that outside text makes a policy do which copies it word for word."""
     copied = escape.neutral(attack)
     found = []
     alone = dialect.read(copied)

@@ -122,7 +122,7 @@ def run(
 
 
 def sent(tmp_path: Path) -> dict[str, int]:
-    """How often each search was sent."""
+    """Number of times that each search was sent."""
     return {kind: len((tmp_path / f"{kind}.sent").read_text()) for kind in ("image", "text")}
 
 
@@ -133,7 +133,7 @@ def question(tmp_path: Path) -> dict[str, Any]:
 
 
 def killed_and_resumed(tmp_path: Path, address: str, place: str, graph: str = "search_agent") -> dict[str, Any]:
-    """What the second process prints."""
+    """The output of the second process."""
     given = question(tmp_path)
     first = run(tmp_path, address, place, given, graph)
     assert first.returncode == -signal.SIGKILL, first.stderr

@@ -1,4 +1,4 @@
-"""What the search agent promises, numbered where training relies on it.
+"""Promises of the search agent, numbered where training relies on it.
 
 A red test here asks for a decision: what is trained is what is served, so a change of these changes training.
 """

@@ -127,7 +127,7 @@ async def test_an_agent_asks_about_the_latest_picture_of_its_chat(mode: str) -> 
 
 
 async def test_an_agent_with_a_checkpointer_resumes_inside_the_graph() -> None:
-    """What the tool's graph did is kept under the agent's thread: a failing policy costs no second search."""
+    """The steps of the tool's graph are kept under the agent's thread: a failing policy costs no second search."""
     agents = pytest.importorskip("langchain.agents", reason="needs langchain")
     failures = ["once"]
 

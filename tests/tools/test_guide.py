@@ -22,7 +22,7 @@ SETTINGS: dict[str, registry.Kind] = {
 }
 """The heads of the tables."""
 OTHER_VARIABLES = {searxng.URL_VARIABLE, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
-"""What is read from the environment besides the keys that providers declare."""
+"""Environment variables that are read besides the keys that providers declare."""
 
 
 @pytest.fixture(scope="module")

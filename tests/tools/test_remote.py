@@ -1,4 +1,4 @@
-"""What every provider on the network shares: the key stays secret, the pace is kept, further tries end in time."""
+"""Rules that every provider on the network shares: the key stays secret, the pace is kept, further tries end in time."""
 
 import asyncio
 import gzip

@@ -1,4 +1,4 @@
-"""What a dialect writes, it reads."""
+"""A dialect reads its own writing."""
 
 from __future__ import annotations
 

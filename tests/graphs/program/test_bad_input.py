@@ -1,4 +1,4 @@
-"""What people type and send. What can work works; the rest is one line that names the value and the fix, exit code 2.
+"""Odd input of people. It works where it can work; the rest is one line that names the value and the fix, exit code 2.
 
 Through the command line where a person meets it, through the graph where a program does.
 """
@@ -444,7 +444,7 @@ def test_a_missing_api_key(capsys: Any, png: Path, monkeypatch: pytest.MonkeyPat
 def test_a_home_that_cannot_be_written(
     capsys: Any, png: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """Where the embedded index would be built, by every program that builds it."""
+    """Every program that builds the embedded index says that it cannot build it there."""
     (tmp_path / "file").touch()
     home = place.format(file=tmp_path / "file")
     monkeypatch.setenv("LENSGRAPH_HOME", home)

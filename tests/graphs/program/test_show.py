@@ -1,4 +1,4 @@
-"""What a person sees while a question is answered."""
+"""The terminal while a question is answered."""
 
 import io
 import json

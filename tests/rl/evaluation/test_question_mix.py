@@ -51,7 +51,7 @@ def test_a_weighted_mean_is_that_of_a_set_with_the_wanted_mix() -> None:
 
 
 def test_resamples_keep_the_mix() -> None:
-    """Where only the kind decides the value, no resample differs: drawn over all tasks, they would."""
+    """No resample differs if only the kind decides the value: drawn over all tasks, they would."""
     values = {f"known{n}": 0.0 for n in range(5)} | {f"unknown{n}": 2.0 for n in range(15)}
     labels = {task: task.rstrip("0123456789") for task in values}
     assert weighted(values, labels, PAPER) == (pytest.approx(1.36),) * 3

@@ -78,7 +78,7 @@ class Actor:
         return [*noise, *encode(action, add_special_tokens=False), self.renderer.eos]
 
     def sample(self, batch: Sequence[Rendered]) -> list[Sampled]:
-        """What a policy's `sample` gives."""
+        """The result of a policy's `sample`."""
         rows = []
         for row in batch:
             ids = self.turn(row)
@@ -424,7 +424,7 @@ def test_an_episode_without_a_reward_leaves_no_trace_in_the_update(
 def test_a_length_budget_ends_the_episode_behind_a_whole_turn(
     processor: PictureProcessor, size: PocketSize, tmp_path: Path, actor: Actor
 ) -> None:
-    """What does not fit into the row was never said: it earns nothing, and its searches are not charged."""
+    """Turns beyond the row's length were never said: they earn nothing, and their searches are not charged."""
     tasks = _tasks(4)
     trainer = _trainer(processor, size, tmp_path, tasks)
 

@@ -43,7 +43,7 @@ def searched(demonstrations: list[Demonstration]) -> Demonstration:
 def test_invented_flags_are_made_up_by_their_share(
     recipe: SFTRecipe, searched: Demonstration, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is made up is what the row shows, and the other rows show what they would have shown."""
+    """The row shows the invented entity, and the other rows show what they would have shown."""
     asked: list[str] = []
     known = {flag.id for flag in entities.select(split="train", kind="flag") if flag.known}
 

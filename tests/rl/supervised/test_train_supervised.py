@@ -56,7 +56,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_ends(recipe: SFTRecipe, tmp_pa
 
 
 def _killed_while_saving(recipe: SFTRecipe, step: int) -> None:
-    """What a kill leaves of the checkpoint of `step`: weights, and half of what is written last."""
+    """The rest of the checkpoint of `step` after a kill: weights, and half of the file that is written last."""
     whole = recipe.output / "checkpoints" / f"checkpoint-{step - 1}"
     half = shutil.copytree(whole, whole.with_name(f"checkpoint-{step}"))
     for name in ("optimizer.pt", "scheduler.pt"):

@@ -1,4 +1,4 @@
-"""What counts as a right answer; each row is a decision that training and every published number rest on."""
+"""The rules for a right answer; each row is a decision that training and every published number rest on."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Anything(TextSearch):
 
 
 class Site:
-    """What a foreign tool keeps its settings in."""
+    """A service's client, in which a foreign tool keeps its settings."""
 
     def __init__(self, host: str, key: str = "s3cret") -> None:
         self.host, self._api_key = host, key

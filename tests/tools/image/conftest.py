@@ -41,7 +41,7 @@ class Answer:
 
 @dataclass
 class Service:
-    """What the service answers: one answer for all, or a function of the request."""
+    """The service's answer: one for all requests, or a function of the request."""
 
     url: str = ""
     answer: Answer | Callable[[Asked], Answer] = field(default_factory=Answer)

@@ -23,7 +23,7 @@ class Storage:
     objects: dict[str, tuple[bytes, str]] = field(default_factory=dict)
     """Name -> content and its type."""
     now: datetime | None = None
-    """What time it is here. None: it is now."""
+    """The time here. None: it is now."""
     refused: list[str] = field(default_factory=list)
     """Why requests were not let in."""
 

@@ -162,7 +162,7 @@ async def test_textured_and_graded_grounds_are_no_objects(name: str) -> None:
 
 
 def web_palette(picture: Image.Image) -> Image.Image:
-    """What Pillow makes of a picture for a GIF: 216 fixed colours, mixed pixel by pixel."""
+    """The picture as Pillow writes it into a GIF: 216 fixed colours, mixed pixel by pixel."""
     return picture.convert("P").convert("RGB")
 
 

@@ -92,7 +92,7 @@ def test_the_size_the_model_sees_is_that_of_transformers(size: tuple[int, int], 
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_a_box_around_a_thing_comes_back_around_it(size: tuple[int, int]) -> None:
-    """What covers the middle half of the picture seen covers the middle half of the original."""
+    """A box over the middle half of the picture seen covers the middle half of the original."""
     width, height = size
     locator = PolicyBoxLocator()
     shown = shrunk(width, height, locator.view_pixels)

