@@ -1,6 +1,9 @@
 """TRL's GRPO trainer with a LangGraph graph as the rollout.
 
-Private methods of TRL 1.16.0 are replaced, and their signatures are tested:
+The optimiser, the objective, logging and checkpoints are TRL's. We override the rest, because TRL's tool loop cannot run a
+graph and lets every episode of a batch wait for the slowest one at each turn (`python -m lensgraph.rl throughput` measures
+both), and because what is trained must be what is served, down to the sampled ids. Private methods of TRL 1.16.0 are
+replaced, and their signatures are tested:
 
 - `_generate` runs the graph (`lensgraph.rl.grpo.generation`);
 - `_generate_and_score_completions` restricts the loss to rewarded episodes and chosen nodes

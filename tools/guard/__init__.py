@@ -4,7 +4,11 @@
 `data_uri` reads a picture that is written as text, `read_files` reads a file of this machine, `fetching` fetches an address,
 `addresses` decides which hosts may be connected to, `transport` connects only to a checked address, `bodies` unpacks under a
 cap and tells the kind of a body from its own bytes.
-`python tests/checks guard` tries all of it against hostile addresses, servers, pictures and documents.
+
+This is our own, because the libraries trust what they are told. An HTTP client connects to whatever a name or a redirect
+resolves to at that moment, inner networks included, and Pillow takes a picture's size from its header, while tiles, scans or
+frames behind it decide what decoding costs. HTTP, decompression and decoding stay the libraries'; the guard decides what
+reaches them. `python tests/checks guard` tries it against hostile addresses, servers, pictures and documents.
 """
 
 from lensgraph.tools.guard.addresses import PUBLIC_WEB, FetchPolicy, Refused, address_allowed, resolve
