@@ -159,9 +159,9 @@ def test_a_block_that_is_wrong_is_noticed(tmp_path: Path) -> None:
 
 
 def test_the_prices_are_the_providers(guide: str) -> None:
-    said = re.search(r"^- Prices per call .*: (.*) dollars\.$", guide, flags=re.MULTILINE)
+    said = re.search(r"^- Prices per call \(.*?\): (.*?) dollars\.$", guide, flags=re.MULTILINE | re.DOTALL)
     assert said
-    prices = dict(part.rsplit(" ", 1) for part in said[1].split(", "))
+    prices = dict(part.split() for part in said[1].split(", "))
     known = {"Vision": "google_vision", "SerpApi": "serpapi_lens", "SearchApi": "searchapi_lens"}
     assert set(prices) == set(known)
     for name, price in prices.items():
