@@ -21,6 +21,7 @@ from lensgraph.tools.image.publish import S3Publisher
 from lensgraph.tools.locate.served_policy import ServedPolicyLocator
 from lensgraph.tools.pages.summarise import Summariser
 from lensgraph.tools.results import SearchResult, ToolFailure
+from lensgraph.tools.safety import redact
 from lensgraph.tools.safety.redact import is_secret, shown, without_keys, without_logins
 from lensgraph.tools.text.searxng import SearxngTextSearch
 
@@ -197,3 +198,24 @@ async def test_a_policys_server_that_is_down_is_named_without_its_login(caplog: 
     assert "http://***@127.0.0.1:9/v1" in str(caught.value)
     assert "is not there yet" in caplog.text
     assert "hunter2" not in str(caught.value) + caplog.text + str(policy._identifying_params)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("No such file or directory: '/srv/ann smith/index/a.db'", "No such file or directory: (a path)"),
+        ("/srv/lens/x.db: cannot be read; check", "(a path): cannot be read; check"),
+        ("see file:///srv/x.pdf, or ~/y (/tmp)", "see (a path), or (a path) ((a path))"),
+        (r"open C:\Users\ann\x", "open (a path)"),
+        ("https://example.org/a/b, http://127.0.0.1:8000/v1, text/plain, 5/3, either/or, </answer>", None),
+        ("it's 'fine' / not 'fine'", None),
+    ],
+)
+def test_a_message_without_paths_keeps_everything_else(text: str, shown: str | None) -> None:
+    assert redact.without_paths(text) == (shown or text)
+
+
+def test_a_path_that_its_reader_wrote_is_kept() -> None:
+    assert redact.without_paths("/a/b.png: no such file in /srv/pictures", known="/a/b.png") == (
+        "/a/b.png: no such file in (a path)"
+    )
