@@ -1,8 +1,8 @@
 """The finished questions of a server as resources: `lensgraph://episodes/ID` and the pictures they are about.
 
 Invariants: an episode holds no bytes, only addresses of its pictures; a picture is given out only while an episode that
-shows it is kept, whatever else lies in the image store; an address cannot be guessed, and addresses are listed only where all
-callers are one.
+shows it is kept, whatever else lies in the image store; an address cannot be guessed (a picture's is the hash of its
+bytes), and addresses are listed only where all callers are one.
 """
 
 from __future__ import annotations

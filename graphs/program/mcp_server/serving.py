@@ -11,6 +11,7 @@ import asyncio
 import hmac
 import os
 import re
+import socket
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -72,6 +73,8 @@ async def serve(
     config: Config, *, port: int | None, pictures: str | None, threads: str | None, token: str | None = None
 ) -> None:
     """Load policy and tools, then serve."""
+    if port is not None:
+        _check_free(port)
     if threads not in (None, "memory") and config.images.folder is None:
         raise UserError(
             f"--threads {without_logins(threads)[:60]}: threads that outlive the server need images.folder, because their "
@@ -90,6 +93,15 @@ async def serve(
             await server.run_stdio_async()
         else:
             await server.run_streamable_http_async(host=HOST, port=port, max_request_body_size=MAX_BODY_BYTES)
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does, for its own last run
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise UserError(f"--http {port}: cannot listen there ({error.strerror}); give another port") from error
 
 
 def _access(token: str | None, port: int | None) -> dict[str, Any]:

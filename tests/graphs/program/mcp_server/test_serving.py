@@ -2,6 +2,7 @@
 
 import base64
 import io
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,16 @@ async def test_pictures_opens_one_folder(picture: Path) -> None:
         outside = await client.call_tool("ask", {"question": "When?", "image": "../a.png"})
     assert inside.structured_content["answer"] == "1987"
     assert outside.is_error and "outside the folder" in outside.content[0].text
+
+
+def test_a_port_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert main(["mcp", "--http", port]) == 2
+    told = capsys.readouterr().err
+    assert f"--http {port}: cannot listen there (Address already in use)" in told and told.count("\n") == 1
 
 
 async def test_threads_that_outlive_the_server_need_a_folder_for_pictures() -> None:
