@@ -23,7 +23,7 @@ from pydantic.json_schema import SkipJsonSchema
 from lensgraph.agent import config as configuration
 from lensgraph.agent import page_summaries
 from lensgraph.agent import policy as policies
-from lensgraph.agent.config import Config, ConfigError, PolicyConfig, PolicyName
+from lensgraph.agent.config import ApprovalKind, Config, ConfigError, PolicyConfig, PolicyName
 from lensgraph.agent.dialects import DialectName
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.images import ImageStore, View
@@ -57,6 +57,8 @@ class Context(BaseModel):
     """Most image searches, of the whole picture or of a crop. Not more than configured. Empty: as configured."""
     max_text_searches: Limit | None = None
     """Most text searches. Not more than configured. Empty: as configured."""
+    approve: list[ApprovalKind] = []
+    """Calls before which the graph stops until a person approves, edits or rejects them, besides those that are configured."""
     text_search: SkipJsonSchema[InstanceOf[BaseTool] | None] = None
     """A live text-search tool."""
     image_search: SkipJsonSchema[InstanceOf[BaseTool] | None] = None
@@ -81,6 +83,7 @@ class Backends:
             config = config.model_copy(update={"policy": policy})
         self.config, self.context = config, context
         self.dialect = _dialect(context, config)
+        self.approve = frozenset([*config.approve, *context.approve])
         self.store = context.store or shared_store(config.images)
         self.view_pixels = config.images.view_pixels
         self._policy = context.policy if isinstance(context.policy, BaseChatModel) else None

@@ -18,7 +18,8 @@ only answer), tokens, the clock, the price, its own kind and all tool calls. A l
 one that a dialect may only tell the policy, so that no policy is told anything that it has no turn left to read. The
 node that makes a call counts the calls that were made and checks price, kind and all calls once more, so that nothing
 that a caller sends spends past a limit (`nodes/spending.py`). An answer is never over a limit. A search that fails has
-still been made and counts; so does a region that was not found.
+still been made and counts; so does a region that was not found. A call that a person rejects was not made and does not
+count; the turn that asked for it does, so that a policy which asks again and again comes to an end.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Spent:
     turns: int = 0
     """Turns the policy has finished before this one."""
     image: int = 0
-    """Image searches asked for and not refused, including failed ones and regions that were not found."""
+    """Image searches asked for and neither refused nor rejected, including failed ones and regions that were not found."""
     text: int = 0
     """Text searches made, including failed ones."""
     crops: int = 0

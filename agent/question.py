@@ -81,7 +81,9 @@ async def deposit(given: Any, store: ImageStore, limits: LimitsConfig, *, embedd
     messages = as_messages(fields.get("messages"))
     asked = last_human(messages) if fields.get("question") is None else None
     if fields.get("question") is None and asked is None:
-        return fields  # `take` knows the thread and says what is missing
+        if messages:  # `take` knows the thread and says what is missing
+            fields = {**fields, "messages": [await _without_bytes(message, store) for message in messages]}
+        return fields
     question = await _read(cast("AgentState", {**fields, "messages": messages}), store, limits)
     kept = [question.message if m is asked else await _without_bytes(m, store) for m in messages]
     if not question.pictures:

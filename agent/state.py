@@ -84,6 +84,8 @@ class Step(TypedDict, total=False):
     """Search nodes only: results that were left out or shortened, because few tokens were left. Absent: none."""
     error: str | None
     """`reason: message` when the tool or the policy failed, else None."""
+    edited: bool
+    """True: a person made this call another one than the policy asked for. Absent: the policy's own."""
 
 
 class Usage(TypedDict):
@@ -148,7 +150,9 @@ class AgentState(AskInput, AskOutput, total=False):
     first_message: int
     """Index in `dialogue` at which the policy's view starts: 0, or the current question where the dialect restarts."""
     started: float
-    """Unix time at which the current question came in."""
+    """Unix time at which the current question came in, later by the time in which a person decided about its calls."""
+    approve: list[str]
+    """Calls of the current question that a person decides about, by the context and the configuration that it was asked with."""
     action: dict[str, Any]
     """The action that the last turn decided, as `lensgraph.agent.actions.dump_action` writes it."""
     crop: Picture | None

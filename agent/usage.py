@@ -27,7 +27,8 @@ def turn_of(state: AgentState) -> int:
 def spent(steps: Sequence[Step], started: float, tokens: tuple[int, int], price: float = 0.0) -> Spent:
     """The counts before the policy's newest turn, whose `tokens` (prompt, sampled) and `price` are already in them."""
     spoken = policy_turns(steps)
-    kinds = Counter(step["action"]["kind"] for step in spoken)
+    rejected = {step["turn"] for step in steps if (step.get("error") or "").startswith("rejected:")}
+    kinds = Counter(step["action"]["kind"] for step in spoken if step["turn"] not in rejected)
     first_prompt = spoken[0].get("tokens_in", 0) if spoken else tokens[0]
     return Spent(
         turns=len(spoken),

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ensure_config
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime, get_runtime
-from langgraph.types import Checkpointer
+from langgraph.types import Checkpointer, Command, StateSnapshot, StateUpdate
 
 from lensgraph.agent import question, steering
-from lensgraph.agent.context import Context, backends_of
+from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.errors import BadInput
 from lensgraph.agent.state import AgentState, AskInput, AskOutput
 from lensgraph.graphs import synchronous
+from lensgraph.tools.base import wait_for
 
 INTERRUPTS = "__interrupt__"
 """LangGraph's key, in an output or an update, of what waits for a person."""
@@ -37,7 +39,13 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
         """LangGraph's `astream` with the pictures taken out; `ainvoke`, `abatch` and `astream_events` call it too."""
         if isinstance(context, dict):
             context = Context(**context)
-        given = await self._admitted(input, config, context)
+        around = _parents_runtime()
+        backends = await backends_of(around.context if context is None and around is not None else context)
+        self._check_approvals(backends, config)
+        if isinstance(input, Command):
+            given, config = await self._commanded(input, config or {}, backends)
+        else:
+            given = await question.deposit(input, backends.store, backends.config.limits, embedded=around is not None)
         if self.checkpointer and options.get("durability") is None:
             options["durability"] = "sync"
         # Closed together with this generator: a caller may stop in the middle, and an open one would end some time later.
@@ -46,34 +54,60 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
             async for part in parts:
                 yield part
 
-    def astream_events(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:  # type: ignore[override]
-        """LangGraph's `astream_events`; the input that its first event repeats holds ids of pictures."""
-        begin = functools.partial(super().astream_events, config=config, **options)
-        if options.get("version") == "v3":  # no iterator, and its events do not repeat the input
-            return begin(input)
+    def _check_approvals(self, backends: Backends, config: RunnableConfig | None) -> None:
+        """Refuse a run that would have to ask a person and could not go on with the answer, before it spends anything."""
+        asked = [node for node in self.nodes if node in backends.approve]
+        if asked and not self._resolve_checkpointer(ensure_config(config)):
+            raise BadInput(
+                f"approve={', '.join(asked)}: a call that waits for a person needs a graph with a checkpointer, and a thread; "
+                "build the graph with one, such as build(InMemorySaver()), or ask for no approval."
+            )
 
-        async def events() -> AsyncIterator[Any]:
-            context = options.get("context")
-            given = await self._admitted(input, config, Context(**context) if isinstance(context, dict) else context)
-            async with contextlib.aclosing(cast("AsyncGenerator[Any, None]", begin(given))) as parts:
-                async for part in parts:
-                    yield part
+    async def _commanded(
+        self, command: Command[Any], config: RunnableConfig, backends: Backends
+    ) -> tuple[Any, RunnableConfig]:
+        """The input and the config of a run that a command asks for, held against the state of its thread.
 
-        return events()
-
-    async def _admitted(self, given: Any, config: RunnableConfig | None, context: Any) -> Any:
-        """The input with its pictures in the store. A command is held against the state of its thread."""
-        around = _parents_runtime()
-        backends = await backends_of(around.context if context is None and around is not None else context)
-        limits = backends.config.limits
-        if not steering.moves(given):
-            return await question.deposit(given, backends.store, limits, embedded=around is not None)
+        The move of a command is written first, as an update of the thread. LangGraph would keep it beside the checkpoint until a
+        node has ended; a node that waits for a person would leave it there, and the next command would break the thread.
+        """
         try:
-            values = (await self.aget_state(config or {})).values
+            thread = await self.aget_state(config)
         except ValueError as error:  # LangGraph: no checkpointer, or no thread named
-            raise BadInput("Command(goto=..., update=...): needs a graph with a checkpointer, and a thread.") from error
-        nodes = [name for name in self.nodes if not name.startswith("__")]
-        return await steering.admit(given, values, nodes, backends.store, limits)
+            raise BadInput("Command(...): needs a graph with a checkpointer, and a thread.") from error
+        steering.check_resume(command, thread)
+        if command.goto or command.update:
+            (update,), *_ = await self._written([[StateUpdate(command, None)]], thread, backends)  # type: ignore[arg-type]
+            moved = await super().abulk_update_state(config, [[update]])
+            if config.get("configurable", {}).get("checkpoint_id"):
+                config = moved
+        return (None if command.resume is None else Command(resume=command.resume)), config
+
+    async def abulk_update_state(
+        self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]
+    ) -> RunnableConfig:
+        """LangGraph's own, which `aupdate_state` calls, under the rules of `steering`: a run that waits goes on.
+
+        An update brings no context with it: its pictures go to the configured store."""
+        update = await self._written(supersteps, await self.aget_state(config), await backends_of(None))
+        return await super().abulk_update_state(config, update)
+
+    def bulk_update_state(self, config: RunnableConfig, supersteps: Sequence[Sequence[StateUpdate]]) -> RunnableConfig:
+        """As `abulk_update_state`, which `update_state` calls."""
+        backends = wait_for(backends_of(None))
+        return super().bulk_update_state(config, wait_for(self._written(supersteps, self.get_state(config), backends)))
+
+    async def _written(
+        self, supersteps: Sequence[Sequence[StateUpdate]], thread: StateSnapshot, backends: Backends
+    ) -> list[list[StateUpdate]]:
+        nodes = {name: node for name, node in self.nodes.items() if not name.startswith("__")}
+        # Each node writes the state and what it names as the next; a drawn edge would be one writer more.
+        quiet = next((name for name, node in nodes.items() if len(node.writers) == 1), None)
+        admit = functools.partial(
+            steering.admit_update, thread=thread, nodes=list(nodes), quiet=quiet, store=backends.store,
+            limits=backends.config.limits,
+        )  # fmt: skip
+        return [[await admit(update) for update in superstep] for superstep in supersteps]
 
     def stream(  # type: ignore[override]
         self, input: Any, config: RunnableConfig | None = None, **options: Any

@@ -13,12 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from lensgraph.tools.safety.redact import without_logins
 from lensgraph.tools.safety.surrogates import Text
 
-Reason = Literal["timeout", "rate_limited", "unavailable", "bad_input", "malformed", "empty", "refused"]
+Reason = Literal["timeout", "rate_limited", "unavailable", "bad_input", "malformed", "empty", "refused", "rejected"]
 """The reason of a failed call.
 
 timeout: no answer in time. rate_limited: told to slow down. unavailable: network, server, missing key or
 index. bad_input: the argument cannot be used. malformed: the provider's answer cannot be read. empty: it
-worked and found nothing. refused: the guard did not let the address or the bytes through. """
+worked and found nothing. refused: the guard did not let the address or the bytes through, or a limit the call. rejected: a
+person did not let it be made."""
 
 
 class ToolFailure(Exception):

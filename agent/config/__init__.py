@@ -11,6 +11,7 @@ from lensgraph.agent.config.as_yaml import render
 from lensgraph.agent.config.load import find, load_config, ready
 from lensgraph.agent.config.problems import ConfigError
 from lensgraph.agent.config.schema import (
+    ApprovalKind,
     CallersConfig,
     Config,
     DialectConfig,
@@ -23,6 +24,6 @@ from lensgraph.agent.config.schema import (
 )
 
 __all__ = [
-    "CallersConfig", "Config", "ConfigError", "DialectConfig", "ImagesConfig", "LimitsConfig", "PolicyConfig", "PolicyName",
-    "ToolSpec", "ToolsConfig", "find", "load_config", "ready", "render",
+    "ApprovalKind", "CallersConfig", "Config", "ConfigError", "DialectConfig", "ImagesConfig", "LimitsConfig",
+    "PolicyConfig", "PolicyName", "ToolSpec", "ToolsConfig", "find", "load_config", "ready", "render",
 ]  # fmt: skip

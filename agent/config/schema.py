@@ -162,6 +162,8 @@ LIMITS = {
 """Settings of `LimitsConfig` that a dialect prescribes, and their names in `lensgraph.agent.limits.Limits`."""
 
 
+ApprovalKind = Literal["image_search", "text_search", "crop"]
+"""Calls of tools that a person may be asked about, named as in the records."""
 PolicyName = Literal["pocket", "transformers", "openai_compatible"]
 """The kinds of policy that a caller may be offered."""
 
@@ -217,6 +219,9 @@ class Config(Section):
     """Pictures."""
     callers: CallersConfig = CallersConfig()
     """The choices that callers of a served graph have."""
+    approve: list[ApprovalKind] = []
+    """Calls before which the graph stops until a person approves, edits or rejects them: `text_search`, `image_search`, `crop`
+    (a region is looked for and cut out, also for an image search). Needs a graph with a checkpointer. A caller may add some."""
 
     def make_dialect(
         self,

@@ -16,7 +16,7 @@ from langchain_core.messages import HumanMessage
 from lensgraph.agent.actions import Action, Answer, GiveUp, Malformed, SearchByImage, SearchByText
 from lensgraph.agent.dialects import prompts as prompt_files
 from lensgraph.agent.dialects import tags
-from lensgraph.agent.dialects.base import TITLE_CHARS, Block, Dialect, text_block, thumbnail_block
+from lensgraph.agent.dialects.base import ERROR_CHARS, TITLE_CHARS, Block, Dialect, text_block, thumbnail_block
 from lensgraph.agent.dialects.growing import Growing
 from lensgraph.agent.images import Picture
 from lensgraph.agent.limits import Limits
@@ -176,8 +176,10 @@ class MMSearchR1(Dialect):
     def observe_failure(
         self, kind: Literal["image", "text", "crop"], error: ToolError, *, question: str
     ) -> HumanMessage:
-        """The bare published sentence: no block, no reminder, no prompt. The cause stays in the trajectory."""
-        return HumanMessage(f"[{'Text' if kind == 'text' else 'Image'} Search Results] {FAILED}")
+        """The bare published sentence: no block, no reminder, no prompt. The cause stays in the trajectory, unless a person
+        rejected the search, which never happens in training."""
+        said = f"[{'Text' if kind == 'text' else 'Image'} Search Results] {FAILED}"
+        return HumanMessage(f"{said} {line(error.message, ERROR_CHARS)}" if error.reason == "rejected" else said)
 
     def _reminded(self, entries: list[Block], stage: str, question: str) -> HumanMessage:
         reminder = f"Original user's question: {neutral(question)}\n"

@@ -38,6 +38,7 @@ async def take_question(state: AgentState, backends: Backends) -> Update:
         "first_step": len(state.get("steps") or []),
         "first_message": len(state.get("dialogue") or []) if backends.dialect.follow_up == "restart" else 0,
         "started": time.time(),
+        "approve": sorted(backends.approve),
         "crop": None,
         "note": None,
     }

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 
 from lensgraph.agent import actions, usage
 from lensgraph.agent.actions import OverLimit, SearchByText
 from lensgraph.agent.context import Backends
+from lensgraph.agent.dialects.base import ERROR_CHARS, text_block
 from lensgraph.agent.limits import StopReason
 from lensgraph.agent.nodes import token_budget
 from lensgraph.agent.nodes.call_tool import error_line
@@ -18,6 +19,7 @@ from lensgraph.agent.nodes.spending import MESSAGES, refused_step
 from lensgraph.agent.nodes.token_budget import Thumbnails
 from lensgraph.agent.state import AgentState, ShownHit, Step, Update, this_question
 from lensgraph.tools.results import SearchResult, ToolError
+from lensgraph.tools.safety.escape import line
 
 WHOLE_PICTURE = "<whole picture>"
 """The `query` of a step that searched without a region."""
@@ -44,7 +46,9 @@ async def fitted(
     return await asyncio.to_thread(token_budget.fit, result, thumbnails, left, cost, backends.dialect.snippet_chars)
 
 
-def search_step(node: str, state: AgentState, result: SearchResult, query: str, cut_off: int) -> Step:
+def search_step(
+    node: str, state: AgentState, result: SearchResult, query: str, cut_off: int, *, edited: bool = False
+) -> Step:
     """The record of a search that was made."""
     hits = [ShownHit(title=h.title, url=h.url, snippet=h.snippet, score=h.score) for h in result.hits]
     step = Step(
@@ -53,7 +57,25 @@ def search_step(node: str, state: AgentState, result: SearchResult, query: str, 
     )  # fmt: skip
     if cut_off:
         step["cut_off"] = cut_off
+    if edited:
+        step["edited"] = True
     return step
+
+
+def edited_to(update: Update) -> str | None:
+    """The query of the call that a person made instead of the policy's. None: the policy's own was made."""
+    step: Step = update["steps"][-1]
+    return step["query"] if step.get("edited") else None
+
+
+def noted(observation: HumanMessage, edited: str | None) -> HumanMessage:
+    """The observation as it is, or with a remark in front that a person made this call instead of the policy's."""
+    if edited is None:
+        return observation
+    note = f"(A person changed this to: {line(edited, ERROR_CHARS)})\n"
+    if isinstance(observation.content, str):
+        return HumanMessage(note + observation.content)
+    return HumanMessage(content=[text_block(note), *observation.content])
 
 
 def over_limit(state: AgentState) -> OverLimit | None:

@@ -54,7 +54,7 @@ def calls_of(action: Action, pictures: Sequence[Picture]) -> dict[Kind, int]:
 
 async def price_of(action: Action, backends: Backends, pictures: Sequence[Picture]) -> float:
     """US dollars that an action costs at most, by the prices of its tools."""
-    return await _price(calls_of(action, pictures), backends)
+    return await price_of_calls(calls_of(action, pictures), backends)
 
 
 async def refusal(
@@ -64,7 +64,7 @@ async def refusal(
     limits, steps = backends.dialect.limits, this_question(state)
     counts = usage.made(steps)
     if limits.price is not None:
-        counts = replace(counts, price=counts.price + await _price(calls, backends))
+        counts = replace(counts, price=counts.price + await price_of_calls(calls, backends))
     stop = limits.check_made(kind, counts)
     if "locate" in calls and sum(step["node"] == "crop" for step in steps) >= limits.turns:
         stop = StopReason.TURN_LIMIT  # a turn cuts one region out
@@ -83,5 +83,6 @@ def refused_step(node: str, state: AgentState, query: str, error: ToolError) -> 
     )
 
 
-async def _price(calls: Mapping[Kind, int], backends: Backends) -> float:
+async def price_of_calls(calls: Mapping[Kind, int], backends: Backends) -> float:
+    """US dollars that calls of tools cost at most, by their kind."""
     return sum([(await backends.tool(kind)).highest_price * times for kind, times in calls.items()])

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Literal
 
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from lensgraph.agent import actions, usage
+from lensgraph.agent import actions
 from lensgraph.agent.actions import SearchByText
+from lensgraph.agent.approval import TextArgs, review
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.nodes.call_tool import call
 from lensgraph.agent.nodes.once import once
-from lensgraph.agent.nodes.searching import fitted, over_limit, refuse, search_step
-from lensgraph.agent.nodes.spending import refusal, refused_step
+from lensgraph.agent.nodes.searching import edited_to, fitted, noted, over_limit, refuse, search_step
+from lensgraph.agent.nodes.spending import price_of_calls, refusal, refused_step
 from lensgraph.agent.state import AgentState, Update
 from lensgraph.agent.stream import telling
 from lensgraph.tools.pages.summarise import asking
+from lensgraph.tools.registry import Kind
 from lensgraph.tools.results import SearchResult
 
 
@@ -35,23 +36,38 @@ async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[L
         observation = backends.dialect.observe_failure("text", result.error, question=state["asked"])
     else:
         observation = backends.dialect.observe_text(result, question=state["asked"])
+    observation = noted(observation, edited_to(update))
     return Command(goto="reason", update={**update, "dialogue": [observation]})
 
 
 async def search_by_text(
     state: AgentState, backends: Backends, runtime: Runtime[Context], query: str
 ) -> tuple[SearchResult, Update]:
-    """Search with a query: the result as the policy is shown it, and its step. Over a limit nothing is searched."""
-    if (refused := await refusal(state, backends, "text", {"text_search": 1})) is not None:
+    """Search with a query: the result as the policy is shown it, and its step. Over a limit, or where a person rejects it,
+    nothing is searched."""
+    calls: dict[Kind, int] = {"text_search": 1}
+    if (refused := await refusal(state, backends, "text", calls)) is not None:
         result = SearchResult(kind="text", query=query, error=refused)
         return result, {"steps": [refused_step("text_search", state, query, refused)]}
+    verdict = review(
+        "text_search", TextArgs.model_construct(query=query), state, backends, runtime,
+        description=f"Search by text: {query}", price=await price_of_calls(calls, backends),
+    )  # fmt: skip
+    if verdict.rejection is not None:
+        result = SearchResult(kind="text", query=query, error=verdict.rejection)
+        return result, {**verdict.update, "steps": [refused_step("text_search", state, query, verdict.rejection)]}
+    query = verdict.args.query
     tool = await backends.tool("text_search")
     failed = SearchResult(kind="text", query=query)
-    make = functools.partial(call, tool, {"query": query}, failed, usage.turn_of(state))
     with asking(state["asked"]):
-        result = await once(make, failed, query, tool, state, backends.store, runtime)
+        result = await once(
+            lambda: call(tool, {"query": query}, failed), failed, query, tool, state, backends.store, runtime
+        )
     result = result.model_copy(update={"hits": result.hits[: backends.dialect.text_hits]})
+    edited = query if verdict.edited else None
     result, _, cut_off = await fitted(
-        state, backends, result, [], lambda found, _: backends.dialect.observe_text(found, question=state["asked"])
-    )
-    return result, {"steps": [search_step("text_search", state, result, query, cut_off)]}
+        state, backends, result, [],
+        lambda found, _: noted(backends.dialect.observe_text(found, question=state["asked"]), edited),
+    )  # fmt: skip
+    step = search_step("text_search", state, result, query, cut_off, edited=verdict.edited)
+    return result, {**verdict.update, "steps": [step]}

@@ -205,7 +205,7 @@ def test_schemas_list_the_input_and_the_settings_with_their_descriptions(server:
     assert {"messages", "answer", "sources", "usage", "stop_reason"} <= set(schemas["output_schema"]["properties"])
     settings = schemas["context_schema"]["properties"]
     assert set(settings) == {
-        "policy", "dialect", "lenient", "max_turns", "max_image_searches", "max_text_searches",
+        "policy", "dialect", "lenient", "max_turns", "max_image_searches", "max_text_searches", "approve",
     }  # fmt: skip
     assert all(setting["description"] for setting in settings.values())
 

@@ -111,7 +111,8 @@ def test_nothing_is_offered_unless_the_operator_says_so() -> None:
         {"config": {"limits": {"turns": 100}}}, {"store": {"local_files": True}}, {"text_search": {"use": "os:system"}},
         {"image_search": "os:system"}, {"locate": {}}, {"policy": "os:system"}, {"policy": {"lc": 1}}, {"dialect": {}},
         {"dialect": "../prompts"}, {"_backends": {}}, {"local_files": True}, {"limits": {}}, {"max_turns": 0},
-        {"max_turns": 101}, {"max_text_searches": -1}, {"max_text_searches": "all"}, {"graph": "os:system"},
+        {"approve": ["answer"]}, {"max_turns": 101}, {"max_text_searches": -1}, {"max_text_searches": "all"},
+        {"graph": "os:system"},
     ],
 )  # fmt: skip
 async def test_json_sets_no_object_no_path_and_no_other_option(given: dict[str, Any]) -> None:
