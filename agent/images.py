@@ -59,6 +59,11 @@ class Picture(TypedDict):
     """Left, top, right, bottom in pixels of the original picture; None if this is an original."""
 
 
+def facts(picture: Picture) -> dict[str, Any]:
+    """The record of a picture as callbacks are told it: what is known about it."""
+    return {key: value for key, value in picture.items() if value is not None}
+
+
 class View(NamedTuple):
     """The sizes at which a policy is shown a picture, in pixels (width times height)."""
 

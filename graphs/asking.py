@@ -39,13 +39,7 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
         """LangGraph's `astream` with the pictures taken out; `ainvoke`, `abatch` and `astream_events` call it too."""
         if isinstance(context, dict):
             context = Context(**context)
-        around = _parents_runtime()
-        backends = await backends_of(around.context if context is None and around is not None else context)
-        self._check_approvals(backends, config)
-        if isinstance(input, Command):
-            given, config = await self._commanded(input, config or {}, backends)
-        else:
-            given = await question.deposit(input, backends.store, backends.config.limits, embedded=around is not None)
+        given, config = await self._admitted(input, config, context)
         if self.checkpointer and options.get("durability") is None:
             options["durability"] = "sync"
         # Closed together with this generator: a caller may stop in the middle, and an open one would end some time later.
@@ -53,6 +47,34 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
         async with contextlib.aclosing(running) as parts:
             async for part in parts:
                 yield part
+
+    def astream_events(self, input: Any, config: RunnableConfig | None = None, **options: Any) -> Any:  # type: ignore[override]
+        """LangGraph's `astream_events`; the input that its first event repeats holds ids of pictures."""
+        begin = functools.partial(super().astream_events, **options)
+        if options.get("version") == "v3":  # no iterator, and its events do not repeat the input
+            return begin(input, config)
+
+        async def events() -> AsyncIterator[Any]:
+            context = options.get("context")
+            context = Context(**context) if isinstance(context, dict) else context
+            given, where = await self._admitted(input, config, context)
+            async with contextlib.aclosing(cast("AsyncGenerator[Any, None]", begin(given, where))) as parts:
+                async for part in parts:
+                    yield part
+
+        return events()
+
+    async def _admitted(
+        self, given: Any, config: RunnableConfig | None, context: Any
+    ) -> tuple[Any, RunnableConfig | None]:
+        """The input with its pictures in the store, and the config of its run."""
+        around = _parents_runtime()
+        backends = await backends_of(around.context if context is None and around is not None else context)
+        self._check_approvals(backends, config)
+        if isinstance(given, Command):
+            return await self._commanded(given, config or {}, backends)
+        limits = backends.config.limits
+        return await question.deposit(given, backends.store, limits, embedded=around is not None), config
 
     def _check_approvals(self, backends: Backends, config: RunnableConfig | None) -> None:
         """Refuse a run that would have to ask a person and could not go on with the answer, before it spends anything."""

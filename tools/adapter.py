@@ -24,6 +24,7 @@ from pydantic import InstanceOf
 
 from lensgraph.tools.base import ImageSearch, LensTool, TextSearch
 from lensgraph.tools.results import Hit, SearchResult, ToolFailure
+from lensgraph.tools.runtime.untraced import untraced
 from lensgraph.tools.safety.redact import without_keys
 
 _TITLES = ("title", "name", "source")
@@ -61,7 +62,8 @@ class ForeignImageSearch(ImageSearch):
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-        hits = await _call(self.tool, {self.argument: uri})
+        with untraced():
+            hits = await _call(self.tool, {self.argument: uri})
         return SearchResult(kind="image", query=f"image {image.width}x{image.height}", hits=hits[: self.k])
 
 

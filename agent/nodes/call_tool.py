@@ -1,38 +1,103 @@
 """Call a tool and keep its failures apart from the graph's: the boundary to foreign code.
 
-Invariant: no exception of a tool passes; it becomes a failed result, which is recorded in the step and told to the
-policy. Only what steers LangGraph passes: `interrupt()` in a tool interrupts the graph.
+Invariants: no exception of a tool passes; it becomes a failed result, which is recorded in the step and told to the policy.
+Only what steers LangGraph passes: `interrupt()` in a tool interrupts the graph. The run of a call is told the records of
+pictures, and a result without its thumbnails.
 """
 
 from __future__ import annotations
 
+import inspect
 import time
 import uuid
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+from langchain_core.callbacks import AsyncCallbackManagerForToolRun
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool
+
+from lensgraph.agent.images import Picture, facts
 from lensgraph.tools.base import LensTool
 from lensgraph.tools.results import LocateResult, SearchResult, ToolError
+from lensgraph.tools.runtime import spans
 from lensgraph.tools.safety.one_line import named_line
 from lensgraph.tools.safety.signals import steers
 
 R = TypeVar("R", SearchResult, LocateResult)
+SAME = (
+    "callbacks",
+    "description",
+    "handle_tool_error",
+    "handle_validation_error",
+    "metadata",
+    "name",
+    "tags",
+    "verbose",
+)
+"""Fields of LangChain's that a call has from its tool."""
 
 
-async def call(tool: LensTool, arguments: dict[str, Any], failed: R) -> R:
-    """Call a tool as LangChain does and return its artifact; `failed` is the result to fill in if that fails."""
+async def call(tool: LensTool, arguments: dict[str, Any], failed: R, turn: int, picture: Picture | None = None) -> R:
+    """Call a tool as LangChain does and return its artifact; `failed` is the result to fill in if that fails.
+
+    `picture` is the record of the argument `image`, which callbacks are told in its place.
+    """
     started = time.perf_counter()
-    request = {"type": "tool_call", "id": uuid.uuid4().hex, "name": tool.name, "args": arguments}
+    told = arguments if picture is None else {**arguments, "image": facts(picture)}
+    same = {name: getattr(tool, name) for name in SAME}
+    seen = ToolById.model_construct(inner=tool, given=arguments, **same)
+    metadata = {"turn": turn, "provider": type(tool).__name__, "price": tool.price_per_call}
+    config: RunnableConfig = {"metadata": metadata}
     try:
-        message = await tool.ainvoke(request)
-        artifact = message.artifact
-        if isinstance(artifact, type(failed)):
-            return artifact
+        await seen.ainvoke({"type": "tool_call", "id": uuid.uuid4().hex, "name": tool.name, "args": told}, config)
+        if isinstance(seen.result, type(failed)):
+            return seen.result
         error = ToolError(reason="malformed", message=f"{tool.name} returned no {type(failed).__name__}")
     except Exception as problem:
         if steers(problem):
             raise
         error = ToolError(reason="unavailable", message=f"{tool.name}: {named_line(problem, first=True)}")
     return failed.model_copy(update={"error": error, "seconds": time.perf_counter() - started})
+
+
+class ToolById(BaseTool):
+    """One call of a tool, as callbacks see it: told records of pictures, it gives the pictures to the tool inside."""
+
+    response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
+    inner: LensTool
+    """The tool that does the work."""
+    given: dict[str, Any]
+    """Its arguments."""
+    result: Any = None
+    """Its artifact, once the call has ended."""
+
+    async def _arun(self, run_manager: AsyncCallbackManagerForToolRun | None = None) -> tuple[Any, Any]:
+        positional, named = self.inner._to_args_and_kwargs(self.given, None)
+        if "run_manager" in inspect.signature(self.inner._arun).parameters:
+            named["run_manager"] = run_manager
+        text, found = await self.inner._arun(*positional, **named)
+        self.result = found
+        if isinstance(found, SearchResult | LocateResult):
+            if run_manager is not None:
+                run_manager.metadata["price"] = found.price  # the run's own: tracers read it again as the run ends
+            failure = {"error.type": found.error.reason} if found.error else {}
+            spans.note("execute_tool", {spans.PRICE: found.price, **failure})
+        if isinstance(found, SearchResult):
+            found = found.model_copy(
+                update={"hits": [hit.model_copy(update={"thumbnail": None}) for hit in found.hits]}
+            )
+        return text, found
+
+    def _run(self, *arguments: Any, **named: Any) -> Any:
+        raise NotImplementedError("the nodes call tools asynchronously")
+
+    # --- in place of LangChain's reading of arguments by a schema: they are made by the nodes
+
+    def _to_args_and_kwargs(self, tool_input: Any, tool_call_id: str | None) -> tuple[tuple[()], dict[str, Any]]:
+        return (), {}
+
+    def _filter_injected_args(self, tool_input: dict[str, Any]) -> dict[str, Any]:
+        return tool_input
 
 
 def error_line(error: ToolError | None) -> str | None:

@@ -121,7 +121,7 @@ async def locate(
     for picture in pictures:
         image = await backends.store.opened(picture["id"])
         failed, arguments = LocateResult(expression=region), {"image": image, "expression": region}
-        make = functools.partial(call, tool, arguments, failed)
+        make = functools.partial(call, tool, arguments, failed, usage.turn_of(state), picture)
         what = f"{picture['id']} {region}"
         results.append(
             await make() if tool.repeatable else await once(make, failed, what, tool, state, backends.store, runtime)

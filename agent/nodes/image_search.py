@@ -10,6 +10,7 @@ from typing import Literal
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
+from lensgraph.agent import usage
 from lensgraph.agent.approval import RegionArgs, check_region, review
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.images import ImageStore, Picture
@@ -56,11 +57,9 @@ async def search_by_image(
         return result, [], {**chosen.update, "steps": [refused_step("image_search", state, chosen.query, chosen.error)]}
     if chosen.picture is not None:
         tool = await backends.tool("image_search")
-        identity, failed = chosen.picture["id"], result
-        image = await backends.store.opened(identity)
-        result = await once(
-            lambda: call(tool, {"image": image}, failed), failed, identity, tool, state, backends.store, runtime
-        )
+        failed, arguments = result, {"image": await backends.store.opened(chosen.picture["id"])}
+        make = functools.partial(call, tool, arguments, failed, usage.turn_of(state), chosen.picture)
+        result = await once(make, failed, chosen.picture["id"], tool, state, backends.store, runtime)
     result = result.model_copy(
         update={
             "hits": result.hits[: backends.dialect.image_hits],

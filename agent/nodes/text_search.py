@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
-from lensgraph.agent import actions
+from lensgraph.agent import actions, usage
 from lensgraph.agent.actions import SearchByText
 from lensgraph.agent.approval import TextArgs, review
 from lensgraph.agent.context import Backends, Context, backends_of
@@ -59,10 +60,9 @@ async def search_by_text(
     query = verdict.args.query
     tool = await backends.tool("text_search")
     failed = SearchResult(kind="text", query=query)
+    make = functools.partial(call, tool, {"query": query}, failed, usage.turn_of(state))
     with asking(state["asked"]):
-        result = await once(
-            lambda: call(tool, {"query": query}, failed), failed, query, tool, state, backends.store, runtime
-        )
+        result = await once(make, failed, query, tool, state, backends.store, runtime)
     result = result.model_copy(update={"hits": result.hits[: backends.dialect.text_hits]})
     edited = query if verdict.edited else None
     result, _, cut_off = await fitted(

@@ -265,7 +265,7 @@ async def test_a_crop_that_is_a_sliver_is_told_and_no_search_is_made(turn: str) 
 
 async def test_a_tool_that_breaks_the_langchain_way_is_a_failed_tool() -> None:
     class Broken(testing.FixedText):
-        async def ainvoke(self, *args: Any, **kwargs: Any) -> Any:
+        async def _arun(self, *args: Any, **kwargs: Any) -> Any:
             raise RuntimeError("boom\nwith details")
 
     state = await ask([TEXT, ANSWER], text_search=Broken())

@@ -1,6 +1,6 @@
 """Call any chat model with the ids of pictures: callbacks and tracers see ids, the model inside sees the pictures.
 
-LangChain tells callbacks about a call above `_agenerate_with_cache`, so the bytes are filled in below it. All else is the
+LangChain tells callbacks about a call above `_agenerate`, so the bytes are filled in there. All else is the
 model's own: its name and parameters in traces, its cache, its rate limit, whether and how it streams, and its reply.
 
 Invariants: the run of the call holds no byte of a picture; a model that calls another one inside is not traced there,
@@ -9,8 +9,7 @@ because that run would hold them.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,16 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables.config import var_child_runnable_config
-from langchain_core.tracers.context import tracing_v2_callback_var
-from langsmith.run_helpers import tracing_context
 
 from lensgraph.tools.base import wait_for
+from lensgraph.tools.runtime import spans
+from lensgraph.tools.runtime.untraced import untraced
 
 Fill = Callable[[Sequence[BaseMessage]], Coroutine[Any, Any, list[BaseMessage]]]
 """Puts the bytes of the pictures into messages that hold ids."""
 FOLDERS = ("/", "~", ".")
 """Beginnings of a model's name that is the path of a folder."""
-SAME = ("callbacks", "disable_streaming", "metadata", "output_version", "profile", "rate_limiter", "tags", "verbose")
+SAME = ("callbacks", "metadata", "output_version", "profile", "tags", "verbose")
 """Fields of LangChain's that the call has from the model inside."""
 
 
@@ -43,7 +41,7 @@ class ByIdPolicy(BaseChatModel):
     @classmethod
     def around(cls, inner: BaseChatModel, fill: Fill) -> ByIdPolicy:
         """The model as others see it."""
-        return cls(inner=inner, fill=fill, **{name: getattr(inner, name) for name in SAME})
+        return cls(inner=inner, fill=fill, cache=False, **{name: getattr(inner, name) for name in SAME})
 
     @property
     def run_name(self) -> str:
@@ -53,7 +51,7 @@ class ByIdPolicy(BaseChatModel):
 
     # --- the call
 
-    async def _agenerate_with_cache(
+    async def _agenerate(
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
@@ -61,11 +59,13 @@ class ByIdPolicy(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         filled = await self.fill(messages)
-        with _untraced():
+        with untraced():
             result = await self.inner._agenerate_with_cache(filled, stop=stop, run_manager=run_manager, **kwargs)
         price = result.generations[0].message.response_metadata.get("price") if result.generations else None
-        if run_manager is not None and price is not None:
-            run_manager.metadata["price"] = price  # the run's own: tracers read it again as the run ends
+        if price is not None:
+            spans.note("chat", {spans.PRICE: price})
+            if run_manager is not None:
+                run_manager.metadata["price"] = price  # the run's own: tracers read it again as the run ends
         return result
 
     async def _astream(
@@ -75,10 +75,12 @@ class ByIdPolicy(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
+        if self.inner.rate_limiter:
+            await self.inner.rate_limiter.aacquire()
         pieces = self.inner._astream(await self.fill(messages), stop=stop, run_manager=run_manager, **kwargs)
         try:
             while True:
-                with _untraced():  # not around the yield: the reader is traced
+                with untraced():  # not around the yield: the reader is traced
                     piece = await anext(pieces, None)
                 if piece is None:
                     return
@@ -95,13 +97,17 @@ class ByIdPolicy(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         filled = wait_for(self.fill(messages))
-        with _untraced():
+        with untraced():
             return self.inner._generate_with_cache(filled, stop=stop, run_manager=run_manager, **kwargs)
 
     # --- the model inside, as LangChain asks for it
 
-    def _should_stream(self, **kwargs: Any) -> bool:
-        return self.inner._should_stream(**kwargs)
+    def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
+        # Within a call (it has a run manager) the model inside decides how it is made.
+        return run_manager is None and self.inner._should_stream(async_api=async_api, **kwargs)
+
+    def _should_use_protocol_streaming(self, **kwargs: Any) -> bool:
+        return False
 
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
         return self.inner._combine_llm_outputs(llm_outputs)
@@ -123,17 +129,3 @@ class ByIdPolicy(BaseChatModel):
     @property
     def _llm_type(self) -> str:
         return self.inner._llm_type
-
-
-@contextlib.contextmanager
-def _untraced() -> Iterator[None]:
-    """No run that begins in here is told to the callbacks and tracers around it."""
-    around = var_child_runnable_config.get()
-    config = var_child_runnable_config.set({**around, "callbacks": None} if around else None)
-    tracer = tracing_v2_callback_var.set(None)
-    try:
-        with tracing_context(enabled=False):
-            yield
-    finally:
-        tracing_v2_callback_var.reset(tracer)
-        var_child_runnable_config.reset(config)

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 from langchain_core.messages import BaseMessage, HumanMessage
 
-from lensgraph.agent.images import ImageStore, Picture, View
+from lensgraph.agent.images import ImageStore, Picture, View, facts
 
 Block = dict[str, Any]
 Sizes = Callable[[Block], View]
@@ -32,20 +32,20 @@ async def by_id(
         Refused: a picture is not in the store any more.
     """
     blocks = [block for message in dialogue for block in image_blocks(message)]
-    facts = {block["id"]: known.get(block["id"]) or store.known(block["id"]) for block in blocks}
-    if any(facts[b["id"]] is None or store.cached_block(b["id"], *sizes(b)) is None for b in blocks):
-        await asyncio.to_thread(_prepare, blocks, store, sizes, facts)
+    records = {block["id"]: known.get(block["id"]) or store.known(block["id"]) for block in blocks}
+    if any(records[b["id"]] is None or store.cached_block(b["id"], *sizes(b)) is None for b in blocks):
+        await asyncio.to_thread(_prepare, blocks, store, sizes, records)
 
     def told(block: Block) -> Block:
-        return {**block, "type": TOLD, **{k: v for k, v in (facts[block["id"]] or {}).items() if v is not None}}
+        return {**block, "type": TOLD, **facts(records[block["id"]])}  # type: ignore[arg-type]
 
     return [_replaced(message, told) for message in dialogue]
 
 
-def _prepare(blocks: list[Block], store: ImageStore, sizes: Sizes, facts: dict[str, Picture | None]) -> None:
+def _prepare(blocks: list[Block], store: ImageStore, sizes: Sizes, records: dict[str, Picture | None]) -> None:
     for block in blocks:
         store.block(block["id"], *sizes(block))
-        facts[block["id"]] = facts[block["id"]] or store.picture(block["id"])
+        records[block["id"]] = records[block["id"]] or store.picture(block["id"])
 
 
 async def materialise(dialogue: Sequence[BaseMessage], store: ImageStore, sizes: Sizes) -> list[BaseMessage]:
