@@ -12,6 +12,7 @@ import asyncio
 import copy
 import functools
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -34,6 +35,7 @@ from lensgraph.tools import cache, registry
 from lensgraph.tools.adapter import adapt
 from lensgraph.tools.base import LensTool
 from lensgraph.tools.results import ToolFailure
+from lensgraph.tools.safety.one_line import named_line
 
 Limit = Annotated[int, Field(ge=0, le=100)]
 
@@ -143,6 +145,10 @@ class Backends:
             return once(key, make)
         except (registry.ToolConfigError, ToolFailure) as error:
             raise configuration.ConfigError(str(error)) from error
+        except (OSError, sqlite3.Error) as error:  # a file that the tool needs
+            raise configuration.ConfigError(
+                f"tools.{kind}: {named_line(error)}; mend it, or choose another."
+            ) from error
 
 
 def _chat_model(config: PolicyConfig) -> BaseChatModel:

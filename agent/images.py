@@ -15,7 +15,6 @@ import hashlib
 import io
 import re
 import threading
-import uuid
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,9 +24,11 @@ from PIL import Image
 # typing.TypedDict gives LangGraph an empty input schema on Python 3.11
 from typing_extensions import TypedDict
 
+from lensgraph.agent.errors import BadInput, keeping
 from lensgraph.tools import guard
 from lensgraph.tools.locate.qwen import resized
 from lensgraph.tools.results import Box
+from lensgraph.tools.runtime.whole_files import write_whole
 
 KEPT_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 """Formats that are stored as they came if nothing had to be changed; everything else becomes PNG."""
@@ -97,6 +98,8 @@ class _Cache:
             self.weight -= self.items.popitem(last=False)[1][1]
 
 
+SETTING = "images.folder"
+"""The setting that names a store's folder."""
 RECORDS = 4096
 """Number of picture records that are kept, so that a look-up by id needs no decoding."""
 
@@ -216,8 +219,7 @@ class ImageStore:
 
     def _keep(self, data: bytes, image: Image.Image, mime_type: str) -> Picture:
         identity = hashlib.sha256(data).hexdigest()
-        if self.folder is not None:
-            _write_once(self.folder / identity, data)
+        self._write(identity, data)
         with self._lock:
             self._encoded.put(identity, data, len(data))
             self._decoded.put(identity, image, 1)
@@ -238,30 +240,66 @@ class ImageStore:
     # --- out
 
     def bytes(self, identity: str) -> bytes:
-        """The stored bytes."""
+        """The stored bytes.
+
+        Raises:
+            BadInput: the store does not hold them any more, or not as they were.
+            StorageError: the folder cannot be read.
+        """
         with self._lock:
             data: bytes | None = self._encoded.get(identity)
-        if data is None and self.folder is not None and ID.fullmatch(identity):
-            path = self.folder / identity
-            data = path.read_bytes() if path.exists() else None
-            if data is not None and hashlib.sha256(data).hexdigest() != identity:
-                data = None  # damaged on disk: treated as missing, never shown
-            if data is not None:
-                with self._lock:
-                    self._encoded.put(identity, data, len(data))
+        if data is None and (data := self._on_disk(identity)) is not None:
+            with self._lock:
+                self._encoded.put(identity, data, len(data))
         if data is None:
-            raise guard.Refused(
+            raise BadInput(
                 f"picture {identity[:12]} is not in the image store any more; send it again, "
                 "or set images.folder to keep pictures on disk."
             )
         return data
 
+    def secure(self, identity: str) -> None:
+        """Put a picture back into the folder if it was taken out while this process held it.
+
+        Raises:
+            BadInput: it is lost.
+            StorageError: the folder cannot be used.
+        """
+        if self.folder is not None and not (self.folder / identity).exists():
+            self._write(identity, self.bytes(identity))
+
+    def _on_disk(self, identity: str) -> builtins.bytes | None:
+        if self.folder is None or not ID.fullmatch(identity):
+            return None
+        with keeping(self.folder, SETTING):
+            try:
+                data = (self.folder / identity).read_bytes()
+            except FileNotFoundError:
+                return None
+        return (
+            data if hashlib.sha256(data).hexdigest() == identity else None
+        )  # damaged: treated as missing, never shown
+
+    def _write(self, identity: str, data: builtins.bytes) -> None:
+        """Keep bytes in the folder, if there is one; a damaged file of this name is replaced."""
+        if self.folder is not None and self._on_disk(identity) is None:
+            with keeping(self.folder, SETTING):
+                write_whole(self.folder / identity, data)
+
     def open(self, identity: str) -> Image.Image:
-        """The decoded picture, shared: do not draw on it."""
+        """The decoded picture, shared: do not draw on it.
+
+        Raises:
+            BadInput: the store does not hold it any more, or this store's limits refuse it.
+            StorageError: the folder cannot be read.
+        """
         with self._lock:
             image: Image.Image | None = self._decoded.get(identity)
         if image is None:
-            image = guard.open_image(self.bytes(identity), name=identity[:12], max_pixels=self.max_pixels)
+            try:
+                image = guard.open_image(self.bytes(identity), name=identity[:12], max_pixels=self.max_pixels)
+            except guard.Refused as error:  # kept when the limit was higher
+                raise BadInput(str(error)) from error
             with self._lock:
                 self._decoded.put(identity, image, 1)
         return image
@@ -342,14 +380,3 @@ def _encode(image: Image.Image, mime_type: str) -> bytes:
         # Level 1: five times faster than the default for a few per cent more bytes, and still lossless.
         image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
-
-
-def _write_once(path: Path, data: bytes) -> None:
-    """Write content-addressed bytes so that a reader never sees half a file, whoever else writes them."""
-    if path.exists() and path.stat().st_size == len(data):
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own: a thread's number is not unique between processes.
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    partial.write_bytes(data)
-    partial.replace(path)

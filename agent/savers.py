@@ -1,23 +1,25 @@
 """LangGraph's checkpointers for SQLite and PostgreSQL, opened from one address; they keep the threads.
 
-Invariant: a checkpoint holds text, numbers and picture ids. The pictures lie in `images.folder`, which belongs to a
-thread as much as its checkpoints do.
+Invariants: a checkpoint holds text, numbers and picture ids. The pictures lie in `images.folder`, which belongs to a
+thread as much as its checkpoints do. A database that is full, gone or damaged is one line, and the thread goes on when that
+is mended; it goes on from its last checkpoint also when the clock was set back.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.base import id as checkpoint_ids
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from lensgraph.agent.errors import UserError
+from lensgraph.agent.errors import StorageError, UserError
 from lensgraph.tools.safety.one_line import one_line
 from lensgraph.tools.safety.redact import without_logins
 
@@ -57,16 +59,60 @@ async def saver(address: str) -> AsyncIterator[BaseCheckpointSaver[Any]]:
         yield InMemorySaver()
     elif address.startswith(SQLITE) and len(address) > len(SQLITE):
         async with _sqlite(address.removeprefix(SQLITE)) as made:
-            made.serde = Compressed(made.serde)
-            yield made
+            yield _careful(made, address)
     elif address.startswith(POSTGRES):
         async with _postgres(address) as made:
-            made.serde = Compressed(made.serde)
-            yield made
+            yield _careful(made, address)
     else:
         raise UserError(
             f"{without_logins(address)[:60]!r} is no address of threads; give memory, sqlite:///FILE or postgresql://..."
         )
+
+
+def _careful(made: Any, address: str) -> BaseCheckpointSaver[Any]:
+    """The saver, compressing, with failures of one line and checkpoints that follow each other."""
+    kind: Any = type(made)
+
+    class Careful(kind):
+        async def aget_tuple(self, config: Any) -> Any:
+            with _failures(address):
+                found = await super().aget_tuple(config)
+            if found is not None:
+                _follow(found.checkpoint["id"])
+            return found
+
+        async def aput(self, *given: Any, **named: Any) -> Any:
+            with _failures(address):
+                return await super().aput(*given, **named)
+
+        async def aput_writes(self, *given: Any, **named: Any) -> None:
+            with _failures(address):
+                await super().aput_writes(*given, **named)
+
+    made.serde, made.__class__ = Compressed(made.serde), Careful
+    return made
+
+
+@contextmanager
+def _failures(address: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the boundary to a database: its driver's errors, and those of reading what is damaged
+        raise StorageError(
+            f"{without_logins(address)[:200]}: the thread cannot be read or kept ({one_line(error, 120)}); make room or mend "
+            "the database, then go on with the thread, or start another."
+        ) from error
+
+
+def _follow(identity: str) -> None:
+    """Let this process's next checkpoint be later than this one. LangGraph sorts checkpoints by the time in their ids, and
+    would go on from an old one if the clock was set back in between."""
+    try:
+        known = checkpoint_ids.UUID(identity)
+    except ValueError:  # an id of somebody else's making
+        return
+    if known.version == 6 and known.time > (checkpoint_ids._last_v6_timestamp or 0):
+        checkpoint_ids._last_v6_timestamp = known.time  # type: ignore[assignment]
 
 
 @asynccontextmanager

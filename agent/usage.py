@@ -36,7 +36,8 @@ def spent(steps: Sequence[Step], started: float, tokens: tuple[int, int], price:
         text=kinds["text_search"],
         crops=kinds["crop"],
         tokens=max(0, behind_first_prompt(first_prompt, *tokens)),
-        seconds=time.time() - started,
+        # At least the time waited for the policy and the tools: the clock may have been set back.
+        seconds=max(time.time() - started, sum(step.get("seconds", 0.0) for step in steps)),
         price=price_of(steps) + price,
     )
 

@@ -21,7 +21,7 @@ from langgraph.types import Checkpointer, Command, StateSnapshot, StateUpdate
 
 from lensgraph.agent import question, steering
 from lensgraph.agent.context import Backends, Context, backends_of
-from lensgraph.agent.errors import BadInput
+from lensgraph.agent.errors import BadInput, UserError
 from lensgraph.agent.state import AgentState, AskInput, AskOutput
 from lensgraph.graphs import synchronous
 from lensgraph.tools.base import wait_for
@@ -95,6 +95,8 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
         """
         try:
             thread = await self.aget_state(config)
+        except UserError:
+            raise
         except ValueError as error:  # LangGraph: no checkpointer, or no thread named
             raise BadInput("Command(...): needs a graph with a checkpointer, and a thread.") from error
         steering.check_resume(command, thread)

@@ -12,6 +12,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
+from lensgraph.rl.run.jsonl import DamagedLineError
+from lensgraph.tools.runtime import output
+from lensgraph.tools.safety.one_line import one_line
+
 
 class Program(NamedTuple):
     """A row of the table."""
@@ -46,7 +50,7 @@ HELP = ("-h", "--help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the return value is the exit code. 2: bad input, or a package is missing."""
+    """Run a command; the return value is the exit code. 2: bad input, a package is missing, or a file cannot be used."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or [""]
     if not name or name in HELP:
         print(overview())
@@ -62,8 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         missing = f"{name} needs {error.name}: pip install '.[train]' in a clone of LensGraph"
         print(f"python -m lensgraph.rl: {missing}", file=sys.stderr)
         return 2
-    code: int = module.main(rest)
-    return code
+    try:
+        return output.guarded(f"python -m lensgraph.rl {name}", lambda: int(module.main(rest)))
+    except (
+        OSError,
+        DamagedLineError,
+    ) as error:  # a full disk, a folder that is gone, a file of records that is damaged
+        print(f"python -m lensgraph.rl {name}: {one_line(error, 1_000)}", file=sys.stderr)
+        return 2
 
 
 def overview() -> str:

@@ -3,8 +3,12 @@
 Set before any test module is imported, and in the environment, so that programs started by a test inherit it.
 `LENSGRAPH_HOME` given from outside is kept: a developer may reuse one built index between runs."""
 
+import contextlib
 import os
+import shutil
+import subprocess
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,3 +46,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def repository() -> Path:
     """The root of the repository: README, notebooks and metadata, which the wheel does not carry."""
     return REPOSITORY
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte, which the tests fill."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root on Linux can mount a disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def fill() -> Callable[[Path], Path]:
+    """Fills a small disk with a file, which it returns; whoever removes the file makes room."""
+
+    def filled(disk: Path) -> Path:
+        with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        return disk / "filler"
+
+    return filled

@@ -138,7 +138,7 @@ class Remote(LensTool):
 
     def asked_to_wait(self, answer: httpx.Response) -> float | None:
         """Seconds that a refusing service asks to be left alone. None: it does not say."""
-        return retry_after(answer.headers.get("retry-after"))
+        return retry_after(answer.headers)
 
     async def _once(
         self, ask: Callable[[], cache_key.Question], call: Callable[[], Awaitable[_Result]], read: type[_Result]

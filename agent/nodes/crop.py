@@ -13,6 +13,7 @@ from lensgraph.agent import actions, usage
 from lensgraph.agent.actions import Crop, SearchByImage
 from lensgraph.agent.approval import RegionArgs, Reviewed, check_region, review
 from lensgraph.agent.context import Backends, Context, backends_of
+from lensgraph.agent.errors import UserError
 from lensgraph.agent.images import Picture
 from lensgraph.agent.nodes.call_tool import call, error_line
 from lensgraph.agent.nodes.once import once
@@ -102,6 +103,8 @@ async def cut_out(
     if error is None and parent is not None and located.regions:
         try:
             return located, await asyncio.to_thread(backends.store.crop, parent, located.regions[0].box)
+        except UserError:  # the folder of the pictures, not the box
+            raise
         except ValueError as problem:  # a locator's box outside the picture
             error = ToolError(reason="malformed", message=one_line(problem, first=True))
     error = error or ToolError(reason="empty", message=f"no region found for {located.expression!r}")

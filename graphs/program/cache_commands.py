@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lensgraph.agent.errors import UserError
-from lensgraph.tools.cache import Cache, CacheSettings
+from lensgraph.tools.cache import Cache, CacheSettings, Mode
 
 
 def stats(given: argparse.Namespace) -> int:
     """Print answers, bytes, hits and dollars saved, by tool."""
-    with _opened(given.folder) as cache:
+    with _opened(given.folder, "replay") as cache:  # which writes nothing
         rows = cache.stats()
     if given.json:
         print(json.dumps([dataclasses.asdict(row) for row in rows]))
@@ -36,12 +36,14 @@ def clear(given: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _opened(folder: str | None) -> Iterator[Cache]:
+def _opened(folder: str | None, mode: Mode = "use") -> Iterator[Cache]:
     """The cache of a folder, closed at the end."""
-    cache = Cache(CacheSettings(folder=folder))
+    cache = Cache(CacheSettings(folder=folder, mode=mode))
     try:
         yield cache
     except (sqlite3.Error, OSError) as error:
-        raise UserError(f"{cache.store.path} cannot be used: {error}") from error
+        raise UserError(
+            f"{cache.store.path} cannot be used ({error}); mend the folder, or remove a damaged file with `lensgraph cache clear`"
+        ) from error
     finally:
         cache.store.close()

@@ -28,6 +28,7 @@ from lensgraph.rl.evaluation import report
 from lensgraph.rl.evaluation.metrics import allowed_calls, by_group
 from lensgraph.rl.evaluation.provenance import OtherRecordsError
 from lensgraph.rl.evaluation.run_tasks import batched, evaluate
+from lensgraph.rl.run.jsonl import DamagedLineError
 from lensgraph.rl.tasks import TaskError, load_tasks
 from lensgraph.tools.safety.one_line import one_line
 
@@ -61,8 +62,10 @@ def main(argv: Iterable[str] | None = None) -> int:
         return 2
     started = time.perf_counter()
     try:
+        for path in filter(None, (args.json, args.markdown, args.plot)):
+            path.open("ab").close()  # it can be written: found out before anything is spent
         records = evaluate(tasks, graph=args.graph, config=config, concurrent=args.concurrent, records=args.records)
-    except (ConfigError, OtherRecordsError, OSError) as error:
+    except (ConfigError, OtherRecordsError, DamagedLineError, OSError) as error:
         print(one_line(error, 1_000, first=True), file=sys.stderr)
         return 2
     broken = [record.error for record in records if record.error is not None]

@@ -129,11 +129,21 @@ def file_digest(path: Path) -> str:
 
 
 def header(path: Path) -> MadeWith | None:
-    """The making that a file of records names; None: it names none, or there is no file."""
+    """The making that a file of records names; None: it names none, or there is no file.
+
+    Raises:
+        DamagedLineError: the line that names it cannot be read.
+    """
     first = next(jsonl.peek(path), {})
     if KEY not in first:
         return None
-    made = MadeWith(**{field.name: first[KEY][field.name] for field in fields(MadeWith)})
+    try:
+        made = MadeWith(**{field.name: first[KEY][field.name] for field in fields(MadeWith)})
+        dict(made.config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise jsonl.DamagedLineError(
+            f"{path}: its first line is damaged; name another file, or delete this one"
+        ) from error
     return replace(made, match=_OLD_RULES.get(made.match, made.match))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lensgraph.rl.evaluation import provenance
+from lensgraph.rl.run import jsonl
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,19 @@ def read_records(path: Path) -> dict[str, Record]:
         raise FileNotFoundError(
             f"{path}: no such file; make it with 'python -m lensgraph.rl evaluate --records {path}'"
         )
-    try:
-        records = {row["task"]: Record(**row) for row in provenance.rows(path)}
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"{path}: not records of `python -m lensgraph.rl evaluate` ({error})") from error
+    records = records_in(path)
     if not records:
         raise ValueError(f"{path} holds no records")
     return records
+
+
+def records_in(path: Path) -> dict[str, Record]:
+    """The records of a file, by task; empty if there is no file.
+
+    Raises:
+        DamagedLineError: it holds something else.
+    """
+    try:
+        return {row["task"]: Record(**row) for row in provenance.rows(path)}
+    except (TypeError, KeyError) as error:
+        raise jsonl.DamagedLineError(f"{path}: not records of `python -m lensgraph.rl evaluate` ({error})") from error

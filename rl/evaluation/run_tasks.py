@@ -27,7 +27,7 @@ from lensgraph.agent.state import AskInput
 from lensgraph.graphs import table
 from lensgraph.rl.evaluation import provenance
 from lensgraph.rl.evaluation.provenance import OtherRecordsError
-from lensgraph.rl.evaluation.record import Record
+from lensgraph.rl.evaluation.record import Record, records_in
 from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import Task
 from lensgraph.tools.safety.one_line import named_line
@@ -99,6 +99,7 @@ def evaluate(
 
     Raises:
         OtherRecordsError: `records` was made with something else, or holds a task of the same id with another question.
+        DamagedLineError: `records` is damaged, or holds something else.
     """
     done: dict[str, Record] = {}
     if records:
@@ -106,7 +107,7 @@ def evaluate(
         provenance.claim(
             records, provenance.made_with(graph, source, config, weights=None if policy is None else weights)
         )
-        done = {row["task"]: Record(**row) for row in provenance.rows(records)}
+        done = records_in(records)
         for task in tasks:
             if task.id in done and done[task.id].asked != question_digest(task):
                 raise OtherRecordsError(

@@ -10,13 +10,13 @@ Invariants:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from lensgraph.rl.run import jsonl
+from lensgraph.tools.runtime.whole_files import write_whole
 
 OUTSIDE = ("timeout", "rate_limited", "unavailable", "malformed")
 """Reasons of a tool's failure (`lensgraph.tools.results.Reason`) that are not the policy's fault."""
@@ -222,9 +222,7 @@ def _forget(path: Path, step: int) -> int:
     rows = jsonl.rows(path)
     kept = [row for row in rows if row["step"] is None or row["step"] < step]
     if len(kept) < len(rows):
-        partial = path.with_suffix(f".{os.getpid()}.part")
-        partial.write_text("".join(map(jsonl.line, kept)), "utf-8")
-        partial.replace(path)
+        write_whole(path, "".join(map(jsonl.line, kept)).encode())
     return len(rows) - len(kept)
 
 
@@ -241,16 +239,24 @@ class TrajectoryStore:
         self.pictures = folder / "pictures"
         self._ready = False
 
+    def begin(self) -> None:
+        """Make the folder, and forget what a kill left of the last line; done by the first `append` at the latest.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        if not self._ready:
+            self.pictures.mkdir(parents=True, exist_ok=True)
+            jsonl.rows(self.path)
+            self._ready = True
+
     def append(self, trajectory: Trajectory, pictures: Mapping[str, bytes]) -> None:
         """Keep one trajectory; `pictures` are the encoded bytes of those it names.
 
         Raises:
             ValueError: a picture that the trajectory names is neither given nor stored.
         """
-        if not self._ready:
-            self.pictures.mkdir(parents=True, exist_ok=True)
-            jsonl.rows(self.path)  # forgets what a kill left of the last line
-            self._ready = True
+        self.begin()
         for identity in {picture for said in trajectory.messages for picture in said.pictures}:
             self._keep(identity, pictures.get(identity))
         jsonl.append(self.path, dump_trajectory(trajectory), durable=True)
@@ -261,9 +267,7 @@ class TrajectoryStore:
             return
         if data is None:
             raise ValueError(f"picture {identity[:12]} is named by a trajectory but was not given")
-        partial = path.with_suffix(f".{os.getpid()}.part")
-        partial.write_bytes(data)
-        partial.replace(path)
+        write_whole(path, data)
 
     def forget(self, step: int, *, processes: int | None = None) -> int:
         """Drop this writer's trajectories of training step `step` and later, and return their number.
@@ -284,12 +288,20 @@ class TrajectoryStore:
 
         Raises:
             FileNotFoundError: there is no store in the folder.
+            ValueError: a line is damaged, or no trajectory of this version.
         """
         files = sorted(self.folder.glob("trajectories-*.jsonl"))
         if not files:
             raise FileNotFoundError(f"{self.folder}: no trajectories there; give the folder of a run that kept them")
         for path in files:
-            yield from map(load_trajectory, jsonl.peek(path))
+            for record in jsonl.peek(path):
+                try:
+                    found = load_trajectory(record)
+                except (KeyError, TypeError, AttributeError) as error:
+                    raise jsonl.DamagedLineError(
+                        f"{path}: a line is no trajectory ({error}); delete that line"
+                    ) from error
+                yield found
 
     def picture(self, identity: str) -> bytes:
         """The encoded bytes of a picture.

@@ -1,11 +1,12 @@
-"""JSON lines that survive a kill: complete lines are kept, a line that was cut off is dropped.
+"""JSON lines that survive a kill and a full disk: complete lines are kept, a line that was cut off is dropped.
 
-Invariant: after `rows`, the file ends with a newline, so that the next `append` starts a line of its own.
-`peek` never writes, so it may read a file that another process is writing.
+Invariants: after `rows`, the file ends with a newline, so that the next `append` starts a line of its own; an `append`
+that fails leaves the file as it was. `peek` never writes, so it may read a file that another process is writing.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -13,26 +14,49 @@ from pathlib import Path
 from typing import Any
 
 
+class DamagedLineError(ValueError):
+    """A line holds no record. The message is one line: the file, the line and the fix."""
+
+
 def rows(path: Path) -> list[dict[str, Any]]:
-    """Read every complete line, and remove an incomplete last line from the file; empty if there is no file."""
+    """Read every complete line, and remove an incomplete last line from the file; empty if there is no file.
+
+    Raises:
+        DamagedLineError: a line is no JSON object.
+    """
     if not path.is_file():
         return []
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
+    found = [_row(path, number, line) for number, line in enumerate(whole.splitlines(), 1)]
     if len(whole) < len(data):
         with path.open("r+b") as file:
             file.truncate(len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
+    return found
 
 
 def peek(path: Path) -> Iterator[dict[str, Any]]:
-    """Read every complete line, one at a time, without changing the file; empty if there is no file."""
+    """Read every complete line, one at a time, without changing the file; empty if there is no file.
+
+    Raises:
+        DamagedLineError: a line is no JSON object.
+    """
     if not path.is_file():
         return
     with path.open("rb") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             if line.endswith(b"\n"):
-                yield json.loads(line)
+                yield _row(path, number, line)
+
+
+def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise DamagedLineError(f"{path}: line {number} is damaged; delete that line, or name another file")
+    return row
 
 
 def line(row: dict[str, Any]) -> str:
@@ -43,8 +67,14 @@ def line(row: dict[str, Any]) -> str:
 
 def append(path: Path, row: dict[str, Any], *, durable: bool = False) -> None:
     """Add one line; if `durable`, it is on the disk when this returns."""
-    with path.open("a", encoding="utf-8") as out:
-        out.write(line(row))
-        if durable:
-            out.flush()
-            os.fsync(out.fileno())
+    data = line(row).encode()
+    with path.open("ab", buffering=0) as out:
+        before = out.tell()
+        try:
+            if out.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            if durable:
+                os.fsync(out.fileno())
+        except OSError:
+            out.truncate(before)
+            raise

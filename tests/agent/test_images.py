@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lensgraph.agent.errors import BadInput
 from lensgraph.agent.images import ImageStore, view_size
 from lensgraph.tools import guard
 from lensgraph.tools.guard import Refused
@@ -138,13 +139,13 @@ def test_memory_is_bounded_and_the_longest_unused_goes_first() -> None:
     store = ImageStore(memory_bytes=40_000)
     first, *_, last = [store.add_image(noise(64, 64))["id"] for _ in range(6)]
     assert store.bytes(last)
-    with pytest.raises(Refused, match=r"not in the image store any more; send it again, or set images\.folder"):
+    with pytest.raises(BadInput, match=r"not in the image store any more; send it again, or set images\.folder"):
         store.bytes(first)
 
 
 def test_an_id_cannot_name_a_file_outside_the_folder(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("x")
-    with pytest.raises(Refused):
+    with pytest.raises(BadInput):
         ImageStore(tmp_path / "store").bytes("../secret")
 
 

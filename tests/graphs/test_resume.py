@@ -6,6 +6,7 @@ An exception proves nothing here, because LangGraph saves what it can on the way
 import asyncio
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from langgraph.runtime import ExecutionInfo, Runtime
 from PIL import Image
 
 from lensgraph.agent import testing
+from lensgraph.agent.errors import StorageError
 from lensgraph.agent.images import ImageStore
 from lensgraph.agent.nodes import once
 from lensgraph.agent.savers import saver
@@ -276,6 +279,95 @@ async def test_only_a_free_search_that_was_cut_off_is_made_again(tmp_path: Path,
         await task
     result = await look(tmp_path, calls, tool)
     assert (len(calls) == 2, result.error is None) == (again, again)
+
+
+DAMAGE = {
+    "empty": lambda whole: b"",
+    "cut": lambda whole: whole[: len(whole) // 2],
+    "random": lambda whole: random.Random(0).randbytes(len(whole)),
+    "another": lambda whole: b'{"kind": "song"}',
+    "deep": lambda whole: b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize(("tool", "again"), [(testing.FixedText(), False), (Free(), True)])
+async def test_a_search_whose_record_is_damaged_is_made_again_only_if_it_is_free(
+    tmp_path: Path, damage: str, tool: Any, again: bool
+) -> None:
+    """The policy is told; what was paid for is not paid for a second time."""
+    calls: list[str] = []
+    whole = await look(tmp_path, calls, tool)
+    (record,) = (tmp_path / once.FOLDER).glob("*.json")
+    record.write_bytes(DAMAGE[damage](record.read_bytes()))
+    for _ in range(2):  # the thread goes on, however often it is resumed
+        result = await look(tmp_path, calls, tool)
+        assert (result == whole, result.error is None) == (again, again)
+    assert len(calls) == 1 + again
+    if not again:
+        assert "damaged" in result.error.message and result.error.reason == "unavailable"
+
+
+async def test_a_record_that_is_a_folder_is_one_line_until_it_is_mended(tmp_path: Path) -> None:
+    calls: list[str] = []
+    whole = await look(tmp_path, calls)
+    (record,) = (tmp_path / once.FOLDER).glob("*.json")
+    kept = record.read_bytes()
+    record.unlink()
+    record.mkdir()
+    with pytest.raises(StorageError, match=r"cannot be used \(Is a directory\)"):
+        await look(tmp_path, calls)
+    record.rmdir()
+    record.write_bytes(kept)
+    assert await look(tmp_path, calls) == whole
+    assert calls == ["q"]
+
+
+@pytest.mark.parametrize(
+    "damage", [pytest.param(name, marks=pytest.mark.slow) for name in DAMAGE if name != "cut"] + ["cut"]
+)
+def test_a_thread_with_a_damaged_record_goes_on_in_a_new_process(tmp_path: Path, damage: str) -> None:
+    address = f"sqlite:///{tmp_path}/threads.db"
+    assert run(tmp_path, address, "after text_search 1", question(tmp_path)).returncode == -signal.SIGKILL
+    records = tmp_path / "pictures" / once.FOLDER
+    newest = max(records.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    newest.write_bytes(DAMAGE[damage](newest.read_bytes()))
+    second = run(tmp_path, address, "", None)
+    assert second.returncode == 0, second.stderr
+    result = json.loads(second.stdout)
+    assert (result["answer"], result["steps"]) == ("1987", WHOLE)
+    assert sent(tmp_path) == {"image": 1, "text": 1}
+    assert sum("record of this search is damaged" in message for message in result["dialogue"]) == 1
+
+
+async def test_what_is_paid_for_is_on_the_disk_before_and_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The announcement before the call, the result before the node goes on: each file, then the folder that names it."""
+    synced: list[str] = []
+    real = os.fsync
+
+    def watch(descriptor: int) -> None:
+        synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")).partition(".")[2].split(".")[0])
+        real(descriptor)
+
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("the names of open files are read from /proc")
+    monkeypatch.setattr(os, "fsync", watch)
+    calls: list[str] = synced
+    await look(tmp_path, calls)
+    assert calls == ["sent", "", "q", "json", ""]
+
+
+async def test_a_record_in_use_is_not_swept_however_old_the_clock_says_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / once.FOLDER
+    folder.mkdir()
+    for name in ("busy.sent", "busy.lock"):
+        (folder / name).touch()
+        os.utime(folder / name, (0, 0))
+    with FileLock(folder / "busy.lock"):
+        await look(tmp_path, [])
+    assert (folder / "busy.sent").exists() and (folder / "busy.lock").exists()
 
 
 async def test_old_records_are_swept(tmp_path: Path) -> None:

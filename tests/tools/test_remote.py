@@ -176,11 +176,20 @@ async def test_json_too_deep_to_parse_is_malformed() -> None:
 
 
 def test_retry_after_is_seconds_or_a_date() -> None:
-    assert retry_after("7") == 7
-    assert retry_after("-3") == 0
-    assert retry_after("Wed, 21 Oct 2015 07:28:10 GMT", now=1445412480.0) == 10
-    assert retry_after("soon") is None
-    assert retry_after(None) is None
+    def told(value: str, **more: str) -> float | None:
+        return retry_after({"retry-after": value, **more})
+
+    assert told("7") == 7
+    assert told("-3") == told("nan") == 0
+    assert told("Wed, 21 Oct 2015 07:28:10 GMT") == 0
+    assert told("soon") is told("Wed, 21 Oct 99999999999999 07:28:10 GMT") is retry_after({}) is None
+
+
+@pytest.mark.parametrize("year", [1970, 2015, 2099])
+def test_a_date_counts_from_the_servers_clock(year: int) -> None:
+    """The clock of this machine may have been set back."""
+    asked = {"retry-after": f"Wed, 21 Oct {year} 07:28:10 GMT", "date": f"Wed, 21 Oct {year} 07:28:00 GMT"}
+    assert retry_after(asked) == 10
 
 
 async def test_a_pace_is_one_for_all_event_loops_and_tools() -> None:

@@ -18,7 +18,6 @@ import sqlite3
 import threading
 import time
 import uuid
-import warnings
 import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -223,7 +222,16 @@ class Cache:
                 known = decode(look.value, asked.read)
                 if known is not None:
                     self._count(hits=1, near=int(look.near))
-                return known  # None: written by another version, and will be overwritten
+                    return known
+                logger.warning(
+                    "tools.cache: a kept answer of %s is damaged or of another version; it is asked for again",
+                    asked.tool,
+                )
+                broken = self.counts.broken
+                await self._try(self.store.forget, look.key)
+                if self.counts.broken > broken:
+                    return None
+                continue
             if look is not False:  # the claim is ours, or the file cannot be used
                 return None
             pause = POLL_SECONDS if waited < 1 else 4 * POLL_SECONDS
@@ -275,9 +283,12 @@ class Cache:
         except (sqlite3.Error, OSError) as error:
             self._count(broken=1)
             if self.counts.broken == 1:
-                warnings.warn(
-                    f"tools.cache: {self.store.path} cannot be used ({error}); searches are not kept.", stacklevel=2
-                )
+                logger.warning(
+                    "tools.cache: %s cannot be used (%s); answers are not kept, and what was kept is asked and paid for again; "
+                    "make room or mend the folder, or remove a damaged file with `lensgraph cache clear`",
+                    self.store.path, error,
+                )  # fmt: skip
+            await asyncio.to_thread(self.store.close)  # opened anew: the folder may be back
             return None
 
     def _count(self, **more: int) -> None:

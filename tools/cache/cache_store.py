@@ -2,11 +2,14 @@
 
 Invariants: a value is there whole or not at all; the sum of the sizes stays at or below the cap, least recently used
 entries go first; a claim (somebody is asking this right now) ends by itself when its holder no longer renews it, so a
-killed process blocks nobody for longer than `LEASE_SECONDS`. All methods block for a moment: call them from a thread.
+killed process blocks nobody for much longer than `LEASE_SECONDS`, also when the clock is set back; an entry that is further
+in the future than its own time to live was made by another clock, and counts as gone; a value is on the disk when `put`
+returns. All methods block for a moment: call them from a thread.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 import threading
@@ -41,6 +44,7 @@ INSERT INTO total SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM total);
 CREATE TRIGGER IF NOT EXISTS entry_added AFTER INSERT ON entries BEGIN UPDATE total SET bytes = bytes + new.size; END;
 CREATE TRIGGER IF NOT EXISTS entry_removed AFTER DELETE ON entries BEGIN UPDATE total SET bytes = bytes - old.size; END;
 """
+_FRESH = "expires > ? AND 2 * made - expires < ? AND made > ? AND made < ?"
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Found:
     value: bytes
     near: bool
     """True: it was kept for a nearly equal picture."""
+    key: str
+    """Key of the question that it was kept for."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,10 @@ class Store:
             if found is not None:
                 return found
             now = self._clock()
-            db.execute("DELETE FROM claims WHERE key = ? AND until <= ?", (key, now))
             until = now + LEASE_SECONDS
+            # One from far in the future was made before the clock was set back.
+            ended = "DELETE FROM claims WHERE key = ? AND (until <= ? OR until > ?)"
+            db.execute(ended, (key, now, until + LEASE_SECONDS))
             taken = db.execute("INSERT OR IGNORE INTO claims VALUES (?, ?, ?)", (key, owner, until))
             return taken.rowcount == 1
 
@@ -132,6 +140,7 @@ class Store:
         light = _light(question.sketch) if question.sketch else None
         now = self._clock()
         with self._open() as db:
+            db.execute("PRAGMA synchronous = FULL")  # it was paid for
             with _writing(db):
                 db.execute("DELETE FROM claims WHERE key = ? AND owner = ?", (key, owner))
                 if size > self._max_bytes:
@@ -143,31 +152,47 @@ class Store:
                     (key, tool, space, value, price, now, now + ttl, now, size, width, height, light, question.sketch),
                 )
                 gone = self._evict(db, now)
+            db.execute("PRAGMA synchronous = NORMAL")
             if gone:
                 db.execute("PRAGMA incremental_vacuum").fetchall()
         return gone
+
+    def forget(self, key: str) -> None:
+        """Drop a value that cannot be read."""
+        with self._open() as db, _writing(db):
+            db.execute("DELETE FROM entries WHERE key = ?", (key,))
 
     def stats(self) -> list[ToolStats]:
         """Entries counted tool by tool; empty if there is no file yet."""
         if not self.path.exists():
             return []
         with self._open() as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchone():
+                return []  # an empty file
             rows = db.execute(
                 "SELECT tool, count(*), sum(size), sum(hits), sum(hits * price) FROM entries GROUP BY tool ORDER BY tool"
             ).fetchall()
         return [ToolStats(*row) for row in rows]
 
     def clear(self) -> int:
-        """Forget everything; returns the number of entries."""
+        """Forget everything; returns the number of entries. A damaged file is removed."""
         if not self.path.exists():
             return 0
-        with self._open() as db:
-            with _writing(db):
-                count = int(db.execute("SELECT count(*) FROM entries").fetchone()[0])
-                db.execute("DELETE FROM entries")
-                db.execute("DELETE FROM claims")
-            db.execute("PRAGMA incremental_vacuum").fetchall()
-        return count
+        try:
+            with self._open() as db:
+                with _writing(db):
+                    count = int(db.execute("SELECT count(*) FROM entries").fetchone()[0])
+                    db.execute("DELETE FROM entries")
+                    db.execute("DELETE FROM claims")
+                db.execute("PRAGMA incremental_vacuum").fetchall()
+            return count
+        except sqlite3.OperationalError:  # in use, or it may not be written
+            raise
+        except sqlite3.DatabaseError:
+            self.close()
+            for ending in ("", "-wal", "-shm"):
+                self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
+            return 0
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""
@@ -178,13 +203,10 @@ class Store:
 
     def _look(self, db: sqlite3.Connection, key: str, space: str, question: Question) -> Found | None:
         now = self._clock()
-        # Earliest time of expiry and earliest time of making: a value recorded for ever may be used for less now.
-        fresh = (now, now - self._max_age if self._max_age is not None else -1.0)
-        if self._readonly:
-            fresh = (-1.0, -1.0)
-        row = db.execute(
-            "SELECT key, value FROM entries WHERE key = ? AND expires > ? AND made > ?", (key, *fresh)
-        ).fetchone()
+        # The times of expiry and of making must lie within these: a value recorded for ever may be used for less now.
+        age = math.inf if self._max_age is None else self._max_age
+        fresh = (-math.inf, math.inf, -math.inf, math.inf) if self._readonly else (now, now, now - age, now + age)
+        row = db.execute(f"SELECT key, value FROM entries WHERE key = ? AND {_FRESH}", (key, *fresh)).fetchone()
         near = False
         if row is None and question.sketch is not None and question.size is not None:
             near, row = True, self._nearest(db, space, question, fresh)
@@ -192,19 +214,18 @@ class Store:
             return None
         if not self._readonly:
             db.execute("UPDATE entries SET used = ?, hits = hits + 1 WHERE key = ?", (self._clock(), row[0]))
-        return Found(row[1], near)
+        return Found(row[1], near, row[0])
 
     @staticmethod
     def _nearest(
-        db: sqlite3.Connection, space: str, question: Question, fresh: tuple[float, float]
+        db: sqlite3.Connection, space: str, question: Question, fresh: tuple[float, float, float, float]
     ) -> tuple[str, bytes] | None:
         assert question.size is not None and question.sketch is not None
         light = _light(question.sketch)
         (width, height), more = question.size, SCALED * 1.1
         rows = db.execute(
-            "SELECT key, value, sketch, width, height FROM entries WHERE sketch IS NOT NULL AND space = ? "
-            "AND width BETWEEN ? AND ? AND height BETWEEN ? AND ? AND light BETWEEN ? AND ? "
-            "AND expires > ? AND made > ?",
+            "SELECT key, value, sketch, width, height FROM entries WHERE sketch IS NOT NULL AND typeof(sketch) = 'blob' "
+            f"AND space = ? AND width BETWEEN ? AND ? AND height BETWEEN ? AND ? AND light BETWEEN ? AND ? AND {_FRESH}",
             (
                 space, width * (1 - more) - 2, width * (1 + more) + 2, height * (1 - more) - 2, height * (1 + more) + 2,
                 light - NEAR, light + NEAR, *fresh,
@@ -222,7 +243,7 @@ class Store:
     def _evict(self, db: sqlite3.Connection, now: float) -> int:
         if db.execute("SELECT bytes FROM total").fetchone()[0] <= self._max_bytes:
             return 0
-        gone = db.execute("DELETE FROM entries WHERE expires <= ?", (now,)).rowcount
+        gone = db.execute("DELETE FROM entries WHERE expires <= ? OR 2 * made - expires >= ?", (now, now)).rowcount
         total = db.execute("SELECT bytes FROM total").fetchone()[0]
         if total <= self._max_bytes:
             return gone

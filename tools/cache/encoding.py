@@ -27,7 +27,10 @@ def encode(outcome: BaseModel | Exception) -> bytes | None:
 
 
 def decode(value: bytes, read: type[R]) -> R | Exception | None:
-    """The answer, marked as cached and free, or the `ToolFailure`; None: another version wrote these bytes."""
+    """The answer, marked as cached and free, or the `ToolFailure`; None: another version wrote these bytes, or they are
+    damaged."""
+    if not isinstance(value, bytes):
+        return None
     if value.startswith(_EMPTY):
         return ToolFailure("empty", value[len(_EMPTY) :].decode("utf-8", "replace"))
     try:

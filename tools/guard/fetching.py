@@ -127,7 +127,7 @@ async def get(
 async def _read(response: httpx.Response, max_bytes: int) -> Fetched:
     url = str(response.url)
     shown = url[:200]
-    status, wait = response.status_code, retry_after(response.headers.get("retry-after"))
+    status, wait = response.status_code, retry_after(response.headers)
     if status == 429:
         raise ToolFailure("rate_limited", f"{shown}: the server asks to slow down (429).", status=status, wait=wait)
     if not 200 <= status < 300:

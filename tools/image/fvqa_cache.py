@@ -11,9 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import threading
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +25,7 @@ from lensgraph.tools.image.encode import jpeg
 from lensgraph.tools.image.thumbnails import KEPT_BYTES, LONGEST, with_thumbnails
 from lensgraph.tools.results import Hit, SearchResult, ToolFailure
 from lensgraph.tools.runtime.home import home, writing
+from lensgraph.tools.runtime.whole_files import write_whole
 from lensgraph.tools.safety import safe_pickle
 from lensgraph.tools.safety.one_line import one_line
 
@@ -175,7 +174,9 @@ def _index(tables: list[Path], known: Any) -> dict[str, str]:
     kept = home() / "fvqa" / f"{hashlib.sha256(stamp.encode()).hexdigest()[:32]}.json"
     try:
         index: dict[str, str] = json.loads(kept.read_text("utf-8"))
-    except (OSError, ValueError):
+        if not isinstance(index, dict):
+            raise ValueError("damaged")
+    except (OSError, ValueError, RecursionError):
         index = {}
         for path in tables:
             for data_id, data in _pictures(path):
@@ -184,10 +185,7 @@ def _index(tables: list[Path], known: Any) -> dict[str, str]:
                 except guard.Refused:  # a damaged picture costs only itself
                     continue
         with writing(home()):
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            written = kept.with_suffix(f".{uuid.uuid4().hex}.tmp")
-            written.write_text(json.dumps(index), "utf-8")
-            os.replace(written, kept)  # whole or not at all, also with several processes
+            write_whole(kept, json.dumps(index).encode())
     return {print_: data_id for print_, data_id in index.items() if data_id in known}
 
 

@@ -171,9 +171,7 @@ class S3Publisher(ImagePublisher):
         if status < 300:
             return
         reason, said = self._meaning(status)
-        raise ToolFailure(
-            reason, f"Picture storage {said}.", status=status, wait=retry_after(answer.headers.get("retry-after"))
-        )
+        raise ToolFailure(reason, f"Picture storage {said}.", status=status, wait=retry_after(answer.headers))
 
     def _meaning(self, status: int) -> tuple[Reason, str]:
         if status in (401, 403):

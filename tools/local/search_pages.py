@@ -9,8 +9,8 @@ from typing import ClassVar
 from pydantic import Field, PrivateAttr
 
 from lensgraph.tools.base import TextSearch
-from lensgraph.tools.local.index.engine import SNIPPET_CHARS, LocalEngine
-from lensgraph.tools.local.open import open_engine
+from lensgraph.tools.local.index.engine import SNIPPET_CHARS
+from lensgraph.tools.local.open import OpenIndex
 from lensgraph.tools.results import Hit, SearchResult
 
 
@@ -26,7 +26,7 @@ class LocalTextSearch(TextSearch):
     snippet_chars: int = Field(default=SNIPPET_CHARS, ge=20)
     """Longest snippet, in characters. 200 holds one fact; more costs the policy tokens at every turn."""
 
-    _engine: LocalEngine | None = PrivateAttr(default=None)
+    _opened: OpenIndex | None = PrivateAttr(default=None)
 
     async def asearch(self, query: str) -> SearchResult:
         """Search in a worker thread."""
@@ -35,12 +35,12 @@ class LocalTextSearch(TextSearch):
 
     def prepare(self) -> None:
         """Open the index; the embedded world is built first where it does not exist yet."""
-        self._open()
+        self._open().engine()
 
-    def _open(self) -> LocalEngine:
-        if self._engine is None:
-            self._engine = open_engine(self.index, snippet_chars=self.snippet_chars)
-        return self._engine
+    def _open(self) -> OpenIndex:
+        if self._opened is None:
+            self._opened = OpenIndex(self.index, snippet_chars=self.snippet_chars)
+        return self._opened
 
     def _search(self, query: str) -> list[Hit]:
-        return self._open().search_text(query, self.k)
+        return self._open().search(lambda engine: engine.search_text(query, self.k))

@@ -10,8 +10,7 @@ from PIL import Image
 from pydantic import PrivateAttr
 
 from lensgraph.tools.base import ImageSearch
-from lensgraph.tools.local.index.engine import LocalEngine
-from lensgraph.tools.local.open import open_engine
+from lensgraph.tools.local.open import OpenIndex
 from lensgraph.tools.results import Hit, SearchResult
 
 
@@ -27,7 +26,7 @@ class LocalImageSearch(ImageSearch):
     """Embedder of the queries, when it must differ in name from the index's (a moved model folder). None: the
     embedder that the index was built with."""
 
-    _engine: LocalEngine | None = PrivateAttr(default=None)
+    _opened: OpenIndex | None = PrivateAttr(default=None)
 
     async def asearch(self, image: Image.Image) -> SearchResult:
         """Embed and search in a worker thread."""
@@ -37,12 +36,12 @@ class LocalImageSearch(ImageSearch):
     def prepare(self) -> None:
         """Open the index and load an embedder of the user's own; the embedded world is built first where it does not exist
         yet."""
-        self._open().check_embedder()
+        self._open().engine().check_embedder()
 
-    def _open(self) -> LocalEngine:
-        if self._engine is None:
-            self._engine = open_engine(self.index, embedder=self.embedder)
-        return self._engine
+    def _open(self) -> OpenIndex:
+        if self._opened is None:
+            self._opened = OpenIndex(self.index, embedder=self.embedder)
+        return self._opened
 
     def _search(self, image: Image.Image) -> list[Hit]:
-        return self._open().search_image(image, self.k)
+        return self._open().search(lambda engine: engine.search_image(image, self.k))

@@ -32,37 +32,20 @@ def home() -> Path:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn the system's refusal to write below `folder` into one line.
+    """Turn the system's refusal to write below `folder`, and a full disk or quota, into one line.
 
     Raises:
-        ToolFailure: an `OSError` came up in the block.
-    """
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise ToolFailure(
-            "unavailable", f"{folder}: cannot be written ({why}); set {VARIABLE} to a folder that you may write to."
-        ) from error
-
-
-@contextmanager
-def having_room(folder: Path) -> Iterator[None]:
-    """Turn a full disk or quota, met while something is written into `folder`, into one line. Other errors pass.
-
-    Raises:
-        ToolFailure: the disk or the quota is full.
+        ToolFailure: an `OSError` came up in the block, or SQLite's error for one.
     """
     try:
         yield
     except (OSError, sqlite3.OperationalError) as error:
-        if not _is_full(error):
-            raise
-        raise ToolFailure(
-            "unavailable",
-            f"{folder}: the disk is full, and no half index is left; make room, or set {VARIABLE} (for an index of your own "
-            "also --out) to a folder on another disk.",
-        ) from error
+        place = f"set {VARIABLE} (for an index of your own also --out) to a folder"
+        why = getattr(error, "strerror", None) or str(error)
+        said = f"cannot be written ({why}); {place} that you may write to"
+        if _is_full(error):
+            said = f"the disk is full, and no half index is left; make room, or {place} on another disk"
+        raise ToolFailure("unavailable", f"{folder}: {said}.") from error
 
 
 def _is_full(error: Exception) -> bool:

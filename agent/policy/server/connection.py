@@ -205,7 +205,7 @@ class Connection:
         if refusals.is_too_long(status, refusal):
             raise TooLong(message)
         error = ErrorStatus(message + HINTS.get(status, ""), transient=status in retry.TRIED_AGAIN)
-        wait = retry.retry_after(response.headers.get("retry-after"))
+        wait = retry.retry_after(response.headers)
         if not error.transient or (wait or 0.0) > LONGEST_WAIT:
             raise error
         await tries.after(error, wait=wait)

@@ -39,6 +39,7 @@ from lensgraph.rl.rewards.reward_recipe import Rewarding
 from lensgraph.rl.rollout.episode import RolloutSetup
 from lensgraph.rl.rollout.trajectory import TrajectoryStore
 from lensgraph.rl.tasks import load_tasks
+from lensgraph.tools.safety.one_line import one_line
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,8 +68,8 @@ def main(argv: list[str] | None = None) -> int:
                     console.print(shown)
         else:
             console.print(f"{export(store, args.out, right=args.right, policy=args.policy)} rows in {args.out}")
-    except (FileNotFoundError, FileExistsError, ValueError) as error:
-        print(error, file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(one_line(error, 1_000), file=sys.stderr)
         return 2
     return 0
 

@@ -21,6 +21,7 @@ def record(store: TrajectoryStore, tasks: Sequence[Task], setup: RolloutSetup, r
     Raises:
         ValueError: every rollout failed; the message gives the error of the first.
     """
+    store.begin()  # before anything is spent
     here = (one for one in store if (one.policy, one.graph) == (setup.name, setup.graph) and one.error is None)
     held = {one.id for one in here} if store.path.is_file() else set()
     todo = [(task, n) for task in tasks for n in range(rollouts) if f"{task.id}#{n}" not in held]

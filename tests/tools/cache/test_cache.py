@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -486,6 +487,55 @@ async def test_an_old_answer_is_asked_anew(tmp_path: Path) -> None:
     assert (await for_ever.search("q")).cached
 
 
+@pytest.mark.parametrize(("back", "kept"), [(99, True), (101, False), (1e9, False)])
+async def test_an_answer_from_before_the_clock_was_set_back_lives_no_longer_than_twice_its_time(
+    tmp_path: Path, back: float, kept: bool
+) -> None:
+    clock = Clock()
+    tool = Words().use_cache(Cache(CacheSettings(folder=str(tmp_path), ttl=100), clock=clock))
+    await tool.search("q")
+    clock.now -= back
+    assert (await tool.search("q")).cached is kept
+    clock.now += back + 101
+    assert not (await tool.search("q")).cached
+
+
+async def test_a_claim_from_before_the_clock_was_set_back_blocks_nobody(tmp_path: Path) -> None:
+    """Its holder was killed, and no clock will ever come to the end of its claim."""
+    clock = Clock()
+    held = cache_store.Store(tmp_path, max_bytes=10**6, clock=clock)
+    question = cache_key.words("q")
+    assert held.look_or_claim("k", "s", question, "one") is True
+    clock.now -= 1
+    assert held.look_or_claim("k", "s", question, "two") is False, "a clock that is corrected a little ends no claim"
+    clock.now -= 3600
+    assert held.look_or_claim("k", "s", question, "two") is True
+
+
+@pytest.mark.parametrize("damage", ["x'00ff'", "'text'", "7", "x''", "x'616e7377657220'"])
+async def test_a_damaged_answer_is_asked_for_again_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    tool = Words().use_cache(Cache(CacheSettings(folder=str(tmp_path))))
+    await tool.search("q")
+    with sqlite3.connect(tmp_path / cache_store.FILE) as database:
+        database.execute(f"update entries set value = {damage}")
+    database.close()
+    assert not (await tool.search("q")).cached
+    assert "Words is damaged or of another version; it is asked for again" in caplog.text
+    assert (await tool.search("q")).cached
+    assert len(tool.asked) == 2
+
+
+async def test_a_cache_whose_folder_was_removed_keeps_answers_again(tmp_path: Path) -> None:
+    tool = Words().use_cache(Cache(CacheSettings(folder=str(tmp_path / "cache"))))
+    await tool.search("q")
+    shutil.rmtree(tmp_path / "cache")
+    for _ in range(3):
+        assert (await tool.search("p")).hits
+    assert (await tool.search("p")).cached
+
+
 async def test_what_was_recorded_for_ever_is_used_for_no_longer_than_is_asked_for_now(tmp_path: Path) -> None:
     clock = Clock()
 
@@ -545,16 +595,17 @@ async def test_an_entry_of_another_version_is_asked_anew(cache: Cache) -> None:
     assert len(tool.asked) == 2
 
 
-async def test_a_file_that_cannot_be_used_costs_no_search(tmp_path: Path) -> None:
+async def test_a_file_that_cannot_be_used_costs_no_search(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / cache_store.FILE).write_bytes(b"not a database at all" * 100)
     tool = Words().use_cache(Cache(CacheSettings(folder=str(tmp_path))))
-    with pytest.warns(UserWarning, match="cannot be used"):
+    for _ in range(2):
         assert (await tool.search("q")).hits
-    assert (await tool.search("q")).hits
     (tmp_path / "file").touch()
     blocked = Words().use_cache(Cache(CacheSettings(folder=str(tmp_path / "file" / "below"))))
-    with pytest.warns(UserWarning, match="cannot be used"):
-        assert (await blocked.search("q")).hits
+    assert (await blocked.search("q")).hits
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2, "once for each cache"
+    assert all("cannot be used" in line and "paid for again" in line and "\n" not in line for line in said)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -624,10 +675,10 @@ async def test_a_replay_changes_nothing_and_reads_a_folder_that_nobody_may_write
         folder.chmod(0o755)
 
 
-async def test_a_replay_without_a_recording_says_so(tmp_path: Path) -> None:
+async def test_a_replay_without_a_recording_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tool = Words().use_cache(Cache(CacheSettings(folder=str(tmp_path / "none"), mode="replay")))
-    with pytest.warns(UserWarning, match="cannot be used"):
-        result = await tool.search("q")
+    result = await tool.search("q")
+    assert "cannot be used" in caplog.text
     assert reason(result) == "unavailable"
     assert tool.asked == []
     assert not (tmp_path / "none").exists()

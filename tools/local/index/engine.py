@@ -81,12 +81,16 @@ class LocalEngine:
     def open(cls, path: Path | str, *, snippet_chars: int = SNIPPET_CHARS, embedder: str | None = None) -> LocalEngine:
         """The index in the folder `path`; `NoIndex` when there is none. `embedder` None: the one it was
         built with."""
-        return cls(IndexStore.open(Path(path)), snippet_chars=snippet_chars, embedder=embedder)
+        store = IndexStore.open(Path(path))
+        with store.undamaged():
+            return cls(store, snippet_chars=snippet_chars, embedder=embedder)
 
     # --- text ------------------------------------------------------------------------------------------
 
     def search_text(self, query: str, k: int) -> list[Hit]:
-        """The `k` best pages for the words of `query`; [] when no page has any of them."""
+        """The `k` best pages for the words of `query`; [] when no page has any of them. `DamagedIndex` as it says."""
+        with self.store.undamaged():
+            best = self.rank(query)[:k]
         return [
             Hit(
                 title=ranked.page.title,
@@ -94,7 +98,7 @@ class LocalEngine:
                 snippet=snippet(ranked.page.text, ranked.passages, self.snippet_chars),
                 score=round(ranked.score, 4),
             )
-            for ranked in self.rank(query)[:k]
+            for ranked in best
         ]
 
     def rank(self, query: str) -> list[Ranked]:
@@ -134,11 +138,12 @@ class LocalEngine:
     # --- pictures --------------------------------------------------------------------------------------
 
     def search_image(self, picture: Image.Image, k: int) -> list[Hit]:
-        """The `k` pages whose pictures resemble this one most; [] when the index holds no picture."""
-        embedder, (matrix, rows, groups) = self._ready()
-        if not len(matrix):
-            return []
-        return self._nearest(self._embedded(embedder, picture), matrix, rows, groups, k)
+        """The `k` pages whose pictures resemble this one most; [] when the index holds no picture. `DamagedIndex` as it says."""
+        with self.store.undamaged():
+            embedder, (matrix, rows, groups) = self._ready()
+            if not len(matrix):
+                return []
+            return self._nearest(self._embedded(embedder, picture), matrix, rows, groups, k)
 
     def _embedded(self, embedder: ImageEmbedder, picture: Image.Image) -> np.ndarray:
         """The picture's vector; of pictures that come again at once (sibling rollouts), computed once."""

@@ -10,8 +10,10 @@ the picture leads to the document. Otherwise the picture stands for itself.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -27,8 +29,16 @@ from lensgraph.tools.documents import readers
 from lensgraph.tools.local.embedder.by_name import SHIPPED, load_embedder
 from lensgraph.tools.local.embedder.interface import ImageEmbedder
 from lensgraph.tools.local.index import origin
-from lensgraph.tools.local.index.index_store import FILE_NAME, FileRow, IndexStore, NoIndex, PageRow, PictureRow
-from lensgraph.tools.runtime.home import VARIABLE, having_room, home
+from lensgraph.tools.local.index.index_store import (
+    FILE_NAME,
+    DamagedIndex,
+    FileRow,
+    IndexStore,
+    NoIndex,
+    PageRow,
+    PictureRow,
+)
+from lensgraph.tools.runtime.home import home, writing
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 """Endings of files indexed as pictures. The guard reads the bytes and decides what a file really is."""
@@ -65,12 +75,28 @@ def default_folder(source: Path) -> Path:
     return home() / "indexes" / f"{source.resolve().name or 'root'}-{place}"
 
 
-def listed(source: Path, passed_over: Counter[str] | None = None) -> dict[str, os.stat_result]:
+def listed(
+    source: Path, passed_over: Counter[str] | None = None, unlisted: dict[str, str] | None = None
+) -> dict[str, os.stat_result]:
     """Every indexable file under `source` by its relative path. Hidden files and folders are left out, links and files of other
-    kinds too, and these are counted in `passed_over`."""
+    kinds too, and these are counted in `passed_over`. Folders that cannot be listed are named in `unlisted`, with the reason.
+
+    Raises:
+        NoIndex: `source` itself cannot be listed.
+    """
     others: Counter[str] = Counter() if passed_over is None else passed_over
     found: dict[str, os.stat_result] = {}
-    for folder, folders, names in os.walk(source):
+
+    def note(error: OSError) -> None:
+        path, why = Path(error.filename), error.strerror or "gone"
+        if path == source:
+            raise NoIndex(f"{str(source)!r} cannot be listed ({why}); nothing was changed. Mend the folder.") from error
+        if unlisted is not None:
+            unlisted[path.relative_to(source).as_posix()] = (
+                f"the folder cannot be listed ({why}); what it held stays indexed"
+            )
+
+    for folder, folders, names in os.walk(source, onerror=note):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if FILE_NAME in names:
             # An index inside the folder it indexes is not a document of it.
@@ -85,7 +111,8 @@ def listed(source: Path, passed_over: Counter[str] | None = None) -> dict[str, o
             elif ending not in PICTURES | set(readers.READERS):
                 others[ending or "without an ending"] += 1
             else:
-                found[path.relative_to(source).as_posix()] = path.stat()
+                with contextlib.suppress(FileNotFoundError):  # it was there a moment ago
+                    found[path.relative_to(source).as_posix()] = path.stat()
     return found
 
 
@@ -97,23 +124,25 @@ def index_folder(
     `embedder` None: the one the index has, or the default. `progress` wraps the paths still to be read.
 
     Raises:
-        NoIndex: `source` is no folder, `out` cannot be used or is being written, or its embedder is another one.
-        ToolFailure: the disk is full; an index that was new is gone, one that was there is as it was or further.
+        NoIndex: `source` is no folder, `out` is damaged or being written, or its embedder is another one.
+        ToolFailure: `out` cannot be written, or the disk is full; an index that was new is gone, one that was there is as it
+            was or further.
     """
     if not source.is_dir():
         raise NoIndex(f"{str(source)!r} is not a folder; give the folder that holds your pictures and documents.")
-    try:
-        with having_room(out):
-            out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NoIndex(
-            f"{str(out)!r} cannot be made ({error.strerror}); give --out a folder that you may write to, or set {VARIABLE}."
-        ) from error
-    try:
-        with having_room(out), FileLock(out / "writer.lock", timeout=0), _all_or_nothing(out) as store:
-            return _Run(source, store, embedder).go(progress)
-    except Timeout as error:
-        raise NoIndex(f"Another process is writing the index at {str(out)!r}; wait until it has finished.") from error
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(out / "writer.lock", timeout=0), _all_or_nothing(out) as store:
+                return _Run(source, store, embedder).go(progress)
+        except Timeout as error:
+            raise NoIndex(
+                f"Another process is writing the index at {str(out)!r}; wait until it has finished."
+            ) from error
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise DamagedIndex(out, error) from error
 
 
 @contextmanager
@@ -150,8 +179,11 @@ class _Run:
     def go(self, progress: Callable[[Iterable[str]], Iterator[str]]) -> Report:
         """Read what is new, forget what is gone, and link pictures to documents."""
         self.store.set_meta("source", str(self.source.resolve()))
-        there, known = listed(self.source, self.report.passed_over), self.store.files()
-        gone = [path for path in known if path not in there]
+        unlisted: dict[str, str] = {}
+        there, known = listed(self.source, self.report.passed_over, unlisted), self.store.files()
+        self.report.problems.update(unlisted)
+        below = tuple(f"{folder}/" for folder in unlisted)
+        gone = [path for path in known if path not in there and not path.startswith(below)]
         with self.store.transaction():
             for path in gone:
                 self.store.remove_file(path)

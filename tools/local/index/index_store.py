@@ -68,6 +68,13 @@ class NoIndex(ToolFailure, ValueError):
         super().__init__("unavailable", message)
 
 
+class DamagedIndex(NoIndex):
+    """The file of an index is cut off, overwritten or gone."""
+
+    def __init__(self, folder: Path, error: Exception) -> None:
+        super().__init__(f"The index at {str(folder)!r} is damaged ({error}); remove it and index again.")
+
+
 @dataclass(frozen=True)
 class PageRow:
     """One document."""
@@ -145,11 +152,9 @@ class IndexStore:
         if not (folder / FILE_NAME).is_file():
             raise NoIndex(f"No index at {str(folder)!r}. Build one with 'lensgraph index FOLDER --out {folder}'.")
         store = cls(folder, writable=writable)
-        try:
+        with store.undamaged():
             _recover(folder / FILE_NAME)
             found = store.meta("format")
-        except sqlite3.DatabaseError as error:
-            raise NoIndex(f"The index at {str(folder)!r} is damaged ({error}); remove it and index again.") from error
         if found != FORMAT:
             raise NoIndex(
                 f"The index at {str(folder)!r} has format {found!r}, this version reads {FORMAT!r}; "
@@ -177,6 +182,21 @@ class IndexStore:
             connection.close()
         self._all.clear()
         self._local = threading.local()
+
+    @contextmanager
+    def undamaged(self) -> Iterator[None]:
+        """Tell what SQLite finds wrong with the file in one line.
+
+        Raises:
+            DamagedIndex: it is no whole index.
+            NoIndex: another process is writing it.
+        """
+        try:
+            yield
+        except sqlite3.Error as error:
+            if error.sqlite_errorname == "SQLITE_BUSY":
+                raise NoIndex(f"The index at {str(self.folder)!r} is being written; try again later.") from error
+            raise DamagedIndex(self.folder, error) from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -321,8 +341,24 @@ class IndexStore:
         ).fetchall()
         if not rows:
             return np.zeros((0, 0), np.float32), np.zeros(0, np.int64), []
-        matrix = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f2").reshape(len(rows), -1)
+        try:
+            matrix = np.frombuffer(b"".join(row[2] for row in rows), dtype="<f2").reshape(len(rows), -1)
+        except (TypeError, ValueError) as error:
+            raise DamagedIndex(self.folder, error) from error
         return matrix.astype(np.float32), np.array([row[0] for row in rows]), [row[1] for row in rows]
+
+
+def is_sound(folder: Path) -> bool:
+    """Whether the folder holds an index whose file is whole, its full-text index included; reads all of it."""
+    try:
+        connection = sqlite3.connect(folder / FILE_NAME)
+        try:
+            connection.execute("insert into words (words) values ('integrity-check')")
+            return bool(connection.execute("pragma integrity_check(1)").fetchone() == ("ok",))
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return False
 
 
 def _recover(file: Path) -> None:

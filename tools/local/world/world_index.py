@@ -25,8 +25,8 @@ from lensgraph.tools.local.index import index_store, origin
 from lensgraph.tools.local.index.index_store import IndexStore, PageRow, PictureRow
 from lensgraph.tools.local.world import entities, pages, renditions
 from lensgraph.tools.local.world.entities import DATA, Entity
-from lensgraph.tools.runtime.home import having_room, writing
 from lensgraph.tools.runtime.home import home as default_home
+from lensgraph.tools.runtime.home import writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,26 +60,48 @@ def ensure(home: Path | str | None = None, progress: bool = True) -> Path:
     """
     root = Path(home) if home is not None else default_home()
     folder = root / f"world-{fingerprint()}"
-    if (folder / index_store.FILE_NAME).is_file():
-        with contextlib.suppress(OSError):  # in a folder that may only be read nothing is tidied up
-            os.utime(folder)
-        return folder
-    with writing(root), having_room(root):
-        root.mkdir(parents=True, exist_ok=True)
-        locked = FileLock(root / "world.lock").acquire()
-    with locked:
-        # Somebody else may have built it while this process waited.
-        if not (folder / index_store.FILE_NAME).is_file():
-            with writing(root), having_room(root):
-                scratch = Path(tempfile.mkdtemp(prefix=BUILDING, dir=root))
-            try:
-                with having_room(root):
-                    build(scratch / "index", progress=progress)
-                    (scratch / "index").rename(folder)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+    with writing(root):
+        if (folder / index_store.FILE_NAME).is_file():
+            with contextlib.suppress(OSError):  # in a folder that may only be read nothing is tidied up
+                os.utime(folder)
+            return folder
+        with _builders(root):
+            # Somebody else may have built it while this process waited.
+            if not (folder / index_store.FILE_NAME).is_file():
+                _make(root, folder, progress)
             _forget_old(root, folder)
     return folder
+
+
+def rebuild(home: Path | str | None = None, progress: bool = True) -> Path:
+    """As `ensure`, in place of an index that turned out to be damaged: one that is sound by now, because another process
+    has built it anew, stays.
+
+    Raises:
+        ToolFailure: nothing can be written where it belongs, or there is no room for it.
+    """
+    root = Path(home) if home is not None else default_home()
+    folder = root / f"world-{fingerprint()}"
+    with writing(root), _builders(root):
+        if not index_store.is_sound(folder):
+            _make(root, folder, progress)
+    return folder
+
+
+def _builders(root: Path) -> FileLock:
+    """The lock that lets one process build at a time."""
+    root.mkdir(parents=True, exist_ok=True)
+    return FileLock(root / "world.lock")
+
+
+def _make(root: Path, folder: Path, progress: bool) -> None:
+    scratch = Path(tempfile.mkdtemp(prefix=BUILDING, dir=root))
+    try:
+        build(scratch / "index", progress=progress)
+        shutil.rmtree(folder, ignore_errors=True)
+        (scratch / "index").rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def build(folder: Path, *, progress: bool = True) -> None:

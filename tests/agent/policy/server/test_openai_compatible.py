@@ -139,8 +139,8 @@ async def test_a_busy_server_is_asked_again_after_the_time_it_names(
 @pytest.mark.parametrize(("offset", "wanted"), [(-60, 0.0), (20, 20.0)])
 def test_a_time_to_wait_may_be_a_date(offset: float, wanted: float) -> None:
     date = email.utils.formatdate(time.time() + offset, usegmt=True)
-    assert retry.retry_after(date) == pytest.approx(wanted, abs=2)
-    assert retry.retry_after("soon") is retry.retry_after(None) is None
+    assert retry.retry_after({"retry-after": date}) == pytest.approx(wanted, abs=2)
+    assert retry.retry_after({"retry-after": "soon"}) is retry.retry_after({}) is None
 
 
 @pytest.mark.parametrize(
