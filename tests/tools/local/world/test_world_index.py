@@ -41,13 +41,13 @@ def test_the_index_is_built_once_and_again_when_its_ingredients_change(
 
     def build(folder, *, progress: bool = True) -> None:
         folder.mkdir()
-        (folder / world_index.store.FILE_NAME).write_text("x")
+        (folder / world_index.index_store.FILE_NAME).write_text("x")
         built.append(folder.name)
 
     monkeypatch.setattr(world_index, "build", build)
     first = world_index.ensure(tmp_path, progress=False)
     assert world_index.ensure(tmp_path, progress=False) == first and len(built) == 1
-    monkeypatch.setattr(world_index.store, "FORMAT", "other")
+    monkeypatch.setattr(world_index.index_store, "FORMAT", "other")
     second = world_index.ensure(tmp_path, progress=False)
     assert second != first and len(built) == 2
     assert first.exists(), "a run of the other version may still hold it open"
@@ -55,7 +55,7 @@ def test_the_index_is_built_once_and_again_when_its_ingredients_change(
     for folder in (first, second):
         os.utime(folder, (long_ago, long_ago))
     world_index.ensure(tmp_path, progress=False)
-    monkeypatch.setattr(world_index.store, "FORMAT", "a third")
+    monkeypatch.setattr(world_index.index_store, "FORMAT", "a third")
     world_index.ensure(tmp_path, progress=False)
     assert second.exists(), "it was opened just now"
     assert not first.exists(), "nobody has opened it for long"
@@ -64,7 +64,7 @@ def test_the_index_is_built_once_and_again_when_its_ingredients_change(
 def test_a_build_that_dies_leaves_no_index(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     def build(folder, *, progress: bool = True) -> None:
         folder.mkdir()
-        (folder / world_index.store.FILE_NAME).write_text("half")
+        (folder / world_index.index_store.FILE_NAME).write_text("half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(world_index, "build", build)
