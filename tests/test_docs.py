@@ -105,12 +105,14 @@ def test_the_agents_guide_lists_every_limit_with_its_field_and_its_default(repos
         assert re.search(rf"^(?:class )?{table}\b", (repository / home).read_text("utf-8"), flags=re.MULTILINE), table
 
 
-def test_every_row_of_the_security_table_names_a_test_that_exists(repository: Path) -> None:
-    text = (
-        (repository / "graphs/README.md").read_text(encoding="utf-8").partition("## Security")[2].partition("\n## ")[0]
-    )
-    rows = re.findall(r"^\| .+ \| .+ \| (?:`([\w/]+\.py)::(\w+)`|-) \|$", text, flags=re.MULTILINE)
-    assert len(rows) >= 16 and sum(not path for path, _ in rows) == 1
+@pytest.mark.parametrize(("section", "fewest", "untested"), [("Security", 16, 1), ("Faults", 18, 0)])
+def test_every_row_of_a_table_of_promises_names_a_test_that_exists(
+    repository: Path, section: str, fewest: int, untested: int
+) -> None:
+    text = (repository / "graphs/README.md").read_text(encoding="utf-8")
+    table = text.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| .+ \| .+ \| (?:`([\w/]+\.py)::(\w+)`|-) \|$", table, flags=re.MULTILINE)
+    assert len(rows) >= fewest and sum(not path for path, _ in rows) == untested
     for path, name in rows:
         assert not path or f"def {name}(" in (repository / "tests" / path).read_text(encoding="utf-8"), name
 

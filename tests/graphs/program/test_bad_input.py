@@ -450,7 +450,9 @@ def test_a_home_that_cannot_be_written(
     monkeypatch.setenv("LENSGRAPH_HOME", home)
     line = refused(capsys, str(png), "?", "policy.kind=lensgraph.agent.policy.scripted:ScriptedPolicy")
     assert line.startswith(f"lensgraph ask: {home}: cannot be written (")
-    assert line.endswith("; set LENSGRAPH_HOME to a folder that you may write to.")
+    assert line.endswith(
+        "; set LENSGRAPH_HOME (for an index of your own also --out) to a folder that you may write to."
+    )
     assert main(["world", "index"]) == 2
     assert capsys.readouterr().err.startswith(f"lensgraph world index: {home}: cannot be written (")
     assert main(["index", str(tmp_path)]) == 2
