@@ -250,8 +250,8 @@ async def test_a_thread_goes_on_from_its_last_question_when_the_clock_was_set_ba
 def test_the_time_of_a_question_counts_on_when_the_clock_is_set_back() -> None:
     """The seconds waited for the policy and the tools are there, whatever the clock says."""
     steps: Any = [
-        {"node": "reason", "seconds": 4.0, "action": {"kind": "text_search"}},
-        {"node": "text_search", "seconds": 3.0},
+        {"node": "reason", "turn": 1, "seconds": 4.0, "action": {"kind": "text_search"}},
+        {"node": "text_search", "turn": 1, "seconds": 3.0},
     ]
     assert usage.spent(steps, time.time() + 3600, (0, 0)).seconds == 7.0
     assert usage.spent(steps, time.time() - 60, (0, 0)).seconds == pytest.approx(60, abs=5)
