@@ -22,7 +22,7 @@ from lensgraph.tools.cache import Cache
 from lensgraph.tools.pages.base import PageReader
 from lensgraph.tools.pages.reading import ReadingTextSearch
 from lensgraph.tools.pages.summarise import Summariser
-from lensgraph.tools.safety.one_line import named_line
+from lensgraph.tools.safety.one_line import first_problem, named_line
 from lensgraph.tools.safety.redact import shown, without_logins
 
 Kind = Literal["text_search", "image_search", "locate", "read_page"]
@@ -241,18 +241,6 @@ def load_provider(kind: Kind, use: Any) -> Any:
         return getattr(module, attribute)
     except AttributeError as error:
         raise ToolConfigError(f"tools.{kind}.use: module {module_name!r} has no {attribute!r}; {help_}.") from error
-
-
-def first_problem(error: ValidationError) -> str:
-    """One line from a pydantic error: the field, the value unless it may hold a secret, and what is wrong."""
-    problem = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    if not where:
-        return message
-    if problem["type"] == "missing":
-        return f"{where} is missing; set it."
-    return f"{where}={shown(problem['loc'], problem.get('input'))}: {message}"
 
 
 def _adapt(kind: Kind, use: str, provider: Any, options: dict[str, Any]) -> LensTool:

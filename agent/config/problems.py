@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from lensgraph.agent.config.schema import section_at
 from lensgraph.agent.errors import UserError
+from lensgraph.tools.safety.one_line import first_problem
 from lensgraph.tools.safety.redact import HIDDEN, looks_like_key, shown
 
 
@@ -27,9 +28,7 @@ def explain(error: ValidationError, section: type[BaseModel] | None = None, abov
         hint = f"did you mean {close[0]!r}? " if close else ""
         place = f" of {'.'.join(where[:-1])}" if where[:-1] else ""
         return f"{name}: unknown key; {hint}Valid keys{place}: {', '.join(valid)}."
-    message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "model_type":
         below = ", ".join(f"{name}.{key}" for key in section_at(inside, section).model_fields)
-        message = f"has settings below it; set one of them: {below}"
-    value = shown(where, problem["input"])
-    return f"{name}={value if len(value) <= 80 else value[:77] + '...'}: {message}."
+        return f"{name}={shown(where, problem['input'])}: has settings below it; set one of them: {below}."
+    return f"{first_problem(error, above)}."

@@ -19,8 +19,7 @@ from pydantic.fields import FieldInfo
 from lensgraph.agent.config import ConfigError, PolicyConfig
 from lensgraph.agent.pocket import checkpoint
 from lensgraph.agent.policy import device
-from lensgraph.tools.safety.one_line import one_line
-from lensgraph.tools.safety.redact import shown
+from lensgraph.tools.safety.one_line import first_problem, one_line
 
 KINDS = {
     "pocket": "lensgraph.agent.policy.light.policy:LightPolicy",
@@ -66,7 +65,9 @@ def build(config: PolicyConfig) -> BaseChatModel:
     except ConfigError:
         raise
     except ValidationError as error:
-        raise ConfigError(_invalid(config, error)) from None
+        place = error.errors(include_url=False)[0]["loc"]
+        above = ["policy", "options"] if place and place[0] in config.options else ["policy"]
+        raise ConfigError(f"{first_problem(error, above)} (kind {config.kind!r}).") from None
     except (OSError, ImportError, ValueError) as error:
         raise ConfigError(_no_model(config.model, error)) from error
 
@@ -137,16 +138,6 @@ def _refuse_unknown(cls: type[BaseModel], options: Mapping[str, Any]) -> None:
 def _aliases(field: FieldInfo) -> list[Any]:
     alias = field.validation_alias
     return list(alias.choices) if isinstance(alias, AliasChoices) else [alias]
-
-
-def _invalid(config: PolicyConfig, error: ValidationError) -> str:
-    """The message about a setting that the policy's class refuses; keys are not shown."""
-    problem = error.errors(include_url=False)[0]
-    place = [str(part) for part in problem["loc"]]
-    where = ".".join(["policy", *(["options"] if place and place[0] in config.options else []), *place])
-    message = problem["msg"].removeprefix("Value error, ")
-    given = f"={shown(place, problem['input'])}" if place and problem["type"] != "missing" else ""
-    return f"{where}{given}: {message} (kind {config.kind!r})."
 
 
 def _no_model(model: str, error: Exception) -> str:

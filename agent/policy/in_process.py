@@ -6,15 +6,16 @@ A subclass renders a dialogue and samples one turn. Every turn carries the ids t
 from __future__ import annotations
 
 import asyncio
+import threading
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, PrivateAttr
 
 from lensgraph.agent.policy import pieces
 from lensgraph.agent.policy.render import Rendered, Renderer
@@ -36,10 +37,31 @@ class InProcessPolicy(BaseChatModel):
     stop: list[str] = []
     """Stop strings of every turn, besides the caller's. A closing tag stays in the turn; other texts are cut off."""
 
+    _renderer: Renderer | None = PrivateAttr(default=None)
+    _lock: Any = PrivateAttr(default_factory=threading.RLock)
+
+    @abstractmethod
+    def make_renderer(self) -> Renderer:
+        """Load the tokenizer and whatever else turns dialogues into this checkpoint's tokens."""
+
+    @property
+    def renderer(self) -> Renderer:
+        """Turns dialogues into this checkpoint's tokens. Made on first use."""
+        if self._renderer is None:  # once it is there nobody waits for a turn, which holds the lock
+            with self._lock:
+                if self._renderer is None:
+                    self._renderer = self.make_renderer()
+        return self._renderer
+
     @property
     @abstractmethod
-    def renderer(self) -> Renderer:
-        """Turns dialogues into this checkpoint's tokens."""
+    def network(self) -> Any:
+        """The network. Loads the weights on first use."""
+
+    def load(self) -> Self:
+        """Load everything now rather than at the first question."""
+        _ = self.network, self.renderer
+        return self
 
     @abstractmethod
     def turn(self, rendered: Rendered, stops: Sequence[str], tell: Tell | None = None) -> Sampled:

@@ -24,7 +24,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl.trainer.utils import RepeatSampler
 
 from lensgraph.rl.grpo.generation import RolloutTrainer
-from lensgraph.rl.pocket import pocket_network
+from lensgraph.rl.pocket.pocket_network import restore
 from lensgraph.rl.rewards.episode_reward import EpisodeReward
 from lensgraph.rl.run import processes
 from lensgraph.rl.run.run_folder import step_of
@@ -81,12 +81,8 @@ class ResumableTrainer(RolloutTrainer):
             self.episode_reward.restore(json.loads((folder / REWARD_STATE).read_text("utf-8")))
         if self.rollouts.store is not None:
             self.rollouts.store.forget(step_of(folder), processes=processes.count())
-        if not (folder / "config.json").is_file():  # an adapter
+        if not restore(self.model if model is None else model, folder):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        # checkpoints of this family have older weight names, which only `from_pretrained` translates
-        saved = pocket_network.load_network(folder).state_dict()
-        (self.model if model is None else model).load_state_dict(saved)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)

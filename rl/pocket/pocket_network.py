@@ -239,6 +239,18 @@ def load_network(folder: Path) -> Qwen2_5_VLForConditionalGeneration:
     return Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
 
 
+def restore(network: torch.nn.Module, folder: Path) -> bool:
+    """Load a checkpoint's weights into `network`. False: the folder holds an adapter, and nothing was loaded.
+
+    transformers saves this family under older weight names, which only `from_pretrained` translates: its trainer's own
+    loading would find none of them, warn, and train fresh weights. An adapter's names need no translation.
+    """
+    whole = (folder / "config.json").is_file()
+    if whole:
+        network.load_state_dict(load_network(folder).state_dict())
+    return whole
+
+
 def graft(network: Qwen2_5_VLForConditionalGeneration, tower: Path) -> None:
     """Put a trained vision tower (`python -m lensgraph.rl.train sight`) into `network`, in place of its own.
 

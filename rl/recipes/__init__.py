@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lensgraph.tools.safety.one_line import one_line
+from lensgraph.tools.safety.one_line import first_problem, one_line
 
 FOLDER = Path(__file__).parent
 M = TypeVar("M", bound=BaseModel)
@@ -49,7 +49,6 @@ def read(recipe: str, model: type[M], overrides: Iterable[str] = ()) -> M:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        hint = f"; keys are {', '.join(model.model_fields)}" if first["type"] == "extra_forbidden" else ""
-        raise RecipeError(f"{path.name}: {where}={first.get('input')!r}: {first['msg']}{hint}") from error
+        unknown = error.errors(include_url=False)[0]["type"] == "extra_forbidden"
+        hint = f"; keys are {', '.join(model.model_fields)}" if unknown else ""
+        raise RecipeError(f"{path.name}: {first_problem(error)}{hint}") from error

@@ -11,7 +11,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForCond
 from trl import SFTTrainer
 
 from lensgraph.rl.network.collate import IGNORE
-from lensgraph.rl.pocket.pocket_network import load_network
+from lensgraph.rl.pocket.pocket_network import restore
 
 
 class OwnTokensOnly(Qwen2_5_VLForConditionalGeneration):
@@ -48,10 +48,5 @@ class ColdStartTrainer(SFTTrainer):
         return (loss, out) if return_outputs else loss
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        # transformers saves this family under older weight names, and only `from_pretrained` translates them;
-        # the inherited method would load nothing, warn, and train fresh weights
-        if not (Path(resume_from_checkpoint) / "config.json").is_file():  # an adapter's names are not translated
+        if not restore(self.model if model is None else model, Path(resume_from_checkpoint)):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        saved = load_network(Path(resume_from_checkpoint)).state_dict()
-        (self.model if model is None else model).load_state_dict(saved)

@@ -5,7 +5,13 @@ Invariant: nothing that looks like a key, and no login of an address, stands in 
 
 from __future__ import annotations
 
-from lensgraph.tools.safety.redact import without_keys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lensgraph.tools.safety.redact import HIDDEN, looks_like_key, shown, without_keys
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 def one_line(error: BaseException, limit: int = 200, *, first: bool = False) -> str:
@@ -21,6 +27,21 @@ def named_line(error: BaseException, limit: int = 200, *, first: bool = False) -
     """As `one_line`, with the class before the text: `ValueError: no such file`."""
     text = _text(error, limit, first)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def first_problem(error: ValidationError, above: Sequence[str] = ()) -> str:
+    """The first problem that pydantic found: the field, its value unless it may hold a secret, and what is wrong with it.
+
+    `above` is the path that leads to the part of a larger whole that was checked.
+    """
+    problem = error.errors(include_url=False)[0]
+    where = [*above, *map(str, problem["loc"])]
+    name = ".".join(HIDDEN if looks_like_key(part) else part for part in where)
+    if problem["type"] == "missing":
+        return f"{name} is missing; set it"
+    message = problem["msg"].removeprefix("Value error, ")
+    value = shown(where, problem["input"])
+    return f"{name}={value if len(value) <= 80 else value[:77] + '...'}: {message}" if where else message
 
 
 def _text(error: BaseException, limit: int, first: bool) -> str:

@@ -8,7 +8,6 @@ the products of wide matrices, and nothing else.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,23 +37,16 @@ class LightPolicy(InProcessPolicy):
     """Seed of the sampling; None draws another one every time."""
 
     _network: LightNetwork | None = PrivateAttr(default=None)
-    _renderer: Renderer | None = PrivateAttr(default=None)
     _cache: KVCache = PrivateAttr(default_factory=KVCache)
     _random: Any = PrivateAttr(default=None)  # naming its type here would import numpy.random for greedy runs, too
-    _lock: Any = PrivateAttr(default_factory=threading.RLock)
 
     @property
     def _llm_type(self) -> str:
         return "lensgraph-light"
 
-    @property
-    def renderer(self) -> Renderer:
-        """Turns dialogues into this checkpoint's tokens. Loads the tokenizer on first use."""
-        if self._renderer is None:  # once it is there nobody waits for a turn, which holds the lock
-            with self._lock:
-                if self._renderer is None:
-                    self._renderer = Renderer(LightProcessor(_folder(self.model)))
-        return self._renderer
+    def make_renderer(self) -> Renderer:
+        """Load the tokenizer."""
+        return Renderer(LightProcessor(_folder(self.model)))
 
     @property
     def network(self) -> LightNetwork:
@@ -63,11 +55,6 @@ class LightPolicy(InProcessPolicy):
             if self._network is None:
                 self._network = LightNetwork(_folder(self.model))
             return self._network
-
-    def load(self) -> LightPolicy:
-        """Load everything now rather than at the first question."""
-        _ = self.network, self.renderer
-        return self
 
     def turn(self, rendered: Rendered, stops: Sequence[str] = (), tell: Tell | None = None) -> Sampled:
         """Sample one turn; the part of the dialogue that was read before is not read again. `tell` is called with the turn

@@ -41,9 +41,7 @@ class TransformersPolicy(InProcessPolicy):
     """Bytes of keys and values kept of earlier turns, so that the next turn costs its new tokens only. 0: nothing is kept."""
 
     _network: Qwen2_5_VLForConditionalGeneration | None = PrivateAttr(default=None)
-    _renderer: Renderer | None = PrivateAttr(default=None)
     _decoder: Decoder | None = PrivateAttr(default=None)
-    _lock: Any = PrivateAttr(default_factory=threading.RLock)
     _worker: Worker | None = PrivateAttr(default=None)
     _beginning: Any = PrivateAttr(default_factory=threading.Lock)
 
@@ -51,14 +49,9 @@ class TransformersPolicy(InProcessPolicy):
     def _llm_type(self) -> str:
         return "lensgraph-transformers"
 
-    @property
-    def renderer(self) -> Renderer:
-        """Turns dialogues into this checkpoint's tokens. Loads the processor on first use."""
-        if self._renderer is None:  # once it is there nobody waits for the network, which holds the lock
-            with self._lock:
-                if self._renderer is None:
-                    self._renderer = Renderer(load_processor(checkpoint(self.model)))
-        return self._renderer
+    def make_renderer(self) -> Renderer:
+        """Load the processor."""
+        return Renderer(load_processor(checkpoint(self.model)))
 
     @property
     def network(self) -> Qwen2_5_VLForConditionalGeneration:
@@ -75,11 +68,6 @@ class TransformersPolicy(InProcessPolicy):
     def attach(self, network: Qwen2_5_VLForConditionalGeneration, renderer: Renderer) -> TransformersPolicy:
         """Use a model that is already in memory (a model in training, say) instead of loading one."""
         self._network, self._renderer, self._decoder = network, renderer, None
-        return self
-
-    def load(self) -> TransformersPolicy:
-        """Load everything now rather than at the first question."""
-        _ = self.renderer, self.network
         return self
 
     @property

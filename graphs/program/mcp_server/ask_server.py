@@ -33,8 +33,8 @@ from lensgraph.graphs.program.mcp_server.episode_shelf import JSON_TYPE, TEMPLAT
 from lensgraph.graphs.program.mcp_server.given_picture import Given, picture_of
 from lensgraph.graphs.tool import ANSWER_KEYS, as_text
 from lensgraph.tools import guard
-from lensgraph.tools.registry import first_problem
 from lensgraph.tools.safety.escape import line
+from lensgraph.tools.safety.one_line import first_problem
 from lensgraph.tools.safety.redact import without_paths
 
 if TYPE_CHECKING:

@@ -155,7 +155,7 @@ class Foreign(KeyInItsError):
 
 
 async def test_the_graph_records_no_key_of_a_tool_that_raises() -> None:
-    result = await nodes.call(Foreign(), {"query": "x"}, SearchResult(kind="text", query="x"))
+    result = await nodes.call(Foreign(), {"query": "x"}, SearchResult(kind="text", query="x"), turn=1)
     assert result.error is not None
     assert "AIza" not in result.error.message
     assert "key=***&cx=1" in result.error.message

@@ -138,7 +138,7 @@ def test_kept_names_become_records_in_every_protocol() -> None:
 
 def test_every_instruction_is_either_followed_or_refused() -> None:
     """No instruction of the language passes unread."""
-    reader = safe_pickle._Reader(lambda _: True)
+    reader = safe_pickle._OpcodeReader(lambda _: True)
     for opcode in pickletools.opcodes:
         before = list(reader.stack)
         try:
