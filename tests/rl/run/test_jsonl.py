@@ -10,7 +10,7 @@ from lensgraph.rl.run import jsonl
 
 
 def test_a_disk_that_fills_leaves_whole_lines_only(small_disk: Path, fill: Any) -> None:
-    """What comes after it, when there is room again, begins on a line of its own."""
+    """A row that follows it, when there is room again, begins on a line of its own."""
     path = small_disk / "rows.jsonl"
     jsonl.append(path, {"n": 1})
     filler = fill(small_disk)
