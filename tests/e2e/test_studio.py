@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from langgraph_sdk import get_sync_client
 from PIL import Image
 
 POLICY = '''
@@ -177,6 +178,31 @@ def test_the_baselines_run_too(server: httpx.Client, graph: str, nodes: list[str
     given = {"question": "What is this?", "images": [f"data:image/png;base64,{picture()}"]}
     events = stream(server, graph, given)
     assert [node for name, data in events if name == "updates" for node in data] == nodes
+
+
+@pytest.mark.parametrize("graph", ["search_agent", "rag", "direct"])
+def test_the_sdk_streams_the_events_and_the_answer_once(server: httpx.Client, graph: str) -> None:
+    """LangGraph's own client reads typed events, and a chat that shows one message."""
+    given = {"question": "What is this?", "images": [f"data:image/png;base64,{picture()}"]}
+    found, shown = [], {}
+    with get_sync_client(url=str(server.base_url)) as client:
+        for part in client.runs.stream(None, graph, input=given, stream_mode=["custom", "messages-tuple"]):
+            assert part.event != "error", part.data
+            if part.event == "custom":
+                found.append(part.data)
+            elif part.event == "messages":
+                message = part.data[0]
+                shown[message["id"]] = shown.get(message["id"], "") + message["content"]
+    assert {"thought", "action", "cost", "end"} <= {event["type"] for event in found}
+    (said,) = shown.values()
+    answer = "".join(event["text"] for event in found if event["type"] == "answer")
+    if graph == "direct":  # the policy searches in its only turn
+        assert (answer, found[-1]["stop_reason"], said) == (
+            "", "search_limit", "I have no answer within the allowed searches.",
+        )  # fmt: skip
+    else:
+        assert answer == found[-1]["answer"] == said != ""
+    assert picture()[:64] not in json.dumps(found)
 
 
 def test_a_wrong_setting_is_refused_with_its_name(server: httpx.Client) -> None:

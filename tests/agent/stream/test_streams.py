@@ -382,6 +382,20 @@ def test_synchronous_callers_have_both_streams_too() -> None:
         assert found[-1]["type"] == "end" and answer_of(found) == "in the year 1987"
 
 
+class Asking(testing.FixedText):
+    """A search that asks a chat model on its way."""
+
+    async def asearch(self, query: str) -> Any:
+        await Streaming(turns=["a summary"]).ainvoke(query)
+        return await super().asearch(query)
+
+
+async def test_what_a_model_inside_a_tool_writes_is_not_shown() -> None:
+    context = testing.context([TEXT, ANSWER], text_search=Asking())
+    found = [part async for part in search_agent.graph.astream(QUESTION, context=context, stream_mode="messages")]
+    assert spoken(found) == ["in the year 1987"]
+
+
 async def test_a_question_without_an_answer_shows_its_one_sentence() -> None:
     policy = Streaming(turns=["<answer>cut in the mid"])
     context = testing.context([], policy=policy)
