@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.runnables.base import RunnableBinding
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr
 from pydantic.json_schema import SkipJsonSchema
@@ -35,7 +36,7 @@ from lensgraph.tools import cache, registry
 from lensgraph.tools.adapter import adapt
 from lensgraph.tools.base import LensTool
 from lensgraph.tools.results import ToolFailure
-from lensgraph.tools.safety.one_line import named_line
+from lensgraph.tools.safety.one_line import named_line, one_line
 
 Limit = Annotated[int, Field(ge=0, le=100)]
 
@@ -90,6 +91,7 @@ class Backends:
         self.view_pixels = config.images.view_pixels
         self._policy = context.policy if isinstance(context.policy, BaseChatModel) else None
         self._chat: ByIdPolicy | None = None
+        self._offered: dict[str, Any] | None = None
         # A class that is configured by its import path may raise anything when its service is down.
         self.foreign_policy = self._policy is None and config.policy.kind not in policies.KINDS
         live: dict[registry.Kind, BaseTool | None] = {
@@ -119,6 +121,29 @@ class Backends:
         """The sizes at which the policy is shown the picture of an image block."""
         return self.dialect.view(block, self.view_pixels)
 
+    async def tools(self) -> dict[str, Any]:
+        """Further arguments of each call of the policy: the dialect's tools in the policy's own form, if it has any.
+
+        Raises:
+            ConfigError: the policy cannot call tools.
+        """
+        if self._offered is None:
+            policy = await self.policy()
+            self._offered = await asyncio.to_thread(self._offer, policy) if self.dialect.tools else {}
+        return self._offered
+
+    def _offer(self, policy: BaseChatModel) -> dict[str, Any]:
+        try:
+            bound = policy.bind_tools(self.dialect.tools)
+            if isinstance(bound, RunnableBinding):
+                return dict(bound.kwargs)
+            problem = f"its bind_tools gives a {type(bound).__name__}"
+        except (NotImplementedError, ValueError) as error:
+            problem = one_line(error, first=True) or "it has no bind_tools"
+        raise ConfigError(
+            f"dialect.name={self.dialect.name}: this policy cannot call tools ({problem}); set another dialect or policy."
+        )
+
     async def tool(self, kind: registry.Kind) -> LensTool:
         """A tool, built on first use."""
         if kind not in self._tools:
@@ -126,8 +151,15 @@ class Backends:
         return self._tools[kind]
 
     def build_policy(self) -> BaseChatModel:
-        """The configured policy, one a process for equal settings."""
-        return _chat_model(self.config.policy)
+        """The configured policy, one a process for equal settings.
+
+        Raises:
+            ConfigError: it cannot be had, or cannot speak the dialect.
+        """
+        policy = _chat_model(self.config.policy)
+        if self.dialect.tools:
+            self._offered = self._offer(policy)
+        return policy
 
     def build_tool(self, kind: registry.Kind) -> LensTool:
         """The configured tool, one a process for equal settings."""

@@ -17,9 +17,11 @@ Order of the checks: the policy's turn is read first; a search is then held agai
 only answer), tokens, the clock, the price, its own kind and all tool calls. A limit that ends the episode comes before
 one that a dialect may only tell the policy, so that no policy is told anything that it has no turn left to read. The
 node that makes a call counts the calls that were made and checks price, kind and all calls once more, so that nothing
-that a caller sends spends past a limit (`nodes/spending.py`). An answer is never over a limit. A search that fails has
-still been made and counts; so does a region that was not found. A call that a person rejects was not made and does not
-count; the turn that asked for it does, so that a policy which asks again and again comes to an end.
+that a caller sends spends past a limit (`nodes/spending.py`). Of several calls in one turn each is held against the
+limits as if those before it had been made, and against the clock when its turn comes (`nodes/agenda.py`). An answer is
+never over a limit. A search that fails has still been made and counts; so does a region that was not found. A call
+that a person rejects was not made and does not count; the turn that asked for it does, so that a policy which asks
+again and again comes to an end.
 """
 
 from __future__ import annotations

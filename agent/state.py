@@ -67,7 +67,9 @@ class Step(TypedDict, total=False):
     thought: str
     """`reason` only: the reasoning in it."""
     action: dict[str, Any]
-    """`reason` only: the action as `lensgraph.agent.actions.dump_action` writes it."""
+    """`reason` only: the action as `lensgraph.agent.actions.dump_action` writes it; of several the one that is served first."""
+    actions: list[dict[str, Any]]
+    """`reason` only: all actions of a turn that asked for several. Absent: `action` is the only one."""
     tokens_in: int
     """`reason` only: prompt tokens, if the policy reports them."""
     tokens_out: int
@@ -78,6 +80,8 @@ class Step(TypedDict, total=False):
     """The query: the text, the region's expression, or `<whole picture>`."""
     crop: Picture | None
     """`crop`, and `image_search` on a crop: the crop and its box. None: no region was found."""
+    to_search: bool
+    """`crop` only: an image search is made with it, or was to be made had a limit or a person let it; the two are one call."""
     hits: list[ShownHit]
     """Search nodes only: the results that the policy was shown. Empty: none was found or the tool failed."""
     cut_off: int
@@ -154,7 +158,9 @@ class AgentState(AskInput, AskOutput, total=False):
     approve: list[str]
     """Calls of the current question that a person decides about, by the context and the configuration that it was asked with."""
     action: dict[str, Any]
-    """The action that the last turn decided, as `lensgraph.agent.actions.dump_action` writes it."""
+    """The action that is served, as `lensgraph.agent.actions.dump_action` writes it."""
+    waiting: list[dict[str, Any]]
+    """Further actions of the last turn, to be served in this order before the policy is asked again."""
     crop: Picture | None
     """The crop to search with; None: the whole picture."""
     note: str | None

@@ -8,8 +8,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from itertools import zip_longest
+from dataclasses import replace
+from typing import Any
 
+from lensgraph.agent.actions import Action, Crop, SearchByImage, SearchByText
 from lensgraph.agent.limits import Spent, behind_first_prompt
 from lensgraph.agent.state import AgentState, Source, Step, Usage, this_question
 
@@ -17,6 +19,17 @@ from lensgraph.agent.state import AgentState, Source, Step, Usage, this_question
 def policy_turns(steps: Sequence[Step]) -> list[Step]:
     """The steps in which the policy spoke: its turns."""
     return [step for step in steps if "action" in step]
+
+
+def actions_of(step: Step) -> list[dict[str, Any]]:
+    """Everything that a turn asked for, in its order."""
+    return step.get("actions") or [step["action"]]
+
+
+def faults(step: Step) -> list[str]:
+    """The reasons why a turn, or single calls in it, could not be read; empty if all could, or if the step is no turn."""
+    asked = actions_of(step) if "action" in step and not step.get("error") else []
+    return [action["reason"] for action in asked if action["kind"] == "malformed"]
 
 
 def turn_of(state: AgentState) -> int:
@@ -27,8 +40,8 @@ def turn_of(state: AgentState) -> int:
 def spent(steps: Sequence[Step], started: float, tokens: tuple[int, int], price: float = 0.0) -> Spent:
     """The counts before the policy's newest turn, whose `tokens` (prompt, sampled) and `price` are already in them."""
     spoken = policy_turns(steps)
-    rejected = {step["turn"] for step in steps if (step.get("error") or "").startswith("rejected:")}
-    kinds = Counter(step["action"]["kind"] for step in spoken if step["turn"] not in rejected)
+    rejected = Counter(_asked_as(step) for step in steps if (step.get("error") or "").startswith("rejected:"))
+    kinds = Counter(action["kind"] for step in spoken for action in actions_of(step)) - rejected
     first_prompt = spoken[0].get("tokens_in", 0) if spoken else tokens[0]
     return Spent(
         turns=len(spoken),
@@ -42,16 +55,27 @@ def spent(steps: Sequence[Step], started: float, tokens: tuple[int, int], price:
     )
 
 
+def _asked_as(step: Step) -> str:
+    """The kind of the action whose call this step records."""
+    return "image_search" if step.get("to_search") else step["node"]
+
+
+def counted(counts: Spent, action: Action) -> Spent:
+    """The counts with a call that is about to be made."""
+    match action:
+        case SearchByImage():
+            return replace(counts, image=counts.image + 1)
+        case SearchByText():
+            return replace(counts, text=counts.text + 1)
+        case Crop():
+            return replace(counts, crops=counts.crops + 1)
+    return counts
+
+
 def made(steps: Sequence[Step]) -> Spent:
     """The counts of the calls that were carried out, whoever asked for them. Steps that were refused are not in them."""
     searched = Counter(step["node"] for step in steps if "hits" in step)
-    followed = [step["node"] for step in steps[1:]]
-    # A crop that an image search follows at once belongs to that search.
-    looked = [
-        step
-        for step, after in zip_longest(steps, followed)
-        if step["node"] == "crop" and "crop" in step and after != "image_search"
-    ]
+    looked = [step for step in steps if "crop" in step and step["node"] == "crop" and not step.get("to_search")]
     return Spent(image=searched["image_search"], text=searched["text_search"], crops=len(looked), price=price_of(steps))
 
 

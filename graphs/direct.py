@@ -22,7 +22,7 @@ async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Liter
     backends = await backends_of(runtime.context)
     update = await nodes.take_question(state, backends)
     opening = backends.dialect.direct(nodes.told(update), nodes.unseen(update["pictures"], state, backends))
-    return Command(goto="reason", update={**update, "dialogue": opening})
+    return Command(goto="reason", update={**update, "dialogue": [*update["dialogue"], *opening]})
 
 
 @telling

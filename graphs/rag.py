@@ -50,7 +50,8 @@ async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[L
     words = wanted.query if isinstance(wanted, SearchByText) else state["asked"]
     result, update = await nodes.search_by_text(state, backends, runtime, words)
     observation = backends.dialect.rag_answer(result, question=state["asked"])
-    return Command(goto="conclude", update={**update, "dialogue": [observation]})
+    told = backends.dialect.deliver(observation, state["dialogue"], last=True)
+    return Command(goto="conclude", update={**update, "dialogue": told})
 
 
 @telling

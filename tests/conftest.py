@@ -10,8 +10,10 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from calling_server import CallingServer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -71,3 +73,17 @@ def fill() -> Callable[[Path], Path]:
         return disk / "filler"
 
     return filled
+
+
+@pytest.fixture
+def calling_server() -> Iterator[Callable[..., CallingServer]]:
+    """Starts servers whose model calls tools: `calling_server([said(("text_search", {"query": "q"})), said(text="1987")])`."""
+    started: list[CallingServer] = []
+
+    def start(script: list[dict[str, Any]]) -> CallingServer:
+        started.append(CallingServer(script))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()

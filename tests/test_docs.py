@@ -46,6 +46,7 @@ def test_the_blocks_of_the_graphs_guide_run(repository: Path) -> None:
     assert "Uzbekistan over HTTP: answered" in said[6]
     assert {"receive", "reason", "answer"} <= set(said[7].split())  # every node was told as it ended
     assert "asked another library:" in said[8]
+    assert "'image_search', 'text_search', 'reason'] Nairobi" in said[9]
 
 
 @pytest.mark.e2e

@@ -18,6 +18,7 @@ WIDTH = 960
 LEFT, RIGHT = 186, 930  # px: the span of a room's boxes, right of its name
 GAP = 26  # px: between two rooms, for the arrow that says who imports whom
 ARROW = 9  # px: length of an arrow's head
+LOOP = 13  # px: half the width of an arrow that leads back to its node
 TRIM = 5  # px: a line ends inside the head, not on its tip
 
 
@@ -206,6 +207,15 @@ def edge(source: str, target: str, both: bool) -> list[str]:
     return drawn
 
 
+def loop(name: str) -> list[str]:
+    """An arrow from a node back to itself, above it."""
+    node = placed(name)
+    left, right, top = node.x - LOOP, node.x + LOOP, node.y - NODE_HEIGHT / 2
+    up = top - 2 * LOOP
+    path = f"M{right:g},{top:g} C{right:g},{up:g} {left:g},{up:g} {left:g},{top - TRIM:g}"
+    return [f'<path d="{path}" class="line"/>', head(left, top, math.pi / 2)]
+
+
 def graph() -> list[str]:
     """The compiled search agent.
 
@@ -218,6 +228,9 @@ def graph() -> list[str]:
     edges = {(one.source, one.target) for one in drawing.edges}
     parts: list[str] = []
     for source, target in sorted(edges):
+        if source == target:
+            parts += loop(source)
+            continue
         both = (target, source) in edges
         if not both or source < target:
             parts += edge(source, target, both)

@@ -9,5 +9,5 @@ Invariant: importing this module imports no dialect, so that reading the setting
 
 from typing import Literal
 
-DialectName = Literal["compact", "deepmmsearch_r1", "mmsearch_r1"]
+DialectName = Literal["compact", "deepmmsearch_r1", "mmsearch_r1", "tools"]
 """The names in `table.DIALECTS`: the valid values in the configuration and the API. A test compares the two."""

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from lensgraph.agent.actions import Action, Crop, OverLimit, SearchByImage, SearchByText
+from lensgraph.agent.chat import tool_calls
+from lensgraph.agent.chat.tool_calls import ToolUse
 from lensgraph.agent.dialects import prompts as prompt_files
 from lensgraph.agent.dialects.growing import Growing
 from lensgraph.agent.images import Picture, View
@@ -28,6 +30,8 @@ TITLE_CHARS = 200
 """Characters of a title that are shown: search engines cut far earlier, a hostile page would not."""
 ERROR_CHARS = 300
 """Characters of an error message that the policy is shown."""
+ENDED = "The question ended with this turn."
+"""The answer to a call that was open when a question ended, such as the one that answered it."""
 
 
 class Dialect(ABC):
@@ -85,7 +89,17 @@ class Dialect(ABC):
             f"dialect.prompts: {path} is no .yaml file, and no prompts were published for {self.name}; give a .yaml file."
         )
 
+    @property
+    def tools(self) -> list[dict[str, Any]]:
+        """The tools that the policy may call. Empty: it writes its actions as text."""
+        return []
+
     # --- reading
+
+    def read_turn(self, turn: AIMessage) -> list[Action]:
+        """The actions of a turn in their order, limits aside. There is one, unless the actions are calls of tools."""
+        text = tool_calls.as_text(turn)
+        return [self.read_leniently(text) if self.lenient else self.read(text)]
 
     def parse(self, text: str, counts: Spent) -> Action:
         """The action that a turn asks for, held against the limits."""
@@ -139,6 +153,21 @@ class Dialect(ABC):
         Raises:
             ValueError: the protocol has no words for this action.
         """
+
+    def deliver(
+        self, observation: HumanMessage, dialogue: Sequence[BaseMessage], *, last: bool = False
+    ) -> list[BaseMessage]:
+        """The messages that tell the policy of an observation, behind this dialogue. `last`: no other of the turn's calls is
+        carried out."""
+        return [observation]
+
+    def refuse(self, call: ToolUse | None, error: ToolError, *, question: str) -> BaseMessage:
+        """The message that tells the policy why one of its actions is not carried out; `call` is the call that asked for it."""
+        return self.observe_failure("text", error, question=question)
+
+    def closing(self, dialogue: Sequence[BaseMessage]) -> list[BaseMessage]:
+        """The messages that close an earlier question, before another one opens: no call may stay without an answer."""
+        return [tool_calls.answered(call, ENDED) for call in tool_calls.unanswered(dialogue)]
 
     def first(self, question: str, images: Sequence[str]) -> list[BaseMessage]:
         """The turn that opens a question."""

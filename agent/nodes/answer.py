@@ -60,7 +60,7 @@ def outcome(steps: list[Step]) -> tuple[str | None, StopReason]:
     last = usage.policy_turns(steps)[-1]
     if error := last.get("error"):
         return None, FAILURES.get(error.partition(":")[0], StopReason.POLICY_FAILED)
-    match actions.load_action(last["action"]):
+    match min(map(actions.load_action, usage.actions_of(last)), key=_rank):
         case Answer(text=text):
             return text, StopReason.ANSWERED
         case GiveUp():
@@ -71,3 +71,15 @@ def outcome(steps: list[Step]) -> tuple[str | None, StopReason]:
             return None, StopReason.MALFORMED
         case SearchByText() | SearchByImage() | Crop():  # a baseline was asked to answer and searched instead
             return None, StopReason.SEARCH_LIMIT
+
+
+def _rank(action: actions.Action) -> int:
+    """The place of an action among those of the last turn that may have ended the episode."""
+    match action:
+        case Answer() | GiveUp():
+            return 0
+        case OverLimit(stop=stop):
+            return 2 if stop is StopReason.SEARCH_LIMIT else 1
+        case Malformed():
+            return 3
+    return 4

@@ -42,34 +42,39 @@ async def crop(state: AgentState, runtime: Runtime[Context]) -> Command[Literal[
     if verdict is None or verdict.rejection is not None:
         error = refused if verdict is None else verdict.rejection
         assert error is not None
-        observation = dialect.observe_failure("crop", error, question=asked)
-        update = {"crop": None, "note": None, "dialogue": [observation]} | ({} if verdict is None else verdict.update)
-        return Command(goto="reason", update={**update, "steps": [refused_step("crop", state, action.region, error)]})
+        told = dialect.deliver(dialect.observe_failure("crop", error, question=asked), state["dialogue"])
+        step = refused_step("crop", state, action.region, error)
+        step["to_search"] = kind == "image"
+        update = {"crop": None, "note": None, "dialogue": told} | ({} if verdict is None else verdict.update)
+        return Command(goto="reason", update={**update, "steps": [step]})
     located, cut = await cut_out(state, backends, runtime, verdict.args)
     step = Step(
         node="crop", turn=usage.turn_of(state), seconds=located.seconds, price=located.price, query=located.expression,
         crop=cut, error=error_line(located.error),
     )  # fmt: skip
+    step["to_search"] = kind == "image" and (cut is not None or dialect.missing_region == "whole")
     if verdict.edited:
         step["edited"] = True
     edited = located.expression if verdict.edited else None
     update = {
         **verdict.update,
         "steps": [step],
-        "crop": cut,
+        "crop": cut if kind == "image" else None,  # one that is only looked at is not what a later search is made with
         "note": edited and f"A person changed the region to: {edited}",
     }
     if cut is not None:
         if isinstance(action, SearchByImage):
             return Command(goto="image_search", update=update)
         observation = noted(dialect.observe_crop(cut, question=asked), edited)
-        return Command(goto="reason", update={**update, "note": None, "dialogue": [observation]})
+        told = dialect.deliver(observation, state["dialogue"])
+        return Command(goto="reason", update={**update, "note": None, "dialogue": told})
     assert located.error is not None
     if isinstance(action, SearchByImage) and dialect.missing_region == "whole":
         note = f"{located.error.message} The whole picture was searched instead."
         return Command(goto="image_search", update={**update, "note": note})
     observation = noted(dialect.observe_failure("crop", located.error, question=asked), edited)
-    return Command(goto="reason", update={**update, "note": None, "dialogue": [observation]})
+    told = dialect.deliver(observation, state["dialogue"])
+    return Command(goto="reason", update={**update, "note": None, "dialogue": told})
 
 
 async def _reviewed(

@@ -42,8 +42,8 @@ async def image_search(state: AgentState, runtime: Runtime[Context]) -> Command[
         observation = dialect.observe_image(
             result, question=asked, crop=cut, thumbnails=thumbnails, note=state.get("note")
         )
-    observation = noted(observation, edited_to(update))
-    return Command(goto="reason", update={**update, "dialogue": [observation], "crop": None, "note": None})
+    told = dialect.deliver(noted(observation, edited_to(update)), state["dialogue"])
+    return Command(goto="reason", update={**update, "dialogue": told, "crop": None, "note": None})
 
 
 async def search_by_image(

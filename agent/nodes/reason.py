@@ -1,24 +1,24 @@
-"""The node in which the policy decides: one call of the policy, one action.
+"""The node in which the policy decides, and from which each action that it asked for is served.
 
-Invariant: this is the only sampled decision of an episode.
+Invariant: this is the only sampled decision of an episode; the policy is asked again when its last turn is served.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Literal
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
 from lensgraph.agent import actions, usage
-from lensgraph.agent.actions import Answer, Crop, GiveUp, Malformed, OverLimit, SearchByImage, SearchByText
+from lensgraph.agent.actions import Action, Answer, Crop, GiveUp, Malformed, OverLimit, SearchByImage, SearchByText
+from lensgraph.agent.chat import tool_calls
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.limits import StopReason
-from lensgraph.agent.nodes import spending
+from lensgraph.agent.nodes.agenda import in_time, plan
 from lensgraph.agent.policy.calling.shown import by_id
 from lensgraph.agent.policy.errors import ContextFull, NoPicture, PolicyError, PriceSpent
 from lensgraph.agent.state import AgentState, Step, Update, this_dialogue, this_question
@@ -35,16 +35,23 @@ ABOUT_PICTURES = (
 @telling
 async def reason(
     state: AgentState, runtime: Runtime[Context]
-) -> Command[Literal["crop", "image_search", "text_search", "answer"]]:
-    """Let the policy choose the next action, as long as it has turns left."""
+) -> Command[Literal["crop", "image_search", "text_search", "answer", "reason"]]:
+    """Serve the next action of the last turn; if there is none, let the policy choose, as long as it has turns left."""
     backends = await backends_of(runtime.context)
-    if usage.turn_of(state) >= backends.dialect.limits.turns:  # a caller's command led back here
-        return Command(goto="answer")
-    update = await think(state, backends, runtime)
-    return Command(goto=_route(actions.load_action(update["action"]), backends), update=update)
+    left = in_time(state, backends)
+    update: Update = {"dialogue": left.told, "waiting": [actions.dump_action(action) for action in left.waiting]}
+    if not left.waiting and not left.told:
+        if usage.turn_of(state) >= backends.dialect.limits.turns:  # a caller's command led back here
+            return Command(goto="answer")
+        update = await think(state, backends, runtime)
+    if not update["waiting"]:  # all that the policy asked for was a mistake, or over a limit, and it is told so
+        return Command(goto="reason", update=update)
+    action, *waiting = update["waiting"]
+    goto = _route(actions.load_action(action), backends)
+    return Command(goto=goto, update={**update, "action": action, "waiting": waiting})
 
 
-def _route(action: actions.Action, backends: Backends) -> Literal["crop", "image_search", "text_search", "answer"]:
+def _route(action: Action, backends: Backends) -> Literal["crop", "image_search", "text_search", "answer"]:
     match action:
         case SearchByText():
             return "text_search"
@@ -62,7 +69,8 @@ def _route(action: actions.Action, backends: Backends) -> Literal["crop", "image
 
 
 async def think(state: AgentState, backends: Backends, runtime: Runtime[Context], *, answers: bool = True) -> Update:
-    """Call the policy on the dialogue and read its action. The update holds its message, its step and the action.
+    """Call the policy on the dialogue and read its turn. The update holds its message, its step, the action to begin with, and
+    all that are `waiting` to be served: none if the policy has to be asked again.
 
     A policy that fails gives a step with an `error` and no message; a bug in a policy of ours is raised. `answers`: whether
     the answer of this turn is the graph's, to be streamed as it is written.
@@ -72,12 +80,10 @@ async def think(state: AgentState, backends: Backends, runtime: Runtime[Context]
     limit = backends.dialect.limits.price
     if limit is not None and (paid := usage.price_of(steps)) > limit:  # a call cost more than its tool had said
         over = PriceSpent(f"${paid:.4f} spent, the limit is ${limit:.4f} (limits.price)")
-        failed = _failed_step(over, number, 0.0)
-        return {"steps": [failed], "action": failed["action"]}
-    policy = await backends.chat()
+        return _failed(over, number, 0.0)
+    policy, tools = await backends.chat(), await backends.tools()
     if not state.get("pictures") and getattr(policy.inner, "about_pictures_only", False):
-        failed = _failed_step(NoPicture(ABOUT_PICTURES), number, 0.0)
-        return {"steps": [failed], "action": failed["action"]}
+        return _failed(NoPicture(ABOUT_PICTURES), number, 0.0)
     crops = {cut["id"]: cut for step in state.get("steps") or [] if (cut := step.get("crop"))}
     pictures = crops | {picture["id"]: picture for picture in state.get("pictures") or []}
     messages = await by_id(this_dialogue(state), backends.store, backends.sizes, pictures)
@@ -86,24 +92,23 @@ async def think(state: AgentState, backends: Backends, runtime: Runtime[Context]
     live = Live(runtime.stream_writer, number, backends.dialect.growing(), answers=answers)
     started = time.perf_counter()
     try:
-        reply = await live.hear(policy, messages, run, stop=backends.dialect.stop or None)
+        reply = await live.hear(policy, messages, run, stop=backends.dialect.stop or None, **tools)
     except Exception as problem:
         error = _policy_error(problem, backends)
         if error is None:
             raise
-        failed = _failed_step(error, number, time.perf_counter() - started)
-        return {"steps": [failed], "action": failed["action"]}
+        return _failed(error, number, time.perf_counter() - started)
     seconds = time.perf_counter() - started
-    text = text_of(reply)
+    text = tool_calls.as_text(reply)
     tokens = _tokens(reply)
     price = float(reply.response_metadata.get("price", 0.0))
     counts = usage.spent(steps, state["started"], tokens, price)
-    action = backends.dialect.parse(text, counts)
-    if limit is not None:
-        counts = replace(counts, price=counts.price + await spending.price_of(action, backends, state["pictures"]))
-        action = backends.dialect.limited(action, counts)
-    thought = backends.dialect.thought(text) or str(reply.additional_kwargs.get("reasoning_content", ""))
-    live.read(thought, action.text if isinstance(action, Answer) else "")
+    kept = tool_calls.sendable(reply)
+    agenda = await plan(reply, kept, counts, state, backends)
+    asked = [actions.dump_action(action) for action in agenda.actions]
+    waiting = [actions.dump_action(action) for action in agenda.waiting]
+    thought = backends.dialect.thought(text) or tool_calls.reasoning(reply)
+    live.read(thought, next((action.text for action in agenda.waiting if isinstance(action, Answer)), ""))
     step = Step(
         node="reason",
         turn=number,
@@ -111,14 +116,16 @@ async def think(state: AgentState, backends: Backends, runtime: Runtime[Context]
         price=price,
         text=text,
         thought=thought,
-        action=actions.dump_action(action),
+        action=(waiting or asked)[0],
         tokens_in=tokens[0],
         tokens_out=tokens[1],
         error=None,
     )
     if left_out := reply.response_metadata.get("left_out"):
         step["left_out"] = list(left_out)
-    return {"dialogue": [reply], "steps": [step], "action": step["action"]}
+    if len(asked) > 1:
+        step["actions"] = asked
+    return {"dialogue": [kept, *agenda.told], "steps": [step], "action": step["action"], "waiting": waiting}
 
 
 def _policy_error(problem: Exception, backends: Backends) -> PolicyError | None:
@@ -130,7 +137,7 @@ def _policy_error(problem: Exception, backends: Backends) -> PolicyError | None:
     return PolicyError(f"{backends.config.policy.kind}: {named_line(problem, first=True)}")
 
 
-def _failed_step(error: PolicyError, turn: int, seconds: float) -> Step:
+def _failed(error: PolicyError, turn: int, seconds: float) -> Update:
     step = Step(
         node="reason", turn=turn, seconds=seconds, price=0.0, text="", thought="",
         action=actions.dump_action(Malformed("the policy failed")),
@@ -138,14 +145,7 @@ def _failed_step(error: PolicyError, turn: int, seconds: float) -> Step:
     )  # fmt: skip
     if isinstance(error, ContextFull) and error.left_out:
         step["left_out"] = error.left_out
-    return step
-
-
-def text_of(message: BaseMessage) -> str:
-    """The text of a message, not stripped: strict dialects look at the very end of a turn."""
-    if isinstance(message.content, str):
-        return message.content
-    return "".join(b if isinstance(b, str) else str(b.get("text", "")) for b in message.content)
+    return {"steps": [step], "action": step["action"], "waiting": [step["action"]]}
 
 
 def _tokens(reply: AIMessage) -> tuple[int, int]:

@@ -25,20 +25,25 @@ async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Liter
     backends = await backends_of(runtime.context)
     update = await take_question(state, backends)
     opening = backends.dialect.first(told(update), unseen(update["pictures"], state, backends))
-    return Command(goto="reason", update={**update, "dialogue": opening})
+    return Command(goto="reason", update={**update, "dialogue": [*update["dialogue"], *opening]})
 
 
 async def take_question(state: AgentState, backends: Backends) -> Update:
-    """Read the question and its pictures into the state; the dialogue stays as it is."""
+    """Read the question and its pictures into the state. The dialogue of an earlier question is closed, and none is opened."""
     asked = await question.take(state, backends.store, backends.config.limits)
+    dialogue = state.get("dialogue") or []
+    closing = backends.dialect.closing(dialogue)
+    restarts = backends.dialect.follow_up == "restart"
     return {
         "messages": [asked.message],
+        "dialogue": closing,
         "asked": asked.text,
         "pictures": asked.pictures,
         "first_step": len(state.get("steps") or []),
-        "first_message": len(state.get("dialogue") or []) if backends.dialect.follow_up == "restart" else 0,
+        "first_message": len(dialogue) + len(closing) if restarts else 0,
         "started": time.time(),
         "approve": sorted(backends.approve),
+        "waiting": [],
         "crop": None,
         "note": None,
     }

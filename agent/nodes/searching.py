@@ -12,10 +12,9 @@ from lensgraph.agent import actions, usage
 from lensgraph.agent.actions import OverLimit, SearchByText
 from lensgraph.agent.context import Backends
 from lensgraph.agent.dialects.base import ERROR_CHARS, text_block
-from lensgraph.agent.limits import StopReason
 from lensgraph.agent.nodes import token_budget
 from lensgraph.agent.nodes.call_tool import error_line
-from lensgraph.agent.nodes.spending import MESSAGES, refused_step
+from lensgraph.agent.nodes.spending import refused_step, told
 from lensgraph.agent.nodes.token_budget import Thumbnails
 from lensgraph.agent.state import AgentState, ShownHit, Step, Update, this_question
 from lensgraph.tools.results import SearchResult, ToolError
@@ -40,10 +39,16 @@ async def fitted(
     if left is None:
         return result, thumbnails, 0
 
-    def cost(found: SearchResult, shown: Thumbnails) -> int:
-        return token_budget.tokens_of(observe(found, shown), backends.store, backends.dialect, backends.view_pixels)
+    def tokens_of(message: BaseMessage) -> int:
+        return token_budget.tokens_of(message, backends.store, backends.dialect, backends.view_pixels)
 
-    return await asyncio.to_thread(token_budget.fit, result, thumbnails, left, cost, backends.dialect.snippet_chars)
+    def fit() -> tuple[SearchResult, Thumbnails, int]:
+        room = left - sum(map(tokens_of, token_budget.unread(state.get("dialogue") or [])))
+        return token_budget.fit(
+            result, thumbnails, room, lambda *found: tokens_of(observe(*found)), backends.dialect.snippet_chars
+        )
+
+    return await asyncio.to_thread(fit)
 
 
 def search_step(
@@ -86,7 +91,7 @@ def over_limit(state: AgentState) -> OverLimit | None:
 
 def refuse(state: AgentState, backends: Backends, kind: Literal["image", "text"], action: OverLimit) -> Update:
     """Tell the policy that this search is over a limit. No tool runs, so the record holds no `hits`."""
-    error = ToolError(reason="refused", message=MESSAGES[StopReason.SEARCH_LIMIT].format(kind=kind))
+    error = ToolError(reason="refused", message=told(action))
     wanted = action.wanted
     query = wanted.query if isinstance(wanted, SearchByText) else wanted.region or WHOLE_PICTURE
     step = refused_step(f"{kind}_search", state, query, error)

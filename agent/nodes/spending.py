@@ -33,6 +33,8 @@ MESSAGES = {
     StopReason.SEARCH_LIMIT: "no {kind} searches left; answer with what you know",
     StopReason.PRICE_LIMIT: "no money left for this; answer with what you know",
     StopReason.TURN_LIMIT: "no turns left for this; answer with what you know",
+    StopReason.TOKEN_LIMIT: "no tokens left for this; answer with what you know",
+    StopReason.TIME_LIMIT: "no time left for this; answer with what you know",
 }
 """The policy is told this in place of a result, by the limit."""
 
@@ -66,9 +68,16 @@ async def refusal(
     if limits.price is not None:
         counts = replace(counts, price=counts.price + await price_of_calls(calls, backends))
     stop = limits.check_made(kind, counts)
-    if "locate" in calls and sum(step["node"] == "crop" for step in steps) >= limits.turns:
-        stop = StopReason.TURN_LIMIT  # a turn cuts one region out
+    cut = sum(step["node"] == "crop" for step in steps)
+    if "locate" in calls and cut >= (limits.calls or limits.turns):
+        stop = StopReason.TURN_LIMIT  # a turn cuts one region out; where it makes several calls, `calls` has a limit
     return None if stop is None else ToolError(reason="refused", message=MESSAGES[stop].format(kind=kind))
+
+
+def told(over: OverLimit) -> str:
+    """The words for the policy about a call that is over a limit."""
+    kind = {SearchByText: "text", SearchByImage: "image", Crop: "crop"}[type(over.wanted)]
+    return MESSAGES[over.stop].format(kind=kind)
 
 
 def refused_step(node: str, state: AgentState, query: str, error: ToolError) -> Step:

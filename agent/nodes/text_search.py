@@ -37,8 +37,8 @@ async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[L
         observation = backends.dialect.observe_failure("text", result.error, question=state["asked"])
     else:
         observation = backends.dialect.observe_text(result, question=state["asked"])
-    observation = noted(observation, edited_to(update))
-    return Command(goto="reason", update={**update, "dialogue": [observation]})
+    told = backends.dialect.deliver(noted(observation, edited_to(update)), state["dialogue"])
+    return Command(goto="reason", update={**update, "dialogue": told})
 
 
 async def search_by_text(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.images import ImageStore, view_size
@@ -40,6 +40,18 @@ def left(steps: Sequence[Step], limit: int | None) -> int | None:
         return None
     last = spoken[-1]
     return limit - behind_first_prompt(spoken[0]["tokens_in"], last.get("tokens_in", 0), last.get("tokens_out", 0))
+
+
+def unread(dialogue: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """The messages behind the policy's last turn, which it has not been charged for: of several calls, the results of those
+    that were served already, and the pictures that wait to be shown with them."""
+    found: list[BaseMessage] = []
+    for message in reversed(dialogue):
+        if isinstance(message, AIMessage):
+            break
+        held = message.artifact if isinstance(message, ToolMessage) else None
+        found += [message, *([HumanMessage(content=held)] if held else [])]
+    return found
 
 
 def tokens_of(message: BaseMessage, store: ImageStore, dialect: Dialect, view_pixels: int) -> int:

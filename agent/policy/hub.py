@@ -20,12 +20,14 @@ from typing import Any
 import torch
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
 from PIL import Image
 from pydantic import AliasChoices, Field, PrivateAttr
 from transformers import AutoModelForImageTextToText, StoppingCriteria, StoppingCriteriaList
 
+from lensgraph.agent.chat import tool_calls
 from lensgraph.agent.limits import context_problem
 from lensgraph.agent.policy.errors import ContextFull
 from lensgraph.agent.policy.hub_processor import load_processor
@@ -82,6 +84,19 @@ class HubPolicy(BaseChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         return {"model": self.model, "temperature": self.temperature, "max_new_tokens": self.max_new_tokens}
 
+    def bind_tools(self, tools: Sequence[Any], *, tool_choice: Any = None, **kwargs: Any) -> Runnable[Any, AIMessage]:
+        """The policy with tools that its chat template offers it, in every form that LangChain takes.
+
+        Raises:
+            ValueError: the chat template offers none, or in a form whose calls are not read here; or a tool is demanded.
+        """
+        self.load()
+        return self.bind(tools=tool_calls.offered(tools, tool_choice, self._offer), **kwargs)
+
+    def _offer(self, tools: Sequence[dict[str, Any]]) -> str:
+        chat = [{"role": "user", "content": [{"type": "text", "text": "d"}]}]
+        return str(self._processor.apply_chat_template(chat, tools=list(tools), tokenize=False))
+
     def load(self) -> HubPolicy:
         """Load everything now rather than at the first question."""
         with self._lock:
@@ -100,7 +115,8 @@ class HubPolicy(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return _as_result(*self._turn(messages, [*self.stop, *(stop or [])]))
+        said = self._turn(messages, [*self.stop, *(stop or [])], kwargs.get("tools"))
+        return ChatResult(generations=[ChatGeneration(message=said)])
 
     async def _agenerate(
         self,
@@ -109,7 +125,8 @@ class HubPolicy(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return _as_result(*await self._aturn(messages, [*self.stop, *(stop or [])]))
+        said = await self._aturn(messages, [*self.stop, *(stop or [])], kwargs.get("tools"))
+        return ChatResult(generations=[ChatGeneration(message=said)])
 
     def _stream(
         self,
@@ -118,8 +135,8 @@ class HubPolicy(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        text, beside = self._turn(messages, [*self.stop, *(stop or [])])
-        yield ChatGenerationChunk(message=AIMessageChunk(content=text, chunk_position="last", **beside))
+        said = self._turn(messages, [*self.stop, *(stop or [])], kwargs.get("tools"))
+        yield ChatGenerationChunk(message=tool_calls.as_chunk(said))
 
     async def _astream(
         self,
@@ -128,25 +145,31 @@ class HubPolicy(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        text, beside = await self._aturn(messages, [*self.stop, *(stop or [])])
-        yield ChatGenerationChunk(message=AIMessageChunk(content=text, chunk_position="last", **beside))
+        said = await self._aturn(messages, [*self.stop, *(stop or [])], kwargs.get("tools"))
+        yield ChatGenerationChunk(message=tool_calls.as_chunk(said))
 
-    async def _aturn(self, messages: list[BaseMessage], stops: list[str]) -> tuple[str, dict[str, Any]]:
+    async def _aturn(
+        self, messages: list[BaseMessage], stops: list[str], tools: list[dict[str, Any]] | None
+    ) -> AIMessage:
         """`_turn`, in a thread. A caller that is cancelled stops the sampling at its next token."""
         gone = threading.Event()
         try:
-            return await asyncio.to_thread(self._turn, messages, stops, gone)
+            return await asyncio.to_thread(self._turn, messages, stops, tools, gone)
         finally:
             gone.set()
 
     def _turn(
-        self, messages: list[BaseMessage], stops: list[str], gone: threading.Event | None = None
-    ) -> tuple[str, dict[str, Any]]:
-        """Sample one turn: its text, and the other fields of its message."""
+        self,
+        messages: list[BaseMessage],
+        stops: list[str],
+        tools: list[dict[str, Any]] | None,
+        gone: threading.Event | None = None,
+    ) -> AIMessage:
+        """Sample one turn; with tools, the calls in it are read."""
         self.load()
         processor, network = self._processor, self._network
         with self._lock, torch.inference_mode():
-            inputs, left_out = self._fitting(messages)
+            inputs, left_out = self._fitting(messages, tools)
             inputs = inputs.to(network.device)
             for name, value in inputs.items():
                 if torch.is_tensor(value) and value.is_floating_point():
@@ -172,7 +195,7 @@ class HubPolicy(BaseChatModel):
             ]
         text: str = processor.tokenizer.decode(ids, skip_special_tokens=True)
         finished = len(ids) < self.max_new_tokens or stopped(processor.tokenizer, ids, stops)
-        return cut(text, stops), {
+        beside: dict[str, Any] = {
             "response_metadata": {
                 "model_name": self.model,
                 "finish_reason": "stop" if finished else "length",
@@ -182,8 +205,10 @@ class HubPolicy(BaseChatModel):
             },
             "usage_metadata": {"input_tokens": prompt, "output_tokens": len(ids), "total_tokens": prompt + len(ids)},
         }
+        said = cut(text, stops)
+        return tool_calls.as_message(said, **beside) if tools else AIMessage(content=said, **beside)
 
-    def _fitting(self, messages: list[BaseMessage]) -> tuple[Any, list[str]]:
+    def _fitting(self, messages: list[BaseMessage], tools: list[dict[str, Any]] | None) -> tuple[Any, list[str]]:
         """The network's inputs for the dialogue, and the ids of the thumbnails that had to be left out.
 
         Raises:
@@ -193,8 +218,9 @@ class HubPolicy(BaseChatModel):
         left_out: list[str] = []
         while True:
             inputs = self._processor.apply_chat_template(
-                _as_chat(messages), add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
-            )
+                _as_chat(messages), tools=tools or None, add_generation_prompt=True, tokenize=True, return_dict=True,
+                return_tensors="pt",
+            )  # fmt: skip
             length = inputs["input_ids"].shape[1]
             if longest is None or (problem := context_problem(length, longest, room=1, policy=self.model)) is None:
                 return inputs, left_out
@@ -204,15 +230,12 @@ class HubPolicy(BaseChatModel):
             messages = shorter
 
 
-def _as_result(text: str, beside: dict[str, Any]) -> ChatResult:
-    return ChatResult(generations=[ChatGeneration(message=AIMessage(content=text, **beside))])
-
-
 def _as_chat(messages: list[BaseMessage]) -> list[dict[str, Any]]:
-    """LangChain messages in the form of transformers' chat templates; pictures as PIL images."""
+    """LangChain messages in the form of transformers' chat templates; pictures as PIL images, calls as they were written."""
     chat = []
     for message in messages:
-        blocks = [message.content] if isinstance(message.content, str) else message.content
+        spoken = isinstance(message, AIMessage)
+        blocks = [tool_calls.as_text(message)] if spoken or isinstance(message.content, str) else message.content
         chat.append({"role": ROLES[message.type], "content": [_part(block) for block in blocks]})
     return chat
 

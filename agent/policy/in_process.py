@@ -13,10 +13,12 @@ from typing import Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
 from pydantic import AliasChoices, Field, PrivateAttr
 
+from lensgraph.agent.chat import tool_calls
 from lensgraph.agent.policy import pieces
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.agent.policy.sampled import GrowingText, Sampled, as_result, last_chunk
@@ -82,6 +84,15 @@ class InProcessPolicy(BaseChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         return {"model": self.model, "temperature": self.temperature, "max_new_tokens": self.max_new_tokens}
 
+    def bind_tools(self, tools: Sequence[Any], *, tool_choice: Any = None, **kwargs: Any) -> Runnable[Any, AIMessage]:
+        """The policy with tools that its chat template offers it, in every form that LangChain takes.
+
+        Raises:
+            ValueError: the chat template offers none, or in a form whose calls are not read here; or a tool is demanded.
+        """
+        offered = tool_calls.offered(tools, tool_choice, self.renderer.offer)
+        return self.bind(tools=offered, **kwargs)
+
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -89,9 +100,10 @@ class InProcessPolicy(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        stops = [*self.stop, *(stop or [])]
-        rendered = self.renderer.render(messages)
-        return as_result(self.model, self.renderer, rendered, self.turn(rendered, stops), stops)
+        stops, tools = [*self.stop, *(stop or [])], kwargs.get("tools") or []
+        rendered = self.renderer.render(messages, tools=tools)
+        turn = self.turn(rendered, stops)
+        return as_result(self.model, self.renderer, rendered, turn, stops, tools=bool(tools))
 
     async def _agenerate(
         self,
@@ -100,9 +112,10 @@ class InProcessPolicy(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        stops = [*self.stop, *(stop or [])]
-        rendered = await asyncio.to_thread(lambda: self.renderer.render(messages))
-        return as_result(self.model, self.renderer, rendered, await self.aturn(rendered, stops), stops)
+        stops, tools = [*self.stop, *(stop or [])], kwargs.get("tools") or []
+        rendered = await asyncio.to_thread(lambda: self.renderer.render(messages, tools=tools))
+        turn = await self.aturn(rendered, stops)
+        return as_result(self.model, self.renderer, rendered, turn, stops, tools=bool(tools))
 
     def _stream(
         self,
@@ -111,6 +124,9 @@ class InProcessPolicy(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
+        if kwargs.get("tools"):
+            yield _whole(self._generate(messages, stop, **kwargs))
+            return
         for chunk in pieces.stream(self._telling(messages, stop)):
             if run_manager:
                 run_manager.on_llm_new_token(str(chunk.text), chunk=chunk)
@@ -123,6 +139,9 @@ class InProcessPolicy(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
+        if kwargs.get("tools"):
+            yield _whole(await self._agenerate(messages, stop, **kwargs))
+            return
         async for chunk in pieces.astream(self._telling(messages, stop)):
             if run_manager:
                 await run_manager.on_llm_new_token(str(chunk.text), chunk=chunk)
@@ -144,3 +163,10 @@ class InProcessPolicy(BaseChatModel):
             emit(last_chunk(self.model, renderer, rendered, turn, growing.rest(turn), stops))
 
         return work
+
+
+def _whole(result: ChatResult) -> ChatGenerationChunk:
+    """A turn that may call tools as a stream of one piece: half a call is none."""
+    said = result.generations[0].message
+    assert isinstance(said, AIMessage)
+    return ChatGenerationChunk(message=tool_calls.as_chunk(said))

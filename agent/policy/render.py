@@ -23,6 +23,8 @@ import numpy as np
 from langchain_core.messages import AIMessage, BaseMessage
 from PIL import Image
 
+from lensgraph.agent.chat import tool_calls
+
 IMAGE_PAD, VIDEO_PAD = "<|image_pad|>", "<|video_pad|>"
 VISION_START, VISION_END = "<|vision_start|>", "<|vision_end|>"
 PICTURE_TOKENS = [IMAGE_PAD, VIDEO_PAD, VISION_START, VISION_END, "<|vision_pad|>"]
@@ -92,8 +94,8 @@ class Processor(Protocol):
     def merge_size(self) -> int:
         """Side, in patches, of the square that becomes one token."""
 
-    def chat(self, messages: list[dict[str, str]], *, generate: bool) -> str:
-        """Render messages through the chat template."""
+    def chat(self, messages: list[dict[str, str]], *, generate: bool, tools: Sequence[dict[str, Any]] = ()) -> str:
+        """Render messages, and the tools that the policy may call, through the chat template."""
 
     def patches(self, picture: Image.Image) -> tuple[np.ndarray, tuple[int, int, int]]:
         """The patches of a picture, and their grid (time, height, width)."""
@@ -113,8 +115,15 @@ class Renderer:
         self._dummy = [{"role": "user", "content": "d"}, {"role": "assistant", "content": "d"}]
         self._dummy_text = processor.chat(self._dummy, generate=False)
 
-    def render(self, messages: Sequence[BaseMessage], *, generate: bool = True) -> Rendered:
-        """Render `messages`; with `generate`, the tokens end with the header of the policy's next turn.
+    def offer(self, tools: Sequence[dict[str, Any]]) -> str:
+        """The beginning of a dialogue in which tools are offered."""
+        return self.processor.chat(self._dummy[:1], generate=True, tools=tools)
+
+    def render(
+        self, messages: Sequence[BaseMessage], *, generate: bool = True, tools: Sequence[dict[str, Any]] = ()
+    ) -> Rendered:
+        """Render `messages`; with `generate`, the tokens end with the header of the policy's next turn. `tools` are offered
+        at the beginning, where chat templates tell of them.
 
         Raises:
             ValueError: the dialogue does not begin with a user or system message, an image block holds no picture, or
@@ -129,20 +138,21 @@ class Renderer:
                 continue
             if not pending and not started:
                 raise ValueError("the policy spoke first: a turn needs a message before it")
-            self._environment(out, pending, first=not started, generate=True)
+            self._environment(out, pending, generate=True, tools=tools, first=not started)
             ids = self.turn_ids(message)
             sampled = len(message.response_metadata.get("token_ids") or ids)
             out.extend(ids[:sampled], 1)
             out.extend(ids[sampled:], 0)  # the end of a turn that a length limit cut was never sampled
             pending, started = [], True
         if pending:
-            self._environment(out, pending, first=not started, generate=generate)
+            self._environment(out, pending, generate=generate, tools=tools, first=not started)
         return out
 
     def turn_ids(self, message: AIMessage) -> list[int]:
         """Ids of a turn of the policy, end-of-turn token included: as sampled, or encoded if it was not sampled."""
         sampled = message.response_metadata.get("token_ids")
-        ids = list(sampled) if sampled else self.tokenizer.encode(str(message.text), add_special_tokens=False)
+        text = tool_calls.as_text(message)
+        ids = list(sampled) if sampled else self.tokenizer.encode(text, add_special_tokens=False)
         return ids if ids and ids[-1] == self.eos else [*ids, self.eos]
 
     def pixels(self, block: dict[str, Any]) -> Pixels:
@@ -167,7 +177,15 @@ class Renderer:
             self._cache.popitem(last=False)
         return pixels
 
-    def _environment(self, out: Rendered, messages: list[BaseMessage], *, first: bool, generate: bool) -> None:
+    def _environment(
+        self,
+        out: Rendered,
+        messages: list[BaseMessage],
+        *,
+        generate: bool,
+        tools: Sequence[dict[str, Any]],
+        first: bool,
+    ) -> None:
         """Append the messages between two turns of the policy."""
         chat, pictures = [], []
         for message in messages:
@@ -175,7 +193,7 @@ class Renderer:
             chat.append({"role": ROLES[message.type], "content": content})
             pictures += found
         if first:
-            text = self.processor.chat(chat, generate=generate)
+            text = self.processor.chat(chat, generate=generate, tools=tools)
         else:
             text = self.processor.chat(self._dummy + chat, generate=generate)
             if not text.startswith(self._dummy_text):

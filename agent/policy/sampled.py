@@ -9,6 +9,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
+from lensgraph.agent.chat import tool_calls
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.agent.policy.stops import cut, stopped
 
@@ -24,10 +25,11 @@ class Sampled:
 
 
 def as_result(
-    model: str, renderer: Renderer, rendered: Rendered, turn: Sampled, stops: Sequence[str] = ()
+    model: str, renderer: Renderer, rendered: Rendered, turn: Sampled, stops: Sequence[str] = (), *, tools: bool = False
 ) -> ChatResult:
-    """The turn as LangChain's result; its exact ids travel in the message's metadata."""
-    message = AIMessage(content=text_of(renderer, turn, stops), **_beside(model, renderer, rendered, turn, stops))
+    """The turn as LangChain's result; its exact ids travel in the message's metadata. `tools`: the calls in it are read."""
+    text, beside = text_of(renderer, turn, stops), _beside(model, renderer, rendered, turn, stops)
+    message = tool_calls.as_message(text, **beside) if tools else AIMessage(content=text, **beside)
     return ChatResult(generations=[ChatGeneration(message=message)])
 
 

@@ -9,19 +9,24 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import Runnable
 from pydantic import Field
 
-Script = Sequence[str] | Callable[[list[BaseMessage]], str]
+from lensgraph.agent.chat import tool_calls
+
+Turn = str | AIMessage
+Script = Sequence[Turn] | Callable[[list[BaseMessage]], Turn]
 
 
 class ScriptedPolicy(BaseChatModel):
     """`ScriptedPolicy(["<text_search>q</text_search>", "<answer>a</answer>"])`, or a function of the messages.
 
-    The number of turns in the dialogue chooses the next one, so one script serves any number of runs at once.
+    The number of turns in the dialogue chooses the next one, so one script serves any number of runs at once. A script for
+    tools writes calls as text (`lensgraph.agent.chat.tool_calls`), or gives whole messages.
     """
 
     turns: Any = Field(default_factory=list)
-    """The texts in order, or a function that writes the next turn from the messages."""
+    """The turns in order, or a function that writes the next one from the messages."""
     model: str = "script"
     """Ignored: a configured policy is given one."""
     temperature: float = 0.0
@@ -37,6 +42,10 @@ class ScriptedPolicy(BaseChatModel):
     def _llm_type(self) -> str:
         return "scripted"
 
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:
+        """The same script, whose calls are read."""
+        return self.bind(tools=list(tools), **kwargs)
+
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -44,7 +53,11 @@ class ScriptedPolicy(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return self._next(messages)
+        result = self._next(messages)
+        said = result.generations[0].message
+        if kwargs.get("tools") and isinstance(said, AIMessage) and not said.tool_calls:
+            result.generations[0].message = tool_calls.as_message(str(said.text))
+        return result
 
     async def _agenerate(
         self,
@@ -59,9 +72,10 @@ class ScriptedPolicy(BaseChatModel):
         self.seen.append(list(messages))
         said = sum(isinstance(message, AIMessage) for message in messages)
         if callable(self.turns):
-            text = self.turns(messages)
+            turn = self.turns(messages)
         elif said < len(self.turns):
-            text = self.turns[said]
+            turn = self.turns[said]
         else:
             raise IndexError(f"the script has {len(self.turns)} turns, and turn {said + 1} was asked for")
-        return ChatResult(generations=[ChatGeneration(message=AIMessage(text))])
+        message = AIMessage(turn) if isinstance(turn, str) else turn.model_copy()  # LangChain gives it an id
+        return ChatResult(generations=[ChatGeneration(message=message)])

@@ -38,7 +38,7 @@ class TextEvent(TypedDict):
 
 
 class ActionEvent(TypedDict):
-    """The decision of a turn."""
+    """A decision of a turn: one, unless it called several tools."""
 
     type: Literal["action"]
     turn: int
@@ -144,7 +144,8 @@ def _of_step(step: Step, total: float) -> Iterator[Event]:
     if error:
         yield FailedEvent(type="failed", turn=turn, node=node, error=error)
     elif "action" in step:
-        yield ActionEvent(type="action", turn=turn, action=step["action"])
+        for action in usage.actions_of(step):
+            yield ActionEvent(type="action", turn=turn, action=action)
     elif "hits" in step:
         yield ResultsEvent(type="results", turn=turn, node=node, query=step["query"], hits=step["hits"])
     elif crop := step.get("crop"):

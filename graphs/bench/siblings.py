@@ -23,10 +23,10 @@ from langchain_core.messages import BaseMessage
 from PIL import Image
 
 from lensgraph.agent import testing
+from lensgraph.agent.chat.tool_calls import as_text
 from lensgraph.agent.config import Config
 from lensgraph.agent.context import Context
 from lensgraph.agent.images import ImageStore
-from lensgraph.agent.nodes import text_of
 from lensgraph.agent.policy.scripted import ScriptedPolicy
 from lensgraph.graphs import search_agent
 
@@ -81,7 +81,7 @@ def serving() -> Iterator[Service]:
 
 def turn(messages: list[BaseMessage]) -> str:
     """The policy: search for the number in the question, then answer with the code that the search returned."""
-    told = [text_of(message) for message in messages]
+    told = [as_text(message) for message in messages]
     found = _FOUND.search(told[-1]) if len(told) > 1 else None
     if found:
         return f"<answer>{found[1]}</answer>"

@@ -31,7 +31,8 @@ def run(given: argparse.Namespace) -> int:
         run_question,  # settings and pictures are checked next, before the graph is imported
     )
 
-    return run_question.ask(pictures, question, given.config, [*settings, *given.set], as_json=given.json)
+    settings += given.set
+    return run_question.ask(pictures, question, given.config, settings, as_json=given.json, show_raw=given.show_raw)
 
 
 def split(words: Sequence[str]) -> tuple[list[str], str, list[str]]:

@@ -36,6 +36,7 @@ COMMANDS: dict[str, Command] = {
                 help="paths or http(s) addresses of pictures, the question in quotes, and single settings, as for --set",
             ),
             _JSON, _CONFIG, _SET,
+            option("--show-raw", action="store_true", help="print what a turn said that could not be read"),
         ),
         usage='PICTURE [PICTURE ...] "QUESTION" [--json] [--config FILE] [--set key.key=value] [key.key=value ...]',
     ),

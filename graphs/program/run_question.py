@@ -33,7 +33,15 @@ SMALL = 32
 """Pixels per side below which a note says that the picture shows little: a token of the policy covers 28."""
 
 
-def ask(pictures: Sequence[str], question: str, config_file: str | None, settings: list[str], *, as_json: bool) -> int:
+def ask(
+    pictures: Sequence[str],
+    question: str,
+    config_file: str | None,
+    settings: list[str],
+    *,
+    as_json: bool,
+    show_raw: bool,
+) -> int:
     """Print the answer; the return value is the exit code."""
     config = configuration.load_config(config_file, settings)
     data, small = _read(pictures, question, config)
@@ -48,7 +56,7 @@ def ask(pictures: Sequence[str], question: str, config_file: str | None, setting
         gc.enable()
     from lensgraph.graphs.program.show import Show
 
-    show = None if as_json else Show()
+    show = None if as_json else Show(raw=show_raw)
     for warning in small:
         if show is not None:
             show.warn(warning)
@@ -118,7 +126,9 @@ def _load(config: Config, pool: ThreadPoolExecutor) -> tuple[Context, Any]:
 
 async def _run(graph: Any, context: Context, question: dict[str, Any], show: Show | None) -> dict[str, Any]:
     """Run the graph and show each step as it arrives. Returns the graph's output and the last error of the policy."""
-    result: dict[str, Any] = {"error": None}
+    from lensgraph.agent.usage import faults
+
+    result: dict[str, Any] = {"error": None, "malformed": []}
     # Closed also when a step cannot be shown: left to itself, the graph would complain at the end of the loop.
     async with aclosing(graph.astream(question, context=context, stream_mode="updates")) as updates:
         async for update in updates:
@@ -126,6 +136,9 @@ async def _run(graph: Any, context: Context, question: dict[str, Any], show: Sho
                 for step in values.get("steps", []):
                     if step["node"] == "reason" and step.get("error"):
                         result["error"] = step["error"]
+                    elif reasons := faults(step):
+                        said = {"turn": step["turn"], "reason": "; ".join(reasons), "text": step["text"]}
+                        result["malformed"].append(said)
                     if show is not None:
                         show.step(step)
                 result |= {key: values[key] for key in ("answer", "sources", "usage", "stop_reason") if key in values}
@@ -142,4 +155,5 @@ def as_object(result: dict[str, Any]) -> dict[str, Any]:
         "searches": usage["searches"],
         "stop_reason": result["stop_reason"],
         "usage": usage,
+        "malformed": result["malformed"],
     }

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from lensgraph.agent import usage
 from lensgraph.agent.state import ShownHit, Step
 from lensgraph.tools.safety.escape import neutral
 
@@ -48,8 +49,9 @@ class _Terminal(Console):
 class Show:
     """Prints one run."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or _Terminal(highlight=False)
+    def __init__(self, console: Console | None = None, *, raw: bool = False) -> None:
+        """`raw`: print what a turn said that could not be read."""
+        self.console, self.raw = console or _Terminal(highlight=False), raw
 
     def step(self, step: Step) -> None:
         """Print one node's record."""
@@ -73,18 +75,20 @@ class Show:
         self._print([("note    ", "dim"), (text, "yellow")])
 
     def _reason(self, step: Step, seconds: str) -> None:
-        action = step["action"]
         self._print([(f"turn {step['turn']}", "bold cyan"), (seconds, "dim")])
         if left_out := step.get("left_out"):
             self._row("context full", f"{_count(len(left_out), 'thumbnail')} left out", "yellow")
         if step.get("thought"):
             self._row("thought", step["thought"], "italic")
-        if action["kind"] in ("answer", "give_up"):
-            return  # it is printed at the end
-        wanted = action.get("wanted", action)
-        detail = wanted.get("query") or wanted.get("region") or wanted.get("reason") or "the whole picture"
-        label = OVER[action["stop"]] if action["kind"] == "over_limit" else ACTIONS[action["kind"]]
-        self._row(label, detail, "bold yellow")
+        for action in usage.actions_of(step):
+            if action["kind"] in ("answer", "give_up"):
+                break  # it is printed at the end
+            wanted = action.get("wanted", action)
+            detail = wanted.get("query") or wanted.get("region") or wanted.get("reason") or "the whole picture"
+            label = OVER[action["stop"]] if action["kind"] == "over_limit" else ACTIONS[action["kind"]]
+            self._row(label, detail, "bold yellow")
+        if self.raw and usage.faults(step):  # quoted as Python does: as it was said, and nothing in it moves the cursor
+            self.console.print(Text.assemble((f"  {'it said':<{LABEL}}", "dim"), repr(step["text"])), soft_wrap=True)
 
     def _found(self, hits: list[ShownHit], seconds: str) -> None:
         for rank, hit in enumerate(hits, 1):
@@ -104,7 +108,7 @@ class Show:
 
     def end(self, result: dict[str, Any]) -> None:
         """Print the answer or the reason for none, the sources and the cost."""
-        usage = result["usage"]
+        cost = result["usage"]
         self.console.print()
         if result["answer"] is None:
             self._print([("no answer  ", "bold red"), (result["stop_reason"], "")])
@@ -114,12 +118,12 @@ class Show:
             self._print(
                 [("source  ", "dim"), (source["title"], ""), (f"  {source['url']}  turn {source['turn']}", "dim")]
             )
-        price = sum(usage["price"].values())
+        price = sum(cost["price"].values())
         parts = [
-            _count(usage["turns"], "turn"),
-            _count(usage["searches"]["image"], "image search"),
-            _count(usage["searches"]["text"], "text search"),
-            SECONDS.format(sum(usage["seconds"].values())).strip(),
+            _count(cost["turns"], "turn"),
+            _count(cost["searches"]["image"], "image search"),
+            _count(cost["searches"]["text"], "text search"),
+            SECONDS.format(sum(cost["seconds"].values())).strip(),
             *([f"{price:.4f} USD"] if price else []),
         ]
         self._print([("cost    ", "dim"), (", ".join(parts), "dim")])

@@ -101,6 +101,8 @@ def command(config: Config, gpus: int, further: Sequence[str] = ()) -> list[str]
         "--tensor-parallel-size", str(tensor_parallel(policy.model, gpus)),
         "--generation-config", "vllm",  # the checkpoint's own sampling defaults would join those of each request
     ]  # fmt: skip
+    if dialect.tools:  # the parser of Hermes and Qwen; `--vllm=--tool-call-parser=NAME` gives another
+        flags += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
     return [shutil.which("vllm") or "vllm", "serve", policy.model, *flags, *further]
 
 
@@ -116,14 +118,14 @@ def context_length(config: Config, dialect: Dialect) -> int:
 def pictures(config: Config, dialect: Dialect) -> tuple[int, int, int]:
     """Number of pictures in the longest allowed dialogue: the question's, thumbnails, crops.
 
-    A turn makes one tool call, the last turn none; a crop is cut out for an image search or, where the dialect has that
-    action, to look closer."""
+    A turn makes one tool call, unless it calls tools natively, and the last turn none; a crop is cut out for an image search
+    or, where the dialect has that action, to look closer."""
     limits = dialect.limits
-    calls = limits.turns - 1 if limits.calls is None else min(limits.turns - 1, limits.calls)
+    turns = limits.turns - 1
+    calls = turns if limits.calls is None else limits.calls if dialect.tools else min(turns, limits.calls)
     searches = calls if limits.image is None else min(limits.image, calls)
-    if dialect.thumbnails:
-        return config.limits.pictures, searches * dialect.image_hits, 0
-    return config.limits.pictures, 0, calls if dialect.crops else searches
+    crops = calls if dialect.crops else 0 if dialect.thumbnails else searches
+    return config.limits.pictures, searches * dialect.image_hits if dialect.thumbnails else 0, crops
 
 
 def tensor_parallel(model: str, gpus: int) -> int:

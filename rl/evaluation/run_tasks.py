@@ -24,6 +24,7 @@ from lensgraph.agent.context import Backends, Context
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.images import ImageStore
 from lensgraph.agent.state import AskInput
+from lensgraph.agent.usage import actions_of
 from lensgraph.graphs import table
 from lensgraph.rl.evaluation import provenance
 from lensgraph.rl.evaluation.provenance import OtherRecordsError
@@ -50,7 +51,7 @@ async def ask(task: Task, graph: str, config: Config, policy: BaseChatModel, dia
         correct=task.correct(final["answer"]),
         stop_reason=final["stop_reason"],
         turns=usage["turns"],
-        malformed=sum(step["action"]["kind"] == "malformed" for step in spoken),
+        malformed=sum(any(a["kind"] == "malformed" for a in actions_of(step)) for step in spoken),
         well_formed=dialect.well_formed([step["text"] for step in spoken]),
         image_searches=usage["searches"]["image"],
         text_searches=usage["searches"]["text"],

@@ -119,7 +119,9 @@ async def _roll(base: Trajectory, task: Task, setup: RolloutSetup) -> Rollout:
     )
     view = setup.config.images.view_pixels
     messages = await materialise(final["dialogue"], store, lambda block: setup.dialect.view(block, view))
-    rendered, logprobs, spans = await asyncio.to_thread(tokens_of, messages, setup.policy, setup.max_tokens)
+    rendered, logprobs, spans = await asyncio.to_thread(
+        tokens_of, messages, setup.policy, setup.max_tokens, setup.dialect.tools
+    )
     said = tuple(said_of(message) for message in final["dialogue"])
     spoken = [step["text"] for step in final["steps"] if "action" in step]
     trajectory = replace(

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
-from lensgraph.agent.nodes import text_of
+from lensgraph.agent.chat.tool_calls import as_text
 from lensgraph.agent.policy.render import Rendered
 from lensgraph.agent.state import AgentState
 from lensgraph.rl.rollout import length_budget
@@ -23,19 +23,22 @@ def has_ids(messages: Sequence[BaseMessage], policy: BaseChatModel) -> bool:
 
 
 def tokens_of(
-    messages: Sequence[BaseMessage], policy: BaseChatModel, max_tokens: int | None = None
+    messages: Sequence[BaseMessage],
+    policy: BaseChatModel,
+    max_tokens: int | None = None,
+    tools: Sequence[dict[str, Any]] = (),
 ) -> tuple[Rendered, list[float], list[tuple[int, int]]]:
     """The tokens of a finished dialogue, the log-probabilities of the sampled ones, and the borders of every
     turn.
 
-    The row ends with its last sampled token; with `max_tokens`, after the last turn that fits. All three are
-    empty if the policy reports no token ids.
+    The row ends with its last sampled token; with `max_tokens`, after the last turn that fits. `tools` are those
+    that the policy was offered. All three are empty if the policy reports no token ids.
     """
     if not has_ids(messages, policy):
         return Rendered(), [], []
     renderer = policy.renderer  # type: ignore[attr-defined]
     last = max(n for n, message in enumerate(messages) if isinstance(message, AIMessage))
-    rendered = renderer.render(messages[: last + 1], generate=False)
+    rendered = renderer.render(messages[: last + 1], generate=False, tools=tools)
     logprobs = [0.0] * len(rendered.ids)
     spans: list[tuple[int, int]] = []
     place = 0
@@ -69,6 +72,7 @@ def steps_of(final: Mapping[str, Any] | AgentState, spans: Sequence[tuple[int, i
                 price=record["price"],
                 text=record.get("text", ""),
                 action=record.get("action"),
+                actions=tuple(record.get("actions", ())),
                 query=record.get("query"),
                 hits=tuple(dict(hit) for hit in record["hits"]) if "hits" in record else None,
                 crop=dict(record["crop"]) if record.get("crop") else None,
@@ -84,9 +88,9 @@ def steps_of(final: Mapping[str, Any] | AgentState, spans: Sequence[tuple[int, i
 def said_of(message: BaseMessage) -> Said:
     """A message of the dialogue as a trajectory keeps it."""
     if isinstance(message, AIMessage):
-        return Said("assistant", ({"type": "text", "text": text_of(message)},))
+        return Said("assistant", ({"type": "text", "text": as_text(message)},))
     blocks = [message.content] if isinstance(message.content, str) else message.content
-    return Said("user", tuple(_block(block) for block in blocks))
+    return Said("tool" if isinstance(message, ToolMessage) else "user", tuple(_block(block) for block in blocks))
 
 
 def _block(block: str | dict[str, Any]) -> dict[str, str]:

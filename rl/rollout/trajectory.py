@@ -41,7 +41,9 @@ class TrajectoryStep:
     text: str = ""
     """The turn as the policy wrote it; empty for a tool."""
     action: dict[str, Any] | None = None
-    """The policy's action, as `lensgraph.agent.actions.dump_action` writes it."""
+    """The policy's action, as `lensgraph.agent.actions.dump_action` writes it; of several the one served first."""
+    actions: tuple[dict[str, Any], ...] = ()
+    """All actions of a turn that asked for several; empty: `action` is the only one."""
     query: str | None = None
     """Query of a tool."""
     hits: tuple[dict[str, Any], ...] | None = None
@@ -68,7 +70,7 @@ class Said:
     """One message of the policy's dialogue."""
 
     role: str
-    """`user` (the environment) or `assistant` (the policy)."""
+    """`user` or `tool` (the environment), or `assistant` (the policy)."""
     blocks: tuple[dict[str, str], ...]
     """Blocks in order: `{"type": "text", "text": ...}` or `{"type": "image", "id": ...}`."""
 
@@ -209,8 +211,8 @@ def load_trajectory(record: Mapping[str, Any]) -> Trajectory:
 def _step(record: Mapping[str, Any]) -> TrajectoryStep:
     tokens = tuple(record["tokens"]) if record["tokens"] else None
     hits = None if record["hits"] is None else tuple(record["hits"])
-    left_out = tuple(record.get("left_out", ()))
-    return TrajectoryStep(**{**record, "hits": hits, "tokens": tokens, "left_out": left_out})
+    lists = {name: tuple(record.get(name, ())) for name in ("left_out", "actions")}
+    return TrajectoryStep(**{**record, "hits": hits, "tokens": tokens, **lists})
 
 
 def _triple(values: Any) -> tuple[int, int, int]:

@@ -6,9 +6,10 @@ import io
 import random
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from PIL import Image
 
+from lensgraph.agent.dialects.table import tools_of
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStore
 
@@ -30,7 +31,8 @@ class TrajectoryRows:
         """Training row `number`."""
         epoch, place = divmod(number, len(self.right))
         order = random.Random(f"{self.seed}/{epoch}").sample(range(len(self.right)), len(self.right))
-        return self.renderer.render(self.messages(self.right[order[place]]), generate=False)
+        right = self.right[order[place]]
+        return self.renderer.render(self.messages(right), generate=False, tools=tools_of(right.dialect))
 
     def messages(self, trajectory: Trajectory) -> list[BaseMessage]:
         """The trajectory as chat messages, up to the policy's last turn."""
@@ -40,7 +42,8 @@ class TrajectoryRows:
                 messages.append(AIMessage(said.text))
                 continue
             blocks: list[str | dict[str, Any]] = [self._block(block) for block in said.blocks]
-            messages.append(HumanMessage(blocks))
+            told = ToolMessage(said.text, tool_call_id="") if said.role == "tool" else HumanMessage(blocks)
+            messages.append(told)
         while messages and not isinstance(messages[-1], AIMessage):
             messages.pop()
         return messages

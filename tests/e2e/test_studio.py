@@ -246,6 +246,7 @@ def test_the_drawing_has_exactly_the_legal_edges(server: httpx.Client) -> None:
         ("reason", "image_search"),
         ("reason", "text_search"),
         ("reason", "answer"),
+        ("reason", "reason"),
         ("crop", "image_search"),
         ("crop", "reason"),
         ("image_search", "reason"),

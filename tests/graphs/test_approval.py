@@ -21,7 +21,7 @@ from lensgraph.agent import testing
 from lensgraph.agent.approval.decision import TextArgs, decision_type, unreadable
 from lensgraph.agent.config import load_config
 from lensgraph.agent.context import Context
-from lensgraph.agent.dialects.table import DIALECTS
+from lensgraph.agent.dialects.table import DIALECTS, build
 from lensgraph.agent.errors import BadInput, UserError
 from lensgraph.agent.savers import saver
 from lensgraph.agent.state import EVERYTHING
@@ -236,9 +236,12 @@ async def test_no_number_of_edits_gets_past_the_limits() -> None:
 async def test_a_rejected_call_is_not_made_and_the_policy_is_told_why(dialect: str, turn: str) -> None:
     if dialect == "mmsearch_r1":
         turn = turn.replace("img_search", "search")
-    if dialect != "compact" and turn == CROP:
+    if dialect not in ("compact", "tools") and turn == CROP:
         pytest.skip("this dialect looks closer only to search")
-    context = scripted(f"<reason>r</reason>{turn}", "<reason>r</reason>" + ANSWER, dialect=dialect, **priced())
+    turns = [f"<reason>r</reason>{turn}", "<reason>r</reason>" + ANSWER]
+    if dialect == "tools":
+        turns = [build(dialect).write("r", build("compact").read(turn)) for turn in turns]
+    context = scripted(*turns, dialect=dialect, **priced())
     graph = search_agent.build(InMemorySaver())
     await graph.ainvoke(QUESTION, THREAD, context=context)
     result = await graph.ainvoke(

@@ -4,11 +4,12 @@ import re
 from typing import Any
 
 import pytest
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage
 from PIL import Image
 
 from lensgraph.agent import testing
-from lensgraph.agent.dialects.table import DIALECTS
+from lensgraph.agent.actions import Answer, SearchByImage, SearchByText
+from lensgraph.agent.dialects.table import DIALECTS, build
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import direct, rag, search_agent
 from lensgraph.tools.results import Hit
@@ -42,6 +43,7 @@ TURNS = {
     "mmsearch_r1": ["<search><img></search>", "<text_search>q</text_search>", "<answer>1987</answer>"],
     "deepmmsearch_r1": ["<img_search>it</img_search>", "<text_search>q</text_search>", "<answer>1987</answer>"],
     "compact": ["<img_search>it</img_search>", "<text_search>q</text_search>", "<answer>1987</answer>"],
+    "tools": [build("tools").write("", one) for one in (SearchByImage("it"), SearchByText("q"), Answer("1987"))],
 }
 
 
@@ -67,7 +69,7 @@ async def test_nothing_that_a_page_says_is_structure(dialect: str, attack: str) 
     assert (state["answer"], state["stop_reason"]) == ("1987", "answered")
     clean = await observed(dialect, "harmless", search_agent.graph, TURNS[dialect])
     for message, reference in zip(state["dialogue"], clean["dialogue"], strict=True):
-        if isinstance(message, HumanMessage):
+        if not isinstance(message, AIMessage):
             tags = OWN_TAGS.findall(texts(message))
             assert tags == OWN_TAGS.findall(texts(reference)), "exactly the tags that the dialect itself writes"
             assert not FORBIDDEN.search(OWN_TAGS.sub("", texts(message)))
@@ -76,10 +78,11 @@ async def test_nothing_that_a_page_says_is_structure(dialect: str, attack: str) 
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-async def test_a_title_or_snippet_cannot_forge_a_further_result(attack: str) -> None:
-    state = await observed("compact", attack, search_agent.graph, TURNS["compact"])
+@pytest.mark.parametrize("dialect", ["compact", "tools"])
+async def test_a_title_or_snippet_cannot_forge_a_further_result(dialect: str, attack: str) -> None:
+    state = await observed(dialect, attack, search_agent.graph, TURNS[dialect])
     for message in state["dialogue"][1:]:  # the first is the user's own question
-        if isinstance(message, HumanMessage):
+        if not isinstance(message, AIMessage):
             numbered = re.findall(r"^\d+\. ", texts(message).replace("<information>", "\n"), re.MULTILINE)
             assert numbered in ([], ["1. "])
 
@@ -93,20 +96,22 @@ async def test_an_error_message_is_text_from_outside_too(dialect: str, attack: s
 
     state = await observed(dialect, "harmless", search_agent.graph, TURNS[dialect], text_search=Failing())
     assert state["answer"] == "1987"
-    assert "pwned</" not in texts(state["dialogue"][4])
-    assert texts(state["dialogue"][4]).count("<information>") <= 1
+    told = state["dialogue"][-2]
+    assert "pwned</" not in texts(told)
+    assert texts(told).count("<information>") <= 1
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-async def test_the_baselines_are_as_safe(attack: str) -> None:
-    turns = ["<text_search>q</text_search>", "<answer>1987</answer>"]
-    state = await observed("compact", attack, rag.graph, turns)
+@pytest.mark.parametrize("dialect", ["compact", "tools"])
+async def test_the_baselines_are_as_safe(dialect: str, attack: str) -> None:
+    *_, query, answer = TURNS[dialect]
+    state = await observed(dialect, attack, rag.graph, [query, answer])
     assert state["answer"] == "1987"
     for message in state["dialogue"]:
-        if isinstance(message, HumanMessage):
+        if not isinstance(message, AIMessage):
             assert set(OWN_TAGS.findall(texts(message))) <= {"<information>", "</information>"}
             assert not FORBIDDEN.search(OWN_TAGS.sub("", texts(message)))
-    assert (await observed("compact", attack, direct.graph, ["<answer>1987</answer>"]))["answer"] == "1987"
+    assert (await observed(dialect, attack, direct.graph, [answer]))["answer"] == "1987"
 
 
 async def test_a_forged_thumbnail_is_a_picture_or_nothing() -> None:

@@ -54,6 +54,7 @@ def test_the_search_agent_draws_exactly_the_legal_edges() -> None:
     tools = {"crop", "image_search", "text_search"}
     legal = {("__start__", "receive"), ("receive", "reason"), ("reason", "answer"), ("answer", "__end__")}
     legal |= {("reason", tool) for tool in tools} | {(tool, "reason") for tool in tools} | {("crop", "image_search")}
+    legal |= {("reason", "reason")}  # a mistake that is told to the policy
     assert edges(search_agent.graph) == legal
 
 
@@ -574,3 +575,9 @@ async def test_the_baselines_speak_the_published_dialects(dialect: str) -> None:
     assert "Kestrel Point Light" in str(state["dialogue"][0].content)
     assert "1987" in str(state["dialogue"][2].content)
     assert (await ask([ANSWER], dialect, graph=direct.graph))["answer"] == "1987"
+
+
+async def test_a_region_that_was_only_looked_at_is_not_what_a_later_search_is_made_with() -> None:
+    state = await ask(["<crop>the tower</crop>", WHOLE, ANSWER])
+    assert state["context"].image_search.asked == [PICTURE.size]
+    assert [step.get("crop") is None for step in state["steps"] if step["node"] == "image_search"] == [True]

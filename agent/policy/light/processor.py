@@ -78,12 +78,14 @@ class LightProcessor:
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
         )
+        environment.filters["tojson"] = _json_text
         self._template = environment.from_string(_template(folder, settings))
         self._tokens = {key: _text(value) for key, value in settings.items() if key.endswith("_token") and value}
 
-    def chat(self, messages: list[dict[str, str]], *, generate: bool) -> str:
-        """Render messages through the checkpoint's chat template."""
-        return self._template.render(messages=messages, add_generation_prompt=generate, **self._tokens)
+    def chat(self, messages: list[dict[str, str]], *, generate: bool, tools: Sequence[dict[str, Any]] = ()) -> str:
+        """Render messages and tools through the checkpoint's chat template."""
+        given = {"messages": messages, "tools": list(tools) or None, "add_generation_prompt": generate}
+        return self._template.render(**given, **self._tokens)
 
     def patches(self, picture: Image.Image) -> tuple[np.ndarray, tuple[int, int, int]]:
         """The patches of a picture, and their grid (time, height, width)."""
@@ -103,6 +105,11 @@ def _template(folder: Path, settings: dict[str, Any]) -> str:
 def _text(token: Any) -> str:
     """A token as text; older files hold an object."""
     return str(token.get("content", "")) if isinstance(token, dict) else str(token or "")
+
+
+def _json_text(value: Any, **options: Any) -> str:
+    """JSON as transformers' chat templates write it; jinja's own filter escapes HTML and sorts keys."""
+    return json.dumps(value, **{"ensure_ascii": False, **options})
 
 
 def _json(path: Path) -> dict[str, Any]:

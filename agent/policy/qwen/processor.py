@@ -11,7 +11,7 @@ silently when it does not know a processor class, is refused, because training w
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,11 @@ class PictureProcessor(Qwen2_5_VLProcessor):
         size: int = self.image_processor.merge_size
         return size
 
-    def chat(self, messages: list[dict[str, str]], *, generate: bool) -> str:
-        """Messages through the chat template."""
+    def chat(self, messages: list[dict[str, str]], *, generate: bool, tools: Sequence[dict[str, Any]] = ()) -> str:
+        """Messages and tools through the chat template."""
         render: Callable[..., str] = self.tokenizer.apply_chat_template
-        return render(messages, tokenize=False, add_generation_prompt=generate, chat_template=self.chat_template)
+        given = {"tools": list(tools) or None, "chat_template": self.chat_template}
+        return render(messages, tokenize=False, add_generation_prompt=generate, **given)
 
     def patches(self, picture: Image.Image) -> tuple[np.ndarray, tuple[int, int, int]]:
         """The patches of a picture, and their grid (time, height, width)."""

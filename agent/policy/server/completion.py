@@ -13,9 +13,13 @@ from typing import Any
 
 from langchain_core.messages.ai import UsageMetadata
 
+from lensgraph.agent.chat import tool_calls
 from lensgraph.agent.policy.server.refusals import TooLong, Transient, first_line, says_too_long, server_message
 from lensgraph.agent.policy.stops import CLOSING_TAG
 from lensgraph.tools.safety.surrogates import whole
+
+THOUGHT_FIELD = "reasoning_field"
+"""Key of a reply's metadata: the server's name for the reasoning, under which it takes it back."""
 
 
 @dataclass
@@ -26,6 +30,10 @@ class Completion:
     """The turn's text."""
     thought: str = ""
     """Text that a server's reasoning parser took out of the turn."""
+    thought_field: str = "reasoning_content"
+    """The server's name for that text."""
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    """Calls of tools: `index`, `id`, `name` and `arguments`, a JSON text."""
     finish: str | None = None
     """`stop`, `length`, or the server's own word. None: the turn has not ended."""
     matched: str | None = None
@@ -40,11 +48,17 @@ class Completion:
     def beside_text(self, model: str, left_out: Sequence[str]) -> dict[str, Any]:
         """All fields of the LangChain message but its text. Token ids are kept only with a log-probability for each."""
         tokens = {"token_ids": self.ids, "logprobs": self.logprobs}
+        calls = [tool_calls.tool_use(call["name"], call["arguments"], call["id"]) for call in self.calls]
         return {
-            "additional_kwargs": {"reasoning_content": self.thought} if self.thought else {},
+            "additional_kwargs": {
+                **({"reasoning_content": self.thought} if self.thought else {}),
+                **({"tool_calls": [call.sent() for call in calls]} if calls else {}),
+            },
+            **tool_calls.langchain_calls(calls),
             "response_metadata": {
                 "model_name": model,
                 "finish_reason": self.finish,
+                **({THOUGHT_FIELD: self.thought_field} if self.thought else {}),
                 **(tokens if self.ids and len(self.ids) == len(self.logprobs) else {}),
                 **({"left_out": list(left_out)} if left_out else {}),
             },
@@ -131,8 +145,11 @@ def _add(completion: Completion, answer: dict[str, Any], part: str, where: str, 
         for choice in answer.get("choices", [])[:1]:  # the last event of a stream has none, only the usage
             said = choice.get(part) or {}
             completion.text += _text(said.get("content"))
-            # vLLM renamed the field of its reasoning parsers
-            completion.thought += _text(said.get("reasoning") or said.get("reasoning_content"))
+            for name in ("reasoning", "reasoning_content"):  # vLLM renamed the field of its reasoning parsers
+                if thought := _text(said.get(name)):
+                    completion.thought, completion.thought_field = completion.thought + thought, name
+                    break
+            _add_calls(completion.calls, said.get("tool_calls") or [])
             completion.finish = choice.get("finish_reason") or completion.finish
             # vLLM's and SGLang's names; a number is the id of a token, such as the end of a turn
             matched = choice.get("stop_reason", choice.get("matched_stop"))
@@ -148,6 +165,20 @@ def _add(completion: Completion, answer: dict[str, Any], part: str, where: str, 
     except (AttributeError, KeyError, TypeError, ValueError):
         # Not `from error`: it may quote the server's text.
         raise _no_completion(where, json.dumps(answer), key) from None
+
+
+def _add_calls(calls: list[dict[str, Any]], said: list[dict[str, Any]]) -> None:
+    """Add whole calls, or the parts of calls in a stream. Some servers leave the index out, some always write 0."""
+    for part in said:
+        index, identity, function = part.get("index"), part.get("id") or "", part.get("function") or {}
+        known = [call for call in calls if index is None or call["index"] == index][-1:]
+        if not known or (identity and known[0]["id"] not in ("", identity)) or (index is None and function.get("name")):
+            calls.append({"index": index, "id": "", "name": "", "arguments": ""})
+            known = calls[-1:]
+        arguments = function.get("arguments") or ""
+        known[0]["id"] = known[0]["id"] or str(identity)
+        known[0]["name"] = known[0]["name"] or str(function.get("name") or "")
+        known[0]["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
 
 
 def _text(content: Any) -> str:

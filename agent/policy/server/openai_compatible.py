@@ -8,19 +8,22 @@ server that does not listen yet gets `start_wait`. A request that does not fit t
 oldest thumbnails, and the reply says which. The key is read from the environment when a request is made, is sent to
 `base_url` only, and is never shown, also where a server repeats it.
 
-Not covered: function calling (actions are text), and addresses of pictures (they are sent as bytes).
+Not covered: addresses of pictures (they are sent as bytes), and streaming of a call's arguments (a call comes whole, with the
+last piece of a stream).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
 from lensgraph.agent.policy import pieces
@@ -111,6 +114,18 @@ class OpenAICompatiblePolicy(BaseChatModel):
         """The fields that LangChain shows to every tracer, without keys and logins."""
         for name, value in super().__repr_args__():
             yield name, without_keys(value) if isinstance(value, str) else value
+
+    def bind_tools(
+        self, tools: Sequence[Any], *, tool_choice: str | dict[str, Any] | bool | None = None, **kwargs: Any
+    ) -> Runnable[Any, AIMessage]:
+        """The policy with tools that it may call, in every form that LangChain takes. `tool_choice`: `auto`, `none`,
+        `required` (also `any` or True), or the name of the tool that it has to call."""
+        offered = [convert_to_openai_tool(tool) for tool in tools]
+        if tool_choice in (True, "any"):
+            tool_choice = "required"
+        elif isinstance(tool_choice, str) and tool_choice not in ("auto", "none", "required"):
+            tool_choice = {"type": "function", "function": {"name": tool_choice}}
+        return self.bind(tools=offered, **({"tool_choice": tool_choice} if tool_choice else {}), **kwargs)
 
     def _generate(
         self,
@@ -218,7 +233,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
         server = await self._detector.server() if self.server == "auto" else self.server
         return {
             "model": self.model,
-            "messages": [as_openai(message) for message in messages],
+            "messages": [as_openai(message, tools=bool(given.get("tools"))) for message in messages],
             "max_tokens": self.max_new_tokens,
             "temperature": self.temperature,
             **sampling_fields(server, stops, token_ids=self.token_ids),

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from lensgraph.agent.dialects.table import tools_of
 from lensgraph.rl.evaluation.trajectories.by_policy import of_policy
 from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStore
 from lensgraph.rl.run import jsonl
 
 
 def conversations(trajectories: Iterable[Trajectory], *, right: bool = False) -> Iterator[dict[str, Any]]:
-    """Trajectories as chat rows: `messages` with image placeholders, and the ids of the `images`, in order.
+    """Trajectories as chat rows: `messages` with image placeholders, the ids of the `images`, in order, and as JSON the
+    `tools` that the policy was offered, if any.
 
     `right` keeps those with a right answer. A row ends with the policy's last turn. Failed episodes are left out.
     """
@@ -28,7 +31,9 @@ def conversations(trajectories: Iterable[Trajectory], *, right: bool = False) ->
         if not said:
             continue
         messages = [{"role": one.role, "content": [_placeholder(block) for block in one.blocks]} for one in said]
-        yield {"messages": messages, "images": [picture for one in said for picture in one.pictures]}
+        row = {"messages": messages, "images": [picture for one in said for picture in one.pictures]}
+        tools = tools_of(trajectory.dialect)
+        yield {**row, "tools": json.dumps(tools)} if tools else row
 
 
 def _placeholder(block: dict[str, str]) -> dict[str, str]:
@@ -75,7 +80,11 @@ def _write_dataset(store: TrajectoryStore, rows: list[dict[str, Any]], out: Path
 
     content = List({"type": Value("string"), "text": Value("string")})
     features = Features(
-        {"messages": List({"role": Value("string"), "content": content}), "images": List(ImageFeature())}
+        {
+            "messages": List({"role": Value("string"), "content": content}),
+            "images": List(ImageFeature()),
+            **({"tools": Value("string")} if any("tools" in row for row in rows) else {}),
+        }
     )
     opened = [
         {
@@ -84,6 +93,7 @@ def _write_dataset(store: TrajectoryStore, rows: list[dict[str, Any]], out: Path
                 for m in row["messages"]
             ],
             "images": [Image.open(io.BytesIO(store.picture(identity))) for identity in row["images"]],
+            **({"tools": row.get("tools")} if "tools" in features else {}),
         }
         for row in rows
     ]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from lensgraph.agent.actions import Action, Answer, Crop, GiveUp, SearchByImage, SearchByText
-from lensgraph.agent.dialects.table import build
+from lensgraph.agent.dialects.table import DIALECTS, build
 
 SHARED: list[Action] = [Answer("Nairobi"), SearchByText("Kenya capital"), SearchByImage(), GiveUp()]
 EVERYTHING = [
-    *[(name, action) for name in ("compact", "deepmmsearch_r1", "mmsearch_r1") for action in SHARED],
-    *[(name, SearchByImage("the second flag")) for name in ("compact", "deepmmsearch_r1")],
-    ("compact", Crop("the cat")),
+    *[(name, action) for name in DIALECTS for action in SHARED],
+    *[(name, SearchByImage("the second flag")) for name in ("compact", "deepmmsearch_r1", "tools")],
+    *[(name, Crop("the cat")) for name in ("compact", "tools")],
 ]
 
 

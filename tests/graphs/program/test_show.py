@@ -1,5 +1,6 @@
 """The terminal while a question is answered."""
 
+import ast
 import io
 import json
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.console import Console
 from lensgraph.agent import config as configuration
 from lensgraph.agent import testing
 from lensgraph.agent.actions import KINDS
+from lensgraph.agent.dialects.table import DIALECTS
 from lensgraph.agent.limits import StopReason
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import search_agent
@@ -27,12 +29,12 @@ TURNS = [
 ]
 
 
-async def shown(turns: list[str], **fields: Any) -> str:
+async def shown(turns: list[str], *, raw: bool = False, **fields: Any) -> str:
     context = testing.context(turns, **fields)
     given = {"question": "When?", "images": [Image.new("RGB", (64, 48))]}
     state = await search_agent.graph.ainvoke(given, context=context, output_keys=EVERYTHING)
     out = io.StringIO()
-    screen = Show(Console(file=out, width=200, force_terminal=False, highlight=False))
+    screen = Show(Console(file=out, width=200, force_terminal=False, highlight=False), raw=raw)
     for step in state["steps"]:
         screen.step({**step, "seconds": 0.25})
     screen.end(state)
@@ -124,3 +126,36 @@ def test_the_baselines_can_be_asked_too(
     assert main(command) == code
     found = json.loads(capsys.readouterr().out)["searches"]
     assert (found["image"], found["text"]) == searches
+
+
+MALFORMED = {
+    "compact": "no tag\n\x1b[2J and \u202e<answer>half",
+    "mmsearch_r1": "no tag\n\x1b[2J and \u202e<answer>half",
+    "deepmmsearch_r1": "no tag\n\x1b[2J and \u202e<answer>half",
+    "tools": '<tool_call>\n{"name": "\x1b[2J\u202e"}\n</tool_call>',
+}
+
+
+@pytest.mark.parametrize("dialect", list(DIALECTS))
+async def test_what_a_malformed_turn_said_is_shown_on_request(dialect: str) -> None:
+    """As it was said, quoted: it can neither move the cursor nor turn the text around."""
+    turns = [MALFORMED[dialect], "<tool_call>"]
+    config = configuration.load_config(None, [f"dialect.name={dialect}", "limits.turns=2"])
+    said = await shown(turns, dialect=dialect, raw=True, config=config)
+    assert "unreadable turn" in said
+    [line] = [line for line in said.splitlines() if line.strip().startswith("it said") and "2J" in line]
+    assert ast.literal_eval(line.partition("it said")[2].strip()) == MALFORMED[dialect]
+    assert "\x1b" not in said and "\u202e" not in said
+    assert "it said" not in await shown(turns, dialect=dialect, config=config)
+
+
+def test_the_json_holds_what_malformed_turns_said(
+    settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    command = ["ask", str(tmp_path / "a.png"), "What?", "--json", "--config", str(settings)]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["malformed"] == []
+    assert main([*command, 'policy.options.turns=["I think it is 1987"]']) == 1
+    [found] = json.loads(capsys.readouterr().out)["malformed"]
+    assert found == {"turn": 1, "reason": "the turn does not end in an action", "text": "I think it is 1987"}
