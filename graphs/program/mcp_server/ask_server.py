@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import difflib
 import importlib.metadata
+import itertools
 import re
 import uuid
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.lowlevel.helper_types import ReadResourceContents
@@ -25,10 +29,11 @@ from mcp_types import CallToolResult, InputRequiredResult, Resource, ResourceTem
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lensgraph.agent.context import Context, backends_of
-from lensgraph.agent.errors import UserError
+from lensgraph.agent.errors import BadInput, UserError
 from lensgraph.agent.limits import StopReason
 from lensgraph.agent.state import Source, Usage
-from lensgraph.graphs.program.mcp_server import watched_run
+from lensgraph.graphs.asking import INTERRUPTS
+from lensgraph.graphs.program.mcp_server import approval_form, watched_run
 from lensgraph.graphs.program.mcp_server.episode_shelf import JSON_TYPE, TEMPLATES, EpisodeShelf
 from lensgraph.graphs.program.mcp_server.given_picture import Given, picture_of
 from lensgraph.graphs.tool import ANSWER_KEYS, as_text
@@ -47,6 +52,10 @@ INSTRUCTIONS = (
 )
 FAILED = (StopReason.NO_PICTURE, StopReason.POLICY_FAILED)
 """Endings that are an error of the call: the question could not be asked. With another ending there was none to be found."""
+MOST_WAITING = 256
+"""Questions that may wait for a person at a time, where the server keeps no threads. One has some 100 kB."""
+MOST_WRONG = 3
+"""Answers of a person that may be unusable, one after the other or not, before the question ends."""
 ERROR_CHARS = 400
 """Longest error."""
 
@@ -102,6 +111,8 @@ class AskServer(MCPServer[Any]):
         `open_world`: its tools reach the web. `listed`: every caller may know what any other asked, so episodes are listed."""
         self.graph, self.ask_context, self.pictures, self.listed = graph, context, pictures, listed
         self.episodes = EpisodeShelf()
+        self._passing: deque[str] = deque()
+        self._going_on: set[str | None] = set()
         annotations = ToolAnnotations(
             title="Ask about a picture", read_only_hint=True, destructive_hint=False, idempotent_hint=not threads,
             open_world_hint=open_world,
@@ -119,48 +130,95 @@ class AskServer(MCPServer[Any]):
 
     async def _ask_once(
         self, call: Call[Any, Any], question: Question, image: Image = None
-    ) -> Annotated[CallToolResult, AskResult]:
+    ) -> Annotated[CallToolResult, AskResult] | InputRequiredResult:
         """Answer a question about a picture, with its sources."""
         return await self._answer(call, question, image, None)
 
     async def _ask_in_thread(
         self, call: Call[Any, Any], question: Question, image: Image = None, thread: Thread = None
-    ) -> Annotated[CallToolResult, AskResult]:
+    ) -> Annotated[CallToolResult, AskResult] | InputRequiredResult:
         """Answer a question about a picture, with its sources; the result names the thread for a follow-up question."""
         if thread is not None and not await self._known(thread):
             raise ToolError(f"there is no thread {thread[:40]!r}; leave it out to start a new one")
-        return await self._answer(call, question, image, thread or uuid.uuid4().hex)
+        return await self._answer(call, question, image, thread or call.request_state or uuid.uuid4().hex)
 
     async def _known(self, thread: str) -> bool:
         where: Any = {"configurable": {"thread_id": thread}}
         return THREAD.fullmatch(thread) is not None and bool((await self.graph.aget_state(where)).values)
 
-    async def _answer(self, call: Call[Any, Any], question: str, image: Any, thread: str | None) -> CallToolResult:
+    async def _answer(
+        self, call: Call[Any, Any], question: str, image: Any, thread: str | None
+    ) -> CallToolResult | InputRequiredResult:
         try:
-            state = await watched_run.to_its_end(self._run(call, question, image, thread))
+            with self._alone(call.request_state):
+                state = await self._answered(call, question, image, thread)
         except (UserError, guard.Refused) as error:
             raise ToolError(str(error)) from error
-        kept = {"episode": self.episodes.keep(state)} | ({"thread": thread} if thread else {})
+        if isinstance(state, InputRequiredResult):
+            return state
+        beside = {"episode": self.episodes.keep(state)} | ({"thread": thread} if thread else {})
         if self.listed:
             await call.notify_resources_changed()
         failed = state["stop_reason"] in FAILED
         told = str(state["messages"][-1].content) if failed else as_text(state)
         return CallToolResult(
             content=[TextContent(type="text", text=told)],
-            structured_content={key: state.get(key) for key in ANSWER_KEYS} | kept,
+            structured_content={key: state.get(key) for key in ANSWER_KEYS} | beside,
             is_error=failed,
         )
 
-    async def _run(self, call: Call[Any, Any], question: str, image: Any, thread: str | None) -> dict[str, Any]:
-        images = [] if image is None else [await picture_of(image, self.pictures, self.episodes)]
-        config = {"configurable": {"thread_id": thread}} if thread else None
+    async def _answered(
+        self, call: Call[Any, Any], question: str, image: Any, thread: str | None
+    ) -> dict[str, Any] | InputRequiredResult:
+        """The last state of the question's run, or the form with which it waits for a person."""
+        begun = itertools.count(1)
 
-        async def tell(begun: int, doing: str) -> None:
-            await call.report_progress(begun, message=doing)
+        async def run(given: Any) -> dict[str, Any]:
+            async def tell(doing: str) -> None:
+                await call.report_progress(next(begun), message=doing)
 
-        return await watched_run.run(
-            self.graph, {"question": question, "images": images}, config, self.ask_context, tell
-        )
+            config = {"configurable": {"thread_id": thread}} if thread else None
+            return await watched_run.to_its_end(watched_run.run(self.graph, given, config, self.ask_context, tell))
+
+        if (await backends_of(self.ask_context)).approve:
+            approval_form.check_client(call)
+            thread = call.request_state or thread or await self._passing_thread()
+        answer, note, wrong = approval_form.answered(call), "", 0
+        if call.request_state is not None:  # the person was asked by an earlier call
+            state = {INTERRUPTS: (await self.graph.aget_state({"configurable": {"thread_id": thread}})).interrupts}
+        else:
+            images = [] if image is None else [await picture_of(image, self.pictures, self.episodes)]
+            state = await run({"question": question, "images": images})
+        while (asked := approval_form.waiting_in(state)) is not None:
+            found = answer or await approval_form.ask(call, asked, str(thread), note)
+            if isinstance(found, InputRequiredResult):
+                return found
+            answer, note = None, ""
+            try:
+                state = await run(approval_form.resume(found, asked))
+            except BadInput as error:  # the run still waits, and the person is told why
+                note, wrong = str(error), wrong + 1
+                if wrong == MOST_WRONG:
+                    raise
+        return state
+
+    @contextmanager
+    def _alone(self, waiting: str | None) -> Iterator[None]:
+        """Let one call at a time go on with a run that waits: two at once would make its search twice."""
+        if waiting in self._going_on:
+            raise UserError("This search goes on already, with an earlier answer; wait for its result.")
+        self._going_on |= {waiting} - {None}
+        try:
+            yield
+        finally:
+            self._going_on.discard(waiting)
+
+    async def _passing_thread(self) -> str:
+        """A thread for one question that may wait for a person, where the server keeps none; the oldest one is forgotten."""
+        self._passing.append(thread := uuid.uuid4().hex)
+        if len(self._passing) > MOST_WAITING and isinstance(self.graph.checkpointer, BaseCheckpointSaver):
+            await self.graph.checkpointer.adelete_thread(self._passing.popleft())
+        return thread
 
     # --- what the SDK's server does, with errors of one line and resources of its own
 

@@ -83,7 +83,8 @@ async def serve(
     context = Context(config=config)
     open_world = await _load(await backends_of(context), config)
     async with AsyncExitStack() as stack:
-        checkpoints = await stack.enter_async_context(saver(threads)) if threads else None
+        kept = threads or ("memory" if config.approve else None)  # a question that waits for a person needs a thread
+        checkpoints = await stack.enter_async_context(saver(kept)) if kept else None
         opened = config.images.local_files if isinstance(config.images.local_files, str) else False
         server = AskServer(
             table.build(config.graph, checkpoints), context, pictures=pictures or opened, threads=threads is not None,

@@ -8,20 +8,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import anyio
 
-from lensgraph.graphs.asking import finished
+from lensgraph.agent import usage
 from lensgraph.tools.safety.escape import line
 
 if TYPE_CHECKING:
     from lensgraph.agent.context import Context
+    from lensgraph.agent.state import AgentState
     from lensgraph.graphs.table import Graph
 
 T = TypeVar("T")
-Tell = Callable[[int, str], Awaitable[None]]
-"""Gets the number of nodes begun so far, and what the new one does."""
+Tell = Callable[[str], Awaitable[None]]
+"""Gets what a node does that begins."""
 SHOWN_CHARS = 120
 """Longest part of a query or a region in a message of progress."""
 DOING = {
@@ -38,22 +39,22 @@ DOING = {
 async def run(graph: Graph, given: Any, config: Any, context: Context, tell: Tell) -> dict[str, Any]:
     """The last state of a run. `tell` is awaited as each node begins."""
     state: dict[str, Any] = {}
-    begun = turn = 0
     running: Any = graph.astream(given, config, context=context, stream_mode=["tasks", "values"])
     async with contextlib.aclosing(running) as parts:
         async for mode, part in parts:
             if mode == "values":
                 state = part
             elif "input" in part:  # a node begins; at its end comes the same with its result
-                begun, turn = begun + 1, turn + (part["name"] == "reason")
-                await tell(begun, _doing(part["name"], turn, part["input"]))
-    return dict(finished(state))
+                await tell(_doing(part["name"], part["input"]))
+    return state
 
 
-def _doing(node: str, turn: int, state: Any) -> str:
-    action = state.get("action") if isinstance(state, Mapping) else None
-    wanted = (action or {}).get("wanted") or action or {}
+def _doing(node: str, state: Any) -> str:
+    known = state if isinstance(state, Mapping) else {}
+    action = known.get("action") or {}
+    wanted = action.get("wanted") or action
     what = line(str(wanted.get("query") or wanted.get("region") or "the whole picture"), SHOWN_CHARS)
+    turn = usage.turn_of(cast("AgentState", known)) + (node == "reason")
     return DOING.get(node, line(node, SHOWN_CHARS)).format(turn=turn, what=what)
 
 

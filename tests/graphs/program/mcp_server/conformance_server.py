@@ -3,6 +3,7 @@
 They stand on our server's own class, so that its transport, progress, errors, resources and prompts are what is tested."""
 
 import base64
+import itertools
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context as Call
@@ -87,8 +88,10 @@ class ConformanceServer(AskServer):
         async def test_tool_with_progress(call: Call) -> str:
             """A question of the graph, with the progress that `ask` reports."""
 
-            async def tell(begun: int, doing: str) -> None:
-                await call.report_progress(begun, message=doing)
+            begun = itertools.count(1)
+
+            async def tell(doing: str) -> None:
+                await call.report_progress(next(begun), message=doing)
 
             given = {"question": "When?", "images": [PIXEL]}
             state = await watched_run.run(search_agent.graph, given, None, testing.context(TURNS), tell)

@@ -83,13 +83,15 @@ async def served(**options: Any) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def over_http(mode: Any = "auto", token: str | None = None, **options: Any) -> AsyncIterator[Client]:
+async def over_http(
+    mode: Any = "auto", token: str | None = None, person: Any = None, **options: Any
+) -> AsyncIterator[Client]:
     """The SDK's client of a server over HTTP."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with (
         served(token=token, **options) as address,
         httpx2.AsyncClient(headers=headers, trust_env=False, timeout=60) as http,
-        Client(streamable_http_client(address, http_client=http), mode=mode) as client,
+        Client(streamable_http_client(address, http_client=http), mode=mode, elicitation_callback=person) as client,
     ):
         yield client
 
