@@ -113,7 +113,7 @@ def resume(answer: ElicitResult, asked: ApprovalRequest) -> Command[Any]:
     if kind != "edit":
         return Command(resume={"type": kind, **{k: v for k, v in content.items() if k == REASON and kind == "reject"}})
     (action,) = asked["action_requests"]
-    args = {name: content[name] for name in action["args"] if name in content}
+    args: dict[str, Any] = {name: content[name] for name in action["args"] if name in content}
     if "box" in args:
         args["box"] = _box(str(args["box"]))
     return Command(resume={"type": "edit", "edited_action": {"name": action["name"], "args": args}})
