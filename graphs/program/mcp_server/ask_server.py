@@ -273,8 +273,8 @@ class AskServer(MCPServer[Any]):
         store = (await backends_of(self.ask_context)).store
         try:
             return [ReadResourceContents(await asyncio.to_thread(store.bytes, picture["id"]), picture["mime_type"])]
-        except guard.Refused as error:
-            raise ResourceNotFoundError(str(error)) from error
+        except UserError as error:
+            raise ResourceNotFoundError(without_paths(str(error))) from error
 
 
 def _prompt(

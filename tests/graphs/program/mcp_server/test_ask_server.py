@@ -1,5 +1,6 @@
 """The tool `ask`: its schema, its result, its errors, threads, and the prompt."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import interrupt
 from mcp import Client
+from mcp.shared.exceptions import MCPError
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION
 
 from lensgraph.agent import testing
+from lensgraph.agent.images import ImageStore
 from lensgraph.agent.policy.errors import PolicyError
 from lensgraph.agent.policy.scripted import ScriptedPolicy
 from lensgraph.graphs import search_agent
@@ -122,6 +125,22 @@ async def test_an_exception_that_nobody_expected_tells_a_client_nothing(uri: str
 
     async with asking(testing.context(bug)) as client:
         assert await told(client, question="When?", image=uri) == "Error executing tool ask"
+
+
+async def test_a_folder_of_pictures_that_cannot_be_used_is_told_without_its_path(uri: str, tmp_path: Path) -> None:
+    store = ImageStore(tmp_path / "secret")
+    async with asking(testing.context(turns, store=store)) as client:
+        result = await client.call_tool("ask", {"question": "When?", "image": uri})
+        (_, picture) = (await client.list_resources()).resources
+        shutil.rmtree(tmp_path / "secret")
+        (tmp_path / "secret").write_text("no folder")
+        store._encoded.items.clear()
+        said = await told(client, question="When?", image=uri)
+        with pytest.raises(MCPError) as caught:
+            await client.read_resource(picture.uri)
+    assert not result.is_error
+    for text in (said, caught.value.message):
+        assert "(a path)" in text and str(tmp_path) not in text and "\n" not in text
 
 
 async def test_an_operators_ceilings_hold(uri: str) -> None:
