@@ -108,7 +108,8 @@ class _Chosen:
 
 async def _choose(state: AgentState, backends: Backends, runtime: Runtime[Context]) -> _Chosen:
     pictures, last = state["pictures"], (this_question(state) or [Step()])[-1]
-    cut = state.get("crop") if last.get("node") == "crop" else None  # a command may have led elsewhere since it was cut
+    # A command may have led elsewhere since the crop was cut, or ask for the whole picture.
+    cut = state.get("crop") if last.get("node") == "crop" and state["action"].get("region") else None
     query = last["query"] if cut is not None else WHOLE_PICTURE
     calls: dict[Kind, int] = {"image_search": 1}
     if (refused := await refusal(state, backends, "image", calls)) is not None:

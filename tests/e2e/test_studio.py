@@ -253,3 +253,69 @@ def test_the_drawing_has_exactly_the_legal_edges(server: httpx.Client) -> None:
         ("text_search", "reason"),
         ("answer", "__end__"),
     }
+
+
+@pytest.fixture
+def sdk(server: httpx.Client) -> Iterator[Any]:
+    """LangGraph's own client."""
+    with pytest.importorskip("langgraph_sdk").get_sync_client(url=str(server.base_url), headers={}) as client:
+        yield client
+
+
+def edited(name: str, **args: Any) -> dict[str, Any]:
+    return {"resume": {"type": "edit", "edited_action": {"name": name, "args": args}}}
+
+
+@pytest.mark.parametrize(
+    ("command", "searches", "box"),
+    [
+        ({"resume": {"type": "approve"}}, 1, [8, 8, 24, 24]),
+        ({"resume": {"decisions": [{"type": "approve"}]}}, 1, [8, 8, 24, 24]),
+        (edited("image_search", box=[0, 0, 30, 20]), 1, [0, 0, 30, 20]),
+        ({"resume": {"type": "reject", "message": "No faces."}}, 0, None),
+    ],
+    ids=["approve", "langchains approve", "edit", "reject"],
+)
+def test_a_search_waits_for_the_person_who_uses_the_sdk(
+    sdk: Any, command: dict[str, Any], searches: int, box: Any
+) -> None:
+    """LangGraph's own client; Studio speaks the same API. The answer is given without the context that asked for it."""
+    thread = sdk.threads.create()["thread_id"]
+    given = {"question": "What is this?", "images": [f"data:image/png;base64,{picture()}"]}
+    sdk.runs.wait(thread, "search_agent", input=given, context={"approve": ["image_search"]})
+    (waiting,) = sdk.threads.get_state(thread)["interrupts"]
+    assert waiting["value"]["picture"]["box"] == [8, 8, 24, 24] and picture()[:60] not in json.dumps(waiting)
+    assert "$defs" in waiting["response_schema"], "a page may draw a form from it"
+    for value in ({"type": "perhaps"}, {}, "yes", ["approve"], {"f" * 32: "approve"}):
+        reply = sdk.runs.wait(thread, "search_agent", command={"resume": value}, raise_error=False)
+        assert reply["__error__"]["error"] == "BadInput" and "\n" not in reply["__error__"]["message"].strip(), value
+        assert [one["id"] for one in sdk.threads.get_state(thread)["interrupts"]] == [waiting["id"]], value
+    result = sdk.runs.wait(thread, "search_agent", command=command)
+    assert (result["answer"], result["usage"]["searches"]["image"]) == ("picture seen", searches)
+    assert [step["crop"]["box"] for step in result["steps"] if step["node"] == "image_search" and searches] == [
+        box
+    ] * searches
+
+
+def test_an_update_over_the_api_lets_a_run_go_on_and_forges_nothing(sdk: Any) -> None:
+    thread = sdk.threads.create()["thread_id"]
+    given = {"question": "What is this?", "images": [f"data:image/png;base64,{picture()}"]}
+    sdk.runs.wait(thread, "search_agent", input=given, interrupt_before=["image_search"])
+    for values, node in (({"steps": []}, None), ({"first_step": 99}, None), ({}, "image_search")):
+        with pytest.raises(Exception, match=r"^Command\(update=|^update_state\(as_node="):
+            sdk.threads.update_state(thread, values, as_node=node)
+    sdk.threads.update_state(thread, {"messages": [{"role": "user", "content": "By the way."}]})
+    assert sdk.threads.get_state(thread)["next"] == ["image_search"]
+    assert sdk.runs.wait(thread, "search_agent", input=None)["answer"] == "picture seen"
+
+
+def test_a_command_to_a_search_that_waits_may_be_sent_again(sdk: Any) -> None:
+    thread = sdk.threads.create()["thread_id"]
+    given = {"question": "What is this?", "images": [f"data:image/png;base64,{picture()}"]}
+    sdk.runs.wait(thread, "search_agent", input=given, context={"approve": ["image_search"]})
+    whole = {"goto": "image_search", "update": {"action": {"kind": "image_search", "region": None}}}
+    for _ in range(2):
+        sdk.runs.wait(thread, "search_agent", command=whole)
+        assert sdk.threads.get_state(thread)["interrupts"][0]["value"]["picture"]["box"] is None
+    result = sdk.runs.wait(thread, "search_agent", command={"resume": "approve"})
+    assert (result["answer"], result["usage"]["searches"]["image"]) == ("picture seen", 1)

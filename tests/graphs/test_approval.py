@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -559,3 +561,83 @@ async def test_a_follow_up_is_asked_about_anew() -> None:
         assert asked(await graph.ainvoke(QUESTION, THREAD, context=context))["question"] == "When?"
         result = await graph.ainvoke(Command(resume="approve"), THREAD, context=context)
     assert (result["answer"], made(context)) == ("1987", (2, 0, 0))
+
+
+# --- after a kill
+
+PROGRAM = '''
+import asyncio, json, os, signal, sys
+from pathlib import Path
+from langgraph.types import Command
+from PIL import Image
+from lensgraph.agent import testing
+from lensgraph.agent.images import ImageStore
+from lensgraph.agent.savers import saver
+from lensgraph.graphs import search_agent
+
+folder, given, die = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3]
+
+
+class Paid(testing.FixedText):
+    """Writes down what is sent, and may die before the result is there."""
+
+    async def asearch(self, query):
+        with open(folder / "sent", "a") as file:
+            file.write(query + ";")
+        if die == "sent":
+            await asyncio.sleep(0.5)  # LangGraph writes the decision down meanwhile
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await super().asearch(query)
+
+
+async def main():
+    turns = ["<text_search>kestrel</text_search>", "<answer>1987</answer>"]
+    approve = ["text_search"] if given == "ask" else []
+    context = testing.context(turns, approve=approve, text_search=Paid(), store=ImageStore(folder / "pictures"))
+    async with saver(f"sqlite:///{folder}/threads.db") as checkpoints:
+        graph = search_agent.build(checkpoints)
+        question = {"question": "When?", "images": [Image.new("RGB", (64, 48))]}
+        send = question if given == "ask" else None if given == "go on" else Command(resume=given)
+        result = await graph.ainvoke(send, {"configurable": {"thread_id": "1"}}, context=context)
+        if die == "paused":
+            os.kill(os.getpid(), signal.SIGKILL)
+    waiting = [one.value["action_requests"][0]["args"] for one in result.get("__interrupt__", [])]
+    print(json.dumps([waiting, result.get("answer"), [step.get("error") for step in result["steps"]]]))
+
+
+asyncio.run(main())
+'''
+
+
+def run(folder: Path, given: Any, die: str = "") -> Any:
+    """What a process of its own says; None: it killed itself."""
+    command = [sys.executable, "-c", PROGRAM, str(folder), json.dumps(given), die]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if die:
+        assert done.returncode == -9, done.stderr
+        return None
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def sent(folder: Path) -> str:
+    return (folder / "sent").read_text() if (folder / "sent").exists() else ""
+
+
+def test_a_process_killed_while_the_call_waits_loses_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("langgraph.checkpoint.sqlite", reason="needs lensgraph[threads]")
+    run(tmp_path, "ask", die="paused")
+    assert run(tmp_path, edit("text_search", query="light").resume) == [[], "1987", [None, None, None]]
+    assert sent(tmp_path) == "light;"
+
+
+@pytest.mark.slow
+def test_a_process_killed_after_the_decision_sends_the_call_once(tmp_path: Path) -> None:
+    """The decision is kept, so nobody is asked again; the call may have been paid for, so it is not repeated."""
+    pytest.importorskip("langgraph.checkpoint.sqlite", reason="needs lensgraph[threads]")
+    assert run(tmp_path, "ask")[0] == [{"query": "kestrel"}]
+    assert run(tmp_path, "go on")[0] == [{"query": "kestrel"}], "another process asks the same"
+    run(tmp_path, "approve", die="sent")
+    waiting, answer, errors = run(tmp_path, "go on")
+    assert (waiting, answer, sent(tmp_path)) == ([], "1987", "kestrel;")
+    assert errors[1].startswith("unavailable: this search was cut off")
