@@ -32,7 +32,9 @@ def run(given: argparse.Namespace) -> int:
     )
 
     settings += given.set
-    return run_question.ask(pictures, question, given.config, settings, as_json=given.json, show_raw=given.show_raw)
+    return run_question.ask(
+        pictures, question, given.config, settings, as_json=given.json, show_raw=given.show_raw, approve=given.approve
+    )
 
 
 def split(words: Sequence[str]) -> tuple[list[str], str, list[str]]:

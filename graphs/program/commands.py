@@ -35,10 +35,14 @@ COMMANDS: dict[str, Command] = {
                 "words", nargs="+", metavar="WORD",
                 help="paths or http(s) addresses of pictures, the question in quotes, and single settings, as for --set",
             ),
+            option(
+                "--approve", action="append", default=[], metavar="CALL",
+                help="stop before each text_search, image_search or crop and ask here; may be repeated",
+            ),
             _JSON, _CONFIG, _SET,
             option("--show-raw", action="store_true", help="print what a turn said that could not be read"),
         ),
-        usage='PICTURE [PICTURE ...] "QUESTION" [--json] [--config FILE] [--set key.key=value] [key.key=value ...]',
+        usage='PICTURE [PICTURE ...] "QUESTION" [--json] [--approve CALL] [--config FILE] [key.key=value ...]',
     ),
     "config": Command(f"{_PROGRAM}.config:run", "Print the effective configuration with its meaning.", _SETTINGS),
     "serve": Command(

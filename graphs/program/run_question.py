@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import sys
+import uuid
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from lensgraph.agent import config as configuration
 from lensgraph.agent.config import Config
-from lensgraph.agent.errors import UserError
+from lensgraph.agent.errors import BadInput, UserError
 from lensgraph.graphs import table
+from lensgraph.graphs.program import reviewing
 from lensgraph.graphs.program.config import check
 from lensgraph.tools import guard
 from lensgraph.tools.results import ToolFailure
@@ -41,9 +43,13 @@ def ask(
     *,
     as_json: bool,
     show_raw: bool,
+    approve: Sequence[str] = (),
 ) -> int:
-    """Print the answer; the return value is the exit code."""
+    """Print the answer; the return value is the exit code. The person at the terminal decides about the calls of `approve`."""
     config = configuration.load_config(config_file, settings)
+    if approve:  # checked like a setting
+        both = ",".join([*config.approve, *approve])
+        config = configuration.load_config(config_file, [*settings, f"approve=[{both}]"])
     data, small = _read(pictures, question, config)
     if not sys.warnoptions:  # warnings are for programmers, and `-W` brings them back
         warnings.simplefilter("ignore")
@@ -62,7 +68,7 @@ def ask(
             show.warn(warning)
         else:
             print(f"lensgraph ask: {warning}", file=sys.stderr)
-    result = loops.run(_run(graph, context, {"question": question, "images": data}, show))
+    result = _reviewed(graph, context, {"question": question, "images": data}, show)
     if show is not None:
         show.end(result)
     else:
@@ -117,6 +123,10 @@ def _load(config: Config, pool: ThreadPoolExecutor) -> tuple[Context, Any]:
         future.result()
     policy = pool.submit(backends.build_policy)
     graph = table.find(config.graph)
+    if config.approve:
+        from langgraph.checkpoint.memory import InMemorySaver
+
+        graph = table.build(config.graph, InMemorySaver())
     check(config)
     policy.result()  # a wrong setting is reported before an index is built
     for kind in table.tools_of(config.graph):
@@ -124,15 +134,39 @@ def _load(config: Config, pool: ThreadPoolExecutor) -> tuple[Context, Any]:
     return context, graph
 
 
-async def _run(graph: Any, context: Context, question: dict[str, Any], show: Show | None) -> dict[str, Any]:
-    """Run the graph and show each step as it arrives. Returns the graph's output and the last error of the policy."""
-    from lensgraph.agent.usage import faults
+def _reviewed(graph: Any, context: Context, given: Any, show: Show | None) -> dict[str, Any]:
+    """Run the graph to its end, and ask the person at the terminal about every call that waits."""
+    from langgraph.types import Command
+
+    from lensgraph.graphs.asking import INTERRUPTS, finished
 
     result: dict[str, Any] = {"error": None, "malformed": []}
+    thread = {"configurable": {"thread_id": uuid.uuid4().hex}} if graph.checkpointer else None
+    loops.run(_run(graph, context, given, thread, show, result))
+    while thread is not None and (waiting := result.pop(INTERRUPTS, ())):
+        decided: Command[Any] = Command(resume={one.id: reviewing.decide(one.value) for one in waiting})
+        try:
+            loops.run(_run(graph, context, decided, thread, show, result))
+        except BadInput as error:  # it is no decision, and all still wait
+            reviewing.say_refused(error)
+            result[INTERRUPTS] = waiting
+    return dict(finished(result))
+
+
+async def _run(
+    graph: Any, context: Context, given: Any, thread: Any, show: Show | None, result: dict[str, Any]
+) -> None:
+    """Run the graph and show each step as it arrives. Puts the graph's output and the last error of the policy into `result`,
+    or what waits for a person."""
+    from lensgraph.agent.usage import faults
+
     # Closed also when a step cannot be shown: left to itself, the graph would complain at the end of the loop.
-    async with aclosing(graph.astream(question, context=context, stream_mode="updates")) as updates:
+    async with aclosing(graph.astream(given, thread, context=context, stream_mode="updates")) as updates:
         async for update in updates:
-            for values in update.values():
+            for node, values in update.items():
+                if not isinstance(values, dict):
+                    result[node] = values
+                    continue
                 for step in values.get("steps", []):
                     if step["node"] == "reason" and step.get("error"):
                         result["error"] = step["error"]
@@ -141,8 +175,9 @@ async def _run(graph: Any, context: Context, question: dict[str, Any], show: Sho
                         result["malformed"].append(said)
                     if show is not None:
                         show.step(step)
-                result |= {key: values[key] for key in ("answer", "sources", "usage", "stop_reason") if key in values}
-    return result
+                result.update(
+                    {key: values[key] for key in ("answer", "sources", "usage", "stop_reason") if key in values}
+                )
 
 
 def as_object(result: dict[str, Any]) -> dict[str, Any]:

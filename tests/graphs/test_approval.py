@@ -610,7 +610,7 @@ asyncio.run(main())
 
 
 def run(folder: Path, given: Any, die: str = "") -> Any:
-    """What a process of its own says; None: it killed itself."""
+    """The output of a process of its own. None: it killed itself."""
     command = [sys.executable, "-c", PROGRAM, str(folder), json.dumps(given), die]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     if die:

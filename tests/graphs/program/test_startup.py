@@ -15,10 +15,10 @@ HEAVY = ["transformers", "scipy", "pandas", "lancedb", "pyarrow", "langchain_com
 ASK = """
 import asyncio, json, sys
 from concurrent.futures import ThreadPoolExecutor
-from lensgraph.graphs.program import answer as command
+from lensgraph.graphs.program import run_question as command
 from lensgraph.agent import config
 from lensgraph.agent.context import Backends
-settings = config.load(None, json.loads(sys.argv[1]), environ={})
+settings = config.load_config(None, json.loads(sys.argv[1]), environ={})
 with ThreadPoolExecutor() as pool:
     command._load(settings, pool)
 from lensgraph.tools.local.embedder.by_name import load_embedder
