@@ -6,21 +6,20 @@ than the model's context loses its oldest thumbnails, and the reply says which.
 
 For asking, not for training: a model's own processor expands its pictures, so every turn renders the dialogue anew from
 text. Qwen2.5-VL checkpoints run in `lensgraph.agent.policy.qwen.transformers_policy`, which keeps sampled ids. Not covered:
-batching (calls wait for each other), and streaming of single tokens (a stream brings the turn in one piece).
+batching (calls wait for each other).
 """
 
 from __future__ import annotations
 
-import asyncio
 import io
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from PIL import Image
@@ -29,33 +28,30 @@ from transformers import AutoModelForImageTextToText, StoppingCriteria, Stopping
 
 from lensgraph.agent.chat import tool_calls
 from lensgraph.agent.limits import context_problem
+from lensgraph.agent.policy import pieces
 from lensgraph.agent.policy.errors import ContextFull
 from lensgraph.agent.policy.hub_processor import load_processor
 from lensgraph.agent.policy.render import ROLES, picture_bytes
+from lensgraph.agent.policy.sampled import GrowingText
 from lensgraph.agent.policy.shorten import leave_out_oldest
 from lensgraph.agent.policy.stops import cut, stopped
 
+Tell = Callable[[list[int]], None]
+"""Called with the ids of the turn so far after every token."""
+
 
 class StopStrings(StoppingCriteria):
-    """Ends each row of a batch at its own stop strings, and records after how many sampled tokens it did.
+    """Ends a turn at its stop strings, and tells of its ids so far after every token. `tell` may raise to end it."""
 
-    `gone` ends all rows: nobody waits for them any more."""
-
-    def __init__(
-        self, tokenizer: Any, stops: Sequence[Sequence[str]], prompt: int, gone: threading.Event | None = None
-    ) -> None:
-        self.tokenizer, self.stops, self.prompt, self.gone = tokenizer, stops, prompt, gone
-        self.lengths: dict[int, int] = {}
+    def __init__(self, tokenizer: Any, stops: Sequence[str], prompt: int, tell: Tell | None = None) -> None:
+        self.tokenizer, self.stops, self.prompt, self.tell = tokenizer, stops, prompt, tell
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """True for the rows that are done."""
-        for row, stops in enumerate(self.stops):
-            if stops and row not in self.lengths:
-                ids = input_ids[row, self.prompt :].tolist()
-                if stopped(self.tokenizer, ids, stops):
-                    self.lengths[row] = len(ids)
-        over = self.gone is not None and self.gone.is_set()
-        return torch.tensor([over or row in self.lengths for row in range(len(self.stops))], device=input_ids.device)
+        """True if the turn is done."""
+        ids = input_ids[0, self.prompt :].tolist()
+        if self.tell is not None:
+            self.tell(ids)
+        return torch.tensor([stopped(self.tokenizer, ids, self.stops)], device=input_ids.device)
 
 
 class HubPolicy(BaseChatModel):
@@ -135,8 +131,11 @@ class HubPolicy(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        said = self._turn(messages, [*self.stop, *(stop or [])], kwargs.get("tools"))
-        yield ChatGenerationChunk(message=tool_calls.as_chunk(said))
+        stops, tools = [*self.stop, *(stop or [])], kwargs.get("tools")
+        if tools:  # half a call is none
+            yield ChatGenerationChunk(message=tool_calls.as_chunk(self._turn(messages, stops, tools)))
+        else:
+            yield from pieces.stream(self._telling(messages, stops))
 
     async def _astream(
         self,
@@ -145,27 +144,53 @@ class HubPolicy(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        said = await self._aturn(messages, [*self.stop, *(stop or [])], kwargs.get("tools"))
-        yield ChatGenerationChunk(message=tool_calls.as_chunk(said))
+        stops, tools = [*self.stop, *(stop or [])], kwargs.get("tools")
+        if tools:
+            yield ChatGenerationChunk(message=tool_calls.as_chunk(await self._aturn(messages, stops, tools)))
+            return
+        async for chunk in pieces.astream(self._telling(messages, stops)):
+            yield chunk
+
+    def _telling(self, messages: list[BaseMessage], stops: list[str]) -> pieces.Work[ChatGenerationChunk]:
+        """Work for `pieces` that samples a turn and emits its text as it comes."""
+
+        def work(emit: Callable[[ChatGenerationChunk], None]) -> None:
+            growing = GrowingText[list[int]](lambda ids: self._text_of(ids, stops), stops)
+
+            def tell(ids: list[int]) -> None:
+                if piece := growing.piece(ids):
+                    emit(ChatGenerationChunk(message=AIMessageChunk(content=piece)))
+
+            said = self._turn(messages, stops, None, tell)
+            rest = growing.rest(said.response_metadata["token_ids"])
+            emit(ChatGenerationChunk(message=tool_calls.as_chunk(said.model_copy(update={"content": rest}))))
+
+        return work
 
     async def _aturn(
         self, messages: list[BaseMessage], stops: list[str], tools: list[dict[str, Any]] | None
     ) -> AIMessage:
         """`_turn`, in a thread. A caller that is cancelled stops the sampling at its next token."""
-        gone = threading.Event()
-        try:
-            return await asyncio.to_thread(self._turn, messages, stops, tools, gone)
-        finally:
-            gone.set()
+
+        def work(emit: Callable[[Any], None]) -> None:
+            emit(self._turn(messages, stops, tools, emit))
+
+        said = AIMessage("")
+        async for said in pieces.astream(work):  # ids so far, and last the message
+            pass
+        return said
+
+    def _text_of(self, ids: list[int], stops: list[str]) -> str:
+        return cut(self._processor.tokenizer.decode(ids, skip_special_tokens=True), stops)
 
     def _turn(
         self,
         messages: list[BaseMessage],
         stops: list[str],
         tools: list[dict[str, Any]] | None,
-        gone: threading.Event | None = None,
+        tell: Tell | None = None,
     ) -> AIMessage:
-        """Sample one turn; with tools, the calls in it are read."""
+        """Sample one turn; with tools, the calls in it are read. `tell` gets its ids so far after every token."""
         self.load()
         processor, network = self._processor, self._network
         with self._lock, torch.inference_mode():
@@ -175,7 +200,7 @@ class HubPolicy(BaseChatModel):
                 if torch.is_tensor(value) and value.is_floating_point():
                     inputs[name] = value.to(network.dtype)
             prompt = inputs["input_ids"].shape[1]
-            ending = StopStrings(processor.tokenizer, [stops], prompt, gone)
+            ending = StopStrings(processor.tokenizer, stops, prompt, tell)
             sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
             if self.temperature > 0:
                 sampling = {"do_sample": True, "temperature": self.temperature, "top_p": 1.0, "top_k": 0}
@@ -193,7 +218,7 @@ class HubPolicy(BaseChatModel):
                 float(torch.log_softmax(step[0].float() / scale, -1)[token])
                 for step, token in zip(out.logits, ids, strict=False)
             ]
-        text: str = processor.tokenizer.decode(ids, skip_special_tokens=True)
+        text = self._text_of(ids, stops)
         finished = len(ids) < self.max_new_tokens or stopped(processor.tokenizer, ids, stops)
         beside: dict[str, Any] = {
             "response_metadata": {
@@ -205,8 +230,7 @@ class HubPolicy(BaseChatModel):
             },
             "usage_metadata": {"input_tokens": prompt, "output_tokens": len(ids), "total_tokens": prompt + len(ids)},
         }
-        said = cut(text, stops)
-        return tool_calls.as_message(said, **beside) if tools else AIMessage(content=said, **beside)
+        return tool_calls.as_message(text, **beside) if tools else AIMessage(content=text, **beside)
 
     def _fitting(self, messages: list[BaseMessage], tools: list[dict[str, Any]] | None) -> tuple[Any, list[str]]:
         """The network's inputs for the dialogue, and the ids of the thumbnails that had to be left out.

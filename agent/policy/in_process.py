@@ -21,7 +21,7 @@ from pydantic import AliasChoices, Field, PrivateAttr
 from lensgraph.agent.chat import tool_calls
 from lensgraph.agent.policy import pieces
 from lensgraph.agent.policy.render import Rendered, Renderer
-from lensgraph.agent.policy.sampled import GrowingText, Sampled, as_result, last_chunk
+from lensgraph.agent.policy.sampled import GrowingText, Sampled, as_result, last_chunk, text_of
 
 Tell = Callable[[Sampled], None]
 """Called with the turn so far after every token."""
@@ -152,7 +152,8 @@ class InProcessPolicy(BaseChatModel):
         stops = [*self.stop, *(stop or [])]
 
         def work(emit: Callable[[ChatGenerationChunk], None]) -> None:
-            renderer, growing = self.renderer, GrowingText(self.renderer, stops)
+            renderer = self.renderer
+            growing = GrowingText[Sampled](lambda turn: text_of(renderer, turn, stops), stops)
             rendered = renderer.render(messages)
 
             def tell(turn: Sampled) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
@@ -12,6 +12,8 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from lensgraph.agent.chat import tool_calls
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.agent.policy.stops import cut, stopped
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -64,18 +66,19 @@ def _beside(model: str, renderer: Renderer, rendered: Rendered, turn: Sampled, s
     }
 
 
-class GrowingText:
+class GrowingText(Generic[T]):
     """The text of a turn as it grows, piece by piece.
 
     Held back is what may still change: the bytes of half a character, and text that may be the beginning of a stop string,
     which would be cut off."""
 
-    def __init__(self, renderer: Renderer, stops: Sequence[str]) -> None:
-        self._renderer, self._stops, self._sent = renderer, stops, ""
+    def __init__(self, text_of: Callable[[T], str], stops: Sequence[str]) -> None:
+        """`text_of`: the text of a turn so far, without a stop string that is cut off."""
+        self._text_of, self._stops, self._sent = text_of, stops, ""
 
-    def piece(self, turn: Sampled) -> str:
+    def piece(self, turn: T) -> str:
         """Text since the last piece that can no longer change."""
-        text = text_of(self._renderer, turn, self._stops).rstrip("\ufffd")
+        text = self._text_of(turn).rstrip("\ufffd")
         beginnings = (n for stop in self._stops for n in range(1, len(stop)) if text.endswith(stop[:n]))
         text = text[: len(text) - max(beginnings, default=0)]
         if not text.startswith(self._sent):
@@ -83,6 +86,6 @@ class GrowingText:
         piece, self._sent = text[len(self._sent) :], text
         return piece
 
-    def rest(self, turn: Sampled) -> str:
+    def rest(self, turn: T) -> str:
         """Text that was not sent yet, once the turn has ended."""
-        return text_of(self._renderer, turn, self._stops)[len(self._sent) :]
+        return self._text_of(turn)[len(self._sent) :]

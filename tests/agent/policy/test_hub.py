@@ -138,8 +138,10 @@ async def test_a_model_of_the_hub_answers_about_a_picture(checkpoint: Path) -> N
     first = [reply.response_metadata["logprobs"][0] for reply in seen]
     assert first[0] == first[1] != first[2]
     streamed = list(policy.stream([question(Image.new("RGB", (40, 30), "red"))]))
-    assert streamed[-1].content == seen[0].content
+    assert "".join(chunk.content for chunk in streamed) == seen[0].content
+    assert len([chunk for chunk in streamed if chunk.content]) > 1, "a token at a time"
     assert streamed[-1].chunk_position == "last"
+    assert streamed[-1].response_metadata["token_ids"] == seen[0].response_metadata["token_ids"]
 
 
 async def test_a_caller_that_is_cancelled_stops_the_sampling_at_its_next_token(

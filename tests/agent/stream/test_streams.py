@@ -23,7 +23,9 @@ from typing_extensions import TypedDict
 
 from lensgraph import events
 from lensgraph.agent import testing
+from lensgraph.agent.actions import Answer, SearchByImage, SearchByText
 from lensgraph.agent.context import Context
+from lensgraph.agent.dialects.native_tools import NativeTools
 from lensgraph.agent.policy import PolicyError
 from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
 from lensgraph.agent.state import EVERYTHING
@@ -243,6 +245,23 @@ async def test_the_pocket_policy_streams_tokens_and_samples_the_same_turns(repos
         assert said[0].response_metadata[key] == before[0].response_metadata[key]
     assert said[0].response_metadata["logprobs"] == pytest.approx(before[0].response_metadata["logprobs"], abs=1e-4)
     assert (said[0].content, said[0].usage_metadata) == (before[0].content, before[0].usage_metadata)
+
+
+async def test_native_tool_calls_tell_every_action_and_the_answer_in_one_piece() -> None:
+    write = NativeTools().write
+    both = "\n".join([write("", SearchByText("kestrel")), write("", SearchByImage())])
+    turns = [both, write("The page says so.", Answer("in the year 1987"))]
+    context = testing.context(turns, "tools")
+    found, shown = [], []
+    async for mode, part in search_agent.graph.astream(QUESTION, context=context, stream_mode=["custom", "messages"]):
+        (found if mode == "custom" else shown).append(part)
+    asked = [event["action"]["kind"] for event in found if event["type"] == "action"]
+    assert asked == ["text_search", "image_search", "answer"]
+    assert [event["query"] for event in found if event["type"] == "results"] == ["kestrel", "<whole picture>"]
+    pieces = [event for event in found if event["type"] == "answer"]
+    assert pieces == [{"type": "answer", "turn": 2, "at": 0, "text": "in the year 1987"}]
+    assert applied(found)["thought", 2] == "The page says so."
+    assert spoken(shown) == [found[-1]["answer"]] == ["in the year 1987"]
 
 
 # --- servers
