@@ -50,10 +50,7 @@ async def until(happened: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize(
-    ("transport", "mode"),
-    [("http", "auto"), ("http", "legacy"), ("stdio", "auto"), pytest.param("stdio", "legacy", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize(("transport", "mode"), [("http", "auto"), ("http", "legacy"), ("stdio", "auto")])
 async def test_a_client_that_cancels_stops_the_policy_and_the_tool(
     transport: str, mode: Any, uri: str, log: Log
 ) -> None:
