@@ -1,87 +1,197 @@
 """`python -m lensgraph.rl COMMAND`: evaluation, trajectories and measurements; `python -m rl` is the same in a clone.
 
-Training is a program of its own, `python -m rl.train`. A new command is one row here and a module with `main(argv)`.
-
-Invariant: `--help` and an unknown command import none of the modules.
+Training is a program of its own, `python -m rl.train`. A new command is one row here and one function, which takes the parsed
+options and returns the exit code: 0 done, 1 what was run failed, 2 bad input or a package is missing.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from typing import NamedTuple
+from pathlib import Path
 
-from lensgraph.rl.run.jsonl import DamagedLineError
+from lensgraph.agent.errors import UserError
+from lensgraph.graphs.program.command_line import Command, Program, option
 from lensgraph.tools.runtime import output
-from lensgraph.tools.safety.one_line import one_line
 
 
-class Program(NamedTuple):
-    """A row of the table."""
+def _share(text: str) -> float | str:
+    return text if text == "paper" else float(text)
 
-    module: str
-    """Has `main(argv)`, which returns the exit code."""
-    summary: str
-    """One sentence for `--help`."""
 
+def _concurrent(number: int, what: str) -> tuple[tuple[str, ...], dict[str, object]]:
+    return option("--concurrent", type=int, default=number, help=f"{what} at a time")
+
+
+_SETTINGS = (
+    option("--config", type=Path, help="a configuration file"),
+    option("overrides", nargs="*", metavar="key=value", help="settings, such as policy.model=FOLDER"),
+)
+_GRAPH = option("--graph", default="search_agent", help="a graph's name, or package.module:attribute of a compiled one")
+_SPLIT = option("--split", default="test", help="train, validation or test")
+_TEST, _TRAIN = (
+    option("--tasks", default=name, help="a task set's name or a .jsonl file") for name in ("world/test", "world/train")
+)
+_FIRST = option("--limit", type=int, help="the first so many tasks")
+_TEMPERATURE = option("--temperature", type=float, default=1.0, help="of the sampling")
+_FIGURES = option("--json", type=Path, help="write the figures here")
+_TABLE = option("--markdown", type=Path, help="write the table here")
+_SEARCH_FREE = option(
+    "--search-free", type=_share, nargs="?", const="paper", metavar="SHARE",
+    help="also tables in which this share of questions needs no search; `paper`, or no value: the paper's training mix",
+)  # fmt: skip
+_PLAN = (
+    option("--plan", type=Path, help="the experiments, a YAML file; the one of the results page, unless given"),
+    option("--folder", type=Path, default=Path("runs/experiments"), help="where runs are kept"),
+)
+_FOLDER = option("folder", type=Path, help="the store")
+_POLICY = option("--policy", help="only trajectories of the policies whose name begins so")
+
+_EVALUATION, _BENCH = "lensgraph.rl.evaluation", "lensgraph.rl.bench"
+_TRAJECTORIES, _EXPERIMENTS = "lensgraph.rl.evaluation.trajectories.command", "lensgraph.rl.experiments.command"
 
 COMMANDS = {
-    "evaluate": Program("lensgraph.rl.evaluation.evaluate", "Run a graph over tasks: accuracy, searches and cost."),
-    "compare": Program("lensgraph.rl.evaluation.compare", "Set evaluations side by side, with paired intervals."),
-    "reading": Program(
-        "lensgraph.rl.evaluation.reading_only", "Measure accuracy when the page with the answer is given."
+    "evaluate": Command(
+        f"{_EVALUATION}.evaluate:run", "Run a graph over tasks: accuracy, searches and cost.",
+        (
+            _GRAPH, _TEST, option("--family", help="only this family"), _FIRST, _FIGURES, _TABLE,
+            option("--plot", type=Path, help="draw accuracy and searches by family here (needs lensgraph[train])"),
+            option("--records", type=Path, help="append every question here, and go on from it"),
+            _concurrent(32, "questions"), *_SETTINGS,
+        ),
     ),
-    "ceiling": Program("lensgraph.rl.evaluation.ceiling", "Measure what the tools allow, and the fewest searches."),
-    "trajectories": Program(
-        "lensgraph.rl.evaluation.trajectories.command", "Record, show, count and export trajectories."
+    "compare": Command(
+        f"{_EVALUATION}.compare:run", "Set evaluations side by side, with paired intervals.",
+        (
+            option("runs", nargs="+", metavar="NAME=FILE", help="records; others are compared with the first"),
+            _FIGURES, _TABLE, option("--plot", type=Path, help="draw accuracy against searches here"), _SEARCH_FREE,
+        ),
     ),
-    "balance": Program(
-        "lensgraph.rl.evaluation.balance", "Label which tasks need a search, for a balanced training set."
+    "reading": Command(
+        f"{_EVALUATION}.reading_only:run", "Measure accuracy when the page with the answer is given.",
+        (
+            _SPLIT, option("--limit", type=int, help="the first so many tasks of each family that reads"),
+            _FIGURES, *_SETTINGS,
+        ),
     ),
-    "demonstrations": Program(
-        "lensgraph.rl.pocket.demonstrations", "Make the cold start's demonstrations with an oracle."
+    "ceiling": Command(
+        f"{_EVALUATION}.ceiling:run", "Measure what the tools allow, and the fewest searches.",
+        (
+            _SPLIT,
+            option("--limit", type=int, help="the first so many tasks of each searching family; no others"),
+            option("--first", type=int, help="the first so many tasks of the split, whatever their family"),
+            option("--frugal", action="store_true", help="ask in the page's own words at once"),
+            option(
+                "--accuracy", type=float, nargs="+", default=[],
+                help="also the fewest searches with which so many are right",
+            ),
+            _FIGURES,
+            option("--records", type=Path, help="write the runs here, for python -m lensgraph.rl compare"),
+        ),
     ),
-    "experiments": Program("lensgraph.rl.experiments.command", "Make the runs of the results page, and its tables."),
-    "throughput": Program("lensgraph.rl.bench.throughput", "Compare ways to make rollouts, in one run."),
-    "model-size": Program("lensgraph.rl.bench.model_size", "Time rollout and update of a size, with random weights."),
-}
-HELP = ("-h", "--help")
+    "trajectories record": Command(
+        f"{_TRAJECTORIES}:record", "Run a policy over tasks and keep every trajectory.",
+        (
+            option("--out", type=Path, required=True, dest="folder", help="the store; goes on from it"),
+            _GRAPH, _TRAIN, _FIRST, option("--rollouts", type=int, default=1, help="trajectories of each task"),
+            _TEMPERATURE, _concurrent(32, "episodes"),
+            option("--recipe", default="world_grpo", help="the online recipe whose reward the episodes get"),
+            *_SETTINGS,
+        ),
+    ),
+    "trajectories show": Command(
+        f"{_TRAJECTORIES}:show", "Read one trajectory.",
+        (_FOLDER, option("id", nargs="?", help="its id; left out: the last one"), _POLICY),
+    ),
+    "trajectories stats": Command(
+        f"{_TRAJECTORIES}:stats", "Count trajectories, by node and decision.",
+        (_FOLDER, _POLICY, option("--json", action="store_true", help="print one JSON object")),
+    ),
+    "trajectories export": Command(
+        f"{_TRAJECTORIES}:export", "Make training data for SFTTrainer.",
+        (
+            _FOLDER,
+            option("out", type=Path, help="a .jsonl file (its pictures stay beside it) or a folder"),
+            _POLICY,
+            option("--right", action="store_true", help="only episodes with a right answer"),
+        ),
+    ),
+    "balance": Command(
+        f"{_EVALUATION}.balance:run", "Label which tasks need a search, for a balanced training set.",
+        (
+            option("--out", type=Path, required=True, help="labels, one JSON object a task; goes on from it"),
+            _TRAIN,
+            option("--limit", type=int, default=600, help="the first so many tasks"),
+            option("--rollouts", type=int, default=8, help="episodes of each task"),
+            option(
+                "--rephrase-share", type=float, default=0.5,
+                help="share of a task's rollouts in other words, as in the online recipe; 0: the task's own wording only",
+            ),
+            _TEMPERATURE, _concurrent(64, "episodes"), *_SETTINGS,
+        ),
+    ),
+    "demonstrations": Command(
+        "lensgraph.rl.pocket.demonstrations:run", "Make the cold start's demonstrations with an oracle.",
+        (
+            option("--out", type=Path, default=Path("runs/world_sft/demonstrations.jsonl"), help="goes on from it"),
+            option("--share", type=float, default=1.0, help="of the default number of runs, for a quick look"),
+            _concurrent(4, "runs"),
+        ),
+    ),
+    "experiments run": Command(
+        f"{_EXPERIMENTS}:run", "Train and evaluate what the plan of the results page still misses.",
+        (
+            *_PLAN,
+            option("--only", nargs="*", default=[], help="names of experiments"),
+            option("--seeds", nargs="*", type=int, default=[], help="instead of the plan's"),
+            option("--jobs", type=int, default=1, help="runs at a time"),
+        ),
+    ),
+    "experiments table": Command(
+        f"{_EXPERIMENTS}:table", "Print the tables of the results page.",
+        (
+            *_PLAN,
+            option("--out", type=Path, help="write figures.json and curve.png here, and the tables into README.md"), _SEARCH_FREE,
+        ),
+    ),
+    "throughput": Command(
+        f"{_BENCH}.throughput:run", "Compare ways to make rollouts, in one run.",
+        (
+            option("--policy", default="pocket", help="a checkpoint"),
+            _TRAIN,
+            option("--limit", type=int, default=8, help="tasks"),
+            option("--generations", type=int, default=8, help="episodes of each task, all at once"),
+            option("--concurrent", type=int, nargs="+", help="episodes at a time; all, unless given"),
+            option("--ways", nargs="+", default=[], help="beside `graph`, which is always measured; all, unless given"),
+            option("--rounds", type=int, default=3, help="rounds of every way, after one to warm up"),
+            option("--slow", type=float, nargs=2, default=(0.05, 0.5), help="bounds of the slower tools, seconds"),
+            option("--max-new-tokens", type=int, default=64, help="of one turn"),
+            _FIGURES, _TABLE,
+        ),
+    ),
+    "model-size": Command(
+        f"{_BENCH}.model_size:run", "Time rollout and update of a size, with random weights.",
+        (
+            option("--shape", help="pocket or 7b; 7b where there is a GPU, unless given"),
+            option("--rollouts", type=int, default=16, help="turns sampled together"),
+            option("--new-tokens", type=int, default=128, help="of every turn, at most"),
+            option("--batch", type=int, default=4, help="rows in one forward and backward pass"),
+            _FIGURES,
+        ),
+    ),
+}  # fmt: skip
+"""Name -> command, in the order of `--help`."""
+
+PROGRAM = Program(
+    "python -m lensgraph.rl", COMMANDS, extra="train", reported=(UserError, OSError), guided=True,
+    also="python -m lensgraph.rl.train [sight | sft | grpo] ...",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the return value is the exit code. 2: bad input, a package is missing, or a file cannot be used."""
-    name, *rest = (sys.argv[1:] if argv is None else argv) or [""]
-    if not name or name in HELP:
-        print(overview())
-        return 0 if name else 2
-    if name not in COMMANDS:
-        print(f"python -m lensgraph.rl: unknown command {name!r}; valid: {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
-    try:
-        module = import_module(COMMANDS[name].module)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "lensgraph":
-            raise
-        missing = f"{name} needs {error.name}: pip install '.[train]' in a clone of LensGraph"
-        print(f"python -m lensgraph.rl: {missing}", file=sys.stderr)
-        return 2
-    try:
-        return output.guarded(f"python -m lensgraph.rl {name}", lambda: int(module.main(rest)))
-    except (
-        OSError,
-        DamagedLineError,
-    ) as error:  # a full disk, a folder that is gone, a file of records that is damaged
-        print(f"python -m lensgraph.rl {name}: {one_line(error, 1_000)}", file=sys.stderr)
-        return 2
-
-
-def overview() -> str:
-    """The help text: every command with its summary."""
-    width = max(map(len, COMMANDS))
-    rows = [f"  {name:<{width}}  {row.summary}" for name, row in COMMANDS.items()]
-    head = ["usage: python -m lensgraph.rl COMMAND ...", "       python -m lensgraph.rl.train [sight | sft | grpo] ..."]
-    return "\n".join([*head, "", *rows, "", "`python -m lensgraph.rl COMMAND --help` prints the options of a command."])
+    """Run a command; the return value is the exit code."""
+    given = sys.argv[1:] if argv is None else argv
+    return output.guarded(PROGRAM.name, lambda: PROGRAM.run(given))
 
 
 if __name__ == "__main__":

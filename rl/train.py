@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lensgraph.rl import recipes
+from lensgraph.tools.runtime import output
 from lensgraph.tools.safety.one_line import one_line
 
 T = TypeVar("T")
@@ -38,8 +39,11 @@ DRY = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 trained, 2 bad input."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    args = _parser().parse_args(with_stage(argv))
+    given = list(sys.argv[1:] if argv is None else argv)
+    return output.guarded(f"python -m {__spec__.name}", lambda: _run(_parser().parse_args(with_stage(given))))
+
+
+def _run(args: argparse.Namespace) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     runs: dict[str, Callable[[argparse.Namespace], Path | None]] = {"sight": _sight, "sft": _sft, "grpo": _grpo}
     try:

@@ -2,15 +2,14 @@
 
 A new command is one row here and one function, which takes the parsed options and returns the exit code.
 
-Invariant: importing this module imports no command and nothing heavy. A command's own module is light as well: it checks
-what the user typed and imports what it needs after that.
+Invariant: a command's own module is light: it checks what the user typed and imports what it needs after that.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from lensgraph.graphs.program.command_line import Command, OneLineParser, option
+from lensgraph.graphs.program.command_line import Command, option
 
 _JSON = option("--json", action="store_true", help="print one JSON object on stdout and nothing else")
 _CONFIG = option(
@@ -137,34 +136,3 @@ COMMANDS: dict[str, Command] = {
     ),
 }  # fmt: skip
 """Name -> command, in the order of `lensgraph --help`. A name of two words belongs to a group: `lensgraph cache stats`."""
-
-
-def parser(name: str) -> OneLineParser:
-    """The parser of a command."""
-    row = COMMANDS[name]
-    usage = row.usage and f"lensgraph {name} {row.usage}"
-    made = OneLineParser(f"lensgraph {name}", usage=usage, description=row.summary)
-    for names, keywords in row.options:
-        made.add_argument(*names, **keywords)
-    return made
-
-
-def members(group: str = "") -> dict[str, Command]:
-    """The commands of a group, such as `cache`; all commands where no group is given."""
-    return {name: row for name, row in COMMANDS.items() if not group or name.startswith(f"{group} ")}
-
-
-def overview(group: str = "") -> str:
-    """The help text of the program, or of a group of commands."""
-    rows = members(group)
-    width = max(map(len, rows))
-    return "\n".join(
-        [
-            f"usage: lensgraph {group or 'COMMAND'} ...",
-            *(f"       lensgraph {name} {row.usage}" for name, row in rows.items() if row.usage),
-            "",
-            *(f"  {name:<{width}}  {row.summary}" for name, row in rows.items()),
-            "",
-            "`lensgraph COMMAND --help` prints the options of a command.",
-        ]
-    )

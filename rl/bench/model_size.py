@@ -14,7 +14,6 @@ import json
 import random
 import resource
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from langchain_core.messages import HumanMessage
 from peft import LoraConfig, get_peft_model
 from rich.console import Console
 
+from lensgraph.agent.errors import UserError
 from lensgraph.agent.pocket import WEIGHTS
 from lensgraph.agent.policy.qwen.decode import Decoder
 from lensgraph.agent.policy.qwen.processor import load_processor
@@ -147,20 +147,12 @@ def _timed(run: Any, device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl model-size",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--shape", choices=sorted(SHAPES), default="7b" if torch.cuda.is_available() else "pocket")
-    parser.add_argument("--rollouts", type=int, default=16, help="turns sampled together")
-    parser.add_argument("--new-tokens", type=int, default=128, help="of every turn, at most")
-    parser.add_argument("--batch", type=int, default=4, help="rows in one forward and backward pass")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    args = parser.parse_args(argv)
-    figures = measure(args.shape, args.rollouts, args.new_tokens, args.batch)
+def run(args: argparse.Namespace) -> int:
+    """Run the command; 0 done."""
+    shape = args.shape or ("7b" if torch.cuda.is_available() else "pocket")
+    if shape not in SHAPES:
+        raise UserError(f"--shape {shape}: there are {', '.join(SHAPES)}")
+    figures = measure(shape, args.rollouts, args.new_tokens, args.batch)
     console = Console()
     for key, value in figures.items():
         console.print(f"{key:32} {value:,.4g}" if isinstance(value, float) else f"{key:32} {value}", highlight=False)

@@ -13,9 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lensgraph.agent.config import load_config
+from lensgraph.agent.errors import UserError
 from lensgraph.rl.bench.rollout_ways import WAYS, RolloutBench, RolloutRound
 from lensgraph.rl.tasks import load_tasks
 
@@ -97,43 +96,19 @@ def _ratio(row: Mapping[str, Any]) -> str:
     return "" if row["way"] == "graph" else "{:.2f}x ({:.2f}-{:.2f})".format(*row["slower_per_token_than_graph"])
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 done, 2 bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl throughput",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--policy", default="pocket", help="a checkpoint")
-    parser.add_argument("--tasks", default="world/train", help="a task set's name or a .jsonl file")
-    parser.add_argument("--limit", type=int, default=8, help="tasks")
-    parser.add_argument("--generations", type=int, default=8, help="episodes of each task, all at once")
-    parser.add_argument("--concurrent", type=int, nargs="+", help="episodes at a time; all, unless given")
-    parser.add_argument(
-        "--ways", nargs="+", choices=WAYS, default=WAYS, help="beside `graph`, which is always measured"
-    )
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of every way, after one to warm up")
-    parser.add_argument("--slow", type=float, nargs=2, default=(0.05, 0.5), help="bounds of the slower tools, seconds")
-    parser.add_argument("--max-new-tokens", type=int, default=64, help="of one turn")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--markdown", type=Path, help="write them here as a table")
-    args = parser.parse_args(argv)
-    console = Console()
-    try:
-        tasks = load_tasks(args.tasks, args.limit)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
+def run(args: argparse.Namespace) -> int:
+    """Run the command; 0 done."""
+    if unknown := sorted(set(args.ways) - set(WAYS)):
+        raise UserError(f"--ways {unknown[0]}: there are {', '.join(WAYS)}")
+    console, tasks = Console(), load_tasks(args.tasks, args.limit)
     bench = RolloutBench(args.policy, tasks, args.generations, load_config(), args.max_new_tokens)
     levels = args.concurrent or [len(bench.tasks)]
     if wrong := [level for level in levels if level < 1 or level % args.generations or len(bench.tasks) % level]:
-        print(
+        raise UserError(
             f"--concurrent {wrong[0]}: give a multiple of --generations ({args.generations}) that divides the "
-            f"{len(bench.tasks)} episodes",
-            file=sys.stderr,
+            f"{len(bench.tasks)} episodes"
         )
-        return 2
-    ways = [way for way in WAYS if way == "graph" or way in args.ways]
+    ways = [way for way in WAYS if way == "graph" or way in (args.ways or WAYS)]
     bounds = [(0.0, 0.0), (args.slow[0], args.slow[1])]
     found: dict[Case, list[RolloutRound]] = {(w, b, c): [] for b in bounds for c in levels for w in ways}
     for number in range(args.rounds + 1):  # round 0 warms up

@@ -16,23 +16,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lensgraph.agent.config import ConfigError, load_config
+from lensgraph.agent.config import load_config
 from lensgraph.agent.context import Backends, Context
+from lensgraph.agent.errors import UserError
 from lensgraph.rl.evaluation.run_tasks import batched
 from lensgraph.rl.pocket.rephrase import in_other_words
 from lensgraph.rl.rollout.episode import RolloutSetup, roll_all
 from lensgraph.rl.rollout.trajectory import Trajectory
 from lensgraph.rl.run import jsonl
-from lensgraph.rl.tasks import Task, TaskError, load_tasks
+from lensgraph.rl.tasks import Task, load_tasks
 
 Label = Literal["search_free", "image", "text", "mixed", "never_right"]
 
@@ -119,37 +119,15 @@ async def _label_all(
             jsonl.append(out, row)
 
 
-def main(argv: Iterable[str] | None = None) -> int:
-    """Run the command line; 0 done, 2 bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl balance",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--out", type=Path, required=True, help="labels, one JSON object a task; goes on from it")
-    parser.add_argument("--tasks", default="world/train", help="a task set's name or a .jsonl file")
-    parser.add_argument("--limit", type=int, default=600, help="the first so many tasks")
-    parser.add_argument("--rollouts", type=int, default=8, help="episodes of each task")
-    parser.add_argument(
-        "--rephrase-share", type=float, default=0.5,
-        help="share of a task's rollouts in other words, as in the online recipe; 0: the task's own wording only",
-    )  # fmt: skip
-    parser.add_argument("--temperature", type=float, default=1.0, help="of the sampling")
-    parser.add_argument("--concurrent", type=int, default=64, help="episodes at a time")
-    parser.add_argument("--config", type=Path, help="a configuration file of the agent")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as policy.model=FOLDER")
-    args = parser.parse_args(list(argv) if argv is not None else None)
-    try:
-        config = batched(load_config(args.config, [*args.overrides, f"policy.temperature={args.temperature}"]))
-        tasks = load_tasks(args.tasks, args.limit)
-    except (ConfigError, TaskError) as error:
-        print(error, file=sys.stderr)
-        return 2
+def run(args: argparse.Namespace) -> int:
+    """Run the command; 0 done."""
+    config = batched(load_config(args.config, [*args.overrides, f"policy.temperature={args.temperature}"]))
+    tasks = load_tasks(args.tasks, args.limit)
     done = {row["task"] for row in jsonl.rows(args.out)}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     backends = Backends(Context(config=config))
 
-    async def run() -> None:
+    async def label_rest() -> None:
         setup = RolloutSetup(
             graph="search_agent",
             config=config,
@@ -161,11 +139,10 @@ def main(argv: Iterable[str] | None = None) -> int:
         todo = [task for task in tasks if task.id not in done]
         await _label_all(todo, setup, args.rollouts, args.concurrent, args.out, args.rephrase_share)
 
-    asyncio.run(run())
+    asyncio.run(label_rest())
     rows = jsonl.rows(args.out)
     if not rows:
-        print("no task could be labelled", file=sys.stderr)
-        return 2
+        raise UserError("no task could be labelled")
     for name, count in Counter(row["label"] for row in rows).most_common():
         print(f"{name:12} {count:6}  {count / len(rows):.3f}")
     return 0

@@ -20,10 +20,8 @@ import argparse
 import asyncio
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -33,6 +31,7 @@ from rich.table import Table
 from lensgraph.agent.config import Config, load_config
 from lensgraph.agent.context import Backends, Context
 from lensgraph.agent.dialects.base import Dialect
+from lensgraph.agent.errors import UserError
 from lensgraph.rl.evaluation.record import Record
 from lensgraph.rl.evaluation.run_tasks import ask
 from lensgraph.rl.pocket.demonstrations import SEARCHING
@@ -101,7 +100,7 @@ def fewest(records: Sequence[Record], accuracy: float) -> tuple[float, float]:
     calls = [record.searches for record in records]
     right = sorted(count for record, count in zip(records, calls, strict=True) if record.correct)
     if wanted > len(right):
-        raise ValueError(f"an accuracy of {accuracy} is above the ceiling of {len(right) / len(records):.3f}")
+        raise UserError(f"an accuracy of {accuracy} is above the ceiling of {len(right) / len(records):.3f}")
     looked = sum(count > 0 for count in calls)
     kept = right[:wanted]
     return sum(kept) / len(records), (looked + sum(count - 1 for count in kept if count)) / len(records)
@@ -124,43 +123,24 @@ def table(found: dict[str, Any], title: str) -> Table:
     return shown
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line: ceiling and searches by family and knowledge, with intervals; 2 bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl ceiling",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--split", choices=list(world.SIZES), default="test")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--limit", type=int, help="the first so many tasks of each searching family; no others")
-    which.add_argument("--first", type=int, help="the first so many tasks of the split, whatever their family")
-    parser.add_argument("--frugal", action="store_true", help="ask in the page's own words at once")
-    parser.add_argument(
-        "--accuracy", type=float, nargs="+", default=[], help="also the fewest searches with which so many are right"
-    )
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--records", type=Path, help="write the runs here, for python -m lensgraph.rl compare")
-    args = parser.parse_args(argv)
+def run(args: argparse.Namespace) -> int:
+    """Measure ceiling and searches by family and knowledge, with intervals; 0 done."""
+    if args.first is not None and args.limit is not None:
+        raise UserError("give either --limit or --first")
+    if args.records and args.records.exists():
+        raise UserError(f"{args.records} exists; name a file that does not")
     try:
         if args.first is not None:
             tasks = world.load_split(args.split, limit=args.first)
         else:
             tasks = [task for family in SEARCHING for task in world.load_split(args.split, family, limit=args.limit)]
-        if args.records and args.records.exists():
-            raise ValueError(f"{args.records} exists; name a file that does not")
     except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
+        raise UserError(str(error)) from error
     records = measure(tasks, frugal=args.frugal)
     found = figures(records)
     oracle = "frugal oracle" if args.frugal else "oracle"
     Console(width=max(WIDTH, Console().width)).print(table(found, f"{oracle} on world/{args.split}"))
-    try:
-        found["fewest"] = {accuracy: fewest(records, accuracy) for accuracy in args.accuracy}
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
+    found["fewest"] = {accuracy: fewest(records, accuracy) for accuracy in args.accuracy}
     for accuracy, (none, once) in found["fewest"].items():
         print(
             f"accuracy {accuracy:g}: at least {none:.2f} searches a question, "

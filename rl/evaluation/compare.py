@@ -11,50 +11,36 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from lensgraph.agent.errors import UserError
 from lensgraph.rl.evaluation.comparison import HEAD, cells, compare, draw, markdown
-from lensgraph.rl.evaluation.question_mix import add_option, caption
+from lensgraph.rl.evaluation.question_mix import caption, share_of
 from lensgraph.rl.evaluation.record import Record, read_records
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 done, 2 bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.rl compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("runs", nargs="+", metavar="NAME=FILE", help="records; others are compared with the first")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--markdown", type=Path, help="write a Markdown table here")
-    parser.add_argument("--plot", type=Path, help="draw accuracy against searches here")
-    add_option(parser)
-    args = parser.parse_args(argv)
-    try:
-        named = [_named(run) for run in args.runs]
-        twice = sorted({name for name, _ in named if [other for other, _ in named].count(name) > 1})
-        if twice:
-            raise ValueError(f"two runs are called {', '.join(twice)}; name them apart as NAME=FILE")
-        rows = compare(dict(named))
-        mixed = None if args.search_free is None else compare(dict(named), args.search_free)
-    except (FileNotFoundError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    for title, found in [("", rows)] + ([] if mixed is None else [(caption(args.search_free), mixed)]):
+def run(args: argparse.Namespace) -> int:
+    """Run the command; 0 done."""
+    named = [_named(run) for run in args.runs]
+    twice = sorted({name for name, _ in named if [other for other, _ in named].count(name) > 1})
+    if twice:
+        raise UserError(f"two runs are called {', '.join(twice)}; name them apart as NAME=FILE")
+    share = share_of(args.search_free)
+    rows = compare(dict(named))
+    mixed = [] if share is None else [(caption(share), compare(dict(named), share))]
+    for title, found in [("", rows), *mixed]:
         table = Table(*HEAD, title=title or None)
         for row in cells(found):
             table.add_row(*row)
         Console().print(table)
     if args.json:
-        figures = rows if mixed is None else {"rows": rows, "search_free": args.search_free, "weighted": mixed}
+        figures = {"rows": rows, "search_free": share, "weighted": mixed[0][1]} if mixed else rows
         args.json.write_text(json.dumps(figures, indent=1), "utf-8")
     if args.markdown:
-        below = "" if mixed is None else f"\n{caption(args.search_free)}:\n\n{markdown(mixed)}"
+        below = "".join(f"\n{title}:\n\n{markdown(found)}" for title, found in mixed)
         args.markdown.write_text(markdown(rows) + below, "utf-8")
     if args.plot:
         draw(rows, args.plot)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lensgraph.agent.errors import UserError
 from lensgraph.rl.evaluation.metrics import DIFFERENCES, METRICS, VALUES, Spread, interval_key
 from lensgraph.rl.evaluation.plots import draw_points
 from lensgraph.rl.evaluation.question_mix import weighted
@@ -28,7 +29,7 @@ def compare(runs: Mapping[str, Mapping[str, Record]], share: float | None = None
     """
     common = sorted(set.intersection(*(set(records) for records in runs.values())))
     if not common:
-        raise ValueError("the runs have no task in common; evaluate them on the same set")
+        raise UserError("the runs have no task in common; evaluate them on the same set")
     base = next(iter(runs.values()))
     labels = {task: base[task].knowledge for task in common}
     rows: list[dict[str, Any]] = []
@@ -58,7 +59,7 @@ def paired(first: Sequence[float], second: Sequence[float], *, seed: int = 0) ->
         ValueError: the two differ in length, or are empty.
     """
     if len(first) != len(second) or not first:
-        raise ValueError(f"{len(first)} values against {len(second)}; there must be as many, and at least one")
+        raise UserError(f"{len(first)} values against {len(second)}; there must be as many, and at least one")
     differences = [b - a for a, b in zip(first, second, strict=True)]
     return sum(differences) / len(differences), *interval(differences, seed=seed)
 

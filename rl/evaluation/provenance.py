@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lensgraph.agent.config import Config
+from lensgraph.agent.errors import UserError
 from lensgraph.agent.pocket import checkpoint
 from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import match
@@ -59,7 +60,7 @@ class MadeWith:
     """The agent's settings, as `key.key: value`."""
 
 
-class OtherRecordsError(ValueError):
+class OtherRecordsError(UserError):
     """A file holds records of another making. The message is one line: the difference, and the fix."""
 
 

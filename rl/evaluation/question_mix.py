@@ -10,9 +10,9 @@ so the mix is the same in every resample.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 
+from lensgraph.agent.errors import UserError
 from lensgraph.rl.evaluation.metrics import Spread
 from lensgraph.tools.runtime.interval import percentiles
 
@@ -42,28 +42,24 @@ def kinds_of(values: Mapping[str, float], labels: Mapping[str, str], share: floa
         ValueError: see `weighted`.
     """
     if not 0 <= share <= 1:
-        raise ValueError(f"the share of search-free questions is {share}; it must be between 0 and 1")
+        raise UserError(f"the share of search-free questions is {share}; it must be between 0 and 1")
     unlabelled = sorted(task for task in values if labels[task] not in (*FREE, *REQUIRED))
     if unlabelled:
         valid = ", ".join((*FREE, *REQUIRED))
-        raise ValueError(f"task {unlabelled[0]} has no knowledge label; weighting needs {valid} on every task")
+        raise UserError(f"task {unlabelled[0]} has no knowledge label; weighting needs {valid} on every task")
     found = []
     for part, names, kind in ((share, FREE, "search-free"), (1 - share, REQUIRED, "search-required")):
         chosen = [value for task, value in values.items() if labels[task] in names]
         if part and not chosen:
-            raise ValueError(f"there is no {kind} task to give a share of {part:g}; evaluate more tasks")
+            raise UserError(f"there is no {kind} task to give a share of {part:g}; evaluate more tasks")
         if part:
             found.append((part, chosen))
     return found
 
 
-def add_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--search-free` to a command that prints tables."""
-    parser.add_argument(
-        "--search-free", type=float, nargs="?", const=PAPER, metavar="SHARE",
-        help="also tables in which this share of questions needs no search; without a value the paper's "
-        f"training mix, {PAPER}",
-    )  # fmt: skip
+def share_of(given: float | str | None) -> float | None:
+    """The value of `--search-free`: a share, or the paper's where none was written."""
+    return PAPER if isinstance(given, str) else given
 
 
 def caption(share: float) -> str:

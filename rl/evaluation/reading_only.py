@@ -9,9 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
@@ -24,7 +22,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from lensgraph.agent.actions import Answer, SearchByText
-from lensgraph.agent.config import Config, ConfigError, load_config
+from lensgraph.agent.config import Config, load_config
 from lensgraph.agent.context import Backends, Context
 from lensgraph.rl.evaluation.run_tasks import batched
 from lensgraph.rl.pocket.demonstrations import demonstrate
@@ -89,20 +87,9 @@ async def read(
     return made
 
 
-def main(argv: Iterable[str] | None = None) -> int:
-    """Command line: accuracy given the gold page, per family; 0 done, 2 bad input."""
-    parser = argparse.ArgumentParser(prog="python -m lensgraph.rl reading", description=__doc__)
-    parser.add_argument("--split", choices=list(world.SIZES), default="test")
-    parser.add_argument("--limit", type=int, help="the first so many tasks of each family that reads")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--config", type=Path, help="a configuration file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, such as policy.model=FOLDER")
-    args = parser.parse_args(list(argv) if argv is not None else None)
-    try:
-        config = batched(load_config(args.config, args.overrides))
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
+def run(args: argparse.Namespace) -> int:
+    """Measure accuracy given the gold page, per family; 0 done."""
+    config = batched(load_config(args.config, args.overrides))
     tasks = [
         task
         for family in FAMILIES

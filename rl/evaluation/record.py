@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lensgraph.agent.errors import UserError
 from lensgraph.rl.evaluation import provenance
 from lensgraph.rl.run import jsonl
 
@@ -67,7 +68,7 @@ def read_records(path: Path) -> dict[str, Record]:
         )
     records = records_in(path)
     if not records:
-        raise ValueError(f"{path} holds no records")
+        raise UserError(f"{path} holds no records")
     return records
 
 

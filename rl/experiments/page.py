@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from lensgraph.agent.errors import UserError
 from lensgraph.rl.evaluation.question_mix import caption
 from lensgraph.rl.experiments.jobs import jobs
 from lensgraph.rl.experiments.plan import Plan
@@ -81,5 +82,5 @@ def refreshed(page: str, tables: str) -> str:
     head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"the page has no lines {BEGIN} and {END}; put them where the tables shall stand")
+        raise UserError(f"the page has no lines {BEGIN} and {END}; put them where the tables shall stand")
     return f"{head}{BEGIN}\n\n{tables}\n{END}{tail}"

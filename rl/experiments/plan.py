@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from lensgraph.agent.errors import UserError
+
 PLAN = Path(__file__).parent / "plan.yaml"
 
 
@@ -61,5 +63,5 @@ def read_plan(path: Path = PLAN) -> Plan:
     named = {name for names in plan.tables.values() for name in names} | set(plan.curve)
     named |= {one.policy_of for one in plan.experiments.values() if one.policy_of}
     if unknown := sorted(named - set(plan.experiments)):
-        raise ValueError(f"{path.name}: no experiment {', '.join(unknown)}; there are {', '.join(plan.experiments)}")
+        raise UserError(f"{path.name}: no experiment {', '.join(unknown)}; there are {', '.join(plan.experiments)}")
     return plan

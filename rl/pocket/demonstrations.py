@@ -197,13 +197,8 @@ def _name(steps: Iterable[dict[str, Any]]) -> str | None:
     return subject(titles[-1]) if titles else None
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line: make the missing runs, then print the share of right ones."""
-    parser = argparse.ArgumentParser(prog="python -m lensgraph.rl demonstrations", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/world_sft/demonstrations.jsonl"))
-    parser.add_argument("--share", type=float, default=1.0, help="of the default number of runs, for a quick look")
-    parser.add_argument("--concurrent", type=int, default=4, help="runs at a time")
-    args = parser.parse_args(argv)
+def run(args: argparse.Namespace) -> int:
+    """Make the missing runs, then print the share of right ones."""
     counts = {
         workflow: {family: max(1, round(count * args.share)) for family, count in families.items()}
         for workflow, families in COUNTS.items()

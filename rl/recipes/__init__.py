@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from lensgraph.agent.errors import UserError
 from lensgraph.tools.safety.one_line import first_problem, one_line
 
 FOLDER = Path(__file__).parent
 M = TypeVar("M", bound=BaseModel)
 
 
-class RecipeError(ValueError):
+class RecipeError(UserError):
     """A recipe that cannot be used. The message is one line that names the value and the fix."""
 
 

@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lensgraph.agent.errors import UserError
 
-class DamagedLineError(ValueError):
+
+class DamagedLineError(UserError):
     """A line holds no record. The message is one line: the file, the line and the fix."""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lensgraph.agent.errors import UserError
 from lensgraph.rl.tasks import match as matching
 from lensgraph.tools.local.world.facts.relations import Tolerance
 from lensgraph.tools.local.world.questions.world_task import WorldTask
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class TaskError(ValueError):
+class TaskError(UserError):
     """A task set that cannot be loaded; the message names the value and the valid ones."""
 
 

@@ -20,6 +20,7 @@ from lensgraph.agent.errors import UserError
 from lensgraph.graphs import table
 from lensgraph.graphs.asking import AskGraph
 from lensgraph.graphs.program.main import main
+from lensgraph.rl.__main__ import main as rl
 
 TURNS = ["<answer>1987</answer>"]
 
@@ -112,7 +113,6 @@ def test_an_evaluation_takes_a_graph_of_ones_own(
     own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its argument is checked as the program checks its own."""
-    from lensgraph.rl.evaluation import evaluate
     from lensgraph.rl.rollout.deciders import deciders
 
     monkeypatch.syspath_prepend(str(own))
@@ -126,4 +126,4 @@ def test_an_evaluation_takes_a_graph_of_ones_own(
         "tools.text_search=lensgraph.agent.testing:FixedText",
         "tools.image_search=lensgraph.agent.testing:FixedImage",
     ]
-    assert evaluate.main(["--graph", "look_first:graph", "--limit", "1", *settings, *fixed]) in (0, 1)
+    assert rl(["evaluate", "--graph", "look_first:graph", "--limit", "1", *settings, *fixed]) in (0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lensgraph.agent.errors import UserError
 from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStore
 
 
@@ -21,4 +22,4 @@ def of_policy(store: TrajectoryStore, policy: str | None) -> Iterator[Trajectory
             found = True
             yield trajectory
     if policy is not None and not found:
-        raise ValueError(f"no policy {policy!r} in {store.folder}; there are {', '.join(sorted(names))}")
+        raise UserError(f"no policy {policy!r} in {store.folder}; there are {', '.join(sorted(names))}")

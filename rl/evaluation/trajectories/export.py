@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from lensgraph.agent.dialects.table import tools_of
+from lensgraph.agent.errors import UserError
 from lensgraph.rl.evaluation.trajectories.by_policy import of_policy
 from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStore
 from lensgraph.rl.run import jsonl
@@ -55,7 +56,7 @@ def export(store: TrajectoryStore, out: Path, *, right: bool = False, policy: st
         raise FileExistsError(f"{out} exists; give a path that does not")
     rows = list(conversations(of_policy(store, policy), right=right))
     if not rows:
-        raise ValueError("no trajectory to export" + (" has a right answer" if right else ""))
+        raise UserError("no trajectory to export" + (" has a right answer" if right else ""))
     if out.suffix == ".jsonl":
         _write_lines(store, rows, out)
     else:

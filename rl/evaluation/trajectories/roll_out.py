@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lensgraph.agent.errors import UserError
 from lensgraph.rl.rollout.episode import RolloutSetup, roll_all
 from lensgraph.rl.rollout.trajectory import TrajectoryStore
 from lensgraph.rl.tasks import Task
@@ -39,7 +40,7 @@ def record(store: TrajectoryStore, tasks: Sequence[Task], setup: RolloutSetup, r
                     added += 1
                 progress.advance(bar)
         if todo and not added:
-            raise ValueError(f"every rollout failed; the first: {first}")
+            raise UserError(f"every rollout failed; the first: {first}")
         return added
 
     return asyncio.run(run())

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from lensgraph.agent.errors import UserError
 from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStep
 
 
@@ -38,7 +39,7 @@ def stats(trajectories: Iterable[Trajectory]) -> dict[str, Any]:
             if step.action is not None:
                 decisions[step.node, step.kind].append((trajectory.correct, total))
     if not count:
-        raise ValueError("no trajectories to count")
+        raise UserError("no trajectories to count")
     by_node: dict[str, dict[str, Any]] = {}
     for (node, kind), found in sorted(decisions.items()):
         by_node.setdefault(node, {})[kind] = _decision(found)

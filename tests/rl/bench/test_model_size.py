@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from lensgraph.rl.__main__ import main
 from lensgraph.rl.bench import model_size
 
 
 def test_the_pocket_shape_goes_through_rollout_and_update(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--shape", "pocket", "--rollouts", "4", "--new-tokens", "6", "--batch", "2"]
-    assert model_size.main([*arguments, "--json", str(tmp_path / "figures.json")]) == 0
+    assert main(["model-size", *arguments, "--json", str(tmp_path / "figures.json")]) == 0
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["parameters"] == 6_076_864
     assert 0 < figures["update_share_of_matrix_rate"] < 1

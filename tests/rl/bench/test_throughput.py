@@ -13,6 +13,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Rendered
 from lensgraph.agent.policy.sampled import Sampled
+from lensgraph.rl.__main__ import main
 from lensgraph.rl.bench import lockstep, throughput
 from lensgraph.rl.bench.lockstep import LockstepPolicy
 from lensgraph.rl.bench.rollout_ways import WAYS, RolloutRound
@@ -48,7 +49,7 @@ def test_lockstep_answers_nobody_until_every_live_episode_waits(
 
 def test_a_number_of_episodes_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setattr(throughput, "RolloutBench", lambda *args: _Bench(16))
-    assert throughput.main(["--limit", "2", "--concurrent", "12"]) == 2
+    assert main(["throughput", "--limit", "2", "--concurrent", "12"]) == 2
     assert (
         "--concurrent 12: give a multiple of --generations (8) that divides the 16 episodes" in capsys.readouterr().err
     )
@@ -72,7 +73,7 @@ def test_figures_are_ratios_of_the_same_round(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(throughput, "RolloutBench", lambda *args: _Bench(16))
     out, table = tmp_path / "f.json", tmp_path / "f.md"
     options = ["--limit", "2", "--concurrent", "8", "16", "--rounds", "2", "--json", str(out), "--markdown", str(table)]
-    assert throughput.main(options) == 0
+    assert main(["throughput", *options]) == 0
     rows = json.loads(out.read_text("utf-8"))["rows"]
     assert len(rows) == 2 * 2 * 5
     for row in rows:
@@ -92,7 +93,7 @@ def test_every_way_rolls_the_shipped_policy_out(tmp_path: Path) -> None:
     """One round of each with the embedded world's tools; what they take is not judged here."""
     out = tmp_path / "f.json"
     options = ["--limit", "1", "--generations", "2", "--rounds", "1", "--slow", "0.01", "0.02", "--json", str(out)]
-    assert throughput.main(options) == 0
+    assert main(["throughput", *options]) == 0
     rows = json.loads(out.read_text("utf-8"))["rows"]
     assert {row["way"] for row in rows} == set(WAYS)
     assert all(row["tokens_per_second"] > 0 for row in rows)

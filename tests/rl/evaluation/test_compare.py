@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lensgraph.rl.evaluation import compare
+from lensgraph.rl.__main__ import main
 from lensgraph.rl.evaluation.comparison import compare as compared
 from lensgraph.rl.evaluation.record import Record
 
@@ -53,7 +53,7 @@ def test_the_command_prints_writes_and_draws(tmp_path: Path, capsys: pytest.Capt
     b = _file(tmp_path / "b.jsonl", [_record(f"t{n}", True, 0) for n in range(20)])
     out = {name: tmp_path / name for name in ("t.json", "t.md", "t.png")}
     arguments = ["--json", str(out["t.json"]), "--markdown", str(out["t.md"]), "--plot", str(out["t.png"])]
-    assert compare.main([f"rag={a}", b, *arguments]) == 0
+    assert main(["compare", f"rag={a}", b, *arguments]) == 0
     assert "rag" in capsys.readouterr().out
     assert [row["run"] for row in json.loads(out["t.json"].read_text())] == ["rag", "b"]
     assert "| b | 20 | 1.000 (1.000-1.000) | +0.500" in out["t.md"].read_text()
@@ -61,11 +61,11 @@ def test_the_command_prints_writes_and_draws(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_missing_file_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert compare.main([str(tmp_path / "nothing.jsonl")]) == 2
+    assert main(["compare", str(tmp_path / "nothing.jsonl")]) == 2
     assert "python -m lensgraph.rl evaluate --records" in capsys.readouterr().err
     a = _file(tmp_path / "a.jsonl", [_record("t", True, 0)])
-    assert compare.main([a, f"a={a}"]) == 2
+    assert main(["compare", a, f"a={a}"]) == 2
     assert "two runs are called a" in capsys.readouterr().err
     (tmp_path / "b.jsonl").write_text('{"task": "t", "other": 1}\n')
-    assert compare.main([str(tmp_path / "b.jsonl")]) == 2
+    assert main(["compare", str(tmp_path / "b.jsonl")]) == 2
     assert "not records" in capsys.readouterr().err

@@ -9,7 +9,8 @@ import pytest
 
 from lensgraph.agent.config import load_config
 from lensgraph.agent.dialects.table import build
-from lensgraph.rl.evaluation import comparison, evaluate, metrics, report
+from lensgraph.rl.__main__ import main
+from lensgraph.rl.evaluation import comparison, metrics, report
 from lensgraph.rl.evaluation.metrics import METRICS, Metric, allowed_calls, by_group, summarise
 from lensgraph.rl.evaluation.record import Record
 from lensgraph.rl.experiments.seeds import SeedRuns
@@ -67,7 +68,7 @@ def test_any_compiled_graph_can_be_measured(tmp_path: Path, capsys: pytest.Captu
         "--json",
         str(figures),
     ]
-    assert evaluate.main([*arguments, *SCRIPTED]) == 0
+    assert main(["evaluate", *arguments, *SCRIPTED]) == 0
     written = json.loads(figures.read_text("utf-8"))
     assert (written["graph"], written["all"]["tasks"], written["allowed_calls"]) == (
         "lensgraph.graphs.direct:graph",
@@ -129,7 +130,7 @@ def test_the_command_writes_figures_and_goes_on_from_its_records(
     figures, records = tmp_path / "figures.json", tmp_path / "records.jsonl"
     arguments = ["--graph", "direct", "--family", "visible", "--json", str(figures), "--records", str(records)]
     arguments += ["--markdown", str(tmp_path / "table.md"), "--plot", str(tmp_path / "plot.png")]
-    assert evaluate.main([*arguments, "--limit", "3", *SCRIPTED]) == 0
+    assert main(["evaluate", *arguments, "--limit", "3", *SCRIPTED]) == 0
     first = records.read_text("utf-8").splitlines()
     written = (tmp_path / "table.md").read_text("utf-8")
     assert "| visible | 3 |" in written
@@ -137,7 +138,7 @@ def test_the_command_writes_figures_and_goes_on_from_its_records(
     assert (tmp_path / "plot.png").stat().st_size > 1000
     with records.open("a", encoding="utf-8") as out:
         out.write('{"task": "cut off by a ki')
-    assert evaluate.main([*arguments, "--limit", "4", *SCRIPTED]) == 0
+    assert main(["evaluate", *arguments, "--limit", "4", *SCRIPTED]) == 0
     lines = records.read_text("utf-8").splitlines()
     assert lines[:4] == first
     assert len(lines) == 5  # what it was made with, and four questions
@@ -160,7 +161,7 @@ def test_the_command_writes_figures_and_goes_on_from_its_records(
     ],
 )
 def test_bad_input_ends_in_one_line(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate.main(arguments) == 2
+    assert main(["evaluate", *arguments]) == 2
     error = capsys.readouterr().err.strip()
     assert says in error
     assert "\n" not in error

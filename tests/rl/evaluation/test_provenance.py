@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from lensgraph.agent.config import load_config
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
-from lensgraph.rl.evaluation import evaluate, provenance, run_tasks
+from lensgraph.rl.__main__ import main
+from lensgraph.rl.evaluation import provenance, run_tasks
 from lensgraph.rl.evaluation.metrics import summarise
 from lensgraph.rl.evaluation.record import Record, read_records
 from lensgraph.rl.pocket import pocket_network as pocket
@@ -40,7 +41,7 @@ def _retrain(folder: Path) -> None:
 
 def _run(tmp_path: Path, *changes: str, graph: str = "direct", tasks: str = "world/test") -> int:
     arguments = ["--graph", graph, "--tasks", tasks, "--family", "visible", "--limit", "2"]
-    return evaluate.main([*arguments, "--records", str(tmp_path / "r.jsonl"), *SCRIPTED, *changes])
+    return main(["evaluate", *arguments, "--records", str(tmp_path / "r.jsonl"), *SCRIPTED, *changes])
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lensgraph.rl.evaluation import compare
+from lensgraph.rl.__main__ import main
 from lensgraph.rl.evaluation.question_mix import PAPER, weighted
 from lensgraph.rl.evaluation.record import Record
-from lensgraph.rl.experiments import command as experiments
 from lensgraph.rl.experiments import seeds
 
 
@@ -71,9 +70,9 @@ def test_runs_are_compared_in_the_wanted_mix(tmp_path: Path, capsys: pytest.Capt
     rag = _file(tmp_path / "rag.jsonl", _run((0.5, 2), (0.5, 2)))
     agent = _file(tmp_path / "agent.jsonl", _run((1.0, 0), (0.5, 2)))
     arguments = [str(rag), str(agent), "--json", str(tmp_path / "t.json"), "--markdown", str(tmp_path / "t.md")]
-    assert compare.main(arguments) == 0
+    assert main(["compare", *arguments]) == 0
     plain = json.loads((tmp_path / "t.json").read_text())
-    assert compare.main([*arguments, "--search-free", "0.5"]) == 0
+    assert main(["compare", *arguments, "--search-free", "0.5"]) == 0
     found = json.loads((tmp_path / "t.json").read_text())
     assert found["rows"] == plain
     assert found["search_free"] == 0.5
@@ -81,7 +80,7 @@ def test_runs_are_compared_in_the_wanted_mix(tmp_path: Path, capsys: pytest.Capt
     assert found["weighted"][1]["searches_difference"] == [-1.0, -1.0, -1.0]
     assert found["weighted"][1]["interval"][0] < 0.75 < found["weighted"][1]["interval"][1]
     assert "Weighted: 50% of questions need no search" in (tmp_path / "t.md").read_text()
-    assert compare.main([str(rag), "--search-free", "2"]) == 2
+    assert main(["compare", str(rag), "--search-free", "2"]) == 2
     assert "between 0 and 1" in capsys.readouterr().err
 
 
@@ -97,9 +96,9 @@ def test_an_experiments_tables_are_also_weighted(tmp_path: Path, capsys: pytest.
     for seed, accuracy in ((0, 0.8), (1, 1.0)):  # a task counts with its mean over the seeds
         _file(tmp_path / "agent" / str(seed) / "search_agent.jsonl", _run((accuracy, 0), (0.5, 2)))
     arguments = ["table", "--plan", str(tmp_path / "plan.yaml"), "--folder", str(tmp_path)]
-    assert experiments.main(arguments) == 0
+    assert main(["experiments", *arguments]) == 0
     plain = capsys.readouterr().out
-    assert experiments.main([*arguments, "--search-free", "--out", str(tmp_path / "out")]) == 0
+    assert main(["experiments", *arguments, "--search-free", "--out", str(tmp_path / "out")]) == 0
     both = capsys.readouterr().out
     assert plain.strip() in both
     assert "Weighted: 32% of questions need no search" in both

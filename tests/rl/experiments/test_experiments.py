@@ -17,9 +17,10 @@ from lensgraph.agent import policy as policies
 from lensgraph.agent.config import load_config
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
+from lensgraph.rl.__main__ import main
 from lensgraph.rl.evaluation import provenance
 from lensgraph.rl.evaluation.record import Record
-from lensgraph.rl.experiments import command, page, seeds
+from lensgraph.rl.experiments import page, seeds
 from lensgraph.rl.experiments.jobs import jobs, run_jobs
 from lensgraph.rl.experiments.plan import Plan, read_plan
 from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
@@ -203,8 +204,8 @@ def test_the_policy_that_the_shipped_plan_starts_from_can_be_evaluated() -> None
 
 
 def test_a_name_that_is_not_in_the_plan_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["run", "--only", "nothing"]) == 2
+    assert main(["experiments", "run", "--only", "nothing"]) == 2
     assert "no experiment nothing" in capsys.readouterr().err
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump({**PLAN, "curve": ["gone"]}))
-    assert command.main(["table", "--plan", str(tmp_path / "plan.yaml")]) == 2
+    assert main(["experiments", "table", "--plan", str(tmp_path / "plan.yaml")]) == 2
     assert "no experiment gone" in capsys.readouterr().err

@@ -25,6 +25,7 @@ import lensgraph
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.rl import recipes, train
+from lensgraph.rl.__main__ import main
 from lensgraph.rl.evaluation import balance
 from lensgraph.rl.evaluation.balance import label, sample
 from lensgraph.rl.grpo import train_online as grpo
@@ -654,14 +655,14 @@ def test_tasks_are_labelled_in_the_words_that_training_asks_them_in(
     monkeypatch.setattr(balance, "roll_all", rolled)
     arguments = ["--tasks", "world/train", "--limit", "6", "policy.kind=lensgraph.agent.testing:ScriptedPolicy"]
     arguments += ["policy.options.turns=['<answer>x</answer>']", "--out"]
-    assert balance.main([*arguments, str(tmp_path / "a.jsonl")]) == 0
+    assert main(["balance", *arguments, str(tmp_path / "a.jsonl")]) == 0
     other = [task for task in heard if task.question != own[task.id]]
     assert len(heard) == 48
     assert 8 <= len(other) <= 40
     assert [row["label"] for row in jsonl.rows(tmp_path / "a.jsonl")] == ["image"] * 6
     assert [task.question for task in balance.asked(tasks[3], 8, 0.5)] == [task.question for task in heard[24:32]]
     heard.clear()
-    assert balance.main([*arguments, str(tmp_path / "b.jsonl"), "--rephrase-share", "0"]) == 0
+    assert main(["balance", *arguments, str(tmp_path / "b.jsonl"), "--rephrase-share", "0"]) == 0
     assert [task.question for task in heard] == [own[task.id] for task in heard]
 
 

@@ -10,6 +10,7 @@ import pytest
 from lensgraph.agent.actions import Answer, GiveUp, SearchByImage, SearchByText
 from lensgraph.agent.config import load_config
 from lensgraph.agent.dialects.table import build
+from lensgraph.rl.__main__ import main
 from lensgraph.rl.evaluation import ceiling
 from lensgraph.rl.evaluation.record import Record, read_records
 from lensgraph.rl.evaluation.run_tasks import batched
@@ -142,7 +143,7 @@ def test_demonstrations_are_made_in_every_manner_and_counted_by_it(tmp_path: Pat
 def test_the_search_floor_is_told_by_family_and_knowledge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The first ten tasks hold every label; what is known or in sight needs no search."""
     figures, records = tmp_path / "figures.json", tmp_path / "records.jsonl"
-    assert ceiling.main(["--first", "10", "--frugal", "--json", str(figures), "--records", str(records)]) == 0
+    assert main(["ceiling", "--first", "10", "--frugal", "--json", str(figures), "--records", str(records)]) == 0
     found = json.loads(figures.read_text())
     assert found["all"]["tasks"] == sum(row["tasks"] for row in found["by_knowledge"].values()) == 10
     assert {found["by_knowledge"][label]["searches"] for label in ("known", "visible")} == {0.0}
@@ -151,7 +152,7 @@ def test_the_search_floor_is_told_by_family_and_knowledge(tmp_path: Path, capsys
     assert low <= found["all"]["searches"] <= high
     assert "(unknown)" in capsys.readouterr().out
     assert len(read_records(records)) == 10
-    assert ceiling.main(["--records", str(records)]) == 2
+    assert main(["ceiling", "--records", str(records)]) == 2
     assert "exists" in capsys.readouterr().err
 
 

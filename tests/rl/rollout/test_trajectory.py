@@ -22,7 +22,7 @@ from lensgraph.agent.limits import StopReason
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Renderer
-from lensgraph.rl.evaluation.trajectories import command
+from lensgraph.rl.__main__ import main
 from lensgraph.rl.evaluation.trajectories.export import export
 from lensgraph.rl.evaluation.trajectories.stats import stats
 from lensgraph.rl.pocket import pocket_network as pocket
@@ -222,13 +222,13 @@ def test_the_statistics_add_up(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert figures["nodes"]["image_search"]["price"] == 0.01
     assert figures["decisions"]["reason"]["answer"] == {"count": 2, "accuracy": 0.5, "reward": pytest.approx(0.505)}
     assert figures["edges"]["reason -> image_search"] == 2
-    assert command.main(["stats", str(tmp_path)]) == 0
-    assert command.main(["show", str(tmp_path), "t0#0"]) == 0
+    assert main(["trajectories", "stats", str(tmp_path)]) == 0
+    assert main(["trajectories", "show", str(tmp_path), "t0#0"]) == 0
     shown = capsys.readouterr().out
     assert "image_search" in shown
     assert "box (1, 2, 3, 4)" in shown
     assert re.search(r"reason\s*│\s*answer\s*│\s*2", shown)
-    assert command.main(["stats", str(tmp_path), "--json"]) == 0
+    assert main(["trajectories", "stats", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["episodes"] == 2
 
 
@@ -314,11 +314,11 @@ def test_trajectories_are_recorded_once(
     size = PocketSize(**tiny_size)
     pocket.save(pocket.build_network(processor, size), processor, tmp_path / "policy")
     settings = ["--limit", "3", "--rollouts", "2", f"policy.model={tmp_path / 'policy'}", "policy.max_new_tokens=6"]
-    assert command.main(["record", "--out", str(tmp_path / "kept"), *settings]) == 0
+    assert main(["trajectories", "record", "--out", str(tmp_path / "kept"), *settings]) == 0
     kept = list(TrajectoryStore(tmp_path / "kept"))
     assert len({one.id for one in kept}) == len(kept) == 6
     assert all(sum(one.mask) for one in kept)
-    assert command.main(["record", "--out", str(tmp_path / "kept"), *settings]) == 0
+    assert main(["trajectories", "record", "--out", str(tmp_path / "kept"), *settings]) == 0
     assert len(list(TrajectoryStore(tmp_path / "kept"))) == 6
     assert "0 trajectories added" in capsys.readouterr().out
 
@@ -334,8 +334,8 @@ def test_each_policy_and_graph_of_a_folder_is_recorded_by_itself_and_rewarded(
     settings += ["--out", str(tmp_path / "kept"), "--recipe", str(recipe)]
     for seed in (0, 1):
         pocket.save(pocket.build_network(processor, size, seed=seed), processor, tmp_path / "policy")
-        assert command.main(["record", *settings]) == 0
-    assert command.main(["record", *settings, "--graph", "direct"]) == 0
+        assert main(["trajectories", "record", *settings]) == 0
+    assert main(["trajectories", "record", *settings, "--graph", "direct"]) == 0
     made = list(kept)
     assert len(made) == 6
     first, second = sorted({one.policy for one in made}, key=[one.policy for one in made].index)
@@ -344,9 +344,9 @@ def test_each_policy_and_graph_of_a_folder_is_recorded_by_itself_and_rewarded(
         assert one.reward is not None
         assert one.reward["total"] == 0.5 * one.correct + 0.5 * one.well_formed
     capsys.readouterr()
-    assert command.main(["stats", str(tmp_path / "kept"), "--json", "--policy", first]) == 0
+    assert main(["trajectories", "stats", str(tmp_path / "kept"), "--json", "--policy", first]) == 0
     assert json.loads(capsys.readouterr().out)["episodes"] == 2
-    assert command.main(["show", str(tmp_path / "kept"), "--policy", "nobody"]) == 2
+    assert main(["trajectories", "show", str(tmp_path / "kept"), "--policy", "nobody"]) == 2
     assert "no policy 'nobody'" in capsys.readouterr().err
 
 
@@ -366,7 +366,7 @@ def test_bad_input_ends_in_one_line(
     arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     TrajectoryStore(tmp_path).append(_trajectory(), PICTURES)
-    assert command.main([argument.format(tmp_path) for argument in arguments]) == 2
+    assert main(["trajectories", *(argument.format(tmp_path) for argument in arguments)]) == 2
     assert says in capsys.readouterr().err
 
 
