@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import struct
 import threading
 import time
@@ -100,7 +101,18 @@ class ChatServer:
     """
 
     OWNERS = {"vllm": "vllm", "sglang": "sglang", "llama_cpp": "llamacpp", "transformers": "some-author"}
-    OPENAI = {"model", "messages", "max_tokens", "temperature", "stop", "stream", "stream_options", "logprobs"}
+    OPENAI = {
+        "tools",
+        "tool_choice",
+        "model",
+        "messages",
+        "max_tokens",
+        "temperature",
+        "stop",
+        "stream",
+        "stream_options",
+        "logprobs",
+    }
     END = 151645
 
     def __init__(self, kind: str, port: int = 0) -> None:
@@ -257,22 +269,49 @@ class ChatServer:
     def usage(self, text: str) -> dict[str, int]:
         return {"prompt_tokens": 7, "completion_tokens": len(text), "total_tokens": 7 + len(text)}
 
+    def called(self, text: str, body: dict[str, Any]) -> tuple[str | None, list[dict[str, Any]]]:
+        """The content and the calls that vLLM's parser for Hermes makes of a text, where tools are offered."""
+        calls = re.findall(r"<tool_call>(.*?)</tool_call>", text, re.DOTALL) if body.get("tools") else []
+        if not calls:
+            return text, []
+        found = [json.loads(payload) for payload in calls]
+        return text[: text.index("<tool_call>")] or None, [
+            {"id": f"chatcmpl-tool-{len(self.requests)}{n}", "type": "function", "function": {
+                "name": one["name"], "arguments": json.dumps(one["arguments"], ensure_ascii=False),
+            }}
+            for n, one in enumerate(found)
+        ]  # fmt: skip
+
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
         text, stop = self.turn(body)
+        content, calls = self.called(text, body)
         choice = {
-            "index": 0, "message": {"role": "assistant", "content": text}, **self.ending(stop),
+            "index": 0, "message": {"role": "assistant", "content": content, "tool_calls": calls}, **self.ending(stop),
             **self.tokens(text, body, end=stop is None),
         }  # fmt: skip
+        if calls:
+            choice["finish_reason"] = "tool_calls"
         return {"object": "chat.completion", "model": "m", "choices": [choice], "usage": self.usage(text)}
 
     def events(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         text, stop = self.turn(body)
+        content, calls = self.called(text, body)
         pieces = [text[i : i + 5] for i in range(0, len(text), 5)]
         yield {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}
         for number, piece in enumerate(pieces):
             last = number == len(pieces) - 1
-            delta = {"index": 0, "delta": {"content": piece}, **self.tokens(piece, body, end=last and stop is None)}
+            said = {"content": piece} if not calls or len("".join(pieces[: number + 1])) <= len(content or "") else {}
+            delta = {"index": 0, "delta": said, **self.tokens(piece, body, end=last and stop is None)}
             yield {"object": "chat.completion.chunk", "choices": [delta]}
+        if calls:
+            rest = (content or "")[len(content or "") // 5 * 5 :]
+            yield {"choices": [{"index": 0, "delta": {"content": rest}}]}
+        for number, one in enumerate(calls):
+            head = {**one, "index": number, "function": {**one["function"], "arguments": ""}}
+            yield {"choices": [{"index": 0, "delta": {"tool_calls": [head]}}]}
+            for letter in one["function"]["arguments"]:
+                part = {"index": number, "function": {"arguments": letter}}
+                yield {"choices": [{"index": 0, "delta": {"tool_calls": [part]}}]}
         final = {"choices": [{"index": 0, "delta": {}, **self.ending(stop)}]}
         if self.kind == "transformers":
             yield {**final, "usage": self.usage(text)}

@@ -1,13 +1,14 @@
 """Our chat models pass LangChain's own suites, with every flag that they claim switched on.
 
-On: picture inputs, usage metadata (whole and streamed), streaming, the model named per call (HTTP policy). Off, because it
-does not apply: tool calling, tool choice and structured output (actions are text, read by a dialect), JSON mode, pictures
-by address (they go out as bytes, past no guard), PDF, audio, video and tool messages (the dialogue has none), Anthropic's
-blocks, VCR cassettes (the servers are on this machine). The policy for other models of the hub passes them in `test_hub.py`,
-on a tiny model that is made there.
+On: picture inputs, usage metadata (whole and streamed), streaming; of the HTTP policy also the model named per call, tool
+calling, tool choice and structured output by tools. Off, because it does not apply: tools of the pocket policy (its chat
+template offers none), JSON mode, pictures by address (they go out as bytes, past no guard), pictures in a tool's message (vLLM
+refuses them), PDF, audio, video, Anthropic's blocks, VCR cassettes (the servers are on this machine). The policy for other
+models of the hub passes them in `test_hub.py`, on a tiny model that is made there.
 """
 
 import base64
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,10 @@ class Claims:
 class OverHTTP(Claims):
     """The HTTP policy, on a server that speaks as vLLM does."""
 
+    has_tool_calling = True
+    has_tool_choice = True
+    has_structured_output = True
+
     chat_model_class = OpenAICompatiblePolicy
     chat_model_params = {"model": "m", "base_url": "http://127.0.0.1:9/v1"}
     supports_model_override = True
@@ -50,11 +55,34 @@ class TestOpenAICompatibleUnit(OverHTTP, ChatModelUnitTests):
         return {"SUITE_KEY": "k"}, {**self.chat_model_params, **named}, named
 
 
+def called_for(body: dict[str, Any]) -> str:
+    """A model that calls the tool that the suite wants, with the arguments that it wants, as Hermes writes it."""
+    choice, tools = (
+        body.get("tool_choice"),
+        {tool["function"]["name"]: tool["function"] for tool in body.get("tools") or []},
+    )
+    asked = str(body["messages"][-1].get("content"))
+    if not tools or body["messages"][-1]["role"] == "tool" or choice == "none":
+        return "Hello there, how are you? 3, and \u4f60\u597d."
+    named = choice["function"]["name"] if isinstance(choice, dict) else next(iter(tools))
+    wanted = {
+        "input": 3,
+        "customer_name": "\u4f60\u597d\u554a\u96c6\u56e2",
+        "location": "San Francisco",
+        "setup": "Why?",
+    }
+    properties = tools[named].get("parameters", {}).get("properties", {})
+    given = {
+        name: wanted.get(name, 3 if schema.get("type") == "integer" else asked) for name, schema in properties.items()
+    }
+    return f"<tool_call>\n{json.dumps({'name': named, 'arguments': given}, ensure_ascii=False)}\n</tool_call>"
+
+
 class TestOpenAICompatible(OverHTTP, ChatModelIntegrationTests):
     @pytest.fixture(autouse=True)
     def _served(self, chat_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
         server = chat_server("vllm")
-        server.says = "Hello there, how are you?"
+        server.says = called_for
         monkeypatch.setattr(type(self), "chat_model_params", {"model": "m", "base_url": server.url})
         self.server = server
 
