@@ -67,7 +67,6 @@ def called_for(body: dict[str, Any]) -> str:
     named = choice["function"]["name"] if isinstance(choice, dict) else next(iter(tools))
     wanted = {
         "input": 3,
-        "customer_name": "\u4f60\u597d\u554a\u96c6\u56e2",
         "location": "San Francisco",
         "setup": "Why?",
     }
