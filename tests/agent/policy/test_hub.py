@@ -8,10 +8,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage
+import torch
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 from PIL import Image
@@ -30,7 +32,9 @@ from transformers.models.smolvlm.configuration_smolvlm import SmolVLMConfig
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from lensgraph.agent import testing
+from lensgraph.agent.chat import tool_calls
 from lensgraph.agent.config import ConfigError, PolicyConfig
+from lensgraph.agent.dialects.table import build as build_dialect
 from lensgraph.agent.policy import build
 from lensgraph.agent.policy.errors import ContextFull
 from lensgraph.agent.policy.hub import HubPolicy, StopStrings
@@ -189,6 +193,45 @@ async def test_a_dialogue_over_the_models_context_ends_with_a_reason(tiny: Path)
         {"question": "x" * 5000, "images": [Image.new("RGB", (28, 28))]}, context=context
     )
     assert (state["stop_reason"], state["answer"]) == ("token_limit", None)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_template_that_offers_tools_is_given_them_and_the_calls_are_read(
+    streaming: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Qwen3-VL's chat template, as TRL ships it."""
+    trl = pytest.importorskip("trl")
+    config = qwen2_vl(tmp_path)
+    AutoModelForImageTextToText.from_config(config).save_pretrained(tmp_path)
+    policy, offered = HubPolicy(model=str(tmp_path), max_new_tokens=64).load(), build_dialect("tools").tools
+    with pytest.raises(ValueError, match="does not offer tools"):
+        policy.bind_tools(offered)
+    processor = policy._processor
+    processor.chat_template = (Path(trl.__file__).parent / "chat_templates/qwen3_vl.jinja").read_text("utf-8")
+    with pytest.raises(ValueError, match="chooses itself"):
+        policy.bind_tools(offered, tool_choice="any")
+    said = 'I look. <tool_call>\n{"name": "crop", "arguments": {"region": "it"}}\n</tool_call>'
+    ids, read = processor.tokenizer(said)["input_ids"], []
+
+    def generate(input_ids: torch.Tensor, **kwargs: Any) -> Any:
+        read.append(processor.tokenizer.decode(input_ids[0]))
+        logits = tuple(torch.zeros(1, 320) for _ in ids)
+        return SimpleNamespace(sequences=torch.cat([input_ids, torch.tensor([ids])], 1), logits=logits)
+
+    monkeypatch.setattr(policy._network, "generate", generate)
+    before = tool_calls.as_message(said.replace("crop", "text_search"))
+    seen = HumanMessage([{"type": "image", "image": Image.new("RGB", (28, 28))}])
+    dialogue = [question(Image.new("RGB", (28, 28))), before, ToolMessage("1. Kestrel", tool_call_id="1"), seen]
+    bound = policy.bind_tools(offered)
+    if streaming:
+        [reply] = [piece async for piece in bound.astream(dialogue)]
+    else:
+        reply = await bound.ainvoke(dialogue)
+    assert [(call["name"], call["args"]) for call in reply.tool_calls] == [("crop", {"region": "it"})]
+    assert (reply.content, reply.response_metadata["token_ids"]) == ("I look.", ids)
+    assert '"name": "image_search"' in read[0] and "<tool_response>\n1. Kestrel\n</tool_response>" in read[0]
+    assert read[0].count(IMAGE_PAD) == 2 and "text_search" in read[0].partition("</tools>")[2]
+    assert not (await policy.ainvoke(dialogue[:1])).tool_calls  # without tools, text is text
 
 
 def test_a_language_model_without_eyes_is_refused(tmp_path: Path) -> None:
