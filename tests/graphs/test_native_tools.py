@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from langchain_core.language_models.fake_chat_models import FakeMessagesListChat
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import Runnable
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
 from PIL import Image
 
 from lensgraph.agent import config as configuration
-from lensgraph.agent import testing
+from lensgraph.agent import testing, usage
 from lensgraph.agent.actions import Answer, Crop, SearchByImage, SearchByText
 from lensgraph.agent.config import ConfigError
 from lensgraph.agent.context import Context
@@ -24,6 +26,7 @@ from lensgraph.agent.dialects.table import build
 from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
 from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import direct, rag, search_agent
+from lensgraph.graphs.program.main import main
 from lensgraph.graphs.tool import as_tool
 from lensgraph.tools.results import Hit
 
@@ -445,8 +448,6 @@ async def test_a_stream_shows_no_call() -> None:
 
 
 async def test_a_command_after_the_end_is_told_as_words_because_no_call_is_open() -> None:
-    from langgraph.types import Command
-
     graph, thread = search_agent.build(InMemorySaver()), {"configurable": {"thread_id": "t"}}
     turns = [written(SearchByText("q")), written(Answer("1987")), written(Answer("1988"))]
     context = testing.context(turns, "tools")
@@ -481,3 +482,66 @@ async def test_events_tell_each_call_and_the_answer_once() -> None:
     told = [event.get("action", {}).get("kind") for event in events if event["type"] == "action"]
     assert told == ["text_search", "image_search", "malformed", "answer"]
     assert [event["text"] for event in events if event["type"] in ("thought", "answer")] == ["Hm.", "1987"]
+
+
+# --- with a person, a budget of tokens, the program and the evaluation
+
+
+async def test_a_person_decides_about_each_call_of_a_turn() -> None:
+    """Approved, edited, rejected: each call gets its answer, and what is rejected does not count."""
+    turns = [written(*[SearchByText("q")] * 3, SearchByImage()), written(Answer("1987"))]
+    context = testing.context(turns, "tools", approve=["text_search"], **with_limits(text_searches=3))
+    graph, thread = search_agent.build(InMemorySaver()), {"configurable": {"thread_id": "t"}}
+    state = await graph.ainvoke(QUESTION, thread, context=context)
+    edit = {"type": "edit", "edited_action": {"name": "text_search", "args": {"query": "other"}}}
+    for verdict in ("approve", edit, {"type": "reject", "message": "enough"}):
+        assert len(state["__interrupt__"]) == 1
+        state = await graph.ainvoke(Command(resume=verdict), thread, context=context, output_keys=EVERYTHING)
+    assert (state["answer"], context.text_search.asked) == ("1987", ["q", "other"])
+    told = [str(message.content) for message in state["dialogue"] if isinstance(message, ToolMessage)]
+    assert "A person changed this to: other" in told[1] and "a person rejected this: enough" in told[2]
+    assert every_call_has_its_answer(state["dialogue"])
+    assert usage.spent(state["steps"], state["started"], (0, 0)).text == 2
+
+
+async def test_results_of_one_turn_share_the_tokens_that_are_left() -> None:
+    """The second search is cut by what the first one took."""
+
+    class Counting(testing.ScriptedPolicy):
+        def _generate(self, *args: Any, **kwargs: Any) -> Any:
+            result = super()._generate(*args, **kwargs)
+            counted = {"input_tokens": 100, "output_tokens": 100, "total_tokens": 200}
+            result.generations[0].message.usage_metadata = counted  # type: ignore[attr-defined]
+            return result
+
+    long = testing.FixedText(hits=[testing.PAGE.model_copy(update={"snippet": "word " * 240})])
+    policy = Counting([written(*[SearchByText("q")] * 2), written(Answer("1987"))])
+    state = await ask(policy, text_search=long, **with_limits(tokens=700))
+    first, second = (len(str(m.content)) for m in state["dialogue"] if isinstance(m, ToolMessage))
+    assert first > 1_000 and second < first - 300
+    assert [step.get("cut_off") for step in state["steps"] if step["node"] == "text_search"] == [None, 1]
+
+
+def test_the_program_asks_a_model_that_calls_tools(
+    calling_server: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = calling_server([{**turn, "thought": ""} for turn in EPISODE])
+    PICTURE.save(tmp_path / "a.png")
+    settings = [
+        "dialect.name=tools", "policy.kind=openai_compatible", "policy.model=m", f"policy.base_url={server.url}",
+        "policy.retries=0", *(f"tools.{kind}.use=lensgraph.agent.testing:Fixed{name}" for kind, name in (
+            ("text_search", "Text"), ("image_search", "Image"), ("locate", "Locator"),
+        )),
+    ]  # fmt: skip
+    assert main(["ask", str(tmp_path / "a.png"), "When?", "--json", *settings]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["answer"], found["searches"], found["malformed"]) == ("1987", {"image": 1, "text": 1}, [])
+
+
+def test_the_program_refuses_a_policy_that_cannot_call_tools_before_it_reads_an_index(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    PICTURE.save(tmp_path / "a.png")
+    assert main(["ask", str(tmp_path / "a.png"), "When?", "dialect.name=tools"]) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert "dialect.name=tools: this policy cannot call tools" in line

@@ -83,6 +83,11 @@ SCRIPT = [
     "<img_search>the white tower</img_search>", "<text_search>kestrel</text_search>",
     "<reason>It says so.</reason><answer>1987</answer>",
 ][0 if name_of_graph == "search_agent" else 1:]
+dialect = sys.argv[6]
+if dialect == "tools":  # one turn that asks for everything, and for the same words twice
+    call = '<tool_call>{"name": "%s", "arguments": {%s}}</tool_call>'
+    words = call % ("text_search", '"query": "kestrel"')
+    SCRIPT = [words + call % ("image_search", '"region": "it"') + words, call % ("answer", '"text": "1987"')]
 
 
 def turns(messages):
@@ -93,7 +98,7 @@ def turns(messages):
 
 async def main():
     context = testing.context(
-        turns, text_search=paid("text", testing.FixedText), image_search=paid("image", testing.FixedImage),
+        turns, dialect, text_search=paid("text", testing.FixedText), image_search=paid("image", testing.FixedImage),
         store=ImageStore(folder / "pictures", local_files=True),
     )
     async with saver(address) as checkpoints:
@@ -118,9 +123,9 @@ PLACES = [
 
 
 def run(
-    tmp_path: Path, address: str, die: str, given: Any, graph: str = "search_agent"
+    tmp_path: Path, address: str, die: str, given: Any, graph: str = "search_agent", dialect: str = "compact"
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", PROGRAM, address, str(tmp_path), die, json.dumps(given), graph]
+    command = [sys.executable, "-c", PROGRAM, address, str(tmp_path), die, json.dumps(given), graph, dialect]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
@@ -135,16 +140,36 @@ def question(tmp_path: Path) -> dict[str, Any]:
     return {"question": "When was it automated?", "images": [str(path)]}
 
 
-def killed_and_resumed(tmp_path: Path, address: str, place: str, graph: str = "search_agent") -> dict[str, Any]:
+def killed_and_resumed(
+    tmp_path: Path, address: str, place: str, graph: str = "search_agent", dialect: str = "compact"
+) -> dict[str, Any]:
     """The output of the second process."""
     given = question(tmp_path)
-    first = run(tmp_path, address, place, given, graph)
+    first = run(tmp_path, address, place, given, graph, dialect)
     assert first.returncode == -signal.SIGKILL, first.stderr
     assert first.stdout == ""
     Path(given["images"][0]).unlink()  # the input is the thread's now
-    second = run(tmp_path, address, "", None, graph)
+    second = run(tmp_path, address, "", None, graph, dialect)
     assert second.returncode == 0, second.stderr
     return json.loads(second.stdout)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "after text_search 1", "sent text 2",
+        *(pytest.param(place, marks=pytest.mark.slow) for place in (
+            "after reason 1", "before crop 1", "sent image 1", "before reason 3", "after text_search 2",
+        )),
+    ],
+)  # fmt: skip
+def test_a_turn_of_several_calls_that_is_killed_in_the_middle_serves_the_rest_once(tmp_path: Path, place: str) -> None:
+    result = killed_and_resumed(tmp_path, f"sqlite:///{tmp_path}/threads.db", place, dialect="tools")
+    nodes = ["reason", "text_search", "crop", "image_search", "text_search", "reason"]
+    assert (result["answer"], result["steps"]) == ("1987", nodes)
+    assert sent(tmp_path) == {"image": 1, "text": 2}
+    told = sum("cut off when the program was stopped" in message for message in result["dialogue"])
+    assert told == place.startswith("sent")
 
 
 @pytest.mark.parametrize(
