@@ -41,12 +41,13 @@ def test_the_blocks_of_the_graphs_guide_run(repository: Path) -> None:
     assert "answered" in said[1] and "Sources:" in said[1]  # the tool told the agent
     assert "| accepted" in said[2]
     assert "Nairobi | 4 messages" in said[3]
-    assert "answer so far: N\n" in said[4] and "Nairobi | answered | 2 sources" in said[4]  # piece by piece
-    assert "| answered" in said[5]
-    assert "Uzbekistan over HTTP: answered" in said[6]
-    assert {"receive", "reason", "answer"} <= set(said[7].split())  # every node was told as it ended
-    assert "asked another library:" in said[8]
-    assert "'image_search', 'text_search', 'reason'] Nairobi" in said[9]
+    assert said[4].count("waits: ") == 2 and "Nairobi | answered" in said[4]
+    assert "answer so far: N\n" in said[5] and "Nairobi | answered | 2 sources" in said[5]  # piece by piece
+    assert "| answered" in said[6]
+    assert "Uzbekistan over HTTP: answered" in said[7]
+    assert {"receive", "reason", "answer"} <= set(said[8].split())  # every node was told as it ended
+    assert "asked another library:" in said[9]
+    assert "'image_search', 'text_search', 'reason'] Nairobi" in said[10]
 
 
 @pytest.mark.e2e

@@ -29,6 +29,7 @@ from lensgraph.graphs import table
 from lensgraph.rl.evaluation import provenance
 from lensgraph.rl.evaluation.provenance import OtherRecordsError
 from lensgraph.rl.evaluation.record import Record, records_in
+from lensgraph.rl.rollout.episode import check_asks_nobody
 from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import Task
 from lensgraph.tools.safety.one_line import named_line
@@ -78,7 +79,12 @@ def question_digest(task: Task) -> str:
 
 
 def batched(config: Config) -> Config:
-    """The configuration with a policy that samples concurrent questions together, unless its kind was set by hand."""
+    """The configuration with a policy that samples concurrent questions together, unless its kind was set by hand.
+
+    Raises:
+        ConfigError: a person would be asked about calls.
+    """
+    check_asks_nobody(config)
     if config.policy.kind != "pocket" or "kind" in config.policy.model_fields_set:
         return config
     return config.model_copy(update={"policy": config.policy.model_copy(update={"kind": "transformers"})})

@@ -19,7 +19,7 @@ from typing import Any
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage
 
-from lensgraph.agent.config import Config
+from lensgraph.agent.config import Config, ConfigError
 from lensgraph.agent.context import Context
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.images import ImageStore
@@ -78,6 +78,19 @@ class RolloutSetup:
     """Training step, for the records."""
     clock: WaitClock | None = None
     """Clock of the seconds in which episodes waited for the policy or a tool; None: they are not measured."""
+
+    def __post_init__(self) -> None:
+        check_asks_nobody(self.config)
+
+
+def check_asks_nobody(config: Config) -> None:
+    """Refuse a configuration under which every run would wait for a person.
+
+    Raises:
+        ConfigError: it names the setting.
+    """
+    if config.approve:
+        raise ConfigError(f"approve={','.join(config.approve)}: nobody is there to be asked; run it without approve.")
 
 
 async def roll(task: Task, setup: RolloutSetup, number: int = 0) -> Rollout:

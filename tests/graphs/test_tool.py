@@ -17,6 +17,7 @@ from langgraph.types import Command, interrupt
 from PIL import Image
 
 from lensgraph.agent import testing
+from lensgraph.agent.errors import BadInput
 from lensgraph.agent.images import names_file, read_named
 from lensgraph.graphs import direct
 from lensgraph.graphs.tool import AskTool, as_tool
@@ -160,6 +161,32 @@ async def test_an_interrupt_of_a_search_interrupts_the_agent() -> None:
     assert [one.value for one in paused["__interrupt__"]] == ["may I?"]
     result = await agent.ainvoke(Command(resume="yes"), thread)
     assert result["messages"][-1].content.startswith("told: 1987")
+
+
+async def test_a_search_that_waits_for_approval_waits_in_the_agents_thread() -> None:
+    """Also after an answer that is no decision, which is no result of the tool."""
+    agents = pytest.importorskip("langchain.agents", reason="needs langchain")
+    context = testing.context(["<text_search>q</text_search>", "<answer>1987</answer>"], approve=["text_search"])
+    agent = agents.create_agent(
+        Caller(arguments={"question": "When?"}), [as_tool(context=context)], checkpointer=InMemorySaver()
+    )
+    thread = {"configurable": {"thread_id": "1"}}
+    paused = await agent.ainvoke(chat(png()), thread)
+    assert paused["__interrupt__"][0].value["action_requests"][0]["args"] == {"query": "q"}
+    with pytest.raises(BadInput, match="The text_search still waits"):
+        await agent.ainvoke(Command(resume="perhaps"), thread)
+    result = await agent.ainvoke(Command(resume="approve"), thread)
+    assert result["messages"][-1].content.startswith("told: 1987") and context.text_search.asked == ["q"]
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+async def test_without_a_checkpointer_an_approval_is_told_to_the_model_as_an_error(mode: str) -> None:
+    tool = as_tool(context=testing.context(["<answer>1987</answer>"], approve=["text_search"]))
+    given = {"question": "When?", "image": URI}
+    told = await tool.ainvoke(given) if mode == "async" else await asyncio.to_thread(tool.invoke, given)
+    assert told.startswith(
+        "error: approve=text_search: a call that waits for a person needs a graph with a checkpointer"
+    )
 
 
 @pytest.mark.parametrize("mode", ["async", "sync"])

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from lensgraph.agent.actions import Answer, GiveUp, SearchByImage, SearchByText
-from lensgraph.agent.config import load_config
+from lensgraph.agent.config import ConfigError, load_config
 from lensgraph.agent.dialects.table import build
+from lensgraph.agent.policy.scripted import ScriptedPolicy
 from lensgraph.rl.__main__ import main
 from lensgraph.rl.evaluation import ceiling
 from lensgraph.rl.evaluation.record import Record, read_records
 from lensgraph.rl.evaluation.run_tasks import batched
 from lensgraph.rl.pocket import demonstrations
 from lensgraph.rl.pocket.oracle import OraclePolicy, quote
+from lensgraph.rl.rollout.episode import RolloutSetup
 from lensgraph.rl.run import jsonl
 from lensgraph.tools.local.world import entities
 from lensgraph.tools.local.world.questions import splits as world
@@ -102,6 +104,14 @@ def test_a_quote_begins_where_the_page_marks_it(page: str, gold: str, query: str
 def test_an_evaluation_samples_in_batches_unless_told_otherwise() -> None:
     assert batched(load_config()).policy.kind == "transformers"
     assert batched(load_config(None, ["policy.kind=pocket"])).policy.kind == "pocket"
+
+
+def test_runs_that_would_wait_for_a_person_are_refused_before_they_begin() -> None:
+    config = load_config(None, ["approve=[crop]"])
+    with pytest.raises(ConfigError, match=r"^approve=crop: nobody is there to be asked"):
+        batched(config)
+    with pytest.raises(ConfigError, match=r"^approve=crop: nobody is there to be asked"):
+        RolloutSetup(graph="search_agent", config=config, policy=ScriptedPolicy([]), dialect=build("compact"))
 
 
 def test_a_frugal_oracle_asks_in_the_pages_words_at_once() -> None:
