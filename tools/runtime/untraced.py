@@ -9,12 +9,13 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.context import tracing_v2_callback_var
 from langsmith.run_helpers import tracing_context
 
+from lensgraph.tools.runtime import spans
+
 
 @contextlib.contextmanager
 def untraced() -> Iterator[None]:
     """No run that begins in here is told to the callbacks and tracers around it. The graph's own config stays at hand."""
-    around = var_child_runnable_config.get()
-    config = var_child_runnable_config.set({**around, "callbacks": None} if around else None)
+    config = var_child_runnable_config.set({**(var_child_runnable_config.get() or {}), "callbacks": spans.unseen()})
     tracer = tracing_v2_callback_var.set(None)
     try:
         with tracing_context(enabled=False):

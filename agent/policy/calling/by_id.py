@@ -10,7 +10,7 @@ because that run would hold them.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -24,8 +24,6 @@ from lensgraph.tools.runtime.untraced import untraced
 
 Fill = Callable[[Sequence[BaseMessage]], Coroutine[Any, Any, list[BaseMessage]]]
 """Puts the bytes of the pictures into messages that hold ids."""
-FOLDERS = ("/", "~", ".")
-"""Beginnings of a model's name that is the path of a folder."""
 SAME = ("callbacks", "metadata", "output_version", "profile", "tags", "verbose")
 """Fields of LangChain's that the call has from the model inside."""
 
@@ -45,9 +43,9 @@ class ByIdPolicy(BaseChatModel):
 
     @property
     def run_name(self) -> str:
-        """`chat MODEL`, as OpenTelemetry names a model's call; a folder goes by its last name."""
+        """`chat MODEL`, as OpenTelemetry names a model's call; of a path the last part, because events know no slash."""
         model = self._get_ls_params().get("ls_model_name") or self._llm_type
-        return f"chat {Path(model).name if model.startswith(FOLDERS) else model}"
+        return f"chat {PurePath(model).name}"
 
     # --- the call
 

@@ -119,7 +119,7 @@ def test_the_run_of_a_call_is_the_models_own() -> None:
     policy, watch = Foreign(tags=["mine"], metadata={"team": "a"}), Watch()
     state = run(policy, watch)
     first = watch.calls[0]
-    assert first["name"] == "chat org/other-7b"
+    assert first["name"] == "chat other-7b"
     assert first["serialized"] == policy._serialized
     assert "mine" in first["tags"]
     metadata = first["metadata"]
