@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lensgraph.tools.safety.redact import without_logins
+from lensgraph.tools.safety.redact import without_data, without_logins
 from lensgraph.tools.safety.surrogates import Text
 
 Reason = Literal["timeout", "rate_limited", "unavailable", "bad_input", "malformed", "empty", "refused", "rejected"]
@@ -28,7 +28,7 @@ class ToolFailure(Exception):
     `status` is the HTTP status that a server answered with, `wait` the seconds that it asked to be left alone."""
 
     def __init__(self, reason: Reason, message: str, *, status: int | None = None, wait: float | None = None) -> None:
-        super().__init__(without_logins(message))
+        super().__init__(without_data(without_logins(message)))
         self.reason: Reason = reason
         self.status = status
         self.wait = wait

@@ -21,6 +21,7 @@ from lensgraph.tools.base import LensTool
 from lensgraph.tools.results import LocateResult, SearchResult, ToolError
 from lensgraph.tools.runtime import spans
 from lensgraph.tools.safety.one_line import named_line
+from lensgraph.tools.safety.redact import hide_data
 from lensgraph.tools.safety.signals import steers
 
 R = TypeVar("R", SearchResult, LocateResult)
@@ -76,7 +77,11 @@ class ToolById(BaseTool):
         positional, named = self.inner._to_args_and_kwargs(self.given, None)
         if "run_manager" in inspect.signature(self.inner._arun).parameters:
             named["run_manager"] = run_manager
-        text, found = await self.inner._arun(*positional, **named)
+        try:
+            text, found = await self.inner._arun(*positional, **named)
+        except Exception as error:
+            hide_data(error)
+            raise
         self.result = found
         if isinstance(found, SearchResult | LocateResult):
             if run_manager is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from lensgraph.tools.safety.redact import without_logins
+from lensgraph.tools.safety.redact import without_data, without_logins
 
 
 class PolicyError(Exception):
@@ -13,14 +13,14 @@ class PolicyError(Exception):
 
     Raise it for failures outside this process. A bug in a policy stays an ordinary exception and stops the run; of a policy
     that is configured by its import path, every exception counts as a `PolicyError`.
-    The message shows neither user nor password of an address.
+    The message shows neither user nor password of an address, and no data of a picture.
     """
 
     reason: ClassVar[str] = "policy"
     """Stands before the message in the step's `error`."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(without_logins(message))
+        super().__init__(without_data(without_logins(message)))
 
 
 class ContextFull(PolicyError, ValueError):

@@ -42,6 +42,9 @@ _PATH = re.compile(
     r"""|\bfile:/[^\s'",;()]*|(?<![\w:/.<~'"-])(?:~|[A-Za-z]:)?[/\\][\w.~-][^\s'",;:()]*"""
 )
 """An absolute path: in quotes, as a `file:` address, or bare. No part of an address, a fraction or a closing tag."""
+_DATA = re.compile(r"(base64,)?([\w+/=-]{32,})")
+"""Perhaps base64, such as a picture that a server repeats."""
+_ALTERNATION = re.compile(r"(?<=[a-zA-Z])\d|(?<=\d)[a-zA-Z]")
 _WORD = re.compile(r"[^\s'\",;()<>\[\]{}]+")
 
 
@@ -55,7 +58,7 @@ def looks_like_key(text: str) -> bool:
     if _KEY.match(text) or _UUID.match(text):
         return True
     runs = re.findall(r"[A-Za-z0-9]+", text) if re.fullmatch(r"[A-Za-z0-9+=_-][A-Za-z0-9+/=_-]*", text) else []
-    return any(len(run) >= 12 and len(re.findall(r"(?<=[a-zA-Z])\d|(?<=\d)[a-zA-Z]", run)) >= 3 for run in runs)
+    return any(len(run) >= 12 and len(_ALTERNATION.findall(run)) >= 3 for run in runs)
 
 
 def without_logins(text: str) -> str:
@@ -67,6 +70,29 @@ def without_logins(text: str) -> str:
         return f"{parameter[1]}={HIDDEN}" if secret else parameter[0]
 
     return _PARAMETER.sub(hide, _LOGIN.sub(f"{HIDDEN}@", text))
+
+
+def without_data(text: str) -> str:
+    """A message in which long runs of base64 are hidden: a server or a library may repeat the picture that it was sent.
+
+    Outside of a data URI it shows by its letters and digits, which alternate at every fourth character; a path or a name in
+    which they do so at every eighth is hidden as well.
+    """
+
+    def hide(run: re.Match[str]) -> str:
+        data = run[1] or len(_ALTERNATION.findall(run[2])) >= len(run[2]) / 8
+        return f"{run[1] or ''}{HIDDEN}" if data else run[0]
+
+    return _DATA.sub(hide, text)
+
+
+def hide_data(error: BaseException) -> None:
+    """Hide them in the text of an exception and of those behind it, because tracers keep that text."""
+    seen: list[BaseException | None] = [None]
+    while error not in seen:
+        seen.append(error)
+        error.args = tuple(without_data(part) if isinstance(part, str) else part for part in error.args)
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
 
 
 def without_keys(text: str) -> str:

@@ -21,6 +21,7 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from lensgraph.tools.base import wait_for
 from lensgraph.tools.runtime import spans
 from lensgraph.tools.runtime.untraced import untraced
+from lensgraph.tools.safety.redact import hide_data
 
 Fill = Callable[[Sequence[BaseMessage]], Coroutine[Any, Any, list[BaseMessage]]]
 """Puts the bytes of the pictures into messages that hold ids."""
@@ -57,8 +58,12 @@ class ByIdPolicy(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         filled = await self.fill(messages)
-        with untraced():
-            result = await self.inner._agenerate_with_cache(filled, stop=stop, run_manager=run_manager, **kwargs)
+        try:
+            with untraced():
+                result = await self.inner._agenerate_with_cache(filled, stop=stop, run_manager=run_manager, **kwargs)
+        except Exception as error:
+            hide_data(error)
+            raise
         price = result.generations[0].message.response_metadata.get("price") if result.generations else None
         if price is not None:
             spans.note("chat", {spans.PRICE: price})

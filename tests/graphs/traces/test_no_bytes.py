@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import itertools
+import json
 import os
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
@@ -39,7 +40,7 @@ from lensgraph.agent.savers import saver
 from lensgraph.graphs import table
 from lensgraph.graphs.asking import AskGraph
 from lensgraph.tools import adapter
-from lensgraph.tools.results import Hit
+from lensgraph.tools.results import Hit, SearchResult, ToolFailure
 
 MODES = ["values", "updates", "messages", "custom", "debug", "tasks", "checkpoints"]
 GRAPHS = ["search_agent", "rag", "direct"]
@@ -219,7 +220,7 @@ async def events(run: Run) -> dict[str, Any]:
             found[version] = [
                 event async for event in graph.astream_events(run.asked, context=run.context, version=version)
             ]
-        assert {event["event"] for event in found[version]} >= {"on_chain_start", "on_chat_model_end"}
+        assert {event["event"] for event in found[version]} >= {"on_chain_start", "on_chat_model_start"}
     running = await graph.astream_events(run.asked, context=run.context, version="v3")  # type: ignore[misc]
     found["v3"] = [event async for event in running]
     assert found["v3"]
@@ -285,6 +286,59 @@ async def test_nothing_that_is_kept_or_sent_holds_a_picture(graph: str, policy: 
         text = b"".join(data for _, data in texts_of(found[sink]))
         assert all(name.encode() in text for name in run.store._encoded.items), sink
     assert "gen_ai.input.messages" in str(found["otlp"]), "content was asked for"
+
+
+class Repeating(testing.FixedImage):
+    """An image search whose failure repeats what it was sent, as a library does in its message."""
+
+    async def asearch(self, image: Image.Image) -> SearchResult:
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        raise ToolFailure("unavailable", f"cannot read data:image/png;base64,{base64.b64encode(buffer.getvalue())!r}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["server", "tool"])
+async def test_a_failure_that_repeats_the_picture_is_told_without_it(
+    by: str, make: Make, sinks: Sinks, chat_server: Any
+) -> None:
+    run = make("search_agent", "foreign")
+    if by == "server":
+        server = chat_server("vllm")
+        server.refusal = lambda body: (400, {"error": {"message": json.dumps(body["messages"])[90:]}})
+        run.context.policy = OpenAICompatiblePolicy(model="m", base_url=server.url)
+    else:
+        run.context.image_search = Repeating()
+    found = await sinks(run)
+    pictures = await run.pictures()
+    assert {sink: leaks for sink, things in found.items() if (leaks := pictures.leaks(things))} == {}
+    assert "***" in str(found["checkpoints"]), "the failure is told"
+
+
+class Raising(Foreign):
+    """A chat model with a bug, whose message repeats its input."""
+
+    async def _agenerate(
+        self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **_: Any
+    ) -> ChatResult:
+        try:
+            raise KeyError(f"no {messages}")
+        except KeyError as error:
+            raise ValueError(f"cannot read {messages}") from error
+
+
+async def test_an_exception_of_a_model_is_told_without_the_picture(
+    make: Make, collector: Callable[[], Any], spans: Any
+) -> None:
+    run, server, told = make("search_agent", "foreign"), collector(), Everything()
+    run.context.policy = Raising(turns=[])
+    client = Client(api_url=server.url, api_key="k")
+    with tracing_context(enabled=True, client=client), pytest.raises(ValueError, match=r"cannot read .*\*\*\*"):
+        await table.find("search_agent").ainvoke(run.asked, {"callbacks": [told]}, context=run.context)
+    client.flush()
+    exported = [span.to_json() for span in spans.get_finished_spans()]
+    assert "exception.stacktrace" in str(exported) or "error.type" in str(exported)
+    assert (await run.pictures()).leaks({"told": told.told, "langsmith": server.requests, "otlp": exported}) == {}
 
 
 async def test_a_picture_in_any_form_is_found() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import random
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ from lensgraph.tools.locate.served_policy import ServedPolicyLocator
 from lensgraph.tools.pages.summarise import Summariser
 from lensgraph.tools.results import SearchResult, ToolFailure
 from lensgraph.tools.safety import redact
-from lensgraph.tools.safety.redact import is_secret, shown, without_keys, without_logins
+from lensgraph.tools.safety.redact import hide_data, is_secret, shown, without_data, without_keys, without_logins
 from lensgraph.tools.text.searxng import SearxngTextSearch
 
 
@@ -219,3 +221,25 @@ def test_a_path_that_its_reader_wrote_is_kept() -> None:
     assert redact.without_paths("/a/b.png: no such file in /srv/pictures", known="/a/b.png") == (
         "/a/b.png: no such file in (a path)"
     )
+
+
+def test_data_that_a_server_repeats_is_hidden_and_paths_and_names_are_not() -> None:
+    data = base64.b64encode(random.Random(0).randbytes(300)).decode()
+    assert without_data(f"cannot read data:image/png;base64,{data}, sorry") == (
+        "cannot read data:image/png;base64,***, sorry"
+    )
+    assert without_data(f"at {data[31:160]}") == "at ***"
+    for kept in (
+        "/Users/Mike/Projects2024/pictures/store is no folder",
+        "Qwen/Qwen2-VL-7B-Instruct-AWQ-with-a-long-name is not there",
+        "the request has 9000 tokens, which are more than max-model-len",
+    ):
+        assert without_data(kept) == kept
+
+
+def test_data_in_an_exception_and_in_those_behind_it_is_hidden() -> None:
+    data = base64.b64encode(random.Random(0).randbytes(300)).decode()
+    error, behind = ValueError(f"bad {data}"), KeyError(data, 3)
+    error.__cause__ = behind
+    hide_data(error)
+    assert (str(error), behind.args) == ("bad ***", ("***", 3))
