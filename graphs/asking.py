@@ -169,6 +169,7 @@ def compile(  # the verb of LangGraph
     compiled = wiring.compile(checkpointer=checkpointer, name=name)
     compiled.__class__ = AskGraph  # LangGraph's builder names its class; ours adds behaviour and no state
     assert isinstance(compiled, AskGraph)
+    compiled.config = {"metadata": {"agent_name": name}}  # by which OpenTelemetry knows the run of an agent
     return compiled
 
 

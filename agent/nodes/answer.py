@@ -13,8 +13,9 @@ from lensgraph.agent.actions import Answer, Crop, GiveUp, Malformed, OverLimit, 
 from lensgraph.agent.context import Context
 from lensgraph.agent.limits import StopReason
 from lensgraph.agent.policy.errors import ContextFull, NoPicture, PriceSpent
-from lensgraph.agent.state import AgentState, Step, Update, this_question
+from lensgraph.agent.state import AgentState, Step, Update, Usage, this_question
 from lensgraph.agent.stream import telling
+from lensgraph.tools.runtime import spans
 
 UNANSWERED = {
     StopReason.GAVE_UP: "I could not find the answer.",
@@ -42,6 +43,8 @@ async def answer(state: AgentState, runtime: Runtime[Context]) -> Update:
     steps = this_question(state)
     text, stop = outcome(steps)
     sources = usage.sources(steps)
+    counts = usage.usage(steps)
+    spans.note("invoke_agent", _of_the_span(counts, stop))
     message = AIMessage(
         UNANSWERED[stop] if text is None else text,
         response_metadata={"stop_reason": str(stop), "sources": sources},
@@ -50,8 +53,18 @@ async def answer(state: AgentState, runtime: Runtime[Context]) -> Update:
         "messages": [message],
         "answer": text,
         "sources": sources,
-        "usage": usage.usage(steps),
+        "usage": counts,
         "stop_reason": str(stop),
+    }
+
+
+def _of_the_span(counts: Usage, stop: StopReason) -> dict[str, str | int | float]:
+    """Attributes of the agent's span: the cost of the whole question, and why it ended."""
+    return {
+        "gen_ai.usage.input_tokens": counts["tokens"]["in"],
+        "gen_ai.usage.output_tokens": counts["tokens"]["out"],
+        spans.PRICE: sum(counts["price"].values()),
+        "lensgraph.stop_reason": str(stop),
     }
 
 

@@ -6,8 +6,6 @@ import contextlib
 from collections.abc import Iterator
 
 from langchain_core.runnables.config import var_child_runnable_config
-from langchain_core.tracers.context import tracing_v2_callback_var
-from langsmith.run_helpers import tracing_context
 
 from lensgraph.tools.runtime import spans
 
@@ -15,6 +13,9 @@ from lensgraph.tools.runtime import spans
 @contextlib.contextmanager
 def untraced() -> Iterator[None]:
     """No run that begins in here is told to the callbacks and tracers around it. The graph's own config stays at hand."""
+    from langchain_core.tracers.context import tracing_v2_callback_var  # a tenth of a second, which no import pays
+    from langsmith.run_helpers import tracing_context
+
     config = var_child_runnable_config.set({**(var_child_runnable_config.get() or {}), "callbacks": spans.unseen()})
     tracer = tracing_v2_callback_var.set(None)
     try:

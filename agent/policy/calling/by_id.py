@@ -9,14 +9,14 @@ because that run would hold them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import PurePath
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatResult
 
 from lensgraph.tools.base import wait_for
 from lensgraph.tools.runtime import spans
@@ -25,7 +25,7 @@ from lensgraph.tools.safety.redact import hide_data
 
 Fill = Callable[[Sequence[BaseMessage]], Coroutine[Any, Any, list[BaseMessage]]]
 """Puts the bytes of the pictures into messages that hold ids."""
-SAME = ("callbacks", "metadata", "output_version", "profile", "tags", "verbose")
+SAME = ("callbacks", "metadata", "profile", "tags", "verbose")
 """Fields of LangChain's that the call has from the model inside."""
 
 
@@ -71,27 +71,6 @@ class ByIdPolicy(BaseChatModel):
                 run_manager.metadata["price"] = price  # the run's own: tracers read it again as the run ends
         return result
 
-    async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[ChatGenerationChunk]:
-        if self.inner.rate_limiter:
-            await self.inner.rate_limiter.aacquire()
-        pieces = self.inner._astream(await self.fill(messages), stop=stop, run_manager=run_manager, **kwargs)
-        try:
-            while True:
-                with untraced():  # not around the yield: the reader is traced
-                    piece = await anext(pieces, None)
-                if piece is None:
-                    return
-                yield piece
-        finally:
-            if aclose := getattr(pieces, "aclose", None):
-                await aclose()
-
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -105,13 +84,6 @@ class ByIdPolicy(BaseChatModel):
 
     # --- the model inside, as LangChain asks for it
 
-    def _should_stream(self, *, async_api: bool, run_manager: Any = None, **kwargs: Any) -> bool:
-        # Within a call (it has a run manager) the model inside decides how it is made.
-        return run_manager is None and self.inner._should_stream(async_api=async_api, **kwargs)
-
-    def _should_use_protocol_streaming(self, **kwargs: Any) -> bool:
-        return False
-
     def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
         return self.inner._combine_llm_outputs(llm_outputs)
 
@@ -119,7 +91,10 @@ class ByIdPolicy(BaseChatModel):
         return self.inner._get_invocation_params(stop, **kwargs)
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
-        return self.inner._get_ls_params(stop, **kwargs)
+        params = self.inner._get_ls_params(stop, **kwargs)
+        if type(self.inner)._get_ls_params is BaseChatModel._get_ls_params:
+            params["ls_provider"] = self.inner._llm_type  # it was guessed from the name of the class
+        return params
 
     @property
     def _serialized(self) -> dict[str, Any]:  # type: ignore[override]
