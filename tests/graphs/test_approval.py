@@ -624,6 +624,7 @@ def sent(folder: Path) -> str:
     return (folder / "sent").read_text() if (folder / "sent").exists() else ""
 
 
+@pytest.mark.slow
 def test_a_process_killed_while_the_call_waits_loses_nothing(tmp_path: Path) -> None:
     pytest.importorskip("langgraph.checkpoint.sqlite", reason="needs lensgraph[threads]")
     run(tmp_path, "ask", die="paused")

@@ -29,9 +29,7 @@ LIGHT = {"action": {"kind": "text_search", "query": "light"}}
 NODES = ["receive", "reason", "crop", "image_search", "text_search", "answer"]
 
 
-@pytest.mark.parametrize(
-    "values", [None, {}, {"messages": [HumanMessage("By the way.")]}], ids=["none", "empty", "chat"]
-)
+@pytest.mark.parametrize("values", [None, {"messages": [HumanMessage("By the way.")]}], ids=["none", "chat"])
 @pytest.mark.parametrize("mode", ["async", "sync"])
 @pytest.mark.parametrize("node", NODES)
 async def test_a_run_that_waits_goes_on_after_an_update(node: str, mode: str, values: Any) -> None:

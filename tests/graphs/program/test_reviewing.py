@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -95,14 +93,13 @@ def test_every_call_is_asked_about_and_a_decision_that_cannot_be_used_again(
     assert "Search by picture: the tower" in said.err and "box 8,8,24,24, 16x16 pixels" in said.err
 
 
-def test_without_a_terminal_it_is_one_line_and_exit_2(repository: Path, settings: Path) -> None:
-    command = [sys.executable, "-m", "lensgraph", "ask", "notebooks/flags.png", "When?", "--config", str(settings)]
-    done = subprocess.run(
-        [*command, "--approve", "text_search"], stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=repository,
-        timeout=170, env=dict(os.environ),
-    )  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[-1].endswith("answer at a terminal, or ask for no approval")
+def test_without_a_terminal_it_is_one_line_and_exit_2(
+    repository: Path, settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    type_in(monkeypatch)
+    picture = str(repository / "notebooks/flags.png")
+    assert main(["ask", picture, "When?", "--approve", "text_search", "--config", str(settings)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("answer at a terminal, or ask for no approval")
 
 
 def test_a_wrong_name_of_a_call_lists_the_valid_ones(
