@@ -284,7 +284,7 @@ def test_two_processes_share_a_step(recipe: GRPORecipe) -> None:
 
 UNEVEN = """
 import os, sys
-from lensgraph.rl.grpo import run as grpo
+from lensgraph.rl.grpo import train_online as grpo
 from lensgraph.rl import recipes
 from lensgraph.rl.rewards.episode_reward import EpisodeReward
 
