@@ -11,6 +11,7 @@ Invariant: `import lensgraph` loads nothing but this file; a name is imported wh
 from __future__ import annotations
 
 import os.path
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,10 @@ _WHERE = {
 
 
 if not os.path.isdir(os.path.join(os.path.dirname(__file__), "agent")):
-    # Read from a clone, where the rooms lie beside this folder and not in it.
+    # Read from a clone, where the rooms lie beside this folder and not in it. None: what else lies there is not imported.
     __path__.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    for _other in ("build", "lensgraph", "notebooks", "tests"):
+        sys.modules[f"lensgraph.{_other}"] = None  # type: ignore[assignment]
 
 
 if not TYPE_CHECKING:  # a type checker that saw `__getattr__` would accept every name

@@ -22,6 +22,14 @@ PROVIDERS = {"tools/text", "tools/image", "tools/locate"}
 SHARED_NAMES = {"__init__", "__main__", "base", "command", "errors", "processor", "table"}
 """Module names with one meaning in every folder: base class, command line, exceptions, processor of a checkpoint, table."""
 MODULE = re.compile(r"lensgraph(\.\w+)+(:\w+)?")
+TESTED_ELSEWHERE = {
+    "agent/approval": "tests/graphs/test_approval.py",
+    "agent/pocket": "tests/rl/pocket/test_shipped_policy.py",
+    "rl/recipes": "tests/rl/grpo/test_train_online.py",
+    "tools/guard/headers": "tests/tools/guard/test_hostile_pictures.py",
+    "tools/local/world/making": "tests/tools/local/world/test_renditions.py",
+}
+"""Folders of code that no folder of tests mirrors: their tests need another room, or hold two folders to one rule."""
 NOT_A_SENTENCE = re.compile(r"(What|How|Where|Of the|So many|Nothing where|That)\b")
 
 
@@ -153,6 +161,15 @@ def test_no_folder_is_crowded(repository: Path) -> None:
     counted = Counter(str(path.parent) for path, _ in sources(repository).values())
     crowded = {name: count for name, count in counted.items() if count > MOST_MODULES and name not in PROVIDERS}
     assert crowded == {}
+
+
+def test_a_folder_of_code_has_a_folder_of_tests(repository: Path) -> None:
+    """Named alike: `tools/guard/` is tested in `tests/tools/guard/`."""
+    tested = {path.parent for path in (repository / "tests").rglob("test_*.py")}
+    code = {path.parent for path, _ in sources(repository).values() if path.parts[0] in ROOMS}
+    untested = {str(folder) for folder in code if repository / "tests" / folder not in tested}
+    assert untested - set(ROOMS) == set(TESTED_ELSEWHERE)
+    assert [name for name in TESTED_ELSEWHERE.values() if not (repository / name).is_file()] == []
 
 
 def test_every_docstring_is_a_sentence_that_a_stranger_reads(repository: Path) -> None:

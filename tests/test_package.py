@@ -77,6 +77,12 @@ for room in (lensgraph.tools, lensgraph.agent, lensgraph.graphs):
     assert sorted(python(code, cwd=tmp_path).split()) == NEED_TORCH
 
 
+@pytest.mark.parametrize("name", ["tests", "notebooks", "lensgraph"])
+def test_nothing_of_the_repository_but_the_rooms_is_imported(name: str, tmp_path: Path) -> None:
+    code = f"import importlib, lensgraph.agent\ntry: importlib.import_module('lensgraph.{name}')\nexcept ImportError: print('no')"
+    assert python(code, cwd=tmp_path) == "no"
+
+
 def test_the_package_is_typed() -> None:
     assert importlib.resources.files("lensgraph").joinpath("py.typed").is_file()
 

