@@ -71,7 +71,7 @@ def episodes(made: Sequence[Rollout]) -> dict[str, float]:
         for node in SEARCHES:
             sums[f"searches/{node}"] += calls.get(node, 0)
         sums["turns"] += len(trajectory.decisions)
-        sums["malformed_turns"] += sum(step.kind == "malformed" for step in trajectory.decisions)
+        sums["malformed_turns"] += sum("malformed" in step.kind for step in trajectory.decisions)
         sums["completions/mean_length"] += sum(trajectory.mask)
         for step in trajectory.steps:
             waited = "policy" if step.action is not None else "tools"

@@ -61,8 +61,9 @@ class TrajectoryStep:
 
     @property
     def kind(self) -> str:
-        """The action's kind, or the node's name for a tool."""
-        return str(self.action["kind"]) if self.action else self.node
+        """The action's kind, `text_search+crop` for a turn of several, or the node's name for a tool."""
+        asked = self.actions or ((self.action,) if self.action else ())
+        return "+".join(str(action["kind"]) for action in asked) or self.node
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,18 @@ def test_the_context_has_room_for_all_pictures_that_the_limits_allow(
     assert tokens <= length < tokens + CONTEXT_STEP
 
 
+def test_a_model_that_calls_tools_is_served_with_a_parser_for_its_calls() -> None:
+    settings = ["dialect.name=tools", "policy.kind=openai_compatible", "policy.model=Qwen/Qwen3-VL-8B-Instruct"]
+    line = vllm_server.command(config.load_config(None, settings, environ={}), gpus=1)
+    place = line.index("--enable-auto-tool-choice")
+    assert line[place + 1 :] == ["--tool-call-parser", "hermes"]
+    found = flags(line[:place])
+    # eight in the question, five thumbnails of each of three image searches, one region for each of ten calls
+    assert found["--limit-mm-per-prompt"] == {"image": 33, "video": 0}
+    assert 0 <= int(found["--max-model-len"]) - (4096 + 32 * 1154 + 32_768 + 2048) < CONTEXT_STEP
+    assert "--tool-call-parser" not in vllm_server.command(config.load_config("mmsearch_r1", environ={}), gpus=1)
+
+
 def test_the_context_is_never_longer_than_the_model_was_made_for(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 16000, "num_attention_heads": 28}))
     settings = config.load_config("mmsearch_r1", [f"policy.model={tmp_path}"], environ={})

@@ -122,6 +122,7 @@ async def test_the_record_holds_all_actions_of_a_turn_and_comes_back(speaker: Ca
     one = (await rolled(speaker(EPISODE))).trajectory
     kinds = [[action["kind"] for action in step.actions] for step in one.decisions]
     assert kinds == [["image_search", "text_search"], ["malformed", "crop"], []]
+    assert [step.kind for step in one.decisions] == ["image_search+text_search", "malformed+crop", "answer"]
     assert one.calls() == {"image_search": 1, "text_search": 1}
     assert not one.well_formed, "one call named no tool"
     again = load_trajectory(json.loads(json.dumps(dump_trajectory(one))))
