@@ -61,7 +61,7 @@ class Step(TypedDict, total=False):
     seconds: float
     """Seconds waited for the policy or the tool; the graph's own time is not in it."""
     price: float
-    """Price of the call, in the currency of the configured prices."""
+    """Price of the call, in US dollars."""
     text: str
     """`reason` only: the turn as the policy wrote it."""
     thought: str
@@ -102,7 +102,7 @@ class Usage(TypedDict):
     seconds: dict[str, float]
     """Seconds by node, waiting for the policy or the tool."""
     price: dict[str, float]
-    """Price by node."""
+    """US dollars by node."""
     tokens: dict[str, int]
     """`in` and `out`, summed over turns; 0 if the policy does not report them."""
 

@@ -18,8 +18,10 @@ from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime, get_runtime
 from langgraph.types import Checkpointer, Command, StateSnapshot, StateUpdate
+from pydantic import ValidationError
 
 from lensgraph.agent import question, steering
+from lensgraph.agent.config.problems import explain
 from lensgraph.agent.context import Backends, Context, backends_of
 from lensgraph.agent.errors import BadInput, UserError
 from lensgraph.agent.state import AgentState, AskInput, AskOutput
@@ -37,8 +39,7 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
         self, input: Any, config: RunnableConfig | None = None, *, context: Any = None, **options: Any
     ) -> AsyncIterator[Any]:
         """LangGraph's `astream` with the pictures taken out; `ainvoke`, `abatch` and `astream_events` call it too."""
-        if isinstance(context, dict):
-            context = Context(**context)
+        context = _as_context(context)
         given, config = await self._admitted(input, config, context)
         if self.checkpointer and options.get("durability") is None:
             options["durability"] = "sync"
@@ -55,9 +56,7 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
             return begin(input, config)
 
         async def events() -> AsyncIterator[Any]:
-            context = options.get("context")
-            context = Context(**context) if isinstance(context, dict) else context
-            given, where = await self._admitted(input, config, context)
+            given, where = await self._admitted(input, config, _as_context(options.get("context")))
             async with contextlib.aclosing(cast("AsyncGenerator[Any, None]", begin(given, where))) as parts:
                 async for part in parts:
                     yield part
@@ -138,6 +137,22 @@ class AskGraph(CompiledStateGraph[AgentState, Context, AskInput, AskOutput]):
     ) -> Iterator[Any]:
         """LangGraph's `stream` for callers without an event loop: the nodes run in a thread that has its own loop."""
         return synchronous.iterate(lambda: self.astream(input, config, **options))
+
+
+def _as_context(given: Any) -> Context | None:
+    """A context that a caller gave as JSON, or as it is.
+
+    Raises:
+        BadInput: it holds what no context has.
+    """
+    if given is None or isinstance(given, Context):
+        return given
+    if not isinstance(given, Mapping):
+        raise BadInput(f"context: a {type(given).__name__}; give a dictionary, or lensgraph.Context(...).")
+    try:
+        return Context.model_validate(dict(given))
+    except ValidationError as error:
+        raise BadInput(f"context: {explain(error, Context)}") from None
 
 
 def _parents_runtime() -> Runtime[Any] | None:

@@ -15,6 +15,8 @@ ATTACHED = ("images", "experimental_attachments")
 """Keys of a message that hold its pictures beside the content: Ollama's, and those of the AI SDK's chat hook."""
 RESULTS = (("", "content"), ("toolResult", "content"), ("output", "value"))
 """Keys under which a block for a tool result holds content: Anthropic's, Bedrock's, the AI SDK's."""
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, NotImplementedError)
+"""Raised by LangChain for what is no message: it has no error of its own for it."""
 DEPTH = 4
 """Levels of content within content that are read; clients write two."""
 Block = dict[str, Any]
@@ -30,7 +32,7 @@ def as_messages(given: Any) -> list[AnyMessage]:
         return []
     try:
         found = convert_to_messages(given if isinstance(given, list) else [given])
-    except (ValueError, TypeError, KeyError, NotImplementedError) as error:  # LangChain has no error of its own for it
+    except UNREADABLE as error:
         raise BadInput(
             f"`messages` holds what is no chat message ({one_line(error, 160, first=True)}); give `role` and `content`."
         ) from error
@@ -56,10 +58,17 @@ def last_human(messages: Sequence[AnyMessage]) -> HumanMessage | None:
 
 
 def text_of(message: AnyMessage) -> str:
-    """All text of a message, its blocks on lines of their own."""
+    """All text of a message, its blocks on lines of their own.
+
+    Raises:
+        BadInput: a block whose text is none.
+    """
     if isinstance(message.content, str):
         return message.content
-    parts = (block if isinstance(block, str) else block.get("text", "") for block in message.content)
+    parts = [block if isinstance(block, str) else block.get("text", "") for block in message.content]
+    for part in parts:
+        if part is not None and not isinstance(part, str):
+            raise BadInput(f"A message holds a text that is a {type(part).__name__}; give it as a string.")
     return "\n".join(part for part in parts if part)
 
 

@@ -82,7 +82,11 @@ def tool_uses(message: AIMessage) -> list[ToolUse]:
     """The calls of a message, in the order in which they are to be served: readable ones first where LangChain parts them."""
     sent = message.additional_kwargs.get("tool_calls")
     if isinstance(sent, list):  # as the server wrote them: LangChain completes what was cut off
-        wire = [(one, one.get("function") or {}) for one in sent if isinstance(one, Mapping)]
+        wire = [
+            (one, one["function"])
+            for one in sent
+            if isinstance(one, Mapping) and isinstance(one.get("function"), Mapping)
+        ]
         return [tool_use(function.get("name"), function.get("arguments"), one.get("id")) for one, function in wire]
     calls = [*message.tool_calls, *message.invalid_tool_calls]
     return [tool_use(call.get("name"), call.get("args"), call.get("id")) for call in calls]

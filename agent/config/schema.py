@@ -143,8 +143,8 @@ class LimitsConfig(Section):
     seconds: float | None = Field(default=None, gt=0)
     """Wall clock for the whole question."""
     price: float | None = Field(default=None, ge=0)
-    """US dollars for the whole question, by the prices of policy and tools (`price_per_call`). A call that would go beyond
-    is not made; what a search pays for the pages it reads is known only afterwards. 0: only what is free."""
+    """US dollars for the whole question: the tools' `price_per_call`, and of the policy what its replies name (`price` in
+    their metadata; a server names none). A tool's call that would go beyond is not made. 0: only what is free."""
     question_chars: int = Field(default=8_000, ge=1)
     """Longest question: about the 4096-token prompt of MMSearch-R1."""
     pictures: int = Field(default=8, ge=1)

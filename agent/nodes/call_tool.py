@@ -80,8 +80,9 @@ class ToolById(BaseTool):
         try:
             text, found = await self.inner._arun(*positional, **named)
         except Exception as error:
-            hide_data(error)
-            raise
+            if steers(error):
+                raise
+            raise hide_data(error)  # noqa: B904 (what stands behind it is hidden too)
         self.result = found
         if isinstance(found, SearchResult | LocateResult):
             if run_manager is not None:

@@ -5,6 +5,7 @@ Invariant: this is the only sampled decision of an episode; the policy is asked 
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Literal
 
@@ -101,7 +102,7 @@ async def think(state: AgentState, backends: Backends, runtime: Runtime[Context]
     seconds = time.perf_counter() - started
     text = tool_calls.as_text(reply)
     tokens = _tokens(reply)
-    price = float(reply.response_metadata.get("price", 0.0))
+    price = _price(reply)
     counts = usage.spent(steps, state["started"], tokens, price)
     kept = tool_calls.sendable(reply)
     agenda = await plan(reply, kept, counts, state, backends)
@@ -121,8 +122,8 @@ async def think(state: AgentState, backends: Backends, runtime: Runtime[Context]
         tokens_out=tokens[1],
         error=None,
     )
-    if left_out := reply.response_metadata.get("left_out"):
-        step["left_out"] = list(left_out)
+    if isinstance(left_out := reply.response_metadata.get("left_out"), list) and left_out:
+        step["left_out"] = left_out
     if len(asked) > 1:
         step["actions"] = asked
     return {"dialogue": [kept, *agenda.told], "steps": [step], "action": step["action"], "waiting": waiting}
@@ -146,6 +147,12 @@ def _failed(error: PolicyError, turn: int, seconds: float) -> Update:
     if isinstance(error, ContextFull) and error.left_out:
         step["left_out"] = error.left_out
     return {"steps": [step], "action": step["action"], "waiting": [step["action"]]}
+
+
+def _price(reply: AIMessage) -> float:
+    """US dollars that the policy says its turn cost; 0 if it says none, or nothing that can be a price."""
+    told = reply.response_metadata.get("price")
+    return float(told) if isinstance(told, int | float) and math.isfinite(told) and told > 0 else 0.0
 
 
 def _tokens(reply: AIMessage) -> tuple[int, int]:

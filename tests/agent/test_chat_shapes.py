@@ -255,6 +255,23 @@ async def test_what_is_no_message_is_one_line(messages: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [HumanMessage([{"type": "text", "text": 5}])], [HumanMessage([{"type": "text", "text": [ASK]}])],
+        [{"role": "assistant", "content": "", "tool_calls": "abc"}, HumanMessage("Why?")],
+        [
+            {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "x", "arguments": "[" * 100_000}}]},
+            HumanMessage("Why?"),
+        ],
+    ],
+)  # fmt: skip
+async def test_odd_parts_of_a_message_are_one_line(messages: Any) -> None:
+    with pytest.raises(BadInput) as refused:
+        await asked({"messages": messages})
+    assert "\n" not in str(refused.value)
+
+
 async def test_results_within_results_within_results_are_refused() -> None:
     block: dict[str, Any] = dict(READ["mcp image"])
     for _ in range(500):

@@ -8,7 +8,6 @@ from langchain_core.messages import AIMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, Overwrite, Send
 from PIL import Image
-from pydantic import ValidationError
 
 from lensgraph.agent import testing
 from lensgraph.agent.config import Config, load_config
@@ -116,7 +115,7 @@ def test_nothing_is_offered_unless_the_operator_says_so() -> None:
     ],
 )  # fmt: skip
 async def test_json_sets_no_object_no_path_and_no_other_option(given: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(UserError, match="^context: "):
         await search_agent.graph.ainvoke(QUESTION, context=given)
 
 
@@ -360,3 +359,26 @@ async def test_sixteen_questions_at_once_keep_their_own_counts() -> None:
         return len(context.text_search.asked)
 
     assert await asyncio.gather(*(one() for _ in range(16))) == [2] * 16
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"foo": 1}, "foo: unknown key"), ({"max_turn": 2}, "did you mean 'max_turns'"), ({1: 2}, "1: "),
+        ("short", "a str"), (5, "a int"),
+    ],
+)  # fmt: skip
+async def test_a_context_that_is_none_is_refused_in_one_line(given: Any, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        await search_agent.graph.ainvoke(QUESTION, context=given)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("price", ["abc", None, float("nan"), float("inf"), -3.0, [1]])
+async def test_a_price_that_is_none_costs_nothing(price: Any) -> None:
+    from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+
+    told = {"price": price, "left_out": 5}
+    policy = GenericFakeChatModel(messages=iter([AIMessage(ANSWER, response_metadata=told)]))
+    result = await search_agent.graph.ainvoke(QUESTION, context=testing.context([], policy=policy))
+    assert (result["stop_reason"], result["usage"]["price"].get("reason", 0.0)) == ("answered", 0.0)

@@ -86,13 +86,35 @@ def without_data(text: str) -> str:
     return _DATA.sub(hide, text)
 
 
-def hide_data(error: BaseException) -> None:
-    """Hide them in the text of an exception and of those behind it, because tracers keep that text."""
-    seen: list[BaseException | None] = [None]
-    while error not in seen:
-        seen.append(error)
-        error.args = tuple(without_data(part) if isinstance(part, str) else part for part in error.args)
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+def hide_data(error: BaseException) -> BaseException:
+    """The exception without them, because tracers and checkpoints keep its text: in its arguments, its notes, the exceptions
+    behind it and those of a group. One that writes such a text by itself is replaced by a `RuntimeError` that names it."""
+    waiting, seen = [error], set()
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.args = tuple(map(_without_data_in, one.args))
+        if getattr(one, "__notes__", None):
+            one.__notes__ = [without_data(str(note)) for note in one.__notes__]
+        waiting += [behind for behind in (one.__cause__, one.__context__) if behind is not None]
+        waiting += getattr(one, "exceptions", ())
+    said = str(error)
+    return error if without_data(said) == said else RuntimeError(f"{type(error).__name__}: {without_data(said)}")
+
+
+def _without_data_in(value: object) -> object:
+    """An argument of an exception; what is no text is hidden whole where it holds data."""
+    if isinstance(value, str):
+        return without_data(value)
+    if isinstance(value, BaseException) or (isinstance(value, tuple | list) and any(map(_is_error, value))):
+        return value  # a group's: each is looked at by itself
+    return HIDDEN if isinstance(value, bytes | bytearray) or without_data(repr(value)) != repr(value) else value
+
+
+def _is_error(value: object) -> bool:
+    return isinstance(value, BaseException)
 
 
 def without_keys(text: str) -> str:

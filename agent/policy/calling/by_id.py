@@ -22,6 +22,7 @@ from lensgraph.tools.base import wait_for
 from lensgraph.tools.runtime import spans
 from lensgraph.tools.runtime.untraced import untraced
 from lensgraph.tools.safety.redact import hide_data
+from lensgraph.tools.safety.signals import steers
 
 Fill = Callable[[Sequence[BaseMessage]], Coroutine[Any, Any, list[BaseMessage]]]
 """Puts the bytes of the pictures into messages that hold ids."""
@@ -62,8 +63,9 @@ class ByIdPolicy(BaseChatModel):
             with untraced():
                 result = await self.inner._agenerate_with_cache(filled, stop=stop, run_manager=run_manager, **kwargs)
         except Exception as error:
-            hide_data(error)
-            raise
+            if steers(error):
+                raise
+            raise hide_data(error)  # noqa: B904 (what stands behind it is hidden too)
         price = result.generations[0].message.response_metadata.get("price") if result.generations else None
         if price is not None:
             spans.note("chat", {spans.PRICE: price})

@@ -206,7 +206,7 @@ async def streamed(run: Run) -> dict[str, Any]:
     ]
     kept = [checkpoint async for checkpoint in memory.alist(config)]
     raw = [memory.storage, memory.writes, memory.blobs]
-    assert {part[1] for part in parts} >= {"values", "updates", "messages", "debug", "tasks", "checkpoints"}
+    assert {part[1] for part in parts} >= {"values", "updates", "messages", "custom", "debug", "tasks", "checkpoints"}
     return {"streams": parts, "callbacks": told.told, "checkpoints": [kept, raw]}
 
 

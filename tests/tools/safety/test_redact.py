@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
+import traceback
 from typing import Any
 
 import pytest
@@ -241,5 +242,30 @@ def test_data_in_an_exception_and_in_those_behind_it_is_hidden() -> None:
     data = base64.b64encode(random.Random(0).randbytes(300)).decode()
     error, behind = ValueError(f"bad {data}"), KeyError(data, 3)
     error.__cause__ = behind
-    hide_data(error)
+    assert hide_data(error) is error
     assert (str(error), behind.args) == ("bad ***", ("***", 3))
+
+
+def test_data_in_an_exception_of_any_form_is_hidden() -> None:
+    raw = random.Random(0).randbytes(300)
+    data = base64.b64encode(raw).decode()
+
+    class Own(Exception):
+        def __str__(self) -> str:
+            return f"sent {data}"
+
+    noted = ValueError("x")
+    noted.add_note(data)
+    forms = [
+        ValueError({"messages": [data]}), ValueError([{"url": data}]), ValueError("x", raw), Own(), noted,
+        ExceptionGroup("several", [ValueError(data), KeyError({"a": data})]),
+    ]  # fmt: skip
+    for form in forms:
+        try:
+            try:
+                raise form
+            except Exception as caught:
+                raise hide_data(caught) from None
+        except Exception as told:
+            kept = "".join(traceback.format_exception(told)) + repr(told)
+            assert data[:40] not in kept and repr(raw)[:40] not in kept
