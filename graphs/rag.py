@@ -26,12 +26,14 @@ async def receive(state: AgentState, runtime: Runtime[Context]) -> Command[Liter
 
 @telling
 async def image_search(state: AgentState, runtime: Runtime[Context]) -> Command[Literal["query"]]:
-    """Search with the whole picture and open the dialogue with the results."""
+    """Search with the whole picture, or the part that a person chose, and open the dialogue with the results."""
     backends = await backends_of(runtime.context)
     result, thumbnails, update = await nodes.search_by_image(state, backends, runtime)
-    ids = nodes.unseen(state["pictures"], state, backends)
-    opening = backends.dialect.rag_query(nodes.told(state), ids, result, thumbnails=thumbnails)
-    return Command(goto="query", update={**update, "dialogue": opening})
+    ids, edited = nodes.unseen(state["pictures"], state, backends), nodes.edited_to(update)
+    crop = update["steps"][-1].get("crop")
+    ids = [*ids, crop["id"]] if edited and crop else ids
+    *before, opening = backends.dialect.rag_query(nodes.told(state), ids, result, thumbnails=thumbnails)
+    return Command(goto="query", update={**update, "dialogue": [*before, nodes.noted(opening, edited)]})
 
 
 @telling
@@ -49,7 +51,7 @@ async def text_search(state: AgentState, runtime: Runtime[Context]) -> Command[L
     wanted = action.wanted if isinstance(action, OverLimit) else action
     words = wanted.query if isinstance(wanted, SearchByText) else state["asked"]
     result, update = await nodes.search_by_text(state, backends, runtime, words)
-    observation = backends.dialect.rag_answer(result, question=state["asked"])
+    observation = nodes.noted(backends.dialect.rag_answer(result, question=state["asked"]), nodes.edited_to(update))
     told = backends.dialect.deliver(observation, state["dialogue"], last=True)
     return Command(goto="conclude", update={**update, "dialogue": told})
 

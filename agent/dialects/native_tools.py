@@ -94,7 +94,7 @@ class NativeTools(Dialect):
 
     def thought(self, text: str) -> str:
         """The words beside the calls, and what the model thought aloud."""
-        rest, calls = tool_calls.from_text(text)
+        rest, calls = tool_calls.from_text(_opened(text))
         thoughts = [*_THINKING.findall(rest), *([_THINKING.sub("", rest)] if calls else [])]
         return "\n".join(thought.strip() for thought in thoughts if thought.strip())
 
@@ -110,7 +110,9 @@ class NativeTools(Dialect):
         return [self._action(call) for call in calls] or [self._words(rest)]
 
     def _words(self, text: str) -> Action:
-        said = _THINKING.sub("", text).strip()
+        said = _THINKING.sub("", _opened(text)).strip()
+        if "<think>" in said:
+            return Malformed("the turn ended within its reasoning")
         if tool_calls.OPENING in said or tool_calls.CLOSING in said:
             return Malformed("a call was written as text; call the tool")
         if not said:
@@ -249,3 +251,9 @@ def _held(dialogue: Sequence[BaseMessage]) -> list[HumanMessage]:
             break
         held = [*(message.artifact or []), *held]
     return [HumanMessage(content=list(held))] if held else []
+
+
+def _opened(text: str) -> str:
+    """The text with the mark that some chat templates write into the prompt, where the turn only closes it."""
+    before, closed, _ = text.partition("</think>")
+    return f"<think>{text}" if closed and "<think>" not in before else text

@@ -11,9 +11,10 @@ from lensgraph.agent.nodes.crop import crop
 from lensgraph.agent.nodes.image_search import image_search, search_by_image
 from lensgraph.agent.nodes.reason import reason, think
 from lensgraph.agent.nodes.receive import receive, take_question, told, unseen
+from lensgraph.agent.nodes.searching import edited_to, noted
 from lensgraph.agent.nodes.text_search import search_by_text, text_search
 
 __all__ = [
-    "answer", "call", "crop", "image_search", "reason", "receive", "search_by_image", "search_by_text",
+    "answer", "call", "crop", "edited_to", "image_search", "noted", "reason", "receive", "search_by_image", "search_by_text",
     "take_question", "text_search", "think", "told", "unseen",
 ]  # fmt: skip

@@ -431,6 +431,18 @@ async def test_a_baseline_asks_about_both_of_its_searches() -> None:
     }  # fmt: skip
     result = await graph.ainvoke(edit("text_search", query="light"), THREAD, context=context)
     assert (result["answer"], context.image_search.asked, context.text_search.asked) == ("1987", [], ["light"])
+    assert "A person changed this to: light" in str(context.policy.seen[-1][-1].content), "the policy is told"
+
+
+async def test_a_baseline_shows_the_part_that_a_person_chose() -> None:
+    context = testing.context(lambda messages: TEXT if len(messages) == 1 else ANSWER, approve=["image_search"])
+    graph = rag.build(InMemorySaver())
+    asked(await graph.ainvoke(QUESTION, THREAD, context=context))
+    await graph.ainvoke(edit("image_search", box=[4, 2, 20, 18]), THREAD, context=context)
+    opening = context.policy.seen[0][0].content
+    assert context.image_search.asked == [(16, 16)]
+    assert "A person changed this to" in str(opening)
+    assert sum(block["type"] in ("image", "image_url") for block in opening) == 2, "the picture and the part of it"
 
 
 @pytest.mark.parametrize("mode", ["ainvoke", "invoke", "astream", "stream"])

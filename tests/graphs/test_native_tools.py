@@ -276,12 +276,19 @@ async def test_a_region_that_is_only_looked_at_is_no_part_of_the_search_behind_i
         ("1987", "1987"),
         ("  It was 1987.\n", "It was 1987."),
         ("<think>Old.</think>1987", "1987"),
+        ("It looks old.\n</think>\n\n1987", "1987"),
         ("Unable to answer due to lack of relevant information.", None),
     ],
 )
 async def test_plain_words_are_an_answer(words: str, answer: str | None) -> None:
     state = await ask([words])
     assert (state["answer"], state["stop_reason"]) == (answer, "answered" if answer else "gave_up")
+
+
+async def test_a_turn_that_ends_within_its_reasoning_is_no_answer() -> None:
+    state = await ask(["<think>It looks old, perhaps 1950", "1987"])
+    assert state["answer"] == "1987"
+    assert "ended within its reasoning" in str(state["dialogue"][2].content)
 
 
 async def test_a_turn_that_was_cut_off_is_no_answer(calling_server: Start) -> None:
