@@ -184,7 +184,7 @@ class Dialect(ABC):
         result: SearchResult,
         *,
         thumbnails: Sequence[str | None] = (),
-    ) -> list[BaseMessage]:
+    ) -> list[HumanMessage]:
         """The RAG baseline's opening turn, after its forced image search: write a text query."""
         information = self.information(self._image_entries(result, thumbnails))
         return [self._message(self._fill("rag_query", question, images, information))]
