@@ -85,10 +85,9 @@ class ToolById(BaseTool):
             raise hide_data(error)  # noqa: B904 (what stands behind it is hidden too)
         self.result = found
         if isinstance(found, SearchResult | LocateResult):
-            if run_manager is not None:
-                run_manager.metadata["price"] = found.price  # the run's own: tracers read it again as the run ends
-            failure = {"error.type": found.error.reason} if found.error else {}
-            spans.note("execute_tool", {spans.PRICE: found.price, **failure})
+            spans.price("execute_tool", found.price, run_manager)
+            if found.error is not None:
+                spans.note("execute_tool", {"error.type": found.error.reason})
         if isinstance(found, SearchResult):
             found = found.model_copy(
                 update={"hits": [hit.model_copy(update={"thumbnail": None}) for hit in found.hits]}

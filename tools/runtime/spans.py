@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from langchain_core.callbacks import BaseRunManager
+
 PRICE = "lensgraph.price"
 """Attribute: US dollars. The conventions know tokens and no money."""
 HANDLER = "opentelemetry.instrumentation.genai.langchain.callback_handler"
@@ -26,6 +28,19 @@ def note(operation: str, attributes: Mapping[str, str | int | float]) -> None:
     span = trace.get_current_span()
     if (getattr(span, "attributes", None) or {}).get("gen_ai.operation.name") == operation:
         span.set_attributes(attributes)
+
+
+def price(operation: str, dollars: float, run: BaseRunManager | None) -> None:
+    """Write the price of a call, known as it ends, into its span and into the metadata of its run."""
+    note(operation, {PRICE: dollars})
+    if run is None:
+        return
+    run.metadata["price"] = dollars
+    for handler in run.handlers:  # a tracer made a copy as the run began
+        kept = getattr(handler, "run_map", {}).get(str(run.run_id))
+        extra = getattr(kept, "extra", None)
+        if isinstance(extra, dict):
+            extra.setdefault("metadata", {})["price"] = dollars
 
 
 def unseen() -> list[Any] | None:

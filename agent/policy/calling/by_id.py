@@ -68,9 +68,7 @@ class ByIdPolicy(BaseChatModel):
             raise hide_data(error)  # noqa: B904 (what stands behind it is hidden too)
         price = result.generations[0].message.response_metadata.get("price") if result.generations else None
         if price is not None:
-            spans.note("chat", {spans.PRICE: price})
-            if run_manager is not None:
-                run_manager.metadata["price"] = price  # the run's own: tracers read it again as the run ends
+            spans.price("chat", price, run_manager)
         return result
 
     def _generate(

@@ -52,6 +52,8 @@ TURNS = {
     "rag": ["<text_search>tower</text_search>", "<answer>1987</answer>"],
     "direct": ["<answer>1987</answer>"],
 }  # fmt: skip
+CALLS = ["image_search the tower", "crop the door", "answer 1987"]
+"""A run with native tool calls, which shows thumbnails as well."""
 THUMBNAILS = ["<reason>r</reason><search><img></search>", "<reason>r</reason><answer>1987</answer>"]
 """A run of MMSearch-R1, which shows thumbnails to the policy."""
 
@@ -100,6 +102,20 @@ def lens(image: str) -> list[dict[str, str]]:
     """Search by a picture, given as a data URI."""
     assert image.startswith("data:image/png;base64,")
     return [{"title": "A tower", "url": "https://example.org/t"}]
+
+
+class Calling(Foreign):
+    """The same for a model that calls tools."""
+
+    def bind_tools(self, tools: Any, **_: Any) -> Any:
+        return self.bind(tools=tools)
+
+    def _turn(self, messages: list[BaseMessage]) -> AIMessage:
+        reply = super()._turn(messages)
+        name, _, text = str(reply.content).partition(" ")
+        argument = {"image_search": "region", "text_search": "query", "crop": "region", "answer": "text"}[name]
+        calls = [{"type": "tool_call", "name": name, "args": {argument: text}, "id": f"call-{len(messages)}"}]
+        return reply.model_copy(update={"content": "", "tool_calls": calls})
 
 
 class Streaming(Foreign):
@@ -160,7 +176,7 @@ Make = Callable[[str, str], Run]
 @pytest.fixture
 def make(chat_server: Any) -> Make:
     """A run of a graph with a policy: `foreign`, `streaming`, `nested`, `server` or `pocket`; `thumbnails` are shown to
-    a foreign one, and with `adapted` the image search is foreign, too."""
+    a foreign one, which `calls` tools; with `adapted` the image search is foreign, too."""
 
     def make(graph: str, policy: str) -> Run:
         store, image = ImageStore(), noise(72, 56)
@@ -169,11 +185,12 @@ def make(chat_server: Any) -> Make:
             run = Run(graph, Context(store=store), picture.read_bytes())
             run.asked["question"] = "What is the capital of the country of the second flag from the left?"
             return run
-        turns = THUMBNAILS if policy == "thumbnails" else TURNS[graph]
+        turns = {"thumbnails": THUMBNAILS, "calls": CALLS}.get(policy, TURNS[graph])
         models: dict[str, Callable[[], BaseChatModel]] = {
             "foreign": lambda: Foreign(turns=turns),
             "thumbnails": lambda: Foreign(turns=turns),
             "adapted": lambda: Foreign(turns=turns),
+            "calls": lambda: Calling(turns=turns),
             "streaming": lambda: Streaming(turns=turns),
             "nested": lambda: Foreign(turns=turns, inside=Foreign(turns=turns)),
             "server": lambda: OpenAICompatiblePolicy(model="m", base_url=serve(turns)),
@@ -181,7 +198,7 @@ def make(chat_server: Any) -> Make:
         thumbnail = noise(48, 40, "PNG")
         hit = Hit(title="A tower", url="https://example.org/t", thumbnail=thumbnail)
         search: BaseTool = lens if policy == "adapted" else testing.FixedImage(hits=[hit])
-        dialect = "mmsearch_r1" if policy == "thumbnails" else "compact"
+        dialect = {"thumbnails": "mmsearch_r1", "calls": "tools"}.get(policy, "compact")
         context = testing.context([], dialect, policy=models[policy](), store=store, image_search=search)
         run = Run(graph, context, image)
         run.known.append(thumbnail)
@@ -206,7 +223,7 @@ async def streamed(run: Run) -> dict[str, Any]:
     ]
     kept = [checkpoint async for checkpoint in memory.alist(config)]
     raw = [memory.storage, memory.writes, memory.blobs]
-    assert {part[1] for part in parts} >= {"values", "updates", "messages", "custom", "debug", "tasks", "checkpoints"}
+    assert {part[1] for part in parts} == set(MODES)
     return {"streams": parts, "callbacks": told.told, "checkpoints": [kept, raw]}
 
 
@@ -268,11 +285,15 @@ def sinks(
 
 
 POLICIES = ["foreign", "streaming", "nested", "adapted", "server", "pocket"]
-DEFAULT = {("search_agent", "nested"), ("search_agent", "thumbnails"), ("rag", "adapted"), ("direct", "server")}
+DEFAULT = {("search_agent", "nested"), ("search_agent", "calls"), ("rag", "adapted"), ("direct", "server")}
 """Runs of the default suite; the others are slow."""
 CASES = [
     pytest.param(graph, policy, marks=() if (graph, policy) in DEFAULT else pytest.mark.slow)
-    for graph, policy in [*itertools.product(GRAPHS, POLICIES), ("search_agent", "thumbnails")]
+    for graph, policy in [
+        *itertools.product(GRAPHS, POLICIES),
+        ("search_agent", "thumbnails"),
+        ("search_agent", "calls"),
+    ]
 ]
 
 
