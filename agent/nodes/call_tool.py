@@ -49,7 +49,7 @@ async def call(tool: LensTool, arguments: dict[str, Any], failed: R, turn: int, 
     seen = ToolById.model_construct(inner=tool, given=arguments, **same)
     metadata = {"turn": turn, "provider": type(tool).__name__, "price": tool.price_per_call}
     # `nostream`: what a model inside a tool writes is no message of this graph.
-    config: RunnableConfig = {"metadata": metadata, "tags": ["nostream"]}
+    config: RunnableConfig = {"run_name": tool.name, "metadata": metadata, "tags": ["nostream"]}
     try:
         await seen.ainvoke({"type": "tool_call", "id": uuid.uuid4().hex, "name": tool.name, "args": told}, config)
         if isinstance(seen.result, type(failed)):
