@@ -67,7 +67,7 @@ class ByIdPolicy(BaseChatModel):
                 raise
             raise hide_data(error)  # noqa: B904 (what stands behind it is hidden too)
         price = result.generations[0].message.response_metadata.get("price") if result.generations else None
-        if price is not None:
+        if isinstance(price, int | float):
             spans.price("chat", price, run_manager)
         return result
 
