@@ -49,7 +49,7 @@ def test_json_is_one_object_with_its_sources_and_cost(repository: Path, script: 
     done = ask(repository, "What is its capital?", "--json", "--config", str(script))
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert set(result) == {"answer", "sources", "turns", "searches", "stop_reason", "usage"}
+    assert set(result) == {"answer", "malformed", "searches", "sources", "stop_reason", "turns", "usage"}
     assert (result["answer"], result["turns"], result["searches"]) == ("Nairobi", 3, {"image": 1, "text": 1})
     assert result["sources"][0]["title"] == "Flag of Kenya"
     assert all(set(source) == {"title", "url", "turn"} for source in result["sources"])

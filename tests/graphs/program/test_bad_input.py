@@ -524,7 +524,7 @@ def test_unusual_pixel_formats_are_converted(capsys: Any, tmp_path: Path, settin
 def test_one_pixel_is_a_picture(capsys: Any, tmp_path: Path, settings: Path) -> None:
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
     result = answered(capsys, tmp_path / "dot.png", settings)
-    assert set(result) == {"answer", "sources", "turns", "searches", "stop_reason", "usage"}
+    assert set(result) == {"answer", "malformed", "searches", "sources", "stop_reason", "turns", "usage"}
     assert (result["turns"], result["searches"], result["stop_reason"]) == (2, {"image": 1, "text": 0}, "answered")
 
 
@@ -541,7 +541,7 @@ def test_a_tiny_picture_is_answered_with_a_note(capsys: Any, tmp_path: Path, set
     assert main(["ask", str(tmp_path / "small.png"), *given, "--json"]) == 0
     said = capsys.readouterr()
     assert note in said.err
-    assert set(json.loads(said.out)) == {"answer", "sources", "turns", "searches", "stop_reason", "usage"}
+    assert set(json.loads(said.out)) == {"answer", "malformed", "searches", "sources", "stop_reason", "turns", "usage"}
     assert main(["ask", str(tmp_path / "enough.png"), *given, "--json"]) == 0
     assert capsys.readouterr().err == ""
 
