@@ -17,13 +17,15 @@ import trl
 from PIL import Image
 
 from lensgraph.agent.actions import Answer, Crop, SearchByImage, SearchByText
-from lensgraph.agent.config import load_config
+from lensgraph.agent.config import Config, load_config
 from lensgraph.agent.dialects.table import build
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled
+from lensgraph.agent.policy.scripted import ScriptedPolicy
 from lensgraph.agent.testing import FixedImage, FixedLocator, FixedText
+from lensgraph.rl.evaluation.run_tasks import ask
 from lensgraph.rl.evaluation.trajectories.export import conversations
 from lensgraph.rl.pocket import pocket_network as pocket
 from lensgraph.rl.pocket.pocket_network import PocketSize
@@ -91,7 +93,7 @@ async def test_every_turn_enters_with_the_ids_that_were_sampled(speaker: Callabl
     one = (await rolled(policy)).trajectory
     assert (one.error, one.answer, one.correct) == (None, "1987", True)
     spans = [step.tokens for step in one.decisions]
-    assert [list(one.ids[a:b]) for a, b in spans if True] == policy.said  # type: ignore[misc]
+    assert [list(one.ids[a:b]) for a, b in spans] == policy.said  # type: ignore[misc]
     assert sum(one.mask) == sum(map(len, policy.said))
     assert [logprob for logprob, mask in zip(one.logprobs, one.mask, strict=True) if mask] == [-0.25] * sum(one.mask)
     for seen, (start, _) in zip(policy.seen, spans, strict=True):  # type: ignore[misc]
@@ -200,6 +202,16 @@ async def test_the_light_and_the_full_renderer_write_the_same_tools(
     odd = [*TOOLS.tools, {"type": "function", "function": {"name": "z", "description": "\u00e4 <b> 'x' &"}}]
     for tools in ([], TOOLS.tools, odd):
         assert light.chat(chat, generate=True, tools=tools) == full.chat(chat, generate=True, tools=tools)
+
+
+async def test_an_evaluation_counts_turns_with_a_mistake_among_their_calls() -> None:
+    policy = ScriptedPolicy(EPISODE)
+    tools = {kind: {"use": f"lensgraph.agent.testing:Fixed{name}"} for kind, name in (
+        ("text_search", "Text"), ("image_search", "Image"), ("locate", "Locator"),
+    )}  # fmt: skip
+    found = await ask(TASK, "search_agent", Config.model_validate({"tools": tools}), policy, TOOLS)
+    assert (found.correct, found.turns, found.malformed, found.well_formed) == (True, 3, 1, False)
+    assert (found.image_searches, found.text_searches) == (1, 1)
 
 
 @pytest.mark.slow
