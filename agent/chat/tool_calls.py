@@ -101,8 +101,12 @@ def as_text(message: BaseMessage) -> str:
 
 
 def from_text(text: str) -> tuple[str, list[ToolUse]]:
-    """The text beside the calls that are written in it, and the calls."""
-    return _WRITTEN.sub("", text).strip(), [_from_payload(payload.strip()) for payload in _WRITTEN.findall(text)]
+    """The text beside the calls that are written in it, and the calls. One that is only thought of is none."""
+    thought, closed, said = text.rpartition("</think>")
+    if "<think>" in said:  # it has not ended
+        return text.strip(), []
+    rest = f"{thought}{closed}{_WRITTEN.sub('', said)}".strip()
+    return rest, [_from_payload(payload.strip()) for payload in _WRITTEN.findall(said)]
 
 
 def as_message(text: str, **fields: Any) -> AIMessage:

@@ -62,6 +62,21 @@ def test_a_call_that_was_cut_off_at_the_end_is_a_call() -> None:
     assert tool_calls.from_text('so <tool_call>{"name": "t"')[1] == [ToolUse("", None, raw='{"name": "t"')]
 
 
+@pytest.mark.parametrize(
+    ("text", "rest", "names"),
+    [
+        ("<think>{}?</think>\n{}", "<think>{}?</think>", ["crop"]),
+        ("I might {}.</think>so {}", "I might {}.</think>so", ["crop"]),
+        ("<think>{}", "<think>{}", []),
+        ("<think>a</think>{}{}", "<think>a</think>", ["crop", "crop"]),
+    ],
+)
+def test_a_call_that_is_only_thought_of_is_none(text: str, rest: str, names: list[str]) -> None:
+    written = ToolUse("crop", {"region": "it"}).written()
+    found, calls = tool_calls.from_text(text.replace("{}", written))
+    assert (found, [one.name for one in calls]) == (rest.replace("{}", written), names)
+
+
 def test_a_good_message_goes_back_as_it_is() -> None:
     message = AIMessage(
         [{"type": "thinking", "thinking": "t", "signature": "s"}], tool_calls=[call(), call("crop", "2")]
