@@ -51,8 +51,6 @@ GRAPHS: dict[str, Row] = {
     ),
     "direct": Row("lensgraph.graphs.direct", (), "Baseline: the policy answers from the picture alone."),
 }
-HELP = f"{', '.join(sorted(GRAPHS))}, or package.module:attribute of a compiled graph"
-"""The help text of an option that takes a graph."""
 
 
 def find(name: str) -> Graph:

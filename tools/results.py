@@ -48,6 +48,19 @@ class ToolError(_Frozen):
     """One line that names the value and, where there is one, the fix."""
 
 
+class _Outcome(_Frozen):
+    """The part that the results of all tools share."""
+
+    error: ToolError | None = None
+    """None: the call found something."""
+    seconds: float = 0.0
+    """Wall time of the call; written by the base class."""
+    price: float = 0.0
+    """US dollars charged for the call; 0 for a call that failed before it was sent."""
+    cached: bool = False
+    """True: the answer came from the cache, or from a caller who was just asking the same. It cost nothing."""
+
+
 class Hit(_Frozen):
     """One search result."""
 
@@ -63,7 +76,7 @@ class Hit(_Frozen):
     """Encoded picture that matched (image search). None: no picture, or the provider does not send it."""
 
 
-class SearchResult(_Frozen):
+class SearchResult(_Outcome):
     """The outcome of one text or image search."""
 
     kind: Literal["text", "image"]
@@ -72,17 +85,9 @@ class SearchResult(_Frozen):
     """The words searched for; for an image search a short description such as `image 640x480`."""
     hits: list[Hit] = []
     """Best first. Empty exactly when `error` is set."""
-    error: ToolError | None = None
-    """None: the search found something."""
-    seconds: float = 0.0
-    """Wall time of the call; written by the base class."""
-    price: float = 0.0
-    """US dollars charged for the call; 0 for a call that failed before it was sent."""
-    cached: bool = False
-    """True: the answer came from the cache, or from a caller who was just asking the same. It cost nothing."""
 
 
-class Page(_Frozen):
+class Page(_Outcome):
     """One page as text: what a page reader gives."""
 
     url: Text
@@ -92,14 +97,6 @@ class Page(_Frozen):
     text: Text = ""
     """The words of the page without menus and markup; from outside, so never to be trusted. Empty exactly when `error`
     is set."""
-    error: ToolError | None = None
-    """None: the page was read."""
-    seconds: float = 0.0
-    """Wall time of the call; written by the base class."""
-    price: float = 0.0
-    """US dollars charged for the call; 0 for a call that failed before it was sent."""
-    cached: bool = False
-    """True: the answer came from the cache, or from a caller who was just asking the same. It cost nothing."""
 
 
 class Box(_Frozen):
@@ -183,18 +180,10 @@ class Region(_Frozen):
     """Class that the locator gives it, for example `flag`. Empty: it gives none."""
 
 
-class LocateResult(_Frozen):
+class LocateResult(_Outcome):
     """The outcome of one call of a locator."""
 
     expression: Text
     """The expression, verbatim."""
     regions: list[Region] = []
     """Best first. Empty exactly when `error` is set."""
-    error: ToolError | None = None
-    """None: at least one region was found."""
-    seconds: float = 0.0
-    """Wall time of the call; written by the base class."""
-    price: float = 0.0
-    """US dollars charged for the call."""
-    cached: bool = False
-    """True: the answer came from the cache, or from a caller who was just asking the same. It cost nothing."""

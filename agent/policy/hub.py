@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
@@ -31,6 +30,7 @@ from lensgraph.agent.limits import context_problem
 from lensgraph.agent.policy import pieces
 from lensgraph.agent.policy.errors import ContextFull
 from lensgraph.agent.policy.hub_processor import load_processor
+from lensgraph.agent.policy.model_types import AsyncManager, Manager, Messages, Stop
 from lensgraph.agent.policy.render import ROLES, picture_bytes
 from lensgraph.agent.policy.sampled import GrowingText
 from lensgraph.agent.policy.shorten import leave_out_oldest
@@ -105,31 +105,19 @@ class HubPolicy(BaseChatModel):
         return self
 
     def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: Manager = None, **kwargs: Any
     ) -> ChatResult:
         said = self._turn(messages, [*self.stop, *(stop or [])], kwargs.get("tools"))
         return ChatResult(generations=[ChatGeneration(message=said)])
 
     async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: AsyncManager = None, **kwargs: Any
     ) -> ChatResult:
         said = await self._aturn(messages, [*self.stop, *(stop or [])], kwargs.get("tools"))
         return ChatResult(generations=[ChatGeneration(message=said)])
 
     def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: Manager = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
         stops, tools = [*self.stop, *(stop or [])], kwargs.get("tools")
         if tools:  # half a call is none
@@ -138,11 +126,7 @@ class HubPolicy(BaseChatModel):
             yield from pieces.stream(self._telling(messages, stops))
 
     async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: AsyncManager = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         stops, tools = [*self.stop, *(stop or [])], kwargs.get("tools")
         if tools:

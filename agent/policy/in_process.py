@@ -11,7 +11,6 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Self
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
@@ -20,6 +19,7 @@ from pydantic import AliasChoices, Field, PrivateAttr
 
 from lensgraph.agent.chat import tool_calls
 from lensgraph.agent.policy import pieces
+from lensgraph.agent.policy.model_types import AsyncManager, Manager, Messages, Stop
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.agent.policy.sampled import GrowingText, Sampled, as_result, last_chunk, text_of
 
@@ -94,11 +94,7 @@ class InProcessPolicy(BaseChatModel):
         return self.bind(tools=offered, **kwargs)
 
     def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: Manager = None, **kwargs: Any
     ) -> ChatResult:
         stops, tools = [*self.stop, *(stop or [])], kwargs.get("tools") or []
         rendered = self.renderer.render(messages, tools=tools)
@@ -106,11 +102,7 @@ class InProcessPolicy(BaseChatModel):
         return as_result(self.model, self.renderer, rendered, turn, stops, tools=bool(tools))
 
     async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: AsyncManager = None, **kwargs: Any
     ) -> ChatResult:
         stops, tools = [*self.stop, *(stop or [])], kwargs.get("tools") or []
         rendered = await asyncio.to_thread(lambda: self.renderer.render(messages, tools=tools))
@@ -118,11 +110,7 @@ class InProcessPolicy(BaseChatModel):
         return as_result(self.model, self.renderer, rendered, turn, stops, tools=bool(tools))
 
     def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: Manager = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
         if kwargs.get("tools"):
             yield _whole(self._generate(messages, stop, **kwargs))
@@ -133,11 +121,7 @@ class InProcessPolicy(BaseChatModel):
             yield chunk
 
     async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: AsyncManager = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         if kwargs.get("tools"):
             yield _whole(await self._agenerate(messages, stop, **kwargs))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
@@ -13,6 +12,7 @@ from langchain_core.runnables import Runnable
 from pydantic import Field
 
 from lensgraph.agent.chat import tool_calls
+from lensgraph.agent.policy.model_types import AsyncManager, Manager, Messages, Stop
 
 Turn = str | AIMessage
 Script = Sequence[Turn] | Callable[[list[BaseMessage]], Turn]
@@ -47,11 +47,7 @@ class ScriptedPolicy(BaseChatModel):
         return self.bind(tools=list(tools), **kwargs)
 
     def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: Manager = None, **kwargs: Any
     ) -> ChatResult:
         result = self._next(messages)
         said = result.generations[0].message
@@ -60,11 +56,7 @@ class ScriptedPolicy(BaseChatModel):
         return result
 
     async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: AsyncManager = None, **kwargs: Any
     ) -> ChatResult:
         return self._generate(messages, stop, **kwargs)  # without the thread of the default
 

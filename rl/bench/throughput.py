@@ -23,6 +23,7 @@ from rich.table import Table
 from lensgraph.agent.config import load_config
 from lensgraph.agent.errors import UserError
 from lensgraph.rl.bench.rollout_ways import WAYS, RolloutBench, RolloutRound
+from lensgraph.rl.evaluation.tables import as_markdown
 from lensgraph.rl.tasks import load_tasks
 
 Case = tuple[str, tuple[float, float], int]
@@ -72,19 +73,18 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The figures as a Markdown table."""
-    head = (
-        "tools take", "at a time", "way", "seconds a round", "rollouts/s", "tokens/s", "`graph` faster by",
-        "waiting an episode, s",
-    )  # fmt: skip
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for row in rows:
-        waiting = ", ".join(f"{kind} {value:.2f}" for kind, value in row["waiting_per_rollout"].items())
-        cells = (
+    cells = [
+        (
             _tools(row), str(row["concurrent"]), row["way"], "{:.1f} ({:.1f}-{:.1f})".format(*row["seconds"]),
-            f"{row['rollouts_per_second']:.1f}", f"{row['tokens_per_second']:.0f}", _ratio(row), waiting,
-        )  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            f"{row['rollouts_per_second']:.1f}", f"{row['tokens_per_second']:.0f}", _ratio(row),
+            ", ".join(f"{kind} {value:.2f}" for kind, value in row["waiting_per_rollout"].items()),
+        )
+        for row in rows
+    ]  # fmt: skip
+    return as_markdown(
+        ("tools take", "at a time", "way", "seconds a round", "rollouts/s", "tokens/s", "`graph` faster by",
+         "waiting an episode, s"), cells,
+    )  # fmt: skip
 
 
 def _tools(row: Mapping[str, Any]) -> str:

@@ -12,9 +12,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import PrivateAttr
 from rich.console import Console
@@ -24,6 +23,7 @@ from rich.table import Table
 from lensgraph.agent.actions import Answer, SearchByText
 from lensgraph.agent.config import Config, load_config
 from lensgraph.agent.context import Backends, Context
+from lensgraph.agent.policy.model_types import AsyncManager, Messages, Stop
 from lensgraph.rl.evaluation.run_tasks import batched
 from lensgraph.rl.pocket.demonstrations import demonstrate
 from lensgraph.rl.pocket.oracle import OraclePolicy
@@ -49,11 +49,7 @@ class HandOver(OraclePolicy):
         return self._reached
 
     async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: AsyncManager = None, **kwargs: Any
     ) -> ChatResult:
         if not self._reached:
             said = [self.dialect.read(str(m.text)) for m in messages if isinstance(m, AIMessage)]

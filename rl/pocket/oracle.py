@@ -12,14 +12,14 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import ConfigDict
 
 from lensgraph.agent.actions import Action, Answer, GiveUp, SearchByImage, SearchByText
 from lensgraph.agent.dialects.base import Dialect
+from lensgraph.agent.policy.model_types import Manager, Messages, Stop
 from lensgraph.rl.tasks.match import match
 from lensgraph.tools.local.world import entities
 from lensgraph.tools.local.world.questions.world_task import WorldTask
@@ -53,11 +53,7 @@ class OraclePolicy(BaseChatModel):
         return "lensgraph-oracle"
 
     def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: Manager = None, **kwargs: Any
     ) -> ChatResult:
         said = [self.dialect.read(str(m.text)) for m in messages if isinstance(m, AIMessage)]
         thought, action = self.decide(said, str(messages[-1].text))

@@ -201,7 +201,7 @@ def test_a_tool_that_never_returns_does_not_keep_the_program_alive() -> None:
 def test_importing_the_tools_loads_nothing_heavy() -> None:
     """A warm question answers in three seconds: what is not used must not be imported."""
     modules = ", ".join(
-        f"lensgraph.tools.{name}" for name in ("base", "registry", "guard", "local.text_search", "local.index.engine")
+        f"lensgraph.tools.{name}" for name in ("base", "registry", "guard", "local.search_pages", "local.index.engine")
     )
     code = f"import json, sys, {modules}; print(json.dumps(sorted(sys.modules)))"
     loaded = set(

@@ -13,11 +13,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 
+from lensgraph.agent.policy.model_types import AsyncManager, Manager, Messages, Stop
 from lensgraph.tools.base import wait_for
 from lensgraph.tools.runtime import spans
 from lensgraph.tools.runtime.untraced import untraced
@@ -52,11 +52,7 @@ class ByIdPolicy(BaseChatModel):
     # --- the call
 
     async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: AsyncManager = None, **kwargs: Any
     ) -> ChatResult:
         filled = await self.fill(messages)
         try:
@@ -72,11 +68,7 @@ class ByIdPolicy(BaseChatModel):
         return result
 
     def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: Manager = None, **kwargs: Any
     ) -> ChatResult:
         filled = wait_for(self.fill(messages))
         with untraced():

@@ -18,7 +18,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Literal
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
@@ -28,6 +28,7 @@ from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr, SecretStr, mo
 
 from lensgraph.agent.policy import pieces
 from lensgraph.agent.policy.errors import ContextFull
+from lensgraph.agent.policy.model_types import AsyncManager, Manager, Messages, Stop
 from lensgraph.agent.policy.server.completion import Completion, read_answer, read_event
 from lensgraph.agent.policy.server.connection import Connection, Endpoint
 from lensgraph.agent.policy.server.detect import Detector
@@ -128,11 +129,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
         return self.bind(tools=offered, **({"tool_choice": tool_choice} if tool_choice else {}), **kwargs)
 
     def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: Manager = None, **kwargs: Any
     ) -> ChatResult:
         async def once() -> ChatResult:
             try:
@@ -143,11 +140,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
         return wait_for(once())
 
     async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: AsyncManager = None, **kwargs: Any
     ) -> ChatResult:
         stops = [*self.stop, *(stop or [])]
         async with self._connection.slots:
@@ -167,11 +160,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: Manager = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
         def work(emit: Callable[[ChatGenerationChunk], None]) -> None:
             async def all_of_it() -> None:
@@ -189,11 +178,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
             yield chunk
 
     async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: Messages, stop: Stop = None, run_manager: AsyncManager = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         stops = [*self.stop, *(stop or [])]
         connection = self._connection
