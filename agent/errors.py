@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lensgraph.tools.safety.one_line import one_line
 from lensgraph.tools.safety.redact import without_logins
+from lensgraph.tools.safety.surrogates import whole
 
 
 class UserError(ValueError):
@@ -15,7 +16,7 @@ class UserError(ValueError):
     neither user nor password."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(without_logins(message))
+        super().__init__(" ".join(whole(without_logins(message)).splitlines()))
 
 
 class BadInput(UserError):

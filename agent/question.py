@@ -23,6 +23,7 @@ from lensgraph.agent.chat import (
     latest_pictures,
     pictures_of,
     source_of,
+    storable,
     text_of,
     unreadable,
     with_blocks,
@@ -36,6 +37,7 @@ from lensgraph.agent.state import AgentState
 from lensgraph.tools import guard
 from lensgraph.tools.guard import Refused
 from lensgraph.tools.results import ToolFailure
+from lensgraph.tools.safety.surrogates import whole
 
 UNREADABLE = "(a picture that could not be read)"
 """Stands in the chat for an earlier picture that the guard refused."""
@@ -77,15 +79,17 @@ async def deposit(given: Any, store: ImageStore, limits: LimitsConfig, *, embedd
         check_keys(given, embedded=embedded)
     fields = given if isinstance(given, dict) else _fields(given)
     if fields is None:
-        return given
+        if given is None or embedded or isinstance(given, Command):
+            return given
+        raise BadInput(f"The input is a {type(given).__name__}; give `question` and `images`, or `messages`.")
     messages = as_messages(fields.get("messages"))
     asked = last_human(messages) if fields.get("question") is None else None
     if fields.get("question") is None and asked is None:
         if messages:  # `take` knows the thread and says what is missing
-            fields = {**fields, "messages": [await _without_bytes(message, store) for message in messages]}
+            fields = {**fields, "messages": [storable(await _without_bytes(message, store)) for message in messages]}
         return fields
     question = await _read(cast("AgentState", {**fields, "messages": messages}), store, limits)
-    kept = [question.message if m is asked else await _without_bytes(m, store) for m in messages]
+    kept = [question.message if m is asked else storable(await _without_bytes(m, store)) for m in messages]
     if not question.pictures:
         await _check_earlier(messages, kept, store)
     rest = {key: value for key, value in fields.items() if key not in ("question", "images")}
@@ -132,7 +136,7 @@ async def _read(state: AgentState, store: ImageStore, limits: LimitsConfig) -> A
         sources = [*_pictures(asked), *sources]
     if not isinstance(text, str):
         raise BadInput(f"The question is a {type(text).__name__}; give a text.")
-    text = text.strip()
+    text = whole(text.strip())
     if not text:
         raise BadInput("The question is empty; ask something about the picture.")
     if len(text) > limits.question_chars:

@@ -16,7 +16,9 @@ from pydantic import WithJsonSchema
 # typing.TypedDict gives LangGraph an empty input schema on Python 3.11
 from typing_extensions import TypedDict
 
+from lensgraph.agent.errors import BadInput
 from lensgraph.agent.images import Picture
+from lensgraph.tools.safety.one_line import one_line
 
 T = TypeVar("T")
 PictureInput = Annotated[
@@ -112,10 +114,22 @@ def append(old: list[T] | None, new: list[T]) -> list[T]:
     return [*(old or []), *new]
 
 
+def add_to_chat(old: Any, new: Any) -> Any:
+    """The reducer of the chat: LangGraph's, whose refusals become one line.
+
+    Raises:
+        BadInput: a message that is to be removed is not there.
+    """
+    try:
+        return add_messages(old, new)
+    except ValueError as error:
+        raise BadInput(f"`messages`: {one_line(error, 160, first=True)}") from error
+
+
 class AskInput(TypedDict, total=False):
     """A question about a picture: as chat messages, or as a question with its pictures."""
 
-    messages: Annotated[list[AnyMessage], add_messages]
+    messages: Annotated[list[AnyMessage], add_to_chat]
     """The chat so far. The last human message holds the question and, as image blocks, its pictures."""
     question: Annotated[str, UntrackedValue]
     """The question, if it is not in `messages`."""
@@ -126,7 +140,7 @@ class AskInput(TypedDict, total=False):
 class AskOutput(TypedDict, total=False):
     """The answer, and what it cost."""
 
-    messages: Annotated[list[AnyMessage], add_messages]
+    messages: Annotated[list[AnyMessage], add_to_chat]
     """The chat, ending in the answer."""
     answer: str | None
     """None: there is none, see `stop_reason`. An empty string is a real, wrong answer."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import inspect
 import io
-import json
 from typing import Any
 
 from langchain_core.documents import Document
@@ -25,6 +24,7 @@ from pydantic import InstanceOf
 from lensgraph.tools.base import ImageSearch, LensTool, TextSearch
 from lensgraph.tools.results import Hit, SearchResult, ToolFailure
 from lensgraph.tools.runtime.untraced import untraced
+from lensgraph.tools.safety.outside_json import read_json
 from lensgraph.tools.safety.redact import without_keys
 
 _TITLES = ("title", "name", "source")
@@ -167,7 +167,7 @@ def read_hits(found: Any, source: str) -> list[Hit]:
         text = found.strip()
         if text[:1] in ("{", "["):
             try:
-                return read_hits(json.loads(text), source)
+                return read_hits(read_json(text), source)
             except ValueError:
                 pass  # text that merely starts with a bracket
         return [Hit(title=source, url="", snippet=text)] if text else []

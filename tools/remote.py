@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-import json as json_
 import os
 import ssl
 import time
@@ -29,6 +28,7 @@ from lensgraph.tools.cache import key as cache_key
 from lensgraph.tools.pace import Pace
 from lensgraph.tools.results import Reason, ToolError, ToolFailure
 from lensgraph.tools.retry import TRIED_AGAIN, pause, retry_after
+from lensgraph.tools.safety.outside_json import read_json
 from lensgraph.tools.safety.redact import HIDDEN, blot, blot_bytes, blot_tree
 
 SHORTEST_KEY = 8
@@ -161,8 +161,8 @@ class Remote(LensTool):
         if as_text:
             return text
         try:
-            return blot_tree(json_.loads(text), self._blotted)
-        except (ValueError, RecursionError):
+            return blot_tree(read_json(text), self._blotted)
+        except ValueError:
             raise ToolFailure("malformed", f"{self.service}'s answer is not JSON.") from None
 
     def _meaning(self, answer: httpx.Response, text: str) -> tuple[Reason, str]:

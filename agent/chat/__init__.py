@@ -7,12 +7,13 @@ from lensgraph.agent.chat.messages import (
     last_human,
     latest_pictures,
     pictures_of,
+    storable,
     text_of,
     with_blocks,
 )
 from lensgraph.agent.chat.picture_blocks import source_of, unreadable
 
 __all__ = [
-    "Block", "as_messages", "blocks_of", "last_human", "latest_pictures", "pictures_of", "source_of", "text_of", "unreadable",
-    "with_blocks",
+    "Block", "as_messages", "blocks_of", "last_human", "latest_pictures", "pictures_of", "source_of", "storable", "text_of",
+    "unreadable", "with_blocks",
 ]  # fmt: skip

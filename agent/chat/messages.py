@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, convert_to_messages
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from lensgraph.agent.chat.picture_blocks import source_of
 from lensgraph.agent.errors import BadInput
 from lensgraph.tools.safety.one_line import one_line
+from lensgraph.tools.safety.surrogates import whole
 
 ATTACHED = ("images", "experimental_attachments")
 """Keys of a message that hold its pictures beside the content: Ollama's, and those of the AI SDK's chat hook."""
@@ -20,6 +22,8 @@ UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, N
 DEPTH = 4
 """Levels of content within content that are read; clients write two."""
 Block = dict[str, Any]
+_SERIALIZER = JsonPlusSerializer()
+"""Writes values as LangGraph's checkpointers do."""
 
 
 def as_messages(given: Any) -> list[AnyMessage]:
@@ -37,6 +41,32 @@ def as_messages(given: Any) -> list[AnyMessage]:
             f"`messages` holds what is no chat message ({one_line(error, 160, first=True)}); give `role` and `content`."
         ) from error
     return [_with_attached(message) for message in cast("list[AnyMessage]", found)]
+
+
+def storable(message: AnyMessage) -> AnyMessage:
+    """The message as a checkpoint can hold it: with U+FFFD for half characters.
+
+    Raises:
+        BadInput: it holds what cannot be stored, such as a number of more than 64 bits or lists within lists without end.
+    """
+    for made in (lambda: message, lambda: type(message).model_validate(_whole(message.model_dump()))):
+        try:
+            kept = made()
+            _SERIALIZER.dumps_typed(kept)
+            return kept
+        except Exception as error:  # whatever is wrong with a foreign value
+            refused = error
+    raise BadInput(
+        f"`messages` holds what no thread can keep ({one_line(refused, 120, first=True)}); send text and pictures."
+    ) from refused
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return whole(value)
+    if isinstance(value, dict):
+        return {_whole(key): _whole(held) for key, held in value.items()}
+    return [_whole(held) for held in value] if isinstance(value, list) else value
 
 
 def _with_attached(message: AnyMessage) -> AnyMessage:

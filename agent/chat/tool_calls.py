@@ -195,6 +195,19 @@ def reasoning(message: AIMessage) -> str:
     return "\n".join(part.strip() for part in written if part.strip())
 
 
+def cut_short(message: AIMessage) -> str:
+    """Why a turn may be unreadable, and what to change, where the server's own word for its end tells; else empty."""
+    if was_cut(message):
+        return "the turn is longer than it may be; raise policy.max_new_tokens"
+    if message.response_metadata.get("finish_reason") == "content_filter":
+        return "the server's content filter stopped it; ask in other words, or set another policy.model"
+    if reasoning(message) and not as_text(message).strip():
+        return (
+            "all of the turn is reasoning; raise policy.max_new_tokens, or serve the model without a reasoning parser"
+        )
+    return ""
+
+
 def was_cut(message: AIMessage) -> bool:
     """Whether a turn ended because it may not be longer."""
     told = message.response_metadata

@@ -69,6 +69,8 @@ def in_time(state: AgentState, backends: Backends) -> Agenda:
 async def _limited(turn: AIMessage, counts: Spent, state: AgentState, backends: Backends) -> list[Action]:
     found = []
     for action in backends.dialect.read_turn(turn):
+        if isinstance(action, Malformed) and (why := tool_calls.cut_short(turn)):
+            action = Malformed(f"{action.reason}: {why}")
         price = 0.0
         if backends.dialect.limits.price is not None:
             price = await spending.price_of(action, backends, state["pictures"])

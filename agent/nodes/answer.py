@@ -10,6 +10,7 @@ from langgraph.runtime import Runtime
 
 from lensgraph.agent import actions, usage
 from lensgraph.agent.actions import Answer, Crop, GiveUp, Malformed, OverLimit, SearchByImage, SearchByText
+from lensgraph.agent.chat import tool_calls
 from lensgraph.agent.context import Context
 from lensgraph.agent.limits import StopReason
 from lensgraph.agent.policy.errors import ContextFull, NoPicture, PriceSpent
@@ -46,7 +47,7 @@ async def answer(state: AgentState, runtime: Runtime[Context]) -> Update:
     counts = usage.usage(steps)
     spans.note("invoke_agent", _of_the_span(counts, stop))
     message = AIMessage(
-        UNANSWERED[stop] if text is None else text,
+        _unanswered(stop, state) if text is None else text,
         response_metadata={"stop_reason": str(stop), "sources": sources},
     )
     return {
@@ -66,6 +67,13 @@ def _of_the_span(counts: Usage, stop: StopReason) -> dict[str, str | int | float
         spans.PRICE: sum(counts["price"].values()),
         "lensgraph.stop_reason": str(stop),
     }
+
+
+def _unanswered(stop: StopReason, state: AgentState) -> str:
+    """The chat's last message when there is no answer; of a turn that could not be read also why, if that is known."""
+    last = (state.get("dialogue") or [None])[-1]
+    why = tool_calls.cut_short(last) if stop is StopReason.MALFORMED and isinstance(last, AIMessage) else ""
+    return f"{UNANSWERED[stop].removesuffix('.')} ({why})." if why else UNANSWERED[stop]
 
 
 def outcome(steps: list[Step]) -> tuple[str | None, StopReason]:

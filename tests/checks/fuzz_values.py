@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections import Counter
@@ -43,7 +44,7 @@ def text(chance: random.Random) -> str:
 
 def value(chance: random.Random) -> Any:
     """A value that does not belong where it is put."""
-    return chance.choice((text(chance), chance.choice(VALUES), chance.choice(VALUES)))
+    return copy.deepcopy(chance.choice((text(chance), chance.choice(VALUES), chance.choice(VALUES))))
 
 
 def varied(tree: Any, chance: random.Random, changes: int | None = None) -> Any:
@@ -59,7 +60,7 @@ def varied(tree: Any, chance: random.Random, changes: int | None = None) -> Any:
             case 0:
                 del holder[key]
             case 1:
-                holder[key] = [holder[key]] * chance.choice((1, 2, 30))
+                holder[key] = [copy.deepcopy(holder[key]) for _ in range(chance.choice((0, 1, 2, 9)))]
             case 2:
                 if isinstance(holder, dict):
                     holder[chance.choice(("type", "error", "content", "id", HALF, ""))] = value(chance)
@@ -127,9 +128,8 @@ def flaw(result: dict[str, Any], reasons: frozenset[str]) -> str | None:
     if result.get("stop_reason") not in reasons:
         return f"no typed ending: {result.get('stop_reason')!r}"
     for step in result.get("steps", []):
-        if error := step.get("error"):
-            if "\n" in error:
-                return f"an error of several lines: {error!r}"
+        if (error := step.get("error")) and "\n" in error:
+            return f"an error of several lines: {error!r}"
     told = {key: held for key, held in result.items() if key != "messages"}
     try:
         json.dumps(told, ensure_ascii=False, allow_nan=False).encode()

@@ -19,7 +19,31 @@ from pictures_fuzz import mutate
 
 Reply = Callable[[bytes], bytes]
 """The bytes that answer a request."""
-STATUSES = (200, 200, 200, 200, 200, 200, 201, 202, 204, 206, 301, 304, 307, 400, 401, 402, 403, 404, 408, 413, 422, 425, 429)
+STATUSES = (
+    200,
+    200,
+    200,
+    200,
+    200,
+    200,
+    201,
+    202,
+    204,
+    206,
+    301,
+    304,
+    307,
+    400,
+    401,
+    402,
+    403,
+    404,
+    408,
+    413,
+    422,
+    425,
+    429,
+)
 STATUSES += (432, 500, 502, 503, 504, 529, 599)
 ODD_HEADERS = (
     "Retry-After: {}", "Location: {}", "Set-Cookie: {}", "Content-Type: {}", "Content-Encoding: {}", "Date: {}", "X: {}",
@@ -42,7 +66,11 @@ def http(body: bytes, content_type: str, chance: random.Random, *, honest: bool 
     if not honest and chance.random() < 0.15:
         headers.append(chance.choice(ODD_HEADERS).format(chance.choice(ODD_WORDS)))
     length, framed = str(len(body)), body
-    kind = "honest" if honest or chance.random() < 0.7 else chance.choice(("long", "short", "odd", "none", "chunked", "cut"))
+    kind = (
+        "honest"
+        if honest or chance.random() < 0.7
+        else chance.choice(("long", "short", "odd", "none", "chunked", "cut"))
+    )
     match kind:
         case "long":
             length = str(len(body) + chance.randint(1, 100))

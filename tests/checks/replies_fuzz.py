@@ -23,8 +23,8 @@ from typing import Any
 from fuzz_values import VERBATIM, Fuzzed, flaw, text, varied, written
 from fuzz_wire import http, in_memory, on_a_socket
 from langgraph.checkpoint.memory import InMemorySaver
-from PIL import Image
 from pictures_fuzz import mutate
+from PIL import Image
 from provider_contract.harness import build
 from provider_contract.provider import Provider, everyone
 from provider_contract.server import Answer, Request
@@ -32,6 +32,7 @@ from provider_contract.server import Answer, Request
 from lensgraph.agent import testing
 from lensgraph.agent.images import ImageStore
 from lensgraph.agent.limits import StopReason
+from lensgraph.agent.policy.server.detect import Detector
 from lensgraph.agent.policy.server.openai_compatible import OpenAICompatiblePolicy
 from lensgraph.graphs import search_agent
 from lensgraph.tools import registry
@@ -48,7 +49,10 @@ REASONS = frozenset(map(str, StopReason))
 TURNS = {
     "compact": ["<text_search>kenya</text_search>", "<answer>1987</answer>"],
     "mmsearch_r1": ["<reason>r</reason><text_search>kenya</text_search>", "<reason>r</reason><answer>1987</answer>"],
-    "deepmmsearch_r1": ["<reason>r</reason><text_search>kenya</text_search>", "<reason>r</reason><answer>1987</answer>"],
+    "deepmmsearch_r1": [
+        "<reason>r</reason><text_search>kenya</text_search>",
+        "<reason>r</reason><answer>1987</answer>",
+    ],
 }
 """Dialect -> an honest policy's turns."""
 ACTIONS = {
@@ -92,7 +96,7 @@ class Fuzzer:
         context = self._context(kind, dialect, provider)
         wrong = chance.randrange(2)
         if provider is None:
-            self.answer = _policy(kind, TURNS[dialect], wrong, chance)
+            self.answer = _policy(kind, dialect, wrong, chance)
         else:
             self.answer = _provider(provider, chance)
         Pace._all.clear()  # a server that asks to be left alone would slow the next case down
@@ -109,13 +113,15 @@ class Fuzzer:
 
     def _context(self, kind: str, dialect: str, provider: Provider | None) -> Any:
         name = f"{kind} {dialect}"
-        if name not in self.contexts or kind == "policy models":  # a server's kind is found out once
+        if name not in self.contexts:
             tools = {} if provider is None else self._tool(provider)
             policy = self._policy(kind) if provider is None else testing.ScriptedPolicy(_script(ACTIONS[provider.kind]))
             self.contexts[name] = testing.context([], dialect, policy=policy, store=self.store, **tools)
         context = self.contexts[name]
         if provider is not None:
             context.policy.seen.clear()
+        elif kind == "policy models":  # a server's kind is found out once
+            context.policy._detector = Detector(context.policy._connection, "m", 0)
         return context
 
     def _policy(self, kind: str) -> OpenAICompatiblePolicy:
@@ -142,7 +148,7 @@ def _script(action: str) -> Callable[[Any], str]:
     return lambda messages: action if len(messages) == 1 else "<answer>1987</answer>"
 
 
-def _policy(kind: str, turns: list[str], wrong: int, chance: random.Random) -> Callable[[bytes], bytes]:
+def _policy(kind: str, dialect: str, wrong: int, chance: random.Random) -> Callable[[bytes], bytes]:
     """The policy's server: honest but for one turn, or for its list of models."""
     asked = 0
 
@@ -151,13 +157,19 @@ def _policy(kind: str, turns: list[str], wrong: int, chance: random.Random) -> C
         if request.startswith(b"GET"):
             cards = {"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "vllm"}]}
             return _json(cards, chance)
-        turn = turns[min(asked, 1)]
+        turn = TURNS[dialect][min(asked, 1)]
         honest = asked != wrong or kind == "policy models"
         asked += 1
+        calls = []
+        if dialect == "tools":
+            given = {"text_search": {"query": "kenya"}, "answer": {"text": "1987"}}[turn]
+            arguments = json.dumps(given) if honest or chance.random() < 0.5 else written(varied(given, chance), chance)
+            calls = [{"index": 0, "id": "a1", "type": "function", "function": {"name": turn, "arguments": arguments}}]
+            calls, turn = calls * (1 if honest else chance.choice((0, 1, 1, 3))), ""
         if not honest and chance.random() < 0.4:
             turn = text(chance)
         streamed = b'"stream":true' in request or b'"stream": true' in request
-        events = _events(turn) if streamed else [_completion(turn)]
+        events = _events(turn, calls) if streamed else [_completion(turn, calls)]
         if honest:
             body = _written_events(events) if streamed else json.dumps(events[0]).encode()
             return http(body, "text/event-stream" if streamed else "application/json", chance, honest=True)
@@ -166,12 +178,12 @@ def _policy(kind: str, turns: list[str], wrong: int, chance: random.Random) -> C
     return answer
 
 
-def _completion(turn: str) -> dict[str, Any]:
+def _completion(turn: str, calls: list[dict[str, Any]]) -> dict[str, Any]:
     """A whole answer with the fields of all servers that are known."""
     token = {"token": "a", "logprob": -0.1, "id": 5, "bytes": [97], "top_logprobs": []}
     choice = {
         "index": 0,
-        "message": {"role": "assistant", "content": turn, "reasoning_content": "hm", "tool_calls": []},
+        "message": {"role": "assistant", "content": turn, "reasoning_content": "hm", "tool_calls": calls},
         "finish_reason": "stop",
         "stop_reason": "</answer>",
         "matched_stop": 151645,
@@ -182,13 +194,14 @@ def _completion(turn: str) -> dict[str, Any]:
     return {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
 
 
-def _events(turn: str) -> list[dict[str, Any]]:
+def _events(turn: str, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same as a stream's events."""
-    whole = _completion(turn)
+    whole = _completion(turn, calls)
     choice = whole["choices"][0]
     third = max(1, len(turn) // 3)
     parts = [turn[at : at + third] for at in range(0, len(turn), third)]
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}, *({"content": part} for part in parts)]
+    deltas += [{"tool_calls": [call]} for call in calls]
     events = [
         {**whole, "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
         for delta in deltas
@@ -209,7 +222,9 @@ def _stream(events: list[Any], chance: random.Random) -> bytes:
             case 0:
                 del lines[at]
             case 1:
-                lines.insert(at, chance.choice((": ping", "event: x", "error: {}", "data:", "data: [DONE]", "id: 1", "\0")))
+                lines.insert(
+                    at, chance.choice((": ping", "event: x", "error: {}", "data:", "data: [DONE]", "id: 1", "\0"))
+                )
             case 2:
                 lines.insert(at, lines[chance.randrange(len(lines))])
             case _:
@@ -244,7 +259,9 @@ def _provider(provider: Provider, chance: random.Random) -> Callable[[bytes], by
             works = provider.works(request)
         except (KeyError, TypeError):  # the entry reads a request of another form
             works = provider.empty
-        chosen = chance.choice((works, works, works, provider.empty, provider.busy, provider.broken, *provider.malformed))
+        chosen = chance.choice(
+            (works, works, works, provider.empty, provider.busy, provider.broken, *provider.malformed)
+        )
         if isinstance(chosen.body, dict | list):
             return _json(chosen.body, chance)
         body, content_type = Answer.encoded(chosen)

@@ -28,6 +28,7 @@ from lensgraph.tools.runtime.home import home, writing
 from lensgraph.tools.runtime.whole_files import write_whole
 from lensgraph.tools.safety import safe_pickle
 from lensgraph.tools.safety.one_line import one_line
+from lensgraph.tools.safety.outside_json import read_json
 
 DATA_SET = "lmms-lab/FVQA"
 """The data set on the hub that holds the files."""
@@ -173,10 +174,10 @@ def _index(tables: list[Path], known: Any) -> dict[str, str]:
     stamp = json.dumps([(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in tables])
     kept = home() / "fvqa" / f"{hashlib.sha256(stamp.encode()).hexdigest()[:32]}.json"
     try:
-        index: dict[str, str] = json.loads(kept.read_text("utf-8"))
+        index: dict[str, str] = read_json(kept.read_text("utf-8"))
         if not isinstance(index, dict):
             raise ValueError("damaged")
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         index = {}
         for path in tables:
             for data_id, data in _pictures(path):

@@ -7,7 +7,6 @@ it; what comes back are pixels of the original picture.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -19,6 +18,7 @@ from lensgraph.tools.base import Locator
 from lensgraph.tools.locate.detector import clipped
 from lensgraph.tools.locate.qwen import scaled, shrunk
 from lensgraph.tools.results import LocateResult, Region, ToolFailure
+from lensgraph.tools.safety.outside_json import read_json
 
 _OBJECT = re.compile(r"\{[^{}]*\}")
 _NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
@@ -102,7 +102,7 @@ def boxes(text: str) -> list[tuple[tuple[float, float, float, float], str]]:
     found = []
     for match in _OBJECT.finditer(text):
         try:
-            item = json.loads(match[0])
+            item = read_json(match[0])
         except ValueError:
             continue
         corners = _corners(item)

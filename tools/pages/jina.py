@@ -7,7 +7,6 @@ and, when busy, `retryAfter` in seconds; a page that answered with an error is a
 
 from __future__ import annotations
 
-import json
 import re
 from typing import ClassVar
 
@@ -18,6 +17,7 @@ from lensgraph.tools import guard
 from lensgraph.tools.pages.base import PageReader, for_others
 from lensgraph.tools.remote import Remote
 from lensgraph.tools.results import Page, Reason, ToolFailure
+from lensgraph.tools.safety.outside_json import read_json
 from lensgraph.tools.safety.plain import plain
 
 _TARGET_FAILED = re.compile(r"Target URL returned error (\d{3})")
@@ -76,7 +76,7 @@ class JinaPageReader(PageReader, Remote):
 
 def _error(body: str) -> dict[str, object]:
     try:
-        found = json.loads(body)
+        found = read_json(body)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

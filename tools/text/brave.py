@@ -7,7 +7,6 @@ exhausted limit opens again.
 
 from __future__ import annotations
 
-import json
 from typing import ClassVar, Literal
 
 import httpx
@@ -16,6 +15,7 @@ from pydantic import Field, field_validator
 from lensgraph.tools.base import TextSearch
 from lensgraph.tools.remote import Remote
 from lensgraph.tools.results import Hit, Reason, SearchResult, ToolFailure
+from lensgraph.tools.safety.outside_json import read_json
 from lensgraph.tools.safety.plain import plain, rows
 
 LONGEST_QUERY = 400
@@ -113,7 +113,7 @@ class BraveTextSearch(TextSearch, Remote):
 def _code(body: str) -> str:
     """The code of an error body: under `error`, or in the first of `errors` as the reference shows it."""
     try:
-        found = json.loads(body)
+        found = read_json(body)
         error = found.get("error") or found["errors"][0]
         return str(error["code"])
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):

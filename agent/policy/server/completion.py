@@ -16,8 +16,15 @@ from langchain_core.messages.ai import UsageMetadata
 from lensgraph.agent.chat import tool_calls
 from lensgraph.agent.policy.server.refusals import TooLong, Transient, first_line, says_too_long, server_message
 from lensgraph.agent.policy.stops import CLOSING_TAG
+from lensgraph.tools.safety.outside_json import read_json
 from lensgraph.tools.safety.surrogates import whole
 
+END = b"[DONE]"
+"""Data of the event that ends a stream."""
+LARGEST = 2**31
+"""Largest id or number of tokens that is believed."""
+UNKNOWN = -1
+"""Stands for a token whose id or log-probability cannot be read."""
 THOUGHT_FIELD = "reasoning_field"
 """Key of a reply's metadata: the server's name for the reasoning, under which it takes it back."""
 
@@ -43,7 +50,7 @@ class Completion:
     logprobs: list[float] = field(default_factory=list)
     """Their log-probabilities."""
     usage: UsageMetadata | None = None
-    """Tokens read and written. None: the server does not count."""
+    """Tokens read and written. None: the server does not count, or not in numbers."""
 
     def beside_text(self, model: str, left_out: Sequence[str]) -> dict[str, Any]:
         """All fields of the LangChain message but its text. Token ids are kept only with a log-probability for each."""
@@ -59,7 +66,7 @@ class Completion:
                 "model_name": model,
                 "finish_reason": self.finish,
                 **({THOUGHT_FIELD: self.thought_field} if self.thought else {}),
-                **(tokens if self.ids and len(self.ids) == len(self.logprobs) else {}),
+                **(tokens if self.ids and UNKNOWN not in self.ids and len(self.ids) == len(self.logprobs) else {}),
                 **({"left_out": list(left_out)} if left_out else {}),
             },
             "usage_metadata": self.usage,
@@ -101,14 +108,19 @@ def read_answer(body: bytes, where: str, key: str = "") -> Completion:
 
 
 def read_event(completion: Completion, data: bytes, where: str, key: str = "") -> str:
-    """Add one event of a stream to the completion; returns the text that it brought.
+    """Add one event of a stream to the completion; returns the text that it brought. The end of the stream (`END`) ends a turn
+    that has begun, if the server did not say why it ended.
 
     Raises:
         TooLong: the stream begins with the message that the request is too long.
         Transient: the event is an error, or no part of a chat completion.
     """
+    if data == END:
+        if completion.finish is None and (completion.text or completion.thought or completion.calls):
+            completion.finish = "stop"
+        return ""
     event = _parsed(data, where, key)
-    if not isinstance(event, dict) or "error" in event or event.get("object") == "error":
+    if not isinstance(event, dict) or event.get("error") or event.get("object") == "error":
         if not completion.text and says_too_long(data.decode("utf-8", "replace")):
             raise TooLong(f"{where}: {server_message(data, key)}")
         raise Transient(f"{where}: the stream broke off: {server_message(data, key)}")
@@ -118,20 +130,19 @@ def read_event(completion: Completion, data: bytes, where: str, key: str = "") -
 
 
 def event_data(line: bytes) -> bytes | None:
-    """The data in a line of a server-sent event stream. None: a comment, a blank line, or the end.
+    """The data in a line of a server-sent event stream. None: a comment or a blank line.
 
     Older llama.cpp tells an error in a field of its own, `error: {...}`, which becomes the data `{"error": {...}}`."""
     if line.startswith(b"error:"):
         return b'{"error": ' + line[6:].strip() + b"}"
     if not line.startswith(b"data:"):
         return None
-    data = line[5:].strip()
-    return None if data in (b"", b"[DONE]") else data
+    return line[5:].strip() or None
 
 
 def _parsed(body: bytes, where: str, key: str) -> Any:
     try:
-        return json.loads(body)
+        return read_json(body)
     except ValueError as error:
         raise _no_completion(where, body.decode("utf-8", "replace"), key) from error
 
@@ -142,7 +153,7 @@ def _no_completion(where: str, text: str, key: str) -> Transient:
 
 def _add(completion: Completion, answer: dict[str, Any], part: str, where: str, key: str) -> None:
     try:
-        for choice in answer.get("choices", [])[:1]:  # the last event of a stream has none, only the usage
+        for choice in (answer.get("choices") or [])[:1]:  # the last event of a stream has none, only the usage
             said = choice.get(part) or {}
             completion.text += _text(said.get("content"))
             for name in ("reasoning", "reasoning_content"):  # vLLM renamed the field of its reasoning parsers
@@ -150,21 +161,42 @@ def _add(completion: Completion, answer: dict[str, Any], part: str, where: str, 
                     completion.thought, completion.thought_field = completion.thought + thought, name
                     break
             _add_calls(completion.calls, said.get("tool_calls") or [])
-            completion.finish = choice.get("finish_reason") or completion.finish
+            finish = choice.get("finish_reason")
+            completion.finish = whole(finish) if isinstance(finish, str) and finish else completion.finish
             # vLLM's and SGLang's names; a number is the id of a token, such as the end of a turn
             matched = choice.get("stop_reason", choice.get("matched_stop"))
             completion.matched = matched if isinstance(matched, str) else completion.matched
-            tokens = (choice.get("logprobs") or {}).get("content") or []
-            completion.logprobs += [float(token["logprob"]) for token in tokens]
-            ids = choice.get("token_ids") or [token["id"] for token in tokens if "id" in token]
-            completion.ids += [int(token) for token in ids]
-        usage = answer.get("usage")
-        if usage:
-            read, wrote = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-            completion.usage = UsageMetadata(input_tokens=read, output_tokens=wrote, total_tokens=read + wrote)
+            _add_tokens(completion, choice)
+        completion.usage = _usage(answer.get("usage")) or completion.usage
     except (AttributeError, KeyError, TypeError, ValueError):
         # Not `from error`: it may quote the server's text.
         raise _no_completion(where, json.dumps(answer), key) from None
+
+
+def _add_tokens(completion: Completion, choice: dict[str, Any]) -> None:
+    """Add sampled tokens. One that cannot be read costs all ids and log-probabilities, and not the turn."""
+    try:
+        tokens = (choice.get("logprobs") or {}).get("content") or []
+        ids = choice.get("token_ids") or [token["id"] for token in tokens if "id" in token]
+        completion.ids += [_count(token) for token in ids]
+        completion.logprobs += [float(token["logprob"]) for token in tokens]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        completion.ids.append(UNKNOWN)
+
+
+def _count(value: Any) -> int:
+    number = int(value)
+    if not 0 <= number <= LARGEST:
+        raise ValueError(f"{number} counts nothing")
+    return number
+
+
+def _usage(counted: Any) -> UsageMetadata | None:
+    try:
+        read, wrote = (_count(counted.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return UsageMetadata(input_tokens=read, output_tokens=wrote, total_tokens=read + wrote)
 
 
 def _add_calls(calls: list[dict[str, Any]], said: list[dict[str, Any]]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.cookiejar
 import logging
 import os
 import time
@@ -66,7 +67,9 @@ class _OnLoop:
     def __init__(self, endpoint: Endpoint) -> None:
         most = endpoint.concurrency
         limits = httpx.Limits(max_connections=most + 1, max_keepalive_connections=most)  # + 1: the list of models
-        self.client = httpx.AsyncClient(timeout=endpoint.timeout, limits=limits, follow_redirects=False)
+        # No cookies: one that a header cannot repeat would break every later request.
+        jar = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+        self.client = httpx.AsyncClient(timeout=endpoint.timeout, limits=limits, follow_redirects=False, cookies=jar)
         self.slots = asyncio.Semaphore(most)
 
 

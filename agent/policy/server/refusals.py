@@ -11,7 +11,9 @@ import json
 import re
 
 from lensgraph.agent.policy.errors import PolicyError
+from lensgraph.tools.safety.outside_json import read_json
 from lensgraph.tools.safety.redact import blot
+from lensgraph.tools.safety.surrogates import whole
 
 MESSAGE_CHARS = 200
 """Longest part of a server's text that a message repeats, in characters."""
@@ -63,7 +65,7 @@ def server_message(body: bytes, key: str = "") -> str:
     `message`, FastAPI's `detail`, or plain text."""
     text = body.decode("utf-8", "replace")
     try:
-        found = json.loads(text)
+        found = read_json(text)
     except ValueError:
         return first_line(text, key)
     if isinstance(found, dict):
@@ -75,4 +77,4 @@ def server_message(body: bytes, key: str = "") -> str:
 
 def first_line(text: str, key: str = "") -> str:
     """The beginning of a text on one line, without the key."""
-    return " ".join(blot(text, key).split())[:MESSAGE_CHARS]
+    return " ".join(whole(blot(text, key)).split())[:MESSAGE_CHARS]

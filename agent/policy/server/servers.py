@@ -6,11 +6,11 @@ llama.cpp (`tools/server/README.md`) and the server of transformers (`cli/servin
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from lensgraph.agent.policy.stops import are_closing_tags
+from lensgraph.tools.safety.outside_json import read_json
 
 Server = Literal["vllm", "sglang", "llama_cpp", "other"]
 """`other` gets nothing but OpenAI's own fields: right for the server of transformers, which refuses unknown ones."""
@@ -41,7 +41,7 @@ def sampling_fields(server: Server, stops: Sequence[str], *, token_ids: bool) ->
 def read_models(body: bytes) -> tuple[Server, list[str]]:
     """The server and the names of its models, read from its list of models; `other` if the list cannot be read."""
     try:
-        cards = json.loads(body)["data"]
+        cards = read_json(body)["data"]
         names = [str(card["id"]) for card in cards]
         owners = {str(card.get("owned_by")) for card in cards}
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -320,9 +320,7 @@ async def test_no_more_requests_are_on_their_way_than_allowed(chat_server: Start
     [
         b"<html>", b"[]", b"7", b"{}", b'{"choices": 7}', b'{"choices": [7]}', b'{"choices": [{"message": 7}]}',
         b'{"choices": [{"message": {"content": 5}}]}', b'{"choices": [{"message": {"content": [5]}}]}', b"\xff\xfe", b"",
-        b'{"choices": [{"message": {"content": "x"}, "logprobs": {"content": [{"logprob": "high"}]}}]}',
-        b'{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": "many"}}',
-        b'{"choices": [{"message": {"content": "x"}}], "usage": 5}',
+        b"[" * 100_000, b'{"a":' * 100_000, b'{"choices": [{"message": {"content": ' + b"[" * 900 + b"]" * 900 + b"}}]}",
     ],
 )  # fmt: skip
 async def test_garbage_is_a_failure_of_the_policy_in_one_line(chat_server: Start, body: bytes) -> None:
@@ -331,6 +329,86 @@ async def test_garbage_is_a_failure_of_the_policy_in_one_line(chat_server: Start
     with pytest.raises(PolicyError, match="no chat completion") as caught:
         await policy(server).ainvoke("hi")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"choices": [{"message": {"content": "x"}, "logprobs": {"content": [{"logprob": "high"}]}}]},
+        {
+            "choices": [
+                {"message": {"content": "x"}, "token_ids": [5, None], "logprobs": {"content": [{"logprob": None}] * 2}}
+            ]
+        },
+        {"choices": [{"message": {"content": "x"}, "logprobs": 7, "finish_reason": ["stop"]}]},
+        {"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": "many"}, "error": None},
+        {"choices": [{"message": {"content": "x"}}], "usage": 5},
+    ],
+)
+async def test_what_stands_beside_a_turn_costs_no_turn(chat_server: Start, beside: dict[str, Any]) -> None:
+    """Ids and log-probabilities that do not fit are dropped, counts that are none are unknown."""
+    server = chat_server("vllm")
+    server.raw = [json.dumps(beside).encode()]
+    reply = await policy(server).ainvoke("hi")
+    assert (reply.content, reply.usage_metadata) == ("x", None)
+    assert "token_ids" not in reply.response_metadata
+
+
+NAN = b'{"choices": [{"message": {"content": "x"}, "token_ids": [1], "logprobs": {"content": [{"logprob": NaN}]}}]}'
+
+
+async def test_numbers_that_are_none_are_read(chat_server: Start) -> None:
+    server = chat_server("vllm")
+    server.raw = [NAN, NAN.replace(b"NaN", b"-1e999"), NAN.replace(b"[1]", b"[" + b"9" * 5000 + b"]")]
+    for _ in range(3):
+        reply = await policy(server).ainvoke("hi")
+        assert reply.content == "x" and "token_ids" not in reply.response_metadata
+
+
+ENDINGS = {
+    "no reason, then the end": [{"choices": [{"delta": {"content": "<answer>x"}}]}, "[DONE]"],
+    "null beside it": [
+        {"error": None, "choices": [{"delta": {"content": "<answer>x"}, "finish_reason": "stop"}]},
+        {"choices": None, "error": None, "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
+    ],
+    "a token without a log-probability": [
+        {"choices": [{"delta": {"content": "<answer>"}, "token_ids": [1], "logprobs": {"content": [{"logprob": -1}]}}]},
+        {"choices": [{"delta": {"content": "x"}, "token_ids": [2], "logprobs": {"content": [{"logprob": None}]}}]},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+async def test_a_finished_stream_is_a_turn(chat_server: Start, name: str) -> None:
+    server = chat_server("transformers")
+    events = [event if isinstance(event, str) else json.dumps(event) for event in ENDINGS[name]]
+    server.raw = ["".join(f"data: {event}\n\n" for event in events).encode()]
+    _, full = await streamed(policy(server, stop=["</answer>"]), "hi")
+    assert full.content == "<answer>x</answer>"
+    assert "token_ids" not in full.response_metadata
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "told"),
+    [
+        ({"content": None, "reasoning_content": "I think that"}, "stop", "all of the turn is reasoning; raise"),
+        ({"content": "The ans"}, "length", "the turn is longer than it may be; raise policy.max_new_tokens"),
+        ({"content": ""}, "content_filter", "the server's content filter stopped it; ask in other words"),
+    ],
+)
+async def test_an_unreadable_turn_says_why_and_what_to_change(
+    chat_server: Start, message: dict[str, Any], finish: str, told: str
+) -> None:
+    server = chat_server("transformers")
+    server.raw = [json.dumps({"choices": [{"message": message, "finish_reason": finish}]}).encode()]
+    context = testing.context([], policy=policy(server))
+    result = await search_agent.graph.ainvoke(
+        {"question": "?", "images": [Image.new("RGB", (40, 32))]}, context=context
+    )
+    assert result["stop_reason"] == "malformed"
+    assert told in result["messages"][-1].content
+    assert told in result["steps"][-1]["action"]["reason"]
 
 
 @pytest.mark.parametrize(
