@@ -49,16 +49,27 @@ def storable(message: AnyMessage) -> AnyMessage:
     Raises:
         BadInput: it holds what cannot be stored, such as a number of more than 64 bits or lists within lists without end.
     """
-    for made in (lambda: message, lambda: type(message).model_validate(_whole(message.model_dump()))):
-        try:
-            kept = made()
-            _SERIALIZER.dumps_typed(kept)
-            return kept
-        except Exception as error:  # whatever is wrong with a foreign value
-            refused = error
-    raise BadInput(
-        f"`messages` holds what no thread can keep ({one_line(refused, 120, first=True)}); send text and pictures."
-    ) from refused
+    if _unstorable(message) is None:
+        return message
+    message = _mended(message)
+    if (wrong := _unstorable(message)) is None:
+        return message
+    raise BadInput(f"`messages` holds what no thread can keep ({wrong}); send text and pictures.")
+
+
+def _unstorable(message: AnyMessage) -> str | None:
+    try:
+        _SERIALIZER.dumps_typed(message)
+    except Exception as error:  # whatever is wrong with a foreign value
+        return one_line(error, 120, first=True)
+    return None
+
+
+def _mended(message: AnyMessage) -> AnyMessage:
+    try:
+        return message.model_validate(_whole(message.model_dump()))
+    except UNREADABLE:
+        return message
 
 
 def _whole(value: Any) -> Any:

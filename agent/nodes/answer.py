@@ -71,8 +71,10 @@ def _of_the_span(counts: Usage, stop: StopReason) -> dict[str, str | int | float
 
 def _unanswered(stop: StopReason, state: AgentState) -> str:
     """The chat's last message when there is no answer; of a turn that could not be read also why, if that is known."""
-    last = (state.get("dialogue") or [None])[-1]
-    why = tool_calls.cut_short(last) if stop is StopReason.MALFORMED and isinstance(last, AIMessage) else ""
+    said = state.get("dialogue")
+    why = ""
+    if stop is StopReason.MALFORMED and said and isinstance(said[-1], AIMessage):
+        why = tool_calls.cut_short(said[-1])
     return f"{UNANSWERED[stop].removesuffix('.')} ({why})." if why else UNANSWERED[stop]
 
 

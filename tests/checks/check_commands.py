@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import io
 import json
 import sys
 
@@ -86,11 +87,33 @@ def pictures_fuzz(given: argparse.Namespace) -> int:
     return 1 if found.raw else 0
 
 
+def replies_fuzz(given: argparse.Namespace) -> int:
+    """Let the servers of policies and tools answer anything, and count what leaves the graph."""
+    import replies_fuzz as fuzz
+
+    found = fuzz.run(given.count, given.seed, sockets=given.sockets, only=given.only)
+    print(found.report("server replies"))
+    return 1 if found.raw else 0
+
+
+def questions_fuzz(given: argparse.Namespace) -> int:
+    """Ask the graph anything, and count what leaves it beside refusals of one line."""
+    import questions_fuzz as fuzz
+
+    found = fuzz.run(given.count, given.seed, only=given.only)
+    print(found.report("questions"))
+    return 1 if found.raw else 0
+
+
+COUNTS = {pictures_fuzz: 5_000, replies_fuzz: 20_000, questions_fuzz: 20_000}
+"""Fuzzer -> cases of a run."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one check; the result is the exit code."""
     parser = argparse.ArgumentParser("python tests/checks", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="CHECK")
-    for run in (providers, guard, pictures, databases, hostile_pictures, pictures_fuzz):
+    for run in (providers, guard, pictures, databases, hostile_pictures, pictures_fuzz, replies_fuzz, questions_fuzz):
         command = commands.add_parser(run.__name__.replace("_", "-"), help=(run.__doc__ or "").splitlines()[0])
         command.set_defaults(run=run)
         if run in (providers, pictures, hostile_pictures):
@@ -102,11 +125,17 @@ def main(argv: list[str] | None = None) -> int:
             command.add_argument("--all", action="store_true", help="print every case, not only what went wrong")
         if run is pictures:
             command.add_argument("--every", type=int, default=8, help="save every n-th picture again (default 8)")
-        if run is pictures_fuzz:
-            command.add_argument("--count", type=int, default=5_000, help="mutated pictures (default 5000)")
-            command.add_argument(
-                "--seed", type=int, default=0, help="the same seed gives the same pictures (default 0)"
-            )
+        if run in COUNTS:
+            count = COUNTS[run]
+            command.add_argument("--count", type=int, default=count, help=f"cases (default {count})")
+            command.add_argument("--seed", type=int, default=0, help="the same seed gives the same cases (default 0)")
+        if run in (replies_fuzz, questions_fuzz):
+            command.add_argument("--only", type=int, metavar="NUMBER", help="repeat one case")
+        if run is replies_fuzz:
+            command.add_argument("--sockets", type=float, default=0.02, help="share over real sockets (default 0.02)")
     given = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a case may hold half a character
     code: int = given.run(given)
     return code

@@ -17,7 +17,7 @@ import time
 import traceback
 import urllib.parse
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from fuzz_values import VERBATIM, Fuzzed, flaw, text, varied, written
@@ -63,8 +63,20 @@ ACTIONS = {
 }
 """Kind of provider -> a turn that calls it."""
 POLICIES = ("policy whole", "policy stream", "policy models")
+PROVIDERS = {f"{provider.kind} {provider.name}": provider for provider in everyone()}
 OF_THE_POLICY = 0.45
 """Share of the cases in which the policy's server is the one that answers wrongly."""
+
+
+def cases() -> list[str]:
+    """Every kind of case: by the server that answers wrongly."""
+    return [*POLICIES, *PROVIDERS]
+
+
+def kind_of(number: int, seed: int) -> str:
+    """The kind of a case."""
+    chance = random.Random(f"{seed}/{number}/kind")
+    return chance.choice(POLICIES if chance.random() < OF_THE_POLICY else list(PROVIDERS))
 
 
 class Fuzzer:
@@ -79,7 +91,6 @@ class Fuzzer:
         buffer = io.BytesIO()
         Image.effect_noise((64, 48), 90).convert("RGB").save(buffer, "PNG")
         self.picture = buffer.getvalue()
-        self.providers = list(everyone())
         self.contexts: dict[str, Any] = {}
 
     async def case(self, number: int, seed: int) -> tuple[str, str]:
@@ -88,10 +99,8 @@ class Fuzzer:
         Raises:
             Exception: whatever left the graph.
         """
-        chance = random.Random(f"{seed}/{number}")
-        of_the_policy = chance.random() < OF_THE_POLICY
-        provider = None if of_the_policy else chance.choice(self.providers)
-        kind = chance.choice(POLICIES) if provider is None else f"{provider.kind} {provider.name}"
+        chance, kind = random.Random(f"{seed}/{number}"), kind_of(number, seed)
+        provider = PROVIDERS.get(kind)
         dialect = chance.choice(list(TURNS)) if provider is None else "compact"
         context = self._context(kind, dialect, provider)
         wrong = chance.randrange(2)
@@ -320,9 +329,3 @@ async def _one(fuzzer: Fuzzer, number: int, seed: int, found: Fuzzed, where: str
         found.raw.append(f"case {number}{where}: {traceback.format_exc(limit=-6)}")
     found.kinds[kind + where] += 1
     found.endings[ending] += 1
-
-
-def cases() -> Iterator[str]:
-    """Every kind of case."""
-    yield from POLICIES
-    yield from (f"{provider.kind} {provider.name}" for provider in everyone())
