@@ -113,7 +113,7 @@ class Fuzzed:
     slowest: float = 0.0
     """Seconds of the slowest case."""
     raw: list[str] = field(default_factory=list)
-    """What left the graph as no case may, with the number of the case: `--only NUMBER` repeats it."""
+    """All that left the graph and should not have, with the number of the case: `--only NUMBER` repeats it."""
 
     def report(self, what: str) -> str:
         """The counts in words, and the raw exceptions."""
@@ -124,7 +124,7 @@ class Fuzzed:
 
 
 def flaw(result: dict[str, Any], reasons: frozenset[str]) -> str | None:
-    """What is wrong with a graph's result: it must have a typed ending and be plain JSON. None: nothing."""
+    """The fault of a graph's result: it must have a typed ending and be plain JSON. None: nothing."""
     if result.get("stop_reason") not in reasons:
         return f"no typed ending: {result.get('stop_reason')!r}"
     for step in result.get("steps", []):
