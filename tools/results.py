@@ -6,12 +6,15 @@ serialise to JSON, also where a service sent half a character."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from lensgraph.tools.safety.redact import without_data, without_logins
-from lensgraph.tools.safety.surrogates import Text
+from lensgraph.tools.safety.surrogates import whole
+
+Text = Annotated[str, AfterValidator(whole)]
+"""A field for text from outside."""
 
 Reason = Literal["timeout", "rate_limited", "unavailable", "bad_input", "malformed", "empty", "refused", "rejected"]
 """The reason of a failed call.

@@ -41,11 +41,11 @@ def label(episodes: Sequence[Trajectory]) -> Label:
     """The kind of search that a task needs, by its right episodes.
 
     Raises:
-        ValueError: there are no episodes.
+        UserError: there are no episodes.
     """
     episodes = [episode for episode in episodes if episode.error is None]
     if not episodes:
-        raise ValueError("a task needs at least one episode that did not fail to be labelled")
+        raise UserError("a task needs at least one episode that did not fail to be labelled")
     right = [episode for episode in episodes if episode.correct]
     if not right:
         return "never_right"
@@ -64,12 +64,12 @@ def sample(rows: Sequence[Mapping[str, Any]], search_free_share: float, rng: ran
     The kinds of search stay as frequent as they are among the labelled tasks.
 
     Raises:
-        ValueError: a kind that the share asks for has no task.
+        UserError: a kind that the share asks for has no task.
     """
     free = [str(row["task"]) for row in rows if row["label"] == "search_free"]
     needed = [str(row["task"]) for row in rows if row["label"] in ("image", "text", "mixed")]
     if (search_free_share > 0 and not free) or (search_free_share < 1 and not needed):
-        raise ValueError(f"labels hold {len(free)} search-free tasks and {len(needed)} others; both kinds are needed")
+        raise UserError(f"labels hold {len(free)} search-free tasks and {len(needed)} others; both kinds are needed")
     total = min(
         len(free) / search_free_share if search_free_share > 0 else float("inf"),
         len(needed) / (1 - search_free_share) if search_free_share < 1 else float("inf"),

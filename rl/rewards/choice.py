@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from lensgraph.agent.errors import UserError
+
 Functions = Mapping[str, Callable[..., Any]]
 
 
@@ -14,19 +16,19 @@ def find(field: str, name: str, table: Functions) -> Callable[..., Any]:
     """The function of this name in the table, or the one at `package.module:function`.
 
     Raises:
-        ValueError: neither exists; the message is one line that names the recipe's `field` and the valid values.
+        UserError: neither exists; the message is one line that names the recipe's `field` and the valid values.
     """
     if name in table:
         return table[name]
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
-        raise ValueError(f"{field}={name}: use one of {', '.join(table)}, or package.module:function of your own")
+        raise UserError(f"{field}={name}: use one of {', '.join(table)}, or package.module:function of your own")
     try:
         function = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"{field}={name}: {error}; give package.module:function") from error
+        raise UserError(f"{field}={name}: {error}; give package.module:function") from error
     if not callable(function):
-        raise ValueError(f"{field}={name} is a {type(function).__name__}, not a function")
+        raise UserError(f"{field}={name} is a {type(function).__name__}, not a function")
     return function
 
 

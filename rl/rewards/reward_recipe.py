@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from lensgraph.agent.config import PolicyConfig
+from lensgraph.agent.errors import UserError
 from lensgraph.rl.rewards.choice import Functions, described, find
 from lensgraph.rl.rewards.matches import MATCHES, NEEDS_JUDGE
 from lensgraph.rl.rewards.rules import NEEDS_PRICES, PRICED_TOOLS, RULES
@@ -54,18 +55,18 @@ class RewardRecipe(BaseModel):
         """Refuse a recipe that lacks what its rule or its way of judging needs.
 
         Raises:
-            ValueError: the message is one line with the fix.
+            UserError: the message is one line with the fix.
         """
         if self.match in NEEDS_JUDGE and not has_judge:
-            raise ValueError(f"reward.match={self.match} needs a judge; name a chat model in `judge`")
+            raise UserError(f"reward.match={self.match} needs a judge; name a chat model in `judge`")
         if self.rule not in NEEDS_PRICES:
             return
         if not self.prices:
-            raise ValueError(
+            raise UserError(
                 f"reward.rule={self.rule} needs reward.prices, for example {{image_search: 0.01, text_search: 0.002}}"
             )
         if unknown := sorted(set(PRICED_TOOLS) ^ set(self.prices)):
-            raise ValueError(
+            raise UserError(
                 f"reward.prices: {' and '.join(PRICED_TOOLS)} need a price each, and nothing else ({', '.join(unknown)})"
             )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lensgraph.agent.errors import UserError
 from lensgraph.rl.rewards import formulas
 from lensgraph.rl.rewards.formulas import Score
 from lensgraph.rl.rollout.trajectory import Trajectory
@@ -83,10 +84,10 @@ def _turns(trajectory: Trajectory, dialect: str) -> list[str]:
     """The policy's turns as text.
 
     Raises:
-        ValueError: they are written in another dialect than the rule reads.
+        UserError: they are written in another dialect than the rule reads.
     """
     if trajectory.dialect != dialect:
-        raise ValueError(f"reward.rule={dialect} reads its own dialect, not {trajectory.dialect}; use rule=penalty")
+        raise UserError(f"reward.rule={dialect} reads its own dialect, not {trajectory.dialect}; use rule=penalty")
     return [step.text for step in trajectory.decisions]
 
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from lensgraph.agent.errors import UserError
 from lensgraph.rl.run import jsonl
 from lensgraph.tools.runtime.whole_files import write_whole
 
@@ -192,13 +193,13 @@ def load_trajectory(record: Mapping[str, Any]) -> Trajectory:
     """The trajectory that `dump_trajectory` wrote.
 
     Raises:
-        ValueError: the record has another version or an unknown field.
+        UserError: the record has another version or an unknown field.
     """
     if record.get("version") != VERSION:
-        raise ValueError(f"trajectory of version {record.get('version')!r}; this package reads version {VERSION}")
+        raise UserError(f"trajectory of version {record.get('version')!r}; this package reads version {VERSION}")
     unknown = sorted(set(record) - {f.name for f in fields(Trajectory)})
     if unknown:
-        raise ValueError(f"trajectory {record.get('id')!r} has unknown fields: {', '.join(unknown)}")
+        raise UserError(f"trajectory {record.get('id')!r} has unknown fields: {', '.join(unknown)}")
     nested = {
         "golds": tuple(record["golds"]),
         "steps": tuple(_step(step) for step in record["steps"]),

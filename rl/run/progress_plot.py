@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lensgraph.agent.errors import UserError
 from lensgraph.rl.run import jsonl
 
 CURVES = (("reward", "reward"), ("reward/match", "accuracy"), ("searches", "searches a question"))
@@ -15,7 +16,7 @@ def draw(log: Path, out: Path, *, window: int = 5) -> None:
     `window` steps.
 
     Raises:
-        ValueError: the log holds no step with a reward.
+        UserError: the log holds no step with a reward.
     """
     import matplotlib
 
@@ -25,7 +26,7 @@ def draw(log: Path, out: Path, *, window: int = 5) -> None:
     # a resumed run logs some steps twice, and a step without any reward logs none
     rows = {row["step"]: row for row in jsonl.peek(log) if row.get("reward") is not None}
     if not rows:
-        raise ValueError(f"{log}: no step with a reward")
+        raise UserError(f"{log}: no step with a reward")
     steps = sorted(rows)
     figure, axes = pyplot.subplots(1, len(CURVES), figsize=(4 * len(CURVES), 3), constrained_layout=True)
     for axis, (key, title) in zip(axes, CURVES, strict=True):

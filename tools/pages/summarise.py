@@ -22,9 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
 from lensgraph.tools.cache import Cache, key
 from lensgraph.tools.cache.identity import identity
-from lensgraph.tools.results import Page, ToolFailure
+from lensgraph.tools.results import Page, Text, ToolFailure
 from lensgraph.tools.safety.escape import line, neutral
-from lensgraph.tools.safety.surrogates import Text
 
 _question: ContextVar[str] = ContextVar("question", default="")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])(?<!\b[A-Z]\.)(?<!\b[A-Z][a-z]\.)\s+")

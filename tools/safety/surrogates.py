@@ -6,10 +6,6 @@ lone surrogate, which no file, database, hash or message can hold. Invariant: th
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import AfterValidator
-
 
 def whole(text: str) -> str:
     """The text with U+FFFD in place of half a character; two halves that belong together become their character."""
@@ -18,7 +14,3 @@ def whole(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
-
-
-Text = Annotated[str, AfterValidator(whole)]
-"""A field for text from outside."""

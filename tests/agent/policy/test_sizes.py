@@ -93,7 +93,7 @@ def test_the_configured_largest_size_rules() -> None:
     assert dialect.view(thumbnail_block("x"), 30_000) == View(30_000)
     assert config.load_config("mmsearch_r1", environ={}).images.view_pixels == LARGEST
     assert {name: one.smallest_picture for name, one in DIALECTS.items()} == {
-        "compact": 0, "deepmmsearch_r1": 0, "mmsearch_r1": SMALLEST,
+        "compact": 0, "deepmmsearch_r1": 0, "mmsearch_r1": SMALLEST, "tools": 0,
     }  # fmt: skip
 
 
