@@ -74,9 +74,10 @@ async def _limited(turn: AIMessage, counts: Spent, state: AgentState, backends: 
         price = 0.0
         if backends.dialect.limits.price is not None:
             price = await spending.price_of(action, backends, state["pictures"])
-        limited = backends.dialect.limited(action, replace(counts, price=counts.price + price))
+        with_it = replace(counts, price=counts.price + price) if price else counts
+        limited = backends.dialect.limited(action, with_it)
         if limited is action:
-            counts = usage.counted(replace(counts, price=counts.price + price), action)
+            counts = usage.counted(with_it, action)
         found.append(limited)
     return found
 

@@ -7,10 +7,11 @@ pictures, and a result without its thumbnails.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import time
 import uuid
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from langchain_core.callbacks import AsyncCallbackManagerForToolRun
 from langchain_core.runnables import RunnableConfig
@@ -75,7 +76,7 @@ class ToolById(BaseTool):
 
     async def _arun(self, run_manager: AsyncCallbackManagerForToolRun | None = None) -> tuple[Any, Any]:
         positional, named = self.inner._to_args_and_kwargs(self.given, None)
-        if "run_manager" in inspect.signature(self.inner._arun).parameters:
+        if _takes_manager(type(self.inner)):
             named["run_manager"] = run_manager
         try:
             text, found = await self.inner._arun(*positional, **named)
@@ -104,6 +105,20 @@ class ToolById(BaseTool):
 
     def _filter_injected_args(self, tool_input: dict[str, Any]) -> dict[str, Any]:
         return tool_input
+
+
+@functools.cache
+def _takes_manager(kind: type[LensTool]) -> bool:
+    return "run_manager" in inspect.signature(kind._arun).parameters
+
+
+def _read_once(method: Any) -> None:
+    """Keep the signature and the types of a method. LangChain reads both at every call, the types from their source."""
+    method.__annotations__ = get_type_hints(method)
+    method.__signature__ = inspect.signature(method)
+
+
+_read_once(ToolById._arun)
 
 
 def error_line(error: ToolError | None) -> str | None:

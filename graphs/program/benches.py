@@ -9,7 +9,13 @@ from lensgraph.graphs.program.command_line import WrongUsage
 
 
 def bench(given: argparse.Namespace) -> int:
-    """Measure the graph's own time per node, or whole processes."""
+    """Measure the graph's own time per node, whole processes, or a long thread."""
+    if given.thread is not None:
+        if given.thread < 1:
+            raise WrongUsage(f"--thread {given.thread}: must be 1 question or more")
+        from lensgraph.graphs.bench import long_thread
+
+        return long_thread.main(given.thread, as_json=given.json)
     runs = given.runs if given.runs is not None else 3 if given.start else 200
     if runs < 2:
         raise WrongUsage(f"--runs {runs}: an interval needs at least 2 runs")

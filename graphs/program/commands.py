@@ -107,9 +107,10 @@ COMMANDS: dict[str, Command] = {
         f"{_PROGRAM}.index_commands:world_verify", "Find which lay wordings mislead the engine, and store them with the data."
     ),
     "bench": Command(
-        f"{_PROGRAM}.benches:bench", "Measure the graph's own time per node, without policy and tools, or the start.",
+        f"{_PROGRAM}.benches:bench", "Measure the graph's own time: a node, a whole process, or a long thread.",
         (
             option("--start", action="store_true", help="whole processes instead, from start to answer"),
+            option("--thread", type=int, metavar="QUESTIONS", help="one thread in SQLite: seconds and bytes a question"),
             option("--runs", type=int, help="episodes to run (default 200), or processes (default 3)"),
             _JSON,
         ),

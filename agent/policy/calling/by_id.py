@@ -10,6 +10,7 @@ because that run would hold them.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from functools import cached_property
 from pathlib import PurePath
 from typing import Any
 
@@ -43,7 +44,7 @@ class ByIdPolicy(BaseChatModel):
         """The model as others see it."""
         return cls(inner=inner, fill=fill, cache=False, **{name: getattr(inner, name) for name in SAME})
 
-    @property
+    @cached_property
     def run_name(self) -> str:
         """`chat MODEL`, as OpenTelemetry names a model's call; of a path the last part, because events know no slash."""
         model = self._get_ls_params().get("ls_model_name") or self._llm_type

@@ -8,12 +8,11 @@ from lensgraph.graphs.bench import overhead, start_times
 
 
 @pytest.mark.slow
-def test_overhead_is_at_most_3_ms_a_node() -> None:
-    found = [overhead.measure(40) for _ in range(5)]
+def test_a_node_costs_at_most_four_times_an_empty_one() -> None:
+    """In multiples of LangGraph's own time beside it: a shared machine is half as fast from one minute to the next."""
+    found = [overhead.measure(40) for _ in range(3)]
     assert {figures["nodes"] for figures in found} == {10}, "every node is visited"
-    # Processor time, because the clock also counts whatever else the machine is busy with; and the least of several, because
-    # neighbours on a shared machine slow a processor down as well.
-    assert min(figures["cpu"] for figures in found) <= 3.0, found
+    assert min(figures["cpu"] / figures["empty"] for figures in found) <= 4.0, found
 
 
 def test_the_bench_prints_runs_and_an_interval(capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,6 +20,7 @@ def test_the_bench_prints_runs_and_an_interval(capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().out
     assert "ms a node (95 % interval" in said
     assert "3 episodes of 10 node visits" in said
+    assert "ms of LangGraph with empty nodes" in said
 
 
 @pytest.mark.slow
