@@ -112,8 +112,11 @@ class Backends:
     async def chat(self) -> ByIdPolicy:
         """The policy as a node calls it, with the ids of pictures."""
         if self._chat is None:
+            policy = self.config.policy
             self._chat = ByIdPolicy.around(
-                await self.policy(), lambda messages: materialise(messages, self.store, self.sizes)
+                await self.policy(),
+                lambda messages: materialise(messages, self.store, self.sizes),
+                per_million=(policy.price_in, policy.price_out),
             )
         return self._chat
 

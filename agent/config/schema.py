@@ -57,6 +57,11 @@ class PolicyConfig(Section):
     retries: int = Field(default=2, ge=0)
     """`openai_compatible` only: further tries after a busy server (429, 5xx; a Retry-After is honoured), a broken
     connection, no turn within `timeout`, or an answer that is none."""
+    price_in: float = Field(default=0.0, ge=0)
+    """US dollars for a million tokens of prompt; 0 for a policy of one's own. Counted where a reply names its tokens and
+    no price."""
+    price_out: float = Field(default=0.0, ge=0)
+    """US dollars for a million sampled tokens."""
     options: dict[str, Any] = {}
     """Further arguments of the policy's class, as they are: `stop` (strings that end a turn) for every kind; `server`,
     `start_wait`, `concurrency` and `extra_body` for `openai_compatible`."""
@@ -144,7 +149,8 @@ class LimitsConfig(Section):
     """Wall clock for the whole question."""
     price: float | None = Field(default=None, ge=0)
     """US dollars for the whole question: the tools' `price_per_call`, and of the policy what its replies name (`price` in
-    their metadata; a server names none). A tool's call that would go beyond is not made. 0: only what is free."""
+    their metadata), or their tokens at `policy.price_in` and `policy.price_out`. A tool's call that would go beyond is not
+    made. 0: only what is free."""
     question_chars: int = Field(default=8_000, ge=1)
     """Longest question: about the 4096-token prompt of MMSearch-R1."""
     pictures: int = Field(default=8, ge=1)

@@ -19,6 +19,7 @@ from lensgraph.agent.chat import tool_calls
 from lensgraph.agent.chat.tool_calls import ToolUse
 from lensgraph.agent.dialects import prompts as prompt_files
 from lensgraph.agent.dialects.growing import Growing
+from lensgraph.agent.dialects.growing_calls import GrowingCalls
 from lensgraph.agent.images import Picture, View
 from lensgraph.agent.limits import Limits, Spent
 from lensgraph.tools.results import Hit, SearchResult, ToolError
@@ -118,7 +119,7 @@ class Dialect(ABC):
     def thought(self, text: str) -> str:
         """The reasoning in a turn; empty if there is none."""
 
-    def growing(self) -> Growing | None:
+    def growing(self) -> Growing | GrowingCalls | None:
         """Reads a turn while it is being written. None: it says nothing before it is there."""
         return None
 

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
+from langchain_core.messages import AIMessageChunk
+
 from lensgraph.agent.dialects.tags import may_give_up
 
 Part = Literal["thought", "answer"]
@@ -34,6 +36,10 @@ class Growing:
         self._held = ""
         """Text that may not belong to the thought or answer, which are stripped."""
         self._begun = False
+
+    def hear(self, chunk: AIMessageChunk) -> Iterator[tuple[Part, str]]:
+        """As `add`, of LangChain's piece of a turn."""
+        return self.add(str(chunk.text))
 
     def add(self, piece: str) -> Iterator[tuple[Part, str]]:
         """The pieces of thought and answer that this piece of the turn brings."""

@@ -20,6 +20,7 @@ from lensgraph.agent.chat import tool_calls
 from lensgraph.agent.chat.tool_calls import ToolUse
 from lensgraph.agent.dialects import tags
 from lensgraph.agent.dialects.base import ERROR_CHARS, Block, Dialect, image_block, text_block, thumbnail_block
+from lensgraph.agent.dialects.growing_calls import GrowingCalls
 from lensgraph.agent.images import Picture
 from lensgraph.agent.limits import Limits
 from lensgraph.tools.results import SearchResult, ToolError
@@ -158,6 +159,10 @@ class NativeTools(Dialect):
         if self.lenient and isinstance(given, int | float):
             return str(given)
         return "" if given is None and name == "region" else given
+
+    def growing(self) -> GrowingCalls:
+        """Its reasoning and the text of an `answer`."""
+        return GrowingCalls()
 
     # --- writing
 

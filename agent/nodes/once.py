@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 import json
 import logging
@@ -50,6 +49,8 @@ FOLDER = "searches"
 """Name of the folder, below that of the pictures."""
 KEPT_SECONDS = 30 * 24 * 3600
 """Age after which a record is deleted: nobody resumes a question that was asked a month ago."""
+SWEEP_SECONDS = 24 * 3600
+"""Time between two deletions of old records."""
 CUT_OFF = (
     "this search was cut off when the program was stopped, and is not sent a second time because it may have been paid "
     "for; ask in other words, or answer with what you know"
@@ -165,9 +166,16 @@ class _CallRecord(Generic[R]):
             logger.warning("%s: a search that was made cannot be recorded (%s)", self.folder, one_line(error))
 
 
-@functools.cache
+_swept: dict[Path, float] = {}
+"""Folder -> the time of `time.monotonic` at which this process deleted old records there."""
+
+
 def _sweep(folder: Path) -> None:
-    """Delete old records, once a process. One that is in use stays, however old the clock says it is."""
+    """Delete old records, once a day. One that is in use stays, however old the clock says it is."""
+    now = time.monotonic()
+    if now - _swept.get(folder, -SWEEP_SECONDS) < SWEEP_SECONDS:
+        return
+    _swept[folder] = now
     oldest = time.time() - KEPT_SECONDS
     for path in list(folder.iterdir()):
         locked = path.with_suffix(".lock")

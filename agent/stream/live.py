@@ -12,13 +12,14 @@ from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, GenerationChunk
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, merge_configs
 from langgraph.types import StreamWriter
 
 from lensgraph.agent.dialects.growing import Growing, Part
+from lensgraph.agent.dialects.growing_calls import GrowingCalls
 from lensgraph.agent.stream.events import TextEvent
 from lensgraph.tools.safety.signals import steers
 
@@ -34,7 +35,9 @@ class Live(BaseCallbackHandler):
     run_inline = True
     """In the node's own task: LangGraph's writer reads from its context where the event belongs."""
 
-    def __init__(self, writer: StreamWriter, turn: int, growing: Growing | None, *, answers: bool) -> None:
+    def __init__(
+        self, writer: StreamWriter, turn: int, growing: Growing | GrowingCalls | None, *, answers: bool
+    ) -> None:
         """`growing` reads the turn as it grows; None: it is told once it is there. `answers`: whether its answer would be the
         graph's."""
         self._writer, self._turn, self._growing = writer, turn, growing
@@ -69,8 +72,9 @@ class Live(BaseCallbackHandler):
     ) -> None:
         """Tell that of a piece of the turn which can no longer change."""
         self._began = True
-        if self._growing is not None and isinstance(chunk, ChatGenerationChunk):
-            for part, text in self._growing.add(str(chunk.message.text)):
+        message = chunk.message if isinstance(chunk, ChatGenerationChunk) else None
+        if self._growing is not None and isinstance(message, AIMessageChunk):
+            for part, text in self._growing.hear(message):
                 self._tell(part, self._length[part], text)
 
     def read(self, thought: str, answer: str) -> None:

@@ -202,7 +202,7 @@ def run(line: Sequence[str], config: Config, wait: float) -> int:
 def _healthy(url: str) -> bool:
     try:
         return httpx.get(url, timeout=2.0, trust_env=False).status_code == 200
-    except httpx.HTTPError:
+    except (httpx.HTTPError, httpx.InvalidURL):
         return False
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import tool_call_chunk
 
 from lensgraph.agent.chat import tool_calls
 from lensgraph.agent.policy.server.refusals import TooLong, Transient, first_line, says_too_long, server_message
@@ -51,17 +52,23 @@ class Completion:
     """Their log-probabilities."""
     usage: UsageMetadata | None = None
     """Tokens read and written. None: the server does not count, or not in numbers."""
+    _heard: int = 0
+    _heard_calls: dict[int, int] = field(default_factory=dict)
+    """Letters of the reasoning, and of each call's arguments, that were told as news."""
 
-    def beside_text(self, model: str, left_out: Sequence[str]) -> dict[str, Any]:
-        """All fields of the LangChain message but its text. Token ids are kept only with a log-probability for each."""
+    def beside_text(self, model: str, left_out: Sequence[str], *, streamed: bool = False) -> dict[str, Any]:
+        """All fields of the LangChain message but its text; `streamed`: but its `news`, too. Token ids are kept only with a
+        log-probability for each."""
         tokens = {"token_ids": self.ids, "logprobs": self.logprobs}
         calls = [tool_calls.tool_use(call["name"], call["arguments"], call["id"]) for call in self.calls]
+        # Without a part of a call LangChain would read the calls once more, from the server's form.
+        behind = {"tool_call_chunks": [tool_call_chunk(args="", index=0)]} if calls else {}
         return {
             "additional_kwargs": {
-                **({"reasoning_content": self.thought} if self.thought else {}),
+                **({"reasoning_content": self.thought} if self.thought and not streamed else {}),
                 **({"tool_calls": [call.sent() for call in calls]} if calls else {}),
             },
-            **tool_calls.langchain_calls(calls),
+            **(behind if streamed else tool_calls.langchain_calls(calls)),
             "response_metadata": {
                 "model_name": model,
                 "finish_reason": self.finish,
@@ -70,6 +77,21 @@ class Completion:
                 **({"left_out": list(left_out)} if left_out else {}),
             },
             "usage_metadata": self.usage,
+        }
+
+    def news(self) -> dict[str, Any]:
+        """Fields of a chunk: the reasoning and the parts of named calls that are new since the last time; empty: none."""
+        thought, self._heard = self.thought[self._heard :], len(self.thought)
+        parts = []
+        for number, call in enumerate(self.calls):
+            heard = self._heard_calls.get(number)
+            if call["name"] and (heard is None or heard < len(call["arguments"])):
+                first = {"name": call["name"], "id": call["id"] or None} if heard is None else {}
+                parts.append(tool_call_chunk(args=call["arguments"][heard or 0 :], index=number, **first))
+                self._heard_calls[number] = len(call["arguments"])
+        return {
+            **({"additional_kwargs": {"reasoning_content": thought}} if thought else {}),
+            **({"tool_call_chunks": parts} if parts else {}),
         }
 
     def missing_stop(self, stops: Sequence[str]) -> str:

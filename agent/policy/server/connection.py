@@ -178,7 +178,7 @@ class Connection:
             return await self._send(url, body)
         except (httpx.TimeoutException, TimeoutError) as error:
             await tries.after(self._late(url), error)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:  # the second: of a redirect
             starting = not self._answered and isinstance(error, httpx.ConnectError)
             if starting and await self._wait_for_start(url, began):
                 return None

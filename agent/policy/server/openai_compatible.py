@@ -192,20 +192,21 @@ class OpenAICompatiblePolicy(BaseChatModel):
                         where, key = str(response.url), connection.key()
                         async for data in connection.events(response):
                             text = read_event(turn, data, where, key)
-                            if text:
-                                yield await _told(AIMessageChunk(content=text), run_manager)
+                            news = turn.news()
+                            if text or news:
+                                yield await _told(AIMessageChunk(content=text, **news), run_manager)
                     if turn.finish is None:
                         raise Transient(f"{connection.url(PATH)}: the stream ended in the middle of the turn")
                     break
                 except TooLong as error:
                     sent = _shorter(sent, left_out, error)
                 except Transient as error:
-                    if turn.text:  # the reader has it already
+                    if turn.text or turn.thought or turn.calls:  # the reader has it already
                         raise
                     turn = Completion()
                     await tries.after(error)
         # LangChain adds the chunks up, so what belongs to the whole turn comes once, with the last one.
-        beside = turn.beside_text(body["model"], left_out)
+        beside = turn.beside_text(body["model"], left_out, streamed=True)
         yield await _told(
             AIMessageChunk(content=turn.missing_stop(stops), chunk_position="last", **beside), run_manager
         )

@@ -1,16 +1,20 @@
 """A turn that is read while it grows: the parts in which it comes change nothing, and no tag is told."""
 
+import json
 import random
 from collections.abc import Sequence
 
 import pytest
+from langchain_core.messages import AIMessageChunk
+from langchain_core.messages.tool import tool_call_chunk
 
 from lensgraph.agent.actions import Answer
 from lensgraph.agent.dialects.growing import Growing
+from lensgraph.agent.dialects.growing_calls import GrowingCalls
 from lensgraph.agent.dialects.table import DIALECTS
 from lensgraph.agent.dialects.tags import GIVE_UP
 
-TAGGED = sorted(name for name in DIALECTS if DIALECTS[name]().growing() is not None)
+TAGGED = sorted(name for name in DIALECTS if isinstance(DIALECTS[name]().growing(), Growing))
 WORDS = [
     "<reason>", "</reason>", "<think>", "</think>", "<answer>", "</answer>", "<text_search>", "</text_search>", "<crop>",
     "</crop>", "<search><img></search>", "<img>", "Paris", " ", "\n", "a < b", "</x", "<ans", "wer>", "<b>", "é", GIVE_UP,
@@ -102,3 +106,32 @@ def test_what_is_told_of_a_well_formed_turn_is_what_its_dialect_reads(name: str)
 
 def test_every_dialect_of_tags_is_read_while_it_grows() -> None:
     assert {"compact", "deepmmsearch_r1", "mmsearch_r1"} <= set(TAGGED)
+
+
+def heard(calls: list[tuple[str, str]], seed: int, thought: str = "") -> dict[str, str]:
+    """The texts of a turn of calls (name, arguments), whose parts come as providers send them."""
+    growing, found = GrowingCalls(), {"thought": "", "answer": ""}
+    chunks = [AIMessageChunk("", additional_kwargs={"reasoning_content": part}) for part in parts_of(thought, seed)]
+    for index, (name, arguments) in enumerate(calls):
+        chunks.append(AIMessageChunk("", tool_call_chunks=[tool_call_chunk(name=name, args="", id="c", index=index)]))
+        for part in parts_of(arguments, seed):
+            chunks.append(AIMessageChunk("", tool_call_chunks=[tool_call_chunk(args=part, index=index)]))
+    for chunk in chunks:
+        for part, text in growing.hear(chunk):
+            found[part] += text
+    return found
+
+
+def test_a_call_in_any_parts_tells_its_answer_and_no_other_call_does() -> None:
+    letters = ["a", " ", "é", "\n", '"', "\\", "🗿", "}", "{", "</answer>"]
+    for seed in SEEDS:
+        text = "".join(random.Random(seed).choices(letters, k=12))
+        for ascii_only in (True, False):
+            arguments = json.dumps({"text": text}, ensure_ascii=ascii_only)
+            assert heard([("answer", arguments)], seed, " I\nsee ") == {"thought": "I\nsee", "answer": text.strip()}, (
+                text
+            )
+            search = ("text_search", json.dumps({"query": text}))
+            assert heard([search, ("answer", arguments)], seed)["answer"] == ""
+    assert heard([("answer", json.dumps({"text": GIVE_UP}))], 3)["answer"] == ""
+    assert heard([("answer", "[[[[")], 3)["answer"] == heard([("answer", "{no json")], 3)["answer"] == ""

@@ -286,6 +286,30 @@ async def test_the_answer_of_a_server_is_there_before_the_server_has_finished(
     assert answer_of(found) == found[-1]["answer"] == ("a long answer " * 9).strip()
 
 
+async def test_the_answer_of_a_tool_call_is_told_while_the_server_writes_it(chat_server: Callable[..., Any]) -> None:
+    """And the turn is the one that comes whole."""
+    server, write = chat_server("vllm"), NativeTools().write
+    turns = [write("", SearchByText("kestrel")), write("The page says so.", Answer("in the “year” \\ 1987 \U0001f5ff"))]
+    server.says = lambda body: turns[sum(message["role"] == "assistant" for message in body["messages"])]
+    context = testing.context([], "tools", policy=OpenAICompatiblePolicy(model="m", base_url=server.url))
+    found, states = [], []
+    async for mode, part in search_agent.graph.astream(
+        QUESTION, context=context, stream_mode=["custom", "values"], output_keys=EVERYTHING
+    ):
+        (found if mode == "custom" else states).append(part)
+    pieces = [event["text"] for event in found if event["type"] == "answer"]
+    assert len(pieces) > 10
+    assert "".join(pieces) == found[-1]["answer"] == "in the “year” \\ 1987 \U0001f5ff"
+    assert applied(found)["thought", 2] == "The page says so."
+    whole = await search_agent.graph.ainvoke(QUESTION, context=context, output_keys=EVERYTHING)
+
+    def calls(state: dict[str, Any]) -> list[Any]:
+        turns = [message for message in state["dialogue"] if isinstance(message, AIMessage)]
+        return [(turn.text, [(call["name"], call["args"]) for call in turn.tool_calls]) for turn in turns]
+
+    assert calls(states[-1]) == calls(whole)
+
+
 async def test_a_server_that_breaks_off_in_its_answer_is_asked_again(chat_server: Callable[..., Any]) -> None:
     server = chat_server("vllm")
     server.says, server.cut = "<answer>" + "a long answer " * 9 + "</answer>", True

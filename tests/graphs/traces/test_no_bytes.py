@@ -20,6 +20,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
 from langsmith import Client
 from langsmith.run_helpers import tracing_context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -307,6 +308,34 @@ async def test_nothing_that_is_kept_or_sent_holds_a_picture(graph: str, policy: 
         text = b"".join(data for _, data in texts_of(found[sink]))
         assert all(name.encode() in text for name in run.store._encoded.items), sink
     assert "gen_ai.input.messages" in str(found["otlp"]), "content was asked for"
+
+
+async def test_a_run_that_waits_for_a_person_and_a_follow_up_hold_no_picture(make: Make, tmp_path: Path) -> None:
+    """Stopped before each call, gone on with, then asked about another picture, and cut off by a limit."""
+    run, told, parts = make("search_agent", "foreign"), Everything(), []
+    run.context.approve = ["image_search", "crop", "text_search"]
+    config: Any = {"callbacks": [told], "configurable": {"thread_id": "1"}}
+    second = noise(80, 60)
+    async with saver(f"sqlite:///{tmp_path}/threads.db") as kept:
+        graph = table.build("search_agent", kept)
+        waited = 0
+        for asked in (run.asked, {"question": "And this one?", "images": [second]}):
+            given: Any = asked
+            while True:
+                streamed = graph.astream(given, config, context=run.context, stream_mode=MODES, subgraphs=True)  # type: ignore[arg-type]
+                parts += [part async for part in streamed]
+                if not (await graph.aget_state(config)).next:
+                    break
+                waited, given = waited + 1, Command(resume={"type": "approve"})
+            run.context.policy = Foreign(turns=["<text_search>a</text_search>"])
+            run.context.max_text_searches = 0
+        read = [checkpoint async for checkpoint in kept.alist(config)]
+    assert waited >= 3
+    run.known.append(second)
+    database = [read, [path.read_bytes() for path in tmp_path.glob("threads.db*")]]
+    found = {"streams": parts, "callbacks": told.told, "database": database}
+    pictures = await run.pictures()
+    assert {sink: leaks for sink, things in found.items() if (leaks := pictures.leaks(things))} == {}
 
 
 class Repeating(testing.FixedImage):

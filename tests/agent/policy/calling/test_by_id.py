@@ -16,6 +16,7 @@ from PIL import Image
 
 from lensgraph import search_agent
 from lensgraph.agent import testing
+from lensgraph.agent.config import load_config
 from lensgraph.agent.policy.calling.by_id import ByIdPolicy
 from lensgraph.agent.state import EVERYTHING
 
@@ -86,12 +87,11 @@ class Watch(BaseCallbackHandler):
         self.ends.append(response)
 
 
-def run(policy: BaseChatModel, watch: Watch | None = None) -> dict[str, Any]:
+def run(policy: BaseChatModel, watch: Watch | None = None, **given: Any) -> dict[str, Any]:
     """Ask with this policy."""
     config: Any = {"callbacks": [watch]} if watch else None
-    return asyncio.run(
-        search_agent.graph.ainvoke(ASKED, config, context=testing.context([], policy=policy), output_keys=EVERYTHING)
-    )
+    context = testing.context([], policy=policy, **given)
+    return asyncio.run(search_agent.graph.ainvoke(ASKED, config, context=context, output_keys=EVERYTHING))
 
 
 def pictures(messages: list[BaseMessage]) -> list[dict[str, Any]]:
@@ -131,6 +131,25 @@ def test_the_run_of_a_call_is_the_models_own() -> None:
     assert (reply.id, reply.usage_metadata["input_tokens"]) == ("its-own", 7)
     assert reply.response_metadata["token_ids"] == [5, 6]
     assert state["usage"]["price"]["reason"] == 0.25
+
+
+def test_tokens_cost_what_the_settings_say_where_the_reply_names_no_price() -> None:
+    """7 and 3 tokens a turn, two turns; a limit of the price ends the question."""
+
+    class Silent(Foreign):
+        def _generate(self, *given: Any, **named: Any) -> ChatResult:
+            result = super()._generate(*given, **named)
+            del result.generations[0].message.response_metadata["price"]
+            return result
+
+    prices = ["policy.price_in=1000000", "policy.price_out=2000000"]
+    watch, config = Watch(), load_config(overrides=prices, environ={})
+    state = run(Silent(), watch, config=config)
+    assert state["usage"]["price"]["reason"] == 2 * (7 + 2 * 3)
+    assert watch.calls[0]["metadata"]["price"] == 13.0
+    assert run(Foreign(), config=config)["usage"]["price"]["reason"] == 0.25, "a reply's own price comes first"
+    limited = load_config(overrides=[*prices, "limits.price=12"], environ={})
+    assert run(Silent(), config=limited)["stop_reason"] == "price_limit"
 
 
 def test_a_model_that_streams_is_streamed_for_callbacks_that_want_tokens() -> None:

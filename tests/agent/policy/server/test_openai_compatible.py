@@ -261,3 +261,14 @@ def test_a_key_in_place_of_its_variable_s_name_is_not_repeated() -> None:
     with pytest.raises(ConfigError, match="api_key_env") as caught:
         build(PolicyConfig(kind="openai_compatible", model="m", api_key_env=key))
     assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["http:nowhere", "https://[", "//", "http://a:99999999/", "/elsewhere"])
+async def test_a_redirect_to_no_address_is_a_failure_of_the_server(server: Server, place: str) -> None:
+    """httpx reads the address of every redirect, also of those that it does not follow."""
+    server.answers = [(302, {"Location": place}, b"")]
+    policy = build(PolicyConfig(kind="openai_compatible", model="m", base_url=server.url, retries=0))
+    context = testing.context([], policy=policy)
+    state = await search_agent.graph.ainvoke({"question": "?", "images": [Image.new("RGB", (9, 9))]}, context=context)
+    assert state["stop_reason"] == "policy_failed"
+    assert server.url in state["steps"][-1]["error"]
