@@ -120,7 +120,8 @@ class Remote(LensTool):
             raise self.failure_of(error) from None  # the error's own text may hold the address
         except httpx.InvalidURL:
             raise ToolFailure(
-                "bad_input", f"{self.service}: its configured address, or one that it sends to, is not usable; give http(s)://..."
+                "bad_input",
+                f"{self.service}: its configured address, or one that it sends to, is not usable; give http(s)://...",
             ) from None
         return self._read(answer, as_text)
 

@@ -20,6 +20,7 @@ from lensgraph.agent import testing
 from lensgraph.agent.images import ImageStore
 from lensgraph.agent.policy.scripted import ScriptedPolicy
 from lensgraph.agent.savers import SQLITE, saver
+from lensgraph.agent.state import AskInput
 from lensgraph.graphs import search_agent
 from lensgraph.graphs.bench.overhead import TURNS, photograph
 from lensgraph.tools.results import Hit, SearchResult
@@ -93,7 +94,7 @@ async def measure(questions: int, folder: Path, *, quiet: bool) -> list[Asked]:
         graph = search_agent.build(checkpoints)
         asked: list[Asked] = []
         for number in track(range(1, questions + 1), "questions", disable=quiet, transient=True):
-            given = {"question": f"When was it automated? {number}", "images": [photograph()]}
+            given: AskInput = {"question": f"When was it automated? {number}", "images": [photograph()]}
             before, began = await _bytes(checkpoints, file), time.perf_counter()
             await graph.ainvoke(given, {"configurable": {"thread_id": "long"}}, context=context)
             seconds, after = time.perf_counter() - began, await _bytes(checkpoints, file)
@@ -104,7 +105,7 @@ async def measure(questions: int, folder: Path, *, quiet: bool) -> list[Asked]:
 
 async def _bytes(checkpoints: BaseCheckpointSaver[Any], file: Path) -> int:
     """Bytes of the file, with what its log still holds."""
-    connection = getattr(checkpoints, "conn")  # noqa: B009 (the base class has none)
+    connection = checkpoints.conn  # type: ignore[attr-defined]  # the base class has none
     await connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return file.stat().st_size
 
