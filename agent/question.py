@@ -87,7 +87,10 @@ async def deposit(given: Any, store: ImageStore, limits: LimitsConfig, *, embedd
     if fields.get("question") is None and asked is None:
         if messages:  # `take` knows the thread and says what is missing
             fields = {**fields, "messages": [storable(await _without_bytes(message, store)) for message in messages]}
-        return fields
+        sources = _listed(fields.get("images"))  # the thread may hold their question
+        check_number(len(sources), limits)
+        brought = [image_block((await _stored(source, store))["id"]) for source in sources]
+        return {**fields, "images": brought} if brought else fields
     question = await _read(cast("AgentState", {**fields, "messages": messages}), store, limits)
     kept = [question.message if m is asked else storable(await _without_bytes(m, store)) for m in messages]
     if not question.pictures:

@@ -21,6 +21,7 @@ from lensgraph.agent.context import Context
 from lensgraph.agent.errors import BadInput
 from lensgraph.agent.images import ImageStore
 from lensgraph.agent.savers import saver
+from lensgraph.agent.state import EVERYTHING
 from lensgraph.graphs import direct, rag, search_agent
 from lensgraph.tools.base import TextSearch
 from lensgraph.tools.results import SearchResult
@@ -105,6 +106,22 @@ async def test_a_bad_picture_of_the_question_is_bad_input_before_anything_ran() 
 @pytest.mark.parametrize("given", [None, {}, {"images": []}, {"messages": [AIMessage("hello")]}])
 async def test_what_holds_no_question_is_left_to_the_first_node(given: Any) -> None:
     assert await deposited(given) == given
+
+
+async def test_pictures_without_a_question_are_kept_by_id_and_join_the_threads_last_question() -> None:
+    """LangGraph keeps the input of a run, also of one that is refused."""
+    memory, picture = InMemorySaver(), jpeg()
+    graph, context = direct.build(memory), testing.context([ANSWER] * 3)
+    address = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
+    given: Any = {"images": {"type": "image_url", "image_url": {"url": address}, "\ud83d": "half a key"}}
+    with pytest.raises(BadInput, match="No question"):
+        await graph.ainvoke(given, {"configurable": {"thread_id": "2"}}, context=context)
+    await graph.ainvoke({"question": "What is it?", "images": [jpeg(32, 24)]}, THREAD, context=context)
+    state = await graph.ainvoke(given, THREAD, context=context, output_keys=EVERYTHING)
+    assert (state["asked"], [one["width"] for one in state["pictures"]]) == ("What is it?", [32, 64])
+    kept = str([checkpoint async for checkpoint in memory.alist(None)]) + str([memory.writes, memory.blobs])
+    assert repr(picture[200:240])[2:-1] not in kept
+    assert base64.b64encode(picture).decode()[400:440] not in kept
 
 
 async def test_a_parent_may_keep_its_state_in_a_model() -> None:
