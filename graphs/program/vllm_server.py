@@ -23,6 +23,7 @@ import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import httpx
 
@@ -96,7 +97,7 @@ def command(config: Config, gpus: int, further: Sequence[str] = ()) -> list[str]
         "--dtype", "bfloat16",  # some checkpoints say float32, which is twice the memory and no gain
         "--max-model-len", str(context_length(config, dialect)),
         "--limit-mm-per-prompt", json.dumps({"image": sum(pictures(config, dialect)), "video": 0}),
-        "--mm-processor-kwargs", json.dumps({"min_pixels": MIN_PIXELS, "max_pixels": config.images.view_pixels}),
+        "--mm-processor-kwargs", json.dumps(picture_size(config)),
         "--allowed-media-domains", NOWHERE,
         "--tensor-parallel-size", str(tensor_parallel(policy.model, gpus)),
         "--generation-config", "vllm",  # the checkpoint's own sampling defaults would join those of each request
@@ -108,10 +109,19 @@ def command(config: Config, gpus: int, further: Sequence[str] = ()) -> list[str]
 
 def context_length(config: Config, dialect: Dialect) -> int:
     """Tokens of the longest allowed dialogue: the first prompt with all its pictures, everything behind it, and one more turn;
-    at most the model's own context, if its folder states one."""
+    at most the model's own context, if its folder states one.
+
+    Raises:
+        ConfigError: one turn may be as long as the model's own context.
+    """
     further = tokens_of_picture(config.images.view_pixels) * (sum(pictures(config, dialect)) - 1)
-    needed = context_needed(dialect.limits, pictures=further, turn=config.policy.max_new_tokens or 2048)
+    turn = config.policy.max_new_tokens or 2048
+    needed = context_needed(dialect.limits, pictures=further, turn=turn)
     longest = _of_checkpoint(config.policy.model, "max_position_embeddings")
+    if longest and turn >= longest:
+        raise ConfigError(
+            f"policy.max_new_tokens={turn} leaves no room in the {longest} tokens of {config.policy.model}; lower it"
+        )
     return min(needed, longest) if longest else needed
 
 
@@ -128,6 +138,16 @@ def pictures(config: Config, dialect: Dialect) -> tuple[int, int, int]:
     return config.limits.pictures, searches * dialect.image_hits if dialect.thumbnails else 0, crops
 
 
+def picture_size(config: Config) -> dict[str, int]:
+    """Fewest and most pixels of a picture as the model sees it: the checkpoint's own, if its folder states them, and at most
+    `images.view_pixels`, to which the agent scales pictures before it sends them."""
+    settings = _json(config.policy.model, "preprocessor_config.json")
+    size = settings.get("size") or {}
+    least = settings.get("min_pixels") or size.get("shortest_edge") or MIN_PIXELS
+    most = settings.get("max_pixels") or size.get("longest_edge") or config.images.view_pixels
+    return {"min_pixels": least, "max_pixels": max(least, min(most, config.images.view_pixels))}
+
+
 def tensor_parallel(model: str, gpus: int) -> int:
     """The largest power of two of GPUs that divides the model's attention heads."""
     heads = _of_checkpoint(model, "num_attention_heads")
@@ -139,12 +159,17 @@ def tensor_parallel(model: str, gpus: int) -> int:
 
 def _of_checkpoint(model: str, name: str) -> int | None:
     """A number in the `config.json` of a checkpoint's folder; None for the name of a hub model."""
-    try:
-        found = json.loads((Path(model) / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
+    found = _json(model, "config.json")
     number = found.get(name) or (found.get("text_config") or {}).get(name)
     return number if isinstance(number, int) and number > 0 else None
+
+
+def _json(model: str, name: str) -> dict[str, Any]:
+    """A settings file of a checkpoint's folder; empty for the name of a hub model."""
+    try:
+        return dict(json.loads((Path(model) / name).read_text("utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
 def visible_gpus() -> int:

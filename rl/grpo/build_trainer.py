@@ -86,6 +86,8 @@ def arguments(recipe: GRPORecipe, unsayable: Sequence[int] = ()) -> GRPOConfig:
         # our own sampling leaves unsayable tokens out itself; vLLM is told so
         bias = {"logit_bias": dict.fromkeys(unsayable, -100.0)}
         vllm = {"use_vllm": True, "vllm_mode": recipe.vllm, "generation_kwargs": bias}
+        if recipe.vllm == "server":
+            vllm["vllm_server_base_url"] = recipe.vllm_url
     return GRPOConfig(
         **trainer_arguments(recipe),
         per_device_train_batch_size=recipe.batch,

@@ -103,7 +103,9 @@ class GRPORecipe(RunRecipe):
     lora: dict[str, Any] | None = None
     """Options of peft's LoraConfig; None: all weights are trained."""
     vllm: Literal["off", "colocate", "server"] = "off"
-    """Sample with vLLM in this process (`colocate`) or from `vllm serve` (`server`)."""
+    """Sample with vLLM in this process (`colocate`) or from a server (`server`, at `vllm_url`)."""
+    vllm_url: str = "http://127.0.0.1:8000"
+    """Address of the vLLM server that `vllm=server` samples from and sends its weights to."""
     sampler: Literal["auto", "thread", "process"] = "auto"
     """Without vLLM, sample in a thread beside the graphs, or in another process that shares the weights and
     has its own interpreter (on a CPU, without `lora`). `auto`: another process if there is a core for it."""

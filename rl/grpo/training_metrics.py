@@ -70,6 +70,8 @@ def episodes(made: Sequence[Rollout]) -> dict[str, float]:
         sums["searches"] += sum(calls.values())
         for node in SEARCHES:
             sums[f"searches/{node}"] += calls.get(node, 0)
+        # masked: it has no tokens to learn from, and its reward stays in the mean of its group
+        sums["without_ids"] += trajectory.error is None and bool(trajectory.decisions) and not trajectory.ids
         sums["turns"] += len(trajectory.decisions)
         sums["malformed_turns"] += sum("malformed" in step.kind for step in trajectory.decisions)
         sums["completions/mean_length"] += sum(trajectory.mask)
@@ -135,7 +137,7 @@ def of_episodes(sums: Sums) -> dict[str, float]:
     """
     count = sums["episodes"]
     every = [
-        "accuracy", "searches", *(f"searches/{node}" for node in SEARCHES), "searching", "turns", "failed",
+        "accuracy", "searches", *(f"searches/{node}" for node in SEARCHES), "searching", "turns", "failed", "without_ids",
         "completions/mean_length", "seconds/policy_per_episode", "seconds/tools_per_episode",
     ]  # fmt: skip
     return {

@@ -16,9 +16,11 @@ from lensgraph.rl.rollout.trajectory import Said, TrajectoryStep
 
 
 def has_ids(messages: Sequence[BaseMessage], policy: BaseChatModel) -> bool:
-    """Whether the policy spoke, and reported the token ids of all its turns."""
+    """Whether the policy spoke, and reported the ids of all its turns, each with its log-probability.
+
+    A turn whose ids are fewer than its usage counts, or than its log-probabilities, would shift the rest of the row."""
     said = _turns(messages)
-    known = all("token_ids" in message.response_metadata for message in said)
+    known = all(_adds_up(message) for message in said)
     return bool(said) and known and getattr(policy, "renderer", None) is not None
 
 
@@ -32,7 +34,7 @@ def tokens_of(
     turn.
 
     The row ends with its last sampled token; with `max_tokens`, after the last turn that fits. `tools` are those
-    that the policy was offered. All three are empty if the policy reports no token ids.
+    that the policy was offered. All three are empty without all ids (`has_ids`).
     """
     if not has_ids(messages, policy):
         return Rendered(), [], []
@@ -99,6 +101,13 @@ def _block(block: str | dict[str, Any]) -> dict[str, str]:
     if block.get("type") == "image":
         return {"type": "image", "id": str(block["id"])}
     return {"type": "text", "text": str(block.get("text", ""))}
+
+
+def _adds_up(message: AIMessage) -> bool:
+    ids, counted = message.response_metadata.get("token_ids"), message.usage_metadata
+    if ids is None or len(ids) != len(message.response_metadata.get("logprobs", ())):
+        return False
+    return counted is None or counted["output_tokens"] == len(ids)
 
 
 def _turns(messages: Sequence[BaseMessage]) -> list[AIMessage]:

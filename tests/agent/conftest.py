@@ -90,6 +90,12 @@ def texts(body: dict[str, Any]) -> str:
     return found
 
 
+def pictures(body: dict[str, Any]) -> int:
+    """Pictures of a request."""
+    contents = [message["content"] for message in body["messages"] if isinstance(message["content"], list)]
+    return sum(part["type"] == "image_url" for content in contents for part in content)
+
+
 class ChatServer:
     """A server of chat completions on this machine that keeps to the wire format of one of the real ones.
 
@@ -122,11 +128,14 @@ class ChatServer:
         self.pictures_that_fit: int | None = None
         self.characters_that_fit: int | None = None  # of all texts together
         self.refuses: tuple[int, bytes] | None = None  # what to say of a request that does not fit, if not the usual
+        self.refuses_to_count = False
+        self.blind = False  # pictures are dropped without a word
         self.delay = 0.0
         self.held: threading.Event | None = None  # a stream waits for it in its middle
         self.cut = False  # a stream ends in its middle
         self.in_flight = self.most_in_flight = 0
         self.requests: list[dict[str, Any]] = []
+        self.counted: list[dict[str, Any]] = []  # prompts of one token: the client counts them without their pictures
         self.headers: list[dict[str, str]] = []
         self.raw: list[bytes] = []  # bodies to send instead, with status 200
         self.lock = threading.Lock()
@@ -143,7 +152,7 @@ class ChatServer:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 with outer.lock:
-                    outer.requests.append(body)
+                    (outer.counted if body["max_tokens"] == 1 else outer.requests).append(body)
                     outer.headers.append(dict(self.headers))
                     outer.in_flight += 1
                     outer.most_in_flight = max(outer.most_in_flight, outer.in_flight)
@@ -192,7 +201,7 @@ class ChatServer:
         self.http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
         self.http.shutdown()
@@ -209,16 +218,12 @@ class ChatServer:
         return 503, {"error": {"message": "service unavailable", "code": 503}}  # a proxy before a server that starts
 
     def refusal(self, body: dict[str, Any]) -> tuple[int, Any] | None:
+        if self.refuses_to_count and body["max_tokens"] == 1:
+            return 400, {"detail": "max_tokens is too small"}
         unknown = sorted(set(body) - self.OPENAI)
         if self.kind == "transformers" and unknown:
             return 422, {"detail": f"Unexpected fields in the request: {set(unknown)}"}
-        pictures = sum(
-            part["type"] == "image_url"
-            for m in body["messages"]
-            if isinstance(m["content"], list)
-            for part in m["content"]
-        )
-        fits = self.pictures_that_fit is None or pictures <= self.pictures_that_fit
+        fits = self.pictures_that_fit is None or pictures(body) <= self.pictures_that_fit
         if fits and (self.characters_that_fit is None or len(texts(body)) <= self.characters_that_fit):
             return None
         return {
@@ -266,8 +271,11 @@ class ChatServer:
         matched = {"vllm": {"stop_reason": stop}, "sglang": {"matched_stop": stop or self.END}}.get(self.kind, {})
         return {"finish_reason": "stop", **matched}
 
-    def usage(self, text: str) -> dict[str, int]:
-        return {"prompt_tokens": 7, "completion_tokens": len(text), "total_tokens": 7 + len(text)}
+    def usage(self, text: str, body: dict[str, Any], stop: str | None) -> dict[str, int]:
+        """Tokens as the real servers count them: a picture in the prompt, and the end of the turn or the trimmed stop string."""
+        read = 7 if self.blind else 7 + 20 * pictures(body)
+        wrote = len(text) + (1 if stop is None or self.kind == "llama_cpp" else 0)
+        return {"prompt_tokens": read, "completion_tokens": wrote, "total_tokens": read + wrote}
 
     def called(self, text: str, body: dict[str, Any]) -> tuple[str | None, list[dict[str, Any]]]:
         """The content and the calls that vLLM's parser for Hermes makes of a text, where tools are offered."""
@@ -291,7 +299,7 @@ class ChatServer:
         }  # fmt: skip
         if calls:
             choice["finish_reason"] = "tool_calls"
-        return {"object": "chat.completion", "model": "m", "choices": [choice], "usage": self.usage(text)}
+        return {"object": "chat.completion", "model": "m", "choices": [choice], "usage": self.usage(text, body, stop)}
 
     def events(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         text, stop = self.turn(body)
@@ -301,7 +309,8 @@ class ChatServer:
         for number, piece in enumerate(pieces):
             last = number == len(pieces) - 1
             said = {"content": piece} if not calls or len("".join(pieces[: number + 1])) <= len(content or "") else {}
-            delta = {"index": 0, "delta": said, **self.tokens(piece, body, end=last and stop is None)}
+            ended = last and stop is None and self.kind != "llama_cpp"  # it leaves the end of the turn out of a stream
+            delta = {"index": 0, "delta": said, **self.tokens(piece, body, end=ended)}
             yield {"object": "chat.completion.chunk", "choices": [delta]}
         if calls:
             rest = (content or "")[len(content or "") // 5 * 5 :]
@@ -314,11 +323,11 @@ class ChatServer:
                 yield {"choices": [{"index": 0, "delta": {"tool_calls": [part]}}]}
         final = {"choices": [{"index": 0, "delta": {}, **self.ending(stop)}]}
         if self.kind == "transformers":
-            yield {**final, "usage": self.usage(text)}
+            yield {**final, "usage": self.usage(text, body, stop)}
             return
         yield final
         if (body.get("stream_options") or {}).get("include_usage"):
-            yield {"choices": [], "usage": self.usage(text)}
+            yield {"choices": [], "usage": self.usage(text, body, stop)}
 
 
 @pytest.fixture

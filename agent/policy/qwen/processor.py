@@ -61,6 +61,11 @@ class PictureProcessor(Qwen2_5_VLProcessor):
         return patches_of(self.image_processor, picture)
 
 
+# Saved checkpoints name the class that AutoProcessor of other programs knows: with another name they load the tokenizer
+# alone, and drop pictures without a word. (pickle goes by `__qualname__`.)
+PictureProcessor.__name__ = Qwen2_5_VLProcessor.__name__
+
+
 def patches_of(image_processor: Any, picture: Image.Image) -> tuple[np.ndarray, tuple[int, int, int]]:
     """The patches (patches, pixels of a patch) of a picture as an image processor cuts them, float32, and their grid."""
     out = image_processor(images=[picture], return_tensors="np")

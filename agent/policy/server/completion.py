@@ -15,6 +15,7 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 
 from lensgraph.agent.chat import tool_calls
+from lensgraph.agent.policy import stops as stops_of_turns
 from lensgraph.agent.policy.server.refusals import TooLong, Transient, first_line, says_too_long, server_message
 from lensgraph.agent.policy.stops import CLOSING_TAG
 from lensgraph.tools.safety.outside_json import read_json
@@ -52,13 +53,15 @@ class Completion:
     """Their log-probabilities."""
     usage: UsageMetadata | None = None
     """Tokens read and written. None: the server does not count, or not in numbers."""
+    was_cut: bool = False
+    """The turn was cut here, at a stop string that the server was not told."""
     _heard: int = 0
     _heard_calls: dict[int, int] = field(default_factory=dict)
     """Letters of the reasoning, and of each call's arguments, that were told as news."""
 
     def beside_text(self, model: str, left_out: Sequence[str], *, streamed: bool = False) -> dict[str, Any]:
-        """All fields of the LangChain message but its text; `streamed`: but its `news`, too. Token ids are kept only with a
-        log-probability for each."""
+        """All fields of the LangChain message but its text; `streamed`: but its `news`, too. Token ids are kept only if
+        they are those of the whole turn."""
         tokens = {"token_ids": self.ids, "logprobs": self.logprobs}
         calls = [tool_calls.tool_use(call["name"], call["arguments"], call["id"]) for call in self.calls]
         # Without a part of a call LangChain would read the calls once more, from the server's form.
@@ -73,7 +76,7 @@ class Completion:
                 "model_name": model,
                 "finish_reason": self.finish,
                 **({THOUGHT_FIELD: self.thought_field} if self.thought else {}),
-                **(tokens if self.ids and UNKNOWN not in self.ids and len(self.ids) == len(self.logprobs) else {}),
+                **(tokens if self._ids_add_up() else {}),
                 **({"left_out": list(left_out)} if left_out else {}),
             },
             "usage_metadata": self.usage,
@@ -94,11 +97,25 @@ class Completion:
             **({"tool_call_chunks": parts} if parts else {}),
         }
 
+    def _ids_add_up(self) -> bool:
+        """Whether each sampled token has its id and its log-probability. llama.cpp leaves the last token out of a stream, and
+        the one at which a stop string ended the turn; only its usage tells."""
+        counted = self.usage["output_tokens"] if self.usage else None
+        return bool(self.ids) and UNKNOWN not in self.ids and len(self.ids) == len(self.logprobs) == counted
+
+    def cut(self, stops: Sequence[str]) -> str:
+        """The text up to a stop string that the server was not told (`servers.told_stops`). What was sampled behind it is
+        dropped, and with it the ids, which are those of a longer turn."""
+        text = stops_of_turns.cut(self.text, stops)
+        if text != self.text:
+            self.text, self.ids, self.logprobs, self.finish, self.was_cut = text, [], [], "stop", True
+        return self.text
+
     def missing_stop(self, stops: Sequence[str]) -> str:
         """The closing tag at which the server stopped and that it cut off; empty if nothing is missing.
 
         A server that does not tell its stop string is taken to have stopped at the tag that was opened last and not closed."""
-        if self.finish != "stop":
+        if self.finish != "stop" or self.was_cut:
             return ""
         if self.matched in stops:
             tag = str(self.matched)

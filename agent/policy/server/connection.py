@@ -41,6 +41,8 @@ MAX_BODY = 32 * 1024 * 1024
 """Longest answer in bytes: a hundred times the log-probabilities of the longest turn."""
 HINTS = {401: "; set policy.api_key_env", 403: "; set policy.api_key_env", 404: "; check policy.model"}
 """Status -> the setting that most likely causes it."""
+TURN_TOO_LONG = "; lower policy.max_new_tokens, or serve with a longer context (--max-model-len)"
+"""The fix where a server refuses the length of a turn."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,8 @@ class Connection:
         message = f"{url}: {status} {refusals.server_message(refusal, self.key())}"
         if refusals.is_too_long(status, refusal):
             raise TooLong(message)
-        error = ErrorStatus(message + HINTS.get(status, ""), transient=status in retry.TRIED_AGAIN)
+        hint = TURN_TOO_LONG if status == 400 and b"max_tokens" in refusal else HINTS.get(status, "")
+        error = ErrorStatus(message + hint, transient=status in retry.TRIED_AGAIN)
         wait = retry.retry_after(response.headers)
         if not error.transient or (wait or 0.0) > LONGEST_WAIT:
             raise error

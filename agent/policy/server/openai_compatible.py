@@ -6,7 +6,8 @@ and the fix. A failure that may pass (a busy server, a broken connection, no tur
 completion) is tried again `retries` times, after the wait that the server asks for; no piece of a stream comes twice. A
 server that does not listen yet gets `start_wait`. A request that does not fit the server's context is sent again without its
 oldest thumbnails, and the reply says which. The key is read from the environment when a request is made, is sent to
-`base_url` only, and is never shown, also where a server repeats it.
+`base_url` only, and is never shown, also where a server repeats it. A server that is sent pictures and does not show them
+to its model is refused (`picture_count.py`).
 
 Not covered: addresses of pictures (they are sent as bytes), and streaming of a call's arguments (a call comes whole, with the
 last piece of a stream).
@@ -29,14 +30,17 @@ from pydantic import AliasChoices, ConfigDict, Field, PrivateAttr, SecretStr, mo
 from lensgraph.agent.policy import pieces
 from lensgraph.agent.policy.errors import ContextFull
 from lensgraph.agent.policy.model_types import AsyncManager, Manager, Messages, Stop
+from lensgraph.agent.policy.sampled import GrowingText
 from lensgraph.agent.policy.server.completion import Completion, read_answer, read_event
 from lensgraph.agent.policy.server.connection import Connection, Endpoint
 from lensgraph.agent.policy.server.detect import Detector
+from lensgraph.agent.policy.server.picture_count import PictureCount
 from lensgraph.agent.policy.server.refusals import TooLong, Transient
-from lensgraph.agent.policy.server.servers import sampling_fields
+from lensgraph.agent.policy.server.servers import Server, sampling_fields
 from lensgraph.agent.policy.server.tries import Tries
 from lensgraph.agent.policy.server.wire_messages import as_openai
 from lensgraph.agent.policy.shorten import leave_out_oldest
+from lensgraph.agent.policy.stops import CLOSING_TAG, cut
 from lensgraph.tools.base import wait_for
 from lensgraph.tools.runtime import loops
 from lensgraph.tools.safety.redact import shown, without_keys, without_logins
@@ -80,12 +84,16 @@ class OpenAICompatiblePolicy(BaseChatModel):
     token_ids: bool = True
     """Ask for the ids and log-probabilities of the sampled tokens where the server tells them in a standard answer (vLLM,
     llama.cpp). SGLang and the server of transformers are not asked: a rollout that learns needs vLLM or llama.cpp."""
+    counts_pictures: bool = True
+    """Refuse a server whose count of prompt tokens says that its model does not see the pictures (`picture_count.py`).
+    False: this server counts no tokens for a picture."""
     streaming: bool = False
     """Stream in `invoke` as well, for callbacks that want tokens."""
     extra_body: dict[str, Any] = {}
     """Further fields of the request, such as vLLM's `{"top_k": 1}`."""
     _connection: Connection = PrivateAttr()
     _detector: Detector = PrivateAttr()
+    _pictures: PictureCount = PrivateAttr()
 
     @model_validator(mode="after")
     def _usable(self) -> OpenAICompatiblePolicy:
@@ -102,6 +110,7 @@ class OpenAICompatiblePolicy(BaseChatModel):
         fields = ("base_url", "api_key_env", "api_key", "timeout", "start_wait", "concurrency")
         self._connection = Connection(Endpoint(**{name: getattr(self, name) for name in fields}))
         self._detector = Detector(self._connection, self.model, self.retries)
+        self._pictures = PictureCount(self._connection, PATH)
 
     @property
     def _llm_type(self) -> str:
@@ -145,18 +154,22 @@ class OpenAICompatiblePolicy(BaseChatModel):
         stops = [*self.stop, *(stop or [])]
         async with self._connection.slots:
             sent, left_out, tries = messages, list[str](), Tries(self.retries)
+            server = await self._kind()
             while True:
-                body = await self._body(sent, stops, kwargs)
+                body = self._body(server, sent, stops, kwargs)
                 try:
                     async with self._connection.open(PATH, body, tries) as response:
                         answer = await self._connection.read(response)
                         turn = read_answer(answer, str(response.url), self._connection.key())
+                    if self.counts_pictures:
+                        await self._pictures.check(server, body, turn.usage)
                     break
                 except TooLong as error:
                     sent = _shorter(sent, left_out, error)
                 except Transient as error:
                     await tries.after(error)
-        message = AIMessage(content=turn.text + turn.missing_stop(stops), **turn.beside_text(body["model"], left_out))
+        text = turn.cut(stops) + turn.missing_stop(stops)
+        message = AIMessage(content=text, **turn.beside_text(body["model"], left_out))
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     def _stream(
@@ -182,21 +195,28 @@ class OpenAICompatiblePolicy(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         stops = [*self.stop, *(stop or [])]
         connection = self._connection
+        texts = [stop for stop in stops if not CLOSING_TAG.fullmatch(stop)]
+        growing = GrowingText[Completion](lambda so_far: cut(so_far.text, texts), texts) if texts else None
         async with connection.slots:
             sent, left_out, turn, tries = messages, list[str](), Completion(), Tries(self.retries)
+            server = await self._kind()
             while True:
-                body = await self._body(sent, stops, kwargs)
+                body = self._body(server, sent, stops, kwargs)
                 body |= {"stream": True, "stream_options": {"include_usage": True}}
                 try:
                     async with connection.open(PATH, body, tries) as response:
                         where, key = str(response.url), connection.key()
                         async for data in connection.events(response):
                             text = read_event(turn, data, where, key)
+                            if text and growing is not None:
+                                text = growing.piece(turn)
                             news = turn.news()
                             if text or news:
                                 yield await _told(AIMessageChunk(content=text, **news), run_manager)
                     if turn.finish is None:
                         raise Transient(f"{connection.url(PATH)}: the stream ended in the middle of the turn")
+                    if self.counts_pictures:
+                        await self._pictures.check(server, body, turn.usage)
                     break
                 except TooLong as error:
                     sent = _shorter(sent, left_out, error)
@@ -206,17 +226,23 @@ class OpenAICompatiblePolicy(BaseChatModel):
                     turn = Completion()
                     await tries.after(error)
         # LangChain adds the chunks up, so what belongs to the whole turn comes once, with the last one.
+        turn.cut(stops)
+        rest = growing.rest(turn) if growing is not None else ""
         beside = turn.beside_text(body["model"], left_out, streamed=True)
         yield await _told(
-            AIMessageChunk(content=turn.missing_stop(stops), chunk_position="last", **beside), run_manager
+            AIMessageChunk(content=rest + turn.missing_stop(stops), chunk_position="last", **beside), run_manager
         )
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; the next call opens new ones."""
         await self._connection.aclose()
 
-    async def _body(self, messages: list[BaseMessage], stops: list[str], given: dict[str, Any]) -> dict[str, Any]:
-        server = await self._detector.server() if self.server == "auto" else self.server
+    async def _kind(self) -> Server:
+        return await self._detector.server() if self.server == "auto" else self.server
+
+    def _body(
+        self, server: Server, messages: list[BaseMessage], stops: list[str], given: dict[str, Any]
+    ) -> dict[str, Any]:
         return {
             "model": self.model,
             "messages": [as_openai(message, tools=bool(given.get("tools"))) for message in messages],

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from lensgraph.agent.policy.stops import are_closing_tags
+from lensgraph.agent.policy.stops import CLOSING_TAG, are_closing_tags
 from lensgraph.tools.safety.outside_json import read_json
 
 Server = Literal["vllm", "sglang", "llama_cpp", "other"]
@@ -29,10 +29,25 @@ TELLS_TOKENS: dict[Server, dict[str, Any]] = {
 """Fields that make a server tell the sampled token ids and their log-probabilities."""
 
 
+REFUSES_PICTURES: frozenset[Server] = frozenset({"vllm", "llama_cpp"})
+"""Servers that refuse a picture that their model cannot see. SGLang was not asked; the server of transformers drops it."""
+TELL_STOP: frozenset[Server] = frozenset({"vllm", "sglang"})
+"""Servers that tell the stop string at which a turn ended."""
+
+
+def told_stops(server: Server, stops: Sequence[str]) -> list[str]:
+    """The stop strings that the server is told. One that trims them and does not say which it met is told the closing tags
+    alone where there are both kinds, or a tag would be put back onto a turn that another text ended; the client cuts at the
+    others."""
+    tags = [stop for stop in stops if CLOSING_TAG.fullmatch(stop)]
+    return tags if tags and server not in TELL_STOP else list(stops)
+
+
 def sampling_fields(server: Server, stops: Sequence[str], *, token_ids: bool) -> dict[str, Any]:
     """The stop strings, and the fields of this server that keep closing tags and tell token ids."""
+    told = told_stops(server, stops)
     return {
-        **({"stop": list(stops)} if stops else {}),
+        **({"stop": told} if told else {}),
         **(KEEPS_STOP.get(server, {}) if are_closing_tags(stops) else {}),
         **(TELLS_TOKENS.get(server, {}) if token_ids else {}),
     }

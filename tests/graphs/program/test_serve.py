@@ -132,6 +132,31 @@ def test_the_context_is_never_longer_than_the_model_was_made_for(tmp_path: Path)
     assert flags(vllm_server.command(settings, gpus=1))["--max-model-len"] == "16000"
 
 
+def test_a_turn_as_long_as_the_models_context_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 4096}))
+    settings = config.load_config("mmsearch_r1", [f"policy.model={tmp_path}", "policy.max_new_tokens=5000"], environ={})
+    with pytest.raises(ConfigError, match="max_new_tokens=5000 leaves no room in the 4096 tokens"):
+        vllm_server.command(settings, gpus=1)
+
+
+@pytest.mark.parametrize(
+    ("stated", "wanted"),
+    [
+        ({"size": {"shortest_edge": 11760, "longest_edge": 23520}}, (11760, 23520)),  # the pocket policy's
+        ({"min_pixels": 3136, "max_pixels": 12845056}, (3136, 672 * 672 * 2)),  # Qwen2.5-VL-7B's: the agent scales down
+        ({"size": {"shortest_edge": 2_000_000, "longest_edge": 3_000_000}}, (2_000_000, 2_000_000)),
+        ({}, (4 * 28 * 28, 672 * 672 * 2)),
+    ],
+)
+def test_pictures_are_as_large_as_the_checkpoint_wants_them(
+    tmp_path: Path, stated: dict[str, Any], wanted: tuple[int, int]
+) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
+    settings = config.load_config("mmsearch_r1", [f"policy.model={tmp_path}"], environ={})
+    found = flags(vllm_server.command(settings, gpus=1))["--mm-processor-kwargs"]
+    assert (found["min_pixels"], found["max_pixels"]) == wanted
+
+
 @pytest.mark.parametrize(
     ("gpus", "heads", "size"), [(1, 28, 1), (2, 28, 2), (8, 28, 4), (6, 16, 4), (8, 64, 8), (3, 7, 1)]
 )

@@ -683,6 +683,31 @@ def test_with_vllm_every_turn_goes_through_trls_own_generator(
     assert sampled == sorted(engine.actor.said)
 
 
+def test_an_episode_whose_ids_do_not_add_up_is_masked_and_counted(
+    processor: PictureProcessor, size: PocketSize, tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """llama.cpp told 10 ids of a turn of 11; the rest of such a row would be trained with the wrong log-probabilities."""
+    tasks = _tasks(2)
+    trainer = _trainer(processor, size, tmp_path, tasks)
+    trainer.use_vllm = True
+    trainer.renderer = Renderer(processor, keep_pictures=True)
+
+    def short(ids: list[list[int]], images: Any, fields: dict[str, Any], count: int, **rest: Any) -> Any:
+        said, scores = engine(ids, images, fields, count, **rest)
+        return said, [scores[0][:-1], *scores[1:]]  # one turn of each batch lacks the last log-probability
+
+    monkeypatch.setattr(trainer, "_generate_single_turn", short)
+    _, completions, masks, _, logprobs, _, _, _ = trainer._generate([[{"role": "user", "content": "t0"}]] * 4)
+    lost = [n for n, rollout in enumerate(trainer.made) if not rollout.trajectory.ids]
+    assert 0 < len(lost) < 4
+    assert all(rollout.trajectory.error is None for rollout in trainer.made)
+    for n in range(4):
+        assert any(masks[n]) == (n not in lost)
+        assert logprobs is not None
+        assert len(logprobs[n]) == len(completions[n])
+    assert trainer._metrics["train"]["without_ids"] == [len(lost) / 4]
+
+
 def test_a_batch_without_pictures_is_asked_without_any(renderer: Renderer) -> None:
     asked: list[Any] = []
 

@@ -617,6 +617,10 @@ def test_vllm_is_told_what_it_must_not_say_and_never_waits_for_itself(monkeypatc
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="use vllm=colocate"):
         arguments(recipe.model_copy(update={"vllm": "server"}))
+    monkeypatch.delenv("WORLD_SIZE")
+    elsewhere = recipe.model_copy(update={"vllm": "server", "vllm_url": "http://127.0.0.1:9001"})
+    assert arguments(elsewhere).vllm_server_base_url == "http://127.0.0.1:9001"
+    assert options.vllm_server_base_url is None
 
 
 def _episode(*nodes: str, correct: bool = True) -> Trajectory:

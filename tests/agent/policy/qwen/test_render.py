@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import pickle
 import random
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
 from lensgraph.agent import pocket as pocket_folder
 from lensgraph.agent.policy.light.processor import LightProcessor
@@ -22,6 +25,20 @@ from lensgraph.agent.policy.render import Renderer
 def _picture(width: int, height: int) -> dict[str, object]:
     noise = np.random.default_rng(width).integers(0, 255, (height, width, 3), dtype=np.uint8)
     return {"type": "image", "image": Image.fromarray(noise)}
+
+
+def test_other_programs_know_the_processor_of_our_checkpoints(tmp_path: Path) -> None:
+    """AutoProcessor loads the tokenizer alone for a class that it does not know, and `transformers serve` answers blind."""
+    processor = load_processor(pocket_folder.checkpoint("pocket"))
+    processor.save_pretrained(tmp_path / "saved")
+    assert pickle.loads(pickle.dumps(type(processor))) is PictureProcessor
+    shipped = Path(pocket_folder.__file__).parent
+    files = [
+        *(shipped / name / "tokenizer_config.json" for name in ("weights", "cold_start")),
+        *(tmp_path / "saved" / name for name in ("tokenizer_config.json", "processor_config.json")),
+    ]
+    named = [json.loads(file.read_text("utf-8"))["processor_class"] for file in files]
+    assert named == [PROCESSOR_MAPPING_NAMES["qwen2_5_vl"]] * 4
 
 
 def test_sampled_ids_are_never_encoded_again(renderer: Renderer) -> None:

@@ -66,7 +66,29 @@ async def test_other_stop_strings_are_cut_off_as_langchain_has_it(chat_server: S
     server = chat_server(kind)
     server.says = "one two three"
     reply = await policy(server).ainvoke("hi", stop=[" two"])
-    assert reply.content == ("one two" if kind == "transformers" else "one")  # that server always keeps it
+    _, full = await streamed(policy(server), "hi", stop=[" two"])
+    assert reply.content == full.content == "one"  # also where the server always keeps it
+    assert "token_ids" not in full.response_metadata or kind == "vllm"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("says", "content"),
+    [
+        ("<reason>I look it up.\nObservation: a lighthouse", "<reason>I look it up."),
+        ("<reason>r</reason><answer>1987</answer> and more", "<reason>r</reason>"),
+    ],
+)
+async def test_a_text_that_ends_a_turn_closes_no_tag(chat_server: Start, kind: str, says: str, content: str) -> None:
+    """llama.cpp trims the stop string and does not say which of them it met."""
+    server = chat_server(kind)
+    server.says = says
+    stops = ["</reason>", "\nObservation:"]
+    reply = await policy(server).ainvoke("hi", stop=stops)
+    _, full = await streamed(policy(server), "hi", stop=stops)
+    assert reply.content == full.content == content
+    told = stops if kind in ("vllm", "sglang") else stops[:1]
+    assert [body["stop"] for body in server.requests] == [told, told]
 
 
 @pytest.mark.parametrize(
@@ -95,16 +117,84 @@ async def test_sampled_ids_come_with_their_log_probabilities(chat_server: Start,
     reply = await policy(server).ainvoke("hi")
     chunks, full = await streamed(policy(server), "hi")
     for message in (reply, full):
-        assert ("token_ids" in message.response_metadata) == ("logprobs" in message.response_metadata) == told
-        if told:  # the end of the turn is among them, as the rollout wants it
+        complete = told and not (kind == "llama_cpp" and message is full)  # it leaves the last id out of a stream
+        assert ("token_ids" in message.response_metadata) == ("logprobs" in message.response_metadata) == complete
+        if complete:  # the end of the turn is among them, as the rollout wants it
             assert message.response_metadata["token_ids"] == [*map(ord, "hello"), server.END]
             assert message.response_metadata["logprobs"] == [-0.5] * 6
-        assert message.usage_metadata == {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12}
+        assert message.usage_metadata == {"input_tokens": 7, "output_tokens": 6, "total_tokens": 13}
         assert message.response_metadata["model_name"] == "m"
         assert message.response_metadata["finish_reason"] == "stop"
     assert [chunk.content for chunk in chunks] == ["hello", ""]
     assert sum(bool(chunk.usage_metadata) for chunk in chunks) == 1
     assert chunks[-1].chunk_position == "last"
+
+
+def answer(ids: int, counted: int) -> bytes:
+    """llama.cpp's answer with so many ids and so many tokens in its usage."""
+    tokens = [{"id": 40 + n, "token": "x", "bytes": [], "logprob": -0.5, "top_logprobs": []} for n in range(ids)]
+    choice = {"finish_reason": "stop", "index": 0, "message": {"content": "x"}, "logprobs": {"content": tokens}}
+    usage = {"completion_tokens": counted, "prompt_tokens": 49, "total_tokens": 49 + counted}
+    return json.dumps({"choices": [choice], "usage": usage}).encode()
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize(("ids", "counted", "kept"), [(11, 11, True), (10, 11, False), (19, 20, False), (3, 0, False)])
+async def test_ids_that_are_not_all_of_the_turn_are_not_kept(
+    chat_server: Start, ids: int, counted: int, kept: bool
+) -> None:
+    """llama.cpp told 10 ids of 11 where a stop string ended the turn, and 19 of 20 in a stream."""
+    server = chat_server("llama_cpp")
+    server.raw = [answer(ids, counted)]
+    reply = await policy(server).ainvoke("hi")
+    assert ("token_ids" in reply.response_metadata) == ("logprobs" in reply.response_metadata) == kept
+
+
+def look() -> HumanMessage:
+    return HumanMessage(
+        [{"type": "image", "base64": "QUJD", "mime_type": "image/png"}, {"type": "text", "text": "what?"}]
+    )
+
+
+@pytest.mark.parametrize("kind", ["sglang", "transformers"])
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_server_that_drops_the_pictures_is_refused(chat_server: Start, kind: str, streams: bool) -> None:
+    """`transformers serve` drops them where AutoProcessor does not know the checkpoint's processor."""
+    server = chat_server(kind)
+    server.blind = True
+    one = policy(server)
+    for _ in range(2):
+        with pytest.raises(
+            PolicyError, match=r"does not see the pictures: a prompt had 7 tokens .* and 7 without; serve"
+        ):
+            await (streamed(one, [look()]) if streams else one.ainvoke([look()]))
+    assert [(body["max_tokens"], body.get("stream")) for body in server.counted] == [(1, None)]
+    assert server.counted[0]["messages"][0]["content"] == [{"type": "text", "text": "what?"}]
+    assert (await policy(server, counts_pictures=False).ainvoke([look()])).content
+    assert (await one.ainvoke("no picture")).content
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_server_that_shows_the_pictures_is_counted_once(chat_server: Start, kind: str) -> None:
+    server = chat_server(kind)
+    one = policy(server)
+    for _ in range(2):
+        await one.ainvoke([look()])
+    assert len(server.requests) == 2
+    assert len(server.counted) == (0 if kind in ("vllm", "llama_cpp") else 1)  # these refuse what they cannot show
+
+
+async def test_a_prompt_of_fewer_tokens_than_pictures_is_refused_whoever_answers(chat_server: Start) -> None:
+    server = chat_server("vllm")
+    server.blind = True
+    with pytest.raises(PolicyError, match="7 tokens and 8 pictures"):
+        await policy(server).ainvoke([look()] * 8)
+
+
+async def test_a_server_that_refuses_to_be_counted_goes_on(chat_server: Start) -> None:
+    server = chat_server("transformers")
+    server.refuses_to_count = True
+    assert (await policy(server).ainvoke([look()])).content
 
 
 async def test_what_the_server_is_is_asked_again_when_its_first_answer_was_a_passing_failure(
