@@ -28,7 +28,7 @@ KINDS = {
 }
 """Short name -> class. Only the module of the chosen kind is imported, because `transformers` needs torch."""
 HUB = "lensgraph.agent.policy.hub:HubPolicy"
-"""The class that `transformers` means for a checkpoint other than Qwen2.5-VL."""
+"""The class that `transformers` means for a checkpoint of none of `lensgraph.agent.policy.families.table`."""
 HUB_PACKAGES = ("torch", "transformers")
 """Packages of the extra `hub`, without which a model of the hub cannot run in this process."""
 SERVER_FIELDS = ("base_url", "api_key_env", "timeout", "retries")
@@ -93,15 +93,16 @@ def _require_hub() -> None:
 
 
 def _target(config: PolicyConfig) -> str:
-    """Import path of the policy's class. `transformers` means Qwen2.5-VL with its exact tokens, or any other hub model."""
+    """Import path of the policy's class. `transformers` means a family with its exact tokens, or any other hub model."""
     if config.kind != "transformers":
         return KINDS.get(config.kind, config.kind)
     _require_hub()
     if config.model == "pocket":
         return KINDS["transformers"]
-    processors = importlib.import_module("lensgraph.agent.policy.hub_processor")
+    families = importlib.import_module("lensgraph.agent.policy.families.table")
     try:
-        return KINDS["transformers"] if processors.is_qwen(checkpoint(config.model)) else HUB
+        known = families.model_type(checkpoint(config.model)) in families.FAMILIES
+        return KINDS["transformers"] if known else HUB
     except (OSError, ValueError) as error:
         raise ConfigError(_no_model(config.model, error)) from error
 

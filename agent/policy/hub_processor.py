@@ -13,15 +13,6 @@ from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoToke
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 
-def is_qwen(model: str) -> bool:
-    """Whether a checkpoint is a Qwen2.5-VL, which `lensgraph.agent.policy.qwen.transformers_policy` samples token by token.
-
-    Raises:
-        OSError: transformers found no such model.
-    """
-    return bool(AutoConfig.from_pretrained(model).model_type == "qwen2_5_vl")
-
-
 def load_processor(model: str) -> Any:
     """The processor that a checkpoint names, without its video part where torchvision is missing.
 

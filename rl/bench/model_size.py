@@ -25,13 +25,13 @@ from rich.console import Console
 
 from lensgraph.agent.errors import UserError
 from lensgraph.agent.pocket import WEIGHTS
+from lensgraph.agent.policy.families import table as families
 from lensgraph.agent.policy.qwen.decode import Decoder
 from lensgraph.agent.policy.qwen.processor import load_processor
 from lensgraph.agent.policy.render import Rendered, Renderer
 from lensgraph.rl.network.collate import Collator
 from lensgraph.rl.pocket import pocket_network as pocket
 from lensgraph.rl.pocket.pocket_network import PocketSize
-from lensgraph.rl.supervised.sft_recipe import LORA
 from lensgraph.rl.tasks import load_tasks
 
 TOWER = {"vision_hidden": 1280, "vision_layers": 32, "vision_heads": 16, "vision_mlp": 3420, "picture_tokens": 576}
@@ -81,7 +81,8 @@ def measure(shape: str, rollouts: int, new_tokens: int, batch: int) -> dict[str,
         Rendered(row.ids + turn.ids, [0] * len(row.ids) + [1] * len(turn.ids), row.pixels)
         for row, turn in zip(rows, said, strict=True)
     ]
-    adapted = get_peft_model(network, LoraConfig(**LORA, r=16))
+    every = families.decoder_modules(network, families.PROJECTIONS)
+    adapted = get_peft_model(network, LoraConfig(task_type="CAUSAL_LM", target_modules=every, r=16))
     if gpu:
         adapted.gradient_checkpointing_enable({"use_reentrant": False})
         adapted.enable_input_require_grads()

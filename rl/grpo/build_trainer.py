@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from trl import GRPOConfig
 
+from lensgraph.agent.policy.families import table as families
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.grpo.generation import GraphRollouts
@@ -33,7 +33,7 @@ from lensgraph.rl.tasks import Task
 def build_trainer(
     recipe: GRPORecipe,
     setup: RolloutSetup,
-    network: Qwen2_5_VLForConditionalGeneration,
+    network: Any,
     processor: PictureProcessor,
     tasks: Sequence[Task],
     reward: EpisodeReward,
@@ -45,15 +45,17 @@ def build_trainer(
         ValueError: the recipe contradicts itself or cannot run on this machine.
     """
     if recipe.freeze_vision and recipe.lora is None:
-        network.model.visual.requires_grad_(False)
+        for part in families.eyes(network):
+            part.requires_grad_(False)
     if not torch.cuda.is_available():
-        batch_pictures(network.model.visual)
+        for part in families.eyes(network):
+            batch_pictures(part)
     trainer = GraphGRPOTrainer(
         model=network,
         args=arguments(recipe, unsayable=Renderer(processor).picture_tokens()),
         train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": task.id}]} for task in tasks]),
         processing_class=processor,
-        peft_config=lora(recipe),
+        peft_config=lora(recipe, network),
         rollouts=GraphRollouts(
             tasks={task.id: task for task in tasks},
             setup=setup,
@@ -137,7 +139,7 @@ def _passes(recipe: GRPORecipe) -> int:
     return rollouts // each
 
 
-def sampled_in(recipe: GRPORecipe, network: Qwen2_5_VLForConditionalGeneration) -> SampledIn:
+def sampled_in(recipe: GRPORecipe, network: Any) -> SampledIn:
     """The place where the trainer samples: a thread, or another process.
 
     Raises:
@@ -153,26 +155,29 @@ def sampled_in(recipe: GRPORecipe, network: Qwen2_5_VLForConditionalGeneration) 
     return "thread" if recipe.lora is not None else sampler_process.faster_place(network, processes.here())
 
 
-def lora(recipe: GRPORecipe) -> Any:
-    """peft's configuration of the adapters; None: all weights are trained."""
+def lora(recipe: GRPORecipe, network: Any) -> Any:
+    """peft's configuration of the adapters, on the decoder's attention unless the recipe says otherwise; None: all weights
+    are trained."""
     if recipe.lora is None:
         return None
     from peft import LoraConfig
 
-    return LoraConfig(
-        **{"task_type": "CAUSAL_LM", "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"], **recipe.lora}
-    )
+    attention = families.decoder_modules(network, families.ATTENTION)
+    return LoraConfig(**{"task_type": "CAUSAL_LM", "target_modules": attention, **recipe.lora})
 
 
-def load_policy(folder: Path, *, frozen: bool = False) -> Qwen2_5_VLForConditionalGeneration:
+def load_policy(folder: Path, *, frozen: bool = False) -> Any:
     """Load the network onto this process's own device.
 
     Trained weights are float32, computed in bfloat16 by autocast on a GPU: small updates of bfloat16 weights
     round away. A `frozen` base (under LoRA) is bfloat16 on a GPU.
+
+    Raises:
+        ValueError: the checkpoint is of no family, or its weights are not whole.
     """
     gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if gpu and frozen else torch.float32
-    network = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+    network = families.load_network(folder, dtype)
     if not gpu:
         return network
     device = int(os.environ.get("LOCAL_RANK", "0"))

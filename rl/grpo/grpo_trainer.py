@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
+from lensgraph.agent.policy.families import table as families
 from lensgraph.rl.grpo import credit, loss_mask, sharded, training_metrics
 from lensgraph.rl.grpo.finished_pixels import pixels_as_pictures
 from lensgraph.rl.grpo.generation import GraphRollouts
@@ -130,7 +131,7 @@ class GraphGRPOTrainer(ResumableTrainer):
             return torch.zeros((), device=self.accelerator.device)
         network = self._own_network
         network = network.get_base_model() if hasattr(network, "get_base_model") else network
-        trained = [weight for weight in network.model.visual.parameters() if weight.requires_grad]
+        trained = [weight for part in families.eyes(network) for weight in part.parameters() if weight.requires_grad]
         return sum((0.0 * weight.sum() for weight in trained), torch.zeros((), device=self.accelerator.device))
 
 

@@ -19,6 +19,7 @@ from lensgraph.agent.config import Config, load_config
 from lensgraph.agent.context import Backends, Context
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.pocket import checkpoint
+from lensgraph.agent.policy.families import table as families
 from lensgraph.agent.policy.qwen.processor import load_processor
 from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Renderer
@@ -52,13 +53,16 @@ def train(
     Raises:
         FileNotFoundError: `start_from`, `balanced` or a task file does not exist.
         FileExistsError: `output` holds another run.
-        ValueError: the recipe contradicts itself; there are fewer tasks than it rolls out together;
+        ValueError: the policy is of no family that can be trained, or its weights are not whole; the recipe contradicts
+            itself; there are fewer tasks than it rolls out together;
             `max_steps` is below 1; a tracker is not installed; or a resumed run would see other tasks.
     """
     console = Console(stderr=True)
     sharded.refuse_environment(os.environ)
     table.find(recipe.graph)
-    config, tasks, folder = load_config(recipe.config, recipe.settings), chosen_tasks(recipe), _start(recipe)
+    folder = _start(recipe)
+    families.trained(folder)
+    config, tasks = load_config(recipe.config, recipe.settings), chosen_tasks(recipe)
     reward = EpisodeReward.of(recipe.reward, recipe.judge)
     run = begin(recipe, resume=resume, max_steps=max_steps, also=(REWARD_STATE,), dry_run=dry_run)
     processor, network = load_processor(folder), load_policy(folder, frozen=recipe.lora is not None)

@@ -1,4 +1,4 @@
-"""Collate rendered dialogues into the padded batch that a Qwen2.5-VL model trains on.
+"""Collate rendered dialogues into the padded batch that a model trains on.
 
 Everything that depends on the layout of pictures is computed here, in the data loader's workers: the three-part
 rotary positions and the order of patches in the vision tower. The model would compute it row by row on the
@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLVisionConfig
 from transformers.vision_utils import get_vision_cu_seqlens, get_vision_position_ids, get_vision_window_index
 
@@ -28,7 +27,7 @@ IGNORE = -100  # label that torch's cross-entropy leaves out
 class Collator:
     """Pads on the right, because training needs no alignment at the end."""
 
-    def __init__(self, config: Qwen2_5_VLConfig, *, pad: int, max_length: int = 2048) -> None:
+    def __init__(self, config: Any, *, pad: int, max_length: int = 2048) -> None:
         self.pad, self.max_length = pad, max_length
         self.image_pad, self.vision = config.image_token_id, config.vision_config
         self.merge = self.vision.spatial_merge_size
@@ -61,7 +60,9 @@ class Collator:
         pictures = [picture for dialogue in dialogues for picture in dialogue.pixels]
         if pictures:
             batch["pixel_values"] = torch.from_numpy(np.concatenate([picture.values for picture in pictures]))
-            batch |= vision_layout(torch.tensor([picture.grid for picture in pictures]), self.vision)
+            grids = torch.tensor([picture.grid for picture in pictures])
+            windows = isinstance(self.vision, Qwen2_5_VLVisionConfig)
+            batch |= vision_layout(grids, self.vision) if windows else {"image_grid_thw": grids}
         return batch
 
 

@@ -21,8 +21,10 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 )
 
 
-def batch_pictures(tower: Qwen2_5_VisionTransformerPretrainedModel) -> None:
-    """Replace the attention of every block of a vision tower, in place."""
+def batch_pictures(tower: Any) -> None:
+    """Replace the attention of every block of Qwen2.5-VL's vision tower, in place; any other module stays as it is."""
+    if not isinstance(tower, Qwen2_5_VisionTransformerPretrainedModel):
+        return
     for block in tower.blocks:
         block.attn.forward = types.MethodType(_forward, block.attn)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +22,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from lensgraph.agent.policy.families import table as families
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.rl.pocket.copy_heads import seed_copying
 
@@ -211,7 +213,7 @@ def build_network(
     return network
 
 
-def save(network: Qwen2_5_VLForConditionalGeneration, processor: PictureProcessor, folder: Path) -> None:
+def save(network: Any, processor: PictureProcessor, folder: Path) -> None:
     """Write a checkpoint folder that `TransformersPolicy(model=folder)` loads. Weights go in bfloat16."""
     folder.mkdir(parents=True, exist_ok=True)
     network.config.vision_config._name_or_path = ""  # else the folder that the tower was loaded from
@@ -226,17 +228,18 @@ def save(network: Qwen2_5_VLForConditionalGeneration, processor: PictureProcesso
     processor.image_processor.save_pretrained(folder)
 
 
-def load_network(folder: Path) -> Qwen2_5_VLForConditionalGeneration:
+def load_network(folder: Path) -> Any:
     """The network of a checkpoint folder, float32, to train on.
 
     Raises:
         FileNotFoundError: there is no checkpoint in that folder.
+        ValueError: it is of no family, or its weights are not whole.
     """
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
             f"{folder}: no config.json there; give a folder that 'python -m lensgraph.rl.train sft' wrote"
         )
-    return Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    return families.load_network(folder, torch.float32)
 
 
 def restore(network: torch.nn.Module, folder: Path) -> bool:
@@ -277,7 +280,9 @@ def load_tower(folder: Path) -> Qwen2_5_VisionTransformerPretrainedModel:
         raise FileNotFoundError(
             f"sight={folder}: no tower there; give a folder that 'python -m lensgraph.rl.train sight' wrote"
         )
-    return Qwen2_5_VisionTransformerPretrainedModel.from_pretrained(folder, dtype=torch.float32)
+    tower = families.load_whole(Qwen2_5_VisionTransformerPretrainedModel, folder, torch.float32)
+    assert isinstance(tower, Qwen2_5_VisionTransformerPretrainedModel)
+    return tower
 
 
 def pieces(tokenizer: PreTrainedTokenizerFast) -> tuple[str, ...]:

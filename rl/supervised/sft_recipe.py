@@ -10,12 +10,6 @@ from pydantic import Field
 from lensgraph.rl.pocket.pocket_network import PocketSize
 from lensgraph.rl.run.base_recipes import RowsRecipe
 
-LORA: dict[str, Any] = {
-    "task_type": "CAUSAL_LM",
-    "target_modules": r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)",
-}
-"""LoRA on every projection of the decoder's blocks; a recipe's `lora` may replace each option."""
-
 
 class SFTRecipe(RowsRecipe):
     """Every hyper-parameter of a supervised run."""
@@ -35,7 +29,8 @@ class SFTRecipe(RowsRecipe):
     start_from: Path | None = None
     """Checkpoint folder or model name to train on; None builds a new policy of `size`."""
     lora: dict[str, Any] | None = None
-    """Options of peft's LoraConfig for the decoder; the vision tower then stays as it is. None trains all weights."""
+    """Options of peft's LoraConfig, for every projection of the decoder unless they say otherwise; the vision tower
+    then stays as it is. None trains all weights."""
     sight: Path | None = None
     """Folder of a trained vision tower (`python -m rl.train sight`) to begin with. None keeps the network's own
     tower and trains it."""

@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from trl import SFTTrainer
 
 from lensgraph.rl.network.collate import IGNORE
 from lensgraph.rl.pocket.pocket_network import restore
 
 
-class OwnTokensOnly(Qwen2_5_VLForConditionalGeneration):
-    """The network with the vocabulary projection on the policy's own tokens only.
+class OwnTokensOnly:
+    """Mixed into a network: the vocabulary projection on the policy's own tokens only.
 
     They are about a fifth of a row. TRL's fused head is written for GPUs; on a CPU it costs more than the rest
     of the network.
     """
 
-    def forward(self, labels: torch.Tensor | None = None, **inputs: Any) -> Any:  # type: ignore[override]
+    model: Any
+    lm_head: Any
+
+    def forward(self, labels: torch.Tensor | None = None, **inputs: Any) -> Any:
         """With `labels`: the summed cross-entropy (nats), the share of right guesses and the number of labelled
         tokens. Without: the network's own output."""
         if labels is None:
-            return super().forward(**inputs)
+            return super().forward(**inputs)  # type: ignore[misc]
         hidden = self.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
         own = labels[:, 1:] != IGNORE
         logits, targets = self.lm_head(hidden[own]).float(), labels[:, 1:][own]
         loss = functional.cross_entropy(logits, targets, reduction="sum")
         return {"loss": loss, "right": (logits.argmax(-1) == targets).float().mean().detach(), "tokens": own.sum()}
+
+
+@functools.cache
+def own_tokens_only(network: type) -> type:
+    """A network's class with `OwnTokensOnly` mixed in, under its own name, by which transformers knows it."""
+    return type(network.__name__, (OwnTokensOnly, network), {})
 
 
 class ColdStartTrainer(SFTTrainer):

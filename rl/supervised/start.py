@@ -6,11 +6,12 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
+from lensgraph.agent.policy.families import table as families
 from lensgraph.agent.policy.qwen.processor import PictureProcessor, load_processor
 from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.pocket import demonstrations, pocket_network
@@ -21,7 +22,7 @@ from lensgraph.rl.supervised.demonstration_rows import DemonstrationRows
 from lensgraph.rl.supervised.sft_recipe import SFTRecipe
 from lensgraph.rl.supervised.trajectory_rows import TrajectoryRows
 
-Start = tuple[PictureProcessor, Qwen2_5_VLForConditionalGeneration, DemonstrationRows | TrajectoryRows]
+Start = tuple[PictureProcessor, Any, DemonstrationRows | TrajectoryRows]
 
 
 def start(recipe: SFTRecipe) -> Start:
@@ -69,5 +70,5 @@ def _from_trajectories(model: Path, folder: Path, seed: int) -> Start:
     """A checkpoint of the family, and the trajectories that it imitates."""
     processor = load_processor(model)
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    policy = Qwen2_5_VLForConditionalGeneration.from_pretrained(model, dtype=dtype)
+    policy = families.load_network(model, dtype)
     return processor, policy, TrajectoryRows(TrajectoryStore(folder), Renderer(processor), seed)

@@ -10,9 +10,9 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from rich.console import Console
 from rich.text import Text
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from trl import SFTConfig
 
+from lensgraph.agent.policy.families import table as families
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.rl.network import optimizers
 from lensgraph.rl.network.collate import Collator, check_pictures
@@ -22,8 +22,8 @@ from lensgraph.rl.run import processes
 from lensgraph.rl.run.base_recipes import rows_arguments
 from lensgraph.rl.run.run_folder import begin
 from lensgraph.rl.supervised.demonstration_rows import DemonstrationRows
-from lensgraph.rl.supervised.sft_recipe import LORA, SFTRecipe
-from lensgraph.rl.supervised.sft_trainer import ColdStartTrainer, OwnTokensOnly
+from lensgraph.rl.supervised.sft_recipe import SFTRecipe
+from lensgraph.rl.supervised.sft_trainer import ColdStartTrainer, own_tokens_only
 from lensgraph.rl.supervised.start import start
 from lensgraph.rl.supervised.trajectory_rows import TrajectoryRows
 
@@ -36,8 +36,9 @@ def train(
     Raises:
         FileNotFoundError: `start_from`, `sight` or `trajectories` does not exist.
         FileExistsError: `output` holds another run.
-        ValueError: two fields contradict each other; there is no right trajectory; `max_steps` is below 1;
-            a tracker is not installed; or a resumed run would draw other rows.
+        ValueError: `start_from` is of no family that can be trained, or its weights are not whole; two fields
+            contradict each other; there is no right trajectory; `max_steps` is below 1; a tracker is not installed;
+            or a resumed run would draw other rows.
     """
     _check(recipe)
     devices = processes.devices()
@@ -53,11 +54,15 @@ def train(
     dataset = Dataset.from_dict({"number": range(count)}).with_transform(
         lambda batch: {"rendered": [rows.row(number) for number in batch["number"]]}
     )
-    batch_pictures(network.model.visual)
-    network.__class__ = OwnTokensOnly
+    for part in families.eyes(network):
+        batch_pictures(part)
+    plain, network.__class__ = network.__class__, own_tokens_only(network.__class__)
     trained: Any = network
     if recipe.lora is not None:
-        trained = get_peft_model(network, LoraConfig(**{**LORA, **recipe.lora}))
+        every = families.decoder_modules(network, families.PROJECTIONS)
+        trained = get_peft_model(
+            network, LoraConfig(**{"task_type": "CAUSAL_LM", "target_modules": every, **recipe.lora})
+        )
     if not torch.cuda.is_available():
         # on a CPU the fused attention kernel's backward takes twice the time of plain products on rows this short
         network.model.language_model.set_attn_implementation("eager")
@@ -79,7 +84,7 @@ def train(
     run.train(trainer)
     if recipe.lora is not None:
         network = trained.merge_and_unload()
-    network.__class__ = Qwen2_5_VLForConditionalGeneration
+    network.__class__ = plain
     policy = recipe.output / "policy"
     if trainer.is_world_process_zero():
         save(network, processor, policy)
@@ -103,6 +108,8 @@ def _check(recipe: SFTRecipe) -> None:
         )
     if recipe.freeze_vision and recipe.start_from is None and recipe.sight is None:
         raise ValueError("freeze_vision=true of a new network would keep a blind tower; give sight= or start_from=")
+    if recipe.start_from is not None:
+        families.trained(recipe.start_from)
 
 
 def _arguments(recipe: SFTRecipe) -> SFTConfig:

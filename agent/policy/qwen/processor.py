@@ -74,7 +74,7 @@ def patches_of(image_processor: Any, picture: Image.Image) -> tuple[np.ndarray, 
 
 
 def load_processor(model: str | Path) -> PictureProcessor:
-    """The processor of a checkpoint folder or hub name of the Qwen2-VL / Qwen2.5-VL family.
+    """The processor of a checkpoint folder or hub name of a Qwen-VL family.
 
     Raises:
         ValueError: the tokenizer has no `<|image_pad|>`, so it is not of this family.
@@ -82,11 +82,12 @@ def load_processor(model: str | Path) -> PictureProcessor:
     """
     tokenizer = AutoTokenizer.from_pretrained(model)
     if tokenizer.convert_tokens_to_ids(IMAGE_PAD) in (None, tokenizer.unk_token_id):
-        raise ValueError(f"{model}: its tokenizer has no {IMAGE_PAD}; use a Qwen2-VL or Qwen2.5-VL checkpoint")
+        raise ValueError(f"{model}: its tokenizer has no {IMAGE_PAD}; use a Qwen-VL checkpoint")
     image_processor = Qwen2VLImageProcessorPil.from_pretrained(model)
     template = tokenizer.chat_template or _template_beside(Path(model))
     if template is None:
         raise ValueError(f"{model}: no chat template in the tokenizer or in chat_template.jinja; add one")
+    tokenizer.chat_template = template  # so that it is saved with the tokenizer
     return PictureProcessor(image_processor=image_processor, tokenizer=tokenizer, chat_template=template)
 
 

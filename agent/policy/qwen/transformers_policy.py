@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 from pydantic import Field, PrivateAttr
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
 from lensgraph.agent.pocket import checkpoint
+from lensgraph.agent.policy.families import table as families
 from lensgraph.agent.policy.in_process import InProcessPolicy, Tell
 from lensgraph.agent.policy.qwen.batching import ContinuousBatching, Worker
 from lensgraph.agent.policy.qwen.decode import CAPACITY, Decoder, RunningBatch
@@ -40,7 +40,7 @@ class TransformersPolicy(InProcessPolicy):
     reuse_bytes: int = Field(default=CAPACITY, ge=0)
     """Bytes of keys and values kept of earlier turns, so that the next turn costs its new tokens only. 0: nothing is kept."""
 
-    _network: Qwen2_5_VLForConditionalGeneration | None = PrivateAttr(default=None)
+    _network: Any = PrivateAttr(default=None)
     _decoder: Decoder | None = PrivateAttr(default=None)
     _worker: Worker | None = PrivateAttr(default=None)
     _beginning: Any = PrivateAttr(default_factory=threading.Lock)
@@ -54,18 +54,17 @@ class TransformersPolicy(InProcessPolicy):
         return Renderer(load_processor(checkpoint(self.model)))
 
     @property
-    def network(self) -> Qwen2_5_VLForConditionalGeneration:
+    def network(self) -> Any:
         """The model, in eval mode on its device. Loads the weights on first use."""
         with self._lock:
             if self._network is None:
                 path = checkpoint(self.model)
                 device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
                 dtype = torch.float32 if device == "cpu" else torch.bfloat16
-                network = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, dtype=dtype)
-                self._network = network.to(device).eval()
+                self._network = families.load_network(path, dtype).to(device).eval()
             return self._network
 
-    def attach(self, network: Qwen2_5_VLForConditionalGeneration, renderer: Renderer) -> TransformersPolicy:
+    def attach(self, network: Any, renderer: Renderer) -> TransformersPolicy:
         """Use a model that is already in memory (a model in training, say) instead of loading one."""
         self._network, self._renderer, self._decoder = network, renderer, None
         return self

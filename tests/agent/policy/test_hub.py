@@ -118,7 +118,7 @@ def smolvlm(folder: Path) -> Any:
     )  # fmt: skip
 
 
-@pytest.fixture(params=[llava, qwen2_vl, smolvlm], ids=["llava", "qwen2_vl", "smolvlm"])
+@pytest.fixture(params=[llava, smolvlm], ids=["llava", "smolvlm"])
 def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A folder with a tiny random model of an architecture, its tokenizer and its image processor."""
     make: Callable[[Path], Any] = request.param
