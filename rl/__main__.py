@@ -34,6 +34,10 @@ _TEST, _TRAIN = (
 )
 _FIRST = option("--limit", type=int, help="the first so many tasks")
 _TEMPERATURE = option("--temperature", type=float, default=1.0, help="of the sampling")
+_FAILED = option(
+    "--max-failed-share", type=float, default=0.2,
+    help="end if a larger share fails for no fault of the policy (a tool, a server), and say what failed",
+)  # fmt: skip
 _FIGURES = option("--json", type=Path, help="write the figures here")
 _TABLE = option("--markdown", type=Path, help="write the table here")
 _SEARCH_FREE = option(
@@ -57,7 +61,7 @@ COMMANDS = {
             _GRAPH, _TEST, option("--family", help="only this family"), _FIRST, _FIGURES, _TABLE,
             option("--plot", type=Path, help="draw accuracy and searches by family here (needs lensgraph[train])"),
             option("--records", type=Path, help="append every question here, and go on from it"),
-            _concurrent(32, "questions"), *_SETTINGS,
+            _concurrent(32, "questions"), _FAILED, *_SETTINGS,
         ),
     ),
     "compare": Command(
@@ -127,7 +131,7 @@ COMMANDS = {
                 "--rephrase-share", type=float, default=0.5,
                 help="share of a task's rollouts in other words, as in the online recipe; 0: the task's own wording only",
             ),
-            _TEMPERATURE, _concurrent(64, "episodes"), *_SETTINGS,
+            _TEMPERATURE, _concurrent(64, "episodes"), _FAILED, *_SETTINGS,
         ),
     ),
     "demonstrations": Command(

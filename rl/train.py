@@ -31,6 +31,7 @@ STAGES = {
 }
 """Stage -> its shipped recipe and what it is, in the order in which they build on each other."""
 DRY = {
+    "sight": "four pictures, their labels and the loss",
     "sft": "two rows and their checks",
     "grpo": "everything that a run is built of, one small batch of rollouts, its loss and their checks",
 }
@@ -78,19 +79,21 @@ def _parser() -> argparse.ArgumentParser:
             "--resume", action="store_true", help="continue from the last whole checkpoint in the output folder"
         )
         stage.add_argument("--max-steps", type=int, help="stop after this many steps; the schedule stays the recipe's")
-        if kind in DRY:
-            stage.add_argument("--dry-run", action="store_true", help=f"{DRY[kind]}; trains nothing")
+        stage.add_argument("--dry-run", action="store_true", help=f"{DRY[kind]}; trains and writes nothing")
         stage.add_argument("overrides", nargs="*", metavar="key=value", help="replace values of the recipe")
     return parser
 
 
 # the training stack loads only once the arguments are known to be good
-def _sight(args: argparse.Namespace) -> Path:
+def _sight(args: argparse.Namespace) -> Path | None:
     from lensgraph.rl.pocket import vision_pretraining
     from lensgraph.rl.pocket.vision_recipe import SightRecipe
 
     recipe = recipes.read(args.recipe, SightRecipe, args.overrides)
-    return _told(args, lambda: vision_pretraining.train(recipe, resume=args.resume, max_steps=args.max_steps))
+    return _told(
+        args,
+        lambda: vision_pretraining.train(recipe, resume=args.resume, max_steps=args.max_steps, dry_run=args.dry_run),
+    )
 
 
 def _sft(args: argparse.Namespace) -> Path | None:

@@ -29,6 +29,7 @@ from lensgraph.agent.policy.families import table as families
 from lensgraph.agent.policy.qwen.decode import Decoder
 from lensgraph.agent.policy.qwen.processor import load_processor
 from lensgraph.agent.policy.render import Rendered, Renderer
+from lensgraph.rl.network import checkpointing
 from lensgraph.rl.network.collate import Collator
 from lensgraph.rl.pocket import pocket_network as pocket
 from lensgraph.rl.pocket.pocket_network import PocketSize
@@ -84,7 +85,7 @@ def measure(shape: str, rollouts: int, new_tokens: int, batch: int) -> dict[str,
     every = families.decoder_modules(network, families.PROJECTIONS)
     adapted = get_peft_model(network, LoraConfig(task_type="CAUSAL_LM", target_modules=every, r=16))
     if gpu:
-        adapted.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpointing.enable(adapted)
         adapted.enable_input_require_grads()
     optimizer = torch.optim.AdamW([w for w in adapted.parameters() if w.requires_grad], lr=1e-5)
     updating = _timed(lambda: _update(adapted, network, whole, batch, optimizer, renderer), device)

@@ -29,6 +29,7 @@ from lensgraph.rl.bench.lockstep import LockstepPolicy
 from lensgraph.rl.bench.slow_tools import slowed
 from lensgraph.rl.bench.trl_loop import TRLLoop, row
 from lensgraph.rl.grpo.build_trainer import load_policy
+from lensgraph.rl.network import checkpointing
 from lensgraph.rl.rollout.episode import RolloutSetup, roll_in_order
 from lensgraph.rl.rollout.own_loop import in_own_loop
 from lensgraph.rl.sampler import process as sampler_process
@@ -136,7 +137,7 @@ class RolloutBench:
             },
             use_cpu=not torch.cuda.is_available(),
             bf16=False,
-            gradient_checkpointing=False,
+            **checkpointing.argument(False),
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,

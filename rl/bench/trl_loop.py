@@ -121,7 +121,7 @@ def read_turns_as_tool_calls(tokenizer: Any, dialect: Dialect) -> None:
         return turn
 
     tokenizer.parse_response = parse
-    tokenizer.response_schema = {"type": "object"}  # TRL only checks that there is one
+    tokenizer.response_template = {"type": "object"}  # TRL only checks that there is one
 
 
 def _call(name: str, **arguments: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from lensgraph.agent.errors import UserError
 from lensgraph.rl.evaluation.run_tasks import batched
 from lensgraph.rl.pocket.rephrase import in_other_words
 from lensgraph.rl.rollout.episode import RolloutSetup, roll_all
+from lensgraph.rl.rollout.failures import ENOUGH, Failures, of_episode
 from lensgraph.rl.rollout.trajectory import Trajectory
 from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import Task, load_tasks
@@ -88,23 +89,32 @@ def asked(task: Task, rollouts: int, rephrase_share: float) -> list[Task]:
 
 
 async def _label_all(
-    tasks: Sequence[Task], setup: RolloutSetup, rollouts: int, concurrent: int, out: Path, rephrase_share: float
+    tasks: Sequence[Task],
+    setup: RolloutSetup,
+    rollouts: int,
+    concurrent: int,
+    out: Path,
+    rephrase_share: float,
+    max_failed_share: float,
 ) -> None:
     order = [one for task in tasks for one in asked(task, rollouts, rephrase_share)]
     numbers = [n for _ in tasks for n in range(rollouts)]
     found: defaultdict[str, list[Trajectory]] = defaultdict(list)
+    failures = Failures()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("tasks", total=len(tasks))
         async for index, rollout in roll_all(order, setup, concurrent=concurrent, numbers=numbers):
             task = order[index]
             found[task.id].append(rollout.trajectory)
+            failures.add(of_episode(rollout.trajectory))
+            failures.check(max_failed_share, least=ENOUGH)
             if len(found[task.id]) < rollouts:
                 continue
-            episodes = [episode for episode in found.pop(task.id) if episode.error is None]
+            episodes = [episode for episode in found.pop(task.id) if not of_episode(episode)]
             progress.advance(bar)
             if not episodes:  # it is tried again by the next run
-                progress.console.print(f"{task.id}: every episode failed: {rollout.trajectory.error}")
+                progress.console.print(f"{task.id}: every episode failed: {failures}")
                 continue
             right = [episode for episode in episodes if episode.correct]
             row = {
@@ -117,6 +127,7 @@ async def _label_all(
                 "rephrase_share": rephrase_share,
             }
             jsonl.append(out, row)
+    failures.check(max_failed_share)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -137,7 +148,9 @@ def run(args: argparse.Namespace) -> int:
             temperature=args.temperature,
         )
         todo = [task for task in tasks if task.id not in done]
-        await _label_all(todo, setup, args.rollouts, args.concurrent, args.out, args.rephrase_share)
+        await _label_all(
+            todo, setup, args.rollouts, args.concurrent, args.out, args.rephrase_share, args.max_failed_share
+        )
 
     asyncio.run(label_rest())
     rows = jsonl.rows(args.out)

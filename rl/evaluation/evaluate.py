@@ -37,7 +37,10 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     for path in filter(None, (args.json, args.markdown, args.plot)):
         path.open("ab").close()  # it can be written: found out before anything is spent
-    records = evaluate(tasks, graph=args.graph, config=config, concurrent=args.concurrent, records=args.records)
+    records = evaluate(
+        tasks, graph=args.graph, config=config, concurrent=args.concurrent, records=args.records,
+        max_failed_share=args.max_failed_share,
+    )  # fmt: skip
     broken = [record.error for record in records if record.error is not None]
     if broken:
         print(

@@ -19,7 +19,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lensgraph.agent.config import Config
+from lensgraph.agent.config import Config, ConfigError
 from lensgraph.agent.context import Backends, Context
 from lensgraph.agent.dialects.base import Dialect
 from lensgraph.agent.images import ImageStore
@@ -30,9 +30,12 @@ from lensgraph.rl.evaluation import provenance
 from lensgraph.rl.evaluation.provenance import OtherRecordsError
 from lensgraph.rl.evaluation.record import Record, records_in
 from lensgraph.rl.rollout.episode import check_asks_nobody
+from lensgraph.rl.rollout.failures import ENOUGH, MAX_FAILED_SHARE, Failures, of_step
 from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import Task
 from lensgraph.tools.safety.one_line import named_line
+
+THEN = "mend it and run again, with the same --records to go on from them"
 
 
 async def ask(task: Task, graph: str, config: Config, policy: BaseChatModel, dialect: Dialect) -> Record:
@@ -99,12 +102,15 @@ def evaluate(
     records: Path | None = None,
     policy: BaseChatModel | None = None,
     weights: str = "",
+    max_failed_share: float = MAX_FAILED_SHARE,
 ) -> list[Record]:
     """Run every task; one that `records` already holds is not run again, unless it failed. Progress goes to stderr.
 
     `policy` is a live policy in place of the configured one, and `weights` the digest of its weights.
 
     Raises:
+        TooManyFailed: more than `max_failed_share` of the questions failed for no fault of the policy.
+        ConfigError: a setting cannot work.
         OtherRecordsError: `records` was made with something else, or holds a task of the same id with another question.
         DamagedLineError: `records` is damaged, or holds something else.
     """
@@ -121,9 +127,9 @@ def evaluate(
                     f"{records}: task {task.id} has another question or other golds there; name another file, "
                     "or delete this one"
                 )
-    todo = [task for task in tasks if task.id not in done or done[task.id].error is not None]
+    todo = [task for task in tasks if task.id not in done or failures_of(done[task.id])]
     if todo:
-        for record in asyncio.run(_run(todo, graph, config, concurrent, records, policy)):
+        for record in asyncio.run(_run(todo, graph, config, concurrent, records, policy, max_failed_share)):
             done[record.task] = record
     return [done[task.id] for task in tasks]
 
@@ -142,10 +148,11 @@ async def _run(
     concurrent: int,
     records: Path | None,
     live: BaseChatModel | None,
+    max_failed_share: float,
 ) -> list[Record]:
     backends = await asyncio.to_thread(Backends, Context(config=config))
     policy = live if live is not None else await backends.policy()
-    queue, made = iter(tasks), []
+    queue, made, failures = iter(tasks), [], Failures()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(graph, total=len(tasks))
@@ -154,12 +161,29 @@ async def _run(
             for task in queue:
                 try:
                     record = await ask(task, graph, config, policy, backends.dialect)
+                except ConfigError:
+                    raise
                 except Exception as error:  # one bad run must not lose the others
                     record = failed(task, error)
                 made.append(record)
                 if records:
                     jsonl.append(records, asdict(record))
+                failures.add(failures_of(record))
+                failures.check(max_failed_share, least=ENOUGH, then=THEN)
                 progress.advance(bar)
 
-        await asyncio.gather(*(worker() for _ in range(min(concurrent, len(tasks)))))
+        workers = [asyncio.create_task(worker()) for _ in range(min(concurrent, len(tasks)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for one in workers:
+                one.cancel()
+    failures.check(max_failed_share, then=THEN)
     return made
+
+
+def failures_of(record: Record) -> list[tuple[str, str]]:
+    """(what failed, why) of every failure in a question's run that is not the policy's doing."""
+    if record.error is not None:
+        return [("run", record.error)]
+    return [found for step in record.trace if (found := of_step(step["node"], step.get("error"))) is not None]

@@ -8,5 +8,5 @@ Read `train_online` (a run from its recipe to its policy), then `grpo_trainer` (
 - `resuming`: checkpoints from which a run goes on exactly;
 - `grpo_recipe`, `build_trainer`: every hyper-parameter, and the trainer that follows from them;
 - `metrics`, `held_out`: figures of a step, and of the policy before and after;
-- `dry_run`, `finished_pixels`, `sharded`: checks and small bridges to TRL.
+- `before_weights`, `dry_run`, `finished_pixels`: checks and small bridges to TRL.
 """

@@ -19,12 +19,14 @@ from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.grpo.generation import GraphRollouts
 from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
 from lensgraph.rl.grpo.grpo_trainer import GraphGRPOTrainer
+from lensgraph.rl.network import checkpointing
 from lensgraph.rl.network.vision_attention import batch_pictures
 from lensgraph.rl.rewards.episode_reward import EpisodeReward
 from lensgraph.rl.rollout.episode import RolloutSetup
 from lensgraph.rl.rollout.trajectory import TrajectoryStore
-from lensgraph.rl.run import processes
+from lensgraph.rl.run import processes, trainer_options
 from lensgraph.rl.run.base_recipes import trainer_arguments
+from lensgraph.rl.run.lora import lora_config
 from lensgraph.rl.sampler import process as sampler_process
 from lensgraph.rl.sampler.process import SampledIn
 from lensgraph.rl.tasks import Task
@@ -65,6 +67,7 @@ def build_trainer(
             store=store,
             train_nodes=tuple(recipe.train_nodes),
             credit=recipe.credit,
+            max_failed_share=recipe.max_failed_share,
             on_step=lambda made, step: reward.observe(
                 gather_object(reward.costs([one.trajectory for one in made])), step
             ),
@@ -90,7 +93,7 @@ def arguments(recipe: GRPORecipe, unsayable: Sequence[int] = ()) -> GRPOConfig:
         vllm = {"use_vllm": True, "vllm_mode": recipe.vllm, "generation_kwargs": bias}
         if recipe.vllm == "server":
             vllm["vllm_server_base_url"] = recipe.vllm_url
-    return GRPOConfig(
+    decided = dict(
         **trainer_arguments(recipe),
         per_device_train_batch_size=recipe.batch,
         gradient_accumulation_steps=passes,
@@ -105,11 +108,12 @@ def arguments(recipe: GRPORecipe, unsayable: Sequence[int] = ()) -> GRPOConfig:
         scale_rewards=recipe.scale_rewards,
         max_completion_length=recipe.max_new_tokens,
         bf16=gpu,
-        gradient_checkpointing=gpu,
+        **checkpointing.argument(gpu),
         **vllm,
         logging_steps=1,
         disable_tqdm=True,
     )
+    return trainer_options.build(GRPOConfig, recipe, decided)
 
 
 def _passes(recipe: GRPORecipe) -> int:
@@ -160,10 +164,7 @@ def lora(recipe: GRPORecipe, network: Any) -> Any:
     are trained."""
     if recipe.lora is None:
         return None
-    from peft import LoraConfig
-
-    attention = families.decoder_modules(network, families.ATTENTION)
-    return LoraConfig(**{"task_type": "CAUSAL_LM", "target_modules": attention, **recipe.lora})
+    return lora_config(families.decoder_modules(network, families.ATTENTION), recipe.lora)
 
 
 def load_policy(folder: Path, *, frozen: bool = False) -> Any:

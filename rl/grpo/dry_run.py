@@ -15,26 +15,21 @@ from rich.console import Console
 from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from lensgraph.rl.evaluation.trajectories.show_trajectory import show
+from lensgraph.rl.grpo import training_metrics
 from lensgraph.rl.grpo.grpo_trainer import GraphGRPOTrainer
-from lensgraph.rl.rewards.judge import Judge
 from lensgraph.rl.rollout.episode import Rollout
-from lensgraph.rl.rollout.own_loop import in_own_loop
+from lensgraph.rl.run.callbacks import ROUNDING
 from lensgraph.rl.tasks import Task
 
 TASKS = 2  # tasks in the batch
-NATS = 0.1  # bfloat16 explains this mean distance between log-probabilities of sampling and of training
-ASKED = ("What is the capital of France?", ("Paris",), "Paris")
-"""Question, golds and answer that any judge can judge."""
 
 
-def check(trainer: GraphGRPOTrainer, tasks: Sequence[Task], console: Console, judge: Judge | None = None) -> None:
+def check(trainer: GraphGRPOTrainer, tasks: Sequence[Task], console: Console) -> None:
     """Check one batch, and print one of its episodes.
 
     Raises:
         ValueError: a check failed, or a part does not work; the message is one line.
     """
-    if judge is not None and in_own_loop(judge.right(*ASKED)) is None:
-        raise ValueError(f"judge: it gave no verdict on a plain question: {judge.error or 'its reply was none'}")
     chosen = tasks[:TASKS]
     rows = [{"prompt": [{"role": "user", "content": t.id}]} for t in chosen for _ in range(trainer.num_generations)]
     trainer.model.train()
@@ -43,32 +38,30 @@ def check(trainer: GraphGRPOTrainer, tasks: Sequence[Task], console: Console, ju
         for rollout in trainer.made:
             if rollout.trajectory.error:
                 raise ValueError(f"a rollout failed: {rollout.trajectory.error}")
-        found = [_row(rollout, n, batch, trainer) for n, rollout in enumerate(trainer.made)]
+        tokens = sum(_row(rollout, n, batch, trainer) for n, rollout in enumerate(trainer.made))
         _pixels(trainer.made, batch)
         with trainer.accelerator.autocast():  # in the run the trainer does so itself
-            mean, most = _distance(trainer, batch, [logprobs for logprobs, _ in found])
+            mean, most = _distance(trainer, batch)
             loss = _loss(trainer, batch)
     except RuntimeError as error:  # shapes, memory, a server that is down: of torch or of an engine
         raise ValueError(f"dry run: {error}") from error
-    if not mean < NATS:
+    if not mean < ROUNDING:
         raise ValueError(
             f"dry run: the training pass gives sampled tokens log-probabilities that are {mean:.3f} nats away in the mean; "
-            f"at most {NATS} can be rounding"
+            f"at most {ROUNDING} can be rounding"
         )
     show(trainer.made[0].trajectory, console)
-    tokens = sum(count for _, count in found)
     console.print(
-        f"dry run: {len(found)} rollouts of {len(chosen)} tasks, {tokens} sampled tokens; pictures = placeholders = grids, "
-        f"and their pixels are those of the rollout; the loss ({loss:.4f}) counts exactly the policy's turns, id for id as "
-        f"sampled; their log-probabilities are those of the sampling (mean distance {mean:.1e} nats, largest {most:.1e}); "
+        f"dry run: {len(trainer.made)} rollouts of {len(chosen)} tasks, {tokens} sampled tokens; pictures = placeholders = "
+        f"grids, and their pixels are those of the rollout; the loss ({loss:.4f}) counts exactly the policy's turns, id for "
+        f"id as sampled; their log-probabilities are those of the sampling (mean distance {mean:.1e} nats, largest {most:.1e}); "
         "nothing was trained",
         highlight=False,
     )
 
 
-def _row(rollout: Rollout, row: int, batch: Mapping[str, Any], trainer: GraphGRPOTrainer) -> tuple[list[float], int]:
-    """Check a row; its recorded log-probabilities by place in the completion, and the number of tokens in the
-    loss."""
+def _row(rollout: Rollout, row: int, batch: Mapping[str, Any], trainer: GraphGRPOTrainer) -> int:
+    """Check a row, and return the number of its tokens in the loss."""
     trajectory, rendered = rollout.trajectory, rollout.rendered
     if not any(rendered.mask):
         raise ValueError(f"dry run: {trajectory.id} sampled nothing that fits, or the policy reports no token ids")
@@ -96,7 +89,7 @@ def _row(rollout: Rollout, row: int, batch: Mapping[str, Any], trainer: GraphGRP
             raise ValueError(
                 f"dry run: picture {seen.id[:12]} of {trajectory.id} is not the one that its name is the hash of"
             )
-    return list(trajectory.logprobs[border:]), sum(counted)
+    return int(sum(counted))
 
 
 def _pixels(made: Sequence[Rollout], batch: Mapping[str, Any]) -> None:
@@ -108,9 +101,7 @@ def _pixels(made: Sequence[Rollout], batch: Mapping[str, Any]) -> None:
         raise ValueError("dry run: the pixels of the training batch are not those that the policy saw")
 
 
-def _distance(
-    trainer: GraphGRPOTrainer, batch: Mapping[str, Any], recorded: Sequence[Sequence[float]]
-) -> tuple[float, float]:
+def _distance(trainer: GraphGRPOTrainer, batch: Mapping[str, Any]) -> tuple[float, float]:
     """Mean and largest distance between recorded and recomputed log-probabilities, in nats, over what the
     loss counts."""
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
@@ -123,12 +114,8 @@ def _distance(
             0
         ]
     trainer.model.train()
-    before = torch.zeros(found.shape)
-    for row, logprobs in enumerate(recorded):
-        before[row, : len(logprobs)] = torch.tensor(logprobs)
-    counted = (batch["completion_mask"] * batch["tool_mask"]).bool().cpu()
-    away = (found.float().cpu() - before).abs()[counted]
-    return (float(away.mean()), float(away.max())) if len(away) else (0.0, 0.0)
+    away, tokens, most = training_metrics.distance(found, batch)[0].tolist()
+    return away / max(1.0, tokens), most
 
 
 def _loss(trainer: GraphGRPOTrainer, batch: dict[str, Any]) -> float:

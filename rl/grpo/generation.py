@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,11 +31,15 @@ from lensgraph.rl.grpo import training_metrics
 from lensgraph.rl.grpo.credit import Credit
 from lensgraph.rl.network.collate import check_pictures
 from lensgraph.rl.rollout.episode import Rollout, RolloutSetup, roll_in_order
+from lensgraph.rl.rollout.failures import MAX_FAILED_SHARE
 from lensgraph.rl.rollout.own_loop import in_own_loop
 from lensgraph.rl.rollout.trajectory import TrajectoryStore
 from lensgraph.rl.rollout.wait_clock import WaitClock
 from lensgraph.rl.sampler.process import ProcessPolicy, SampledIn, SamplerProcess
 from lensgraph.rl.tasks import Task
+
+# TRL 1.16.0 itself reads it, once a step and more; nothing here can be written otherwise
+warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 
 @dataclass
@@ -58,6 +63,8 @@ class GraphRollouts:
     empty: all."""
     credit: Credit = "trajectory"
     """Advantage of a decision: that of its episode, or that of its own choice (`lensgraph.rl.grpo.credit`)."""
+    max_failed_share: float = MAX_FAILED_SHARE
+    """Largest share of a step's episodes that may fail for no fault of the policy; with more the run ends."""
     on_step: Callable[[Sequence[Rollout], int], None] | None = None
     """Called with every batch of training rollouts and the step; the shadow price of the reward listens here."""
 
@@ -96,10 +103,15 @@ class RolloutTrainer(GRPOTrainer):
         mode = "train" if self.model.training else "eval"
         self.made = self._roll([self.rollouts.tasks[_task_id(prompt)] for prompt in prompts], mode)
         sums = training_metrics.added(training_metrics.episodes(self.made))
-        if sums["failed"] == sums["episodes"]:
-            raise RuntimeError(f"every rollout of the step failed; the first: {self.made[0].trajectory.error}")
-        for name, value in training_metrics.of_episodes(sums).items():
+        failures = training_metrics.failures(
+            self.made, judged=getattr(self.rollouts.setup.reward, "judge", None) is not None
+        )
+        for name, value in (training_metrics.of_episodes(sums) | failures.shares()).items():
             self._metrics[mode][name].append(value)
+        failures.check(
+            self.rollouts.max_failed_share,
+            then=f"in step {self.state.global_step + 1}; mend it and go on from the last checkpoint (--resume)",
+        )
         if self.rollouts.on_step is not None and mode == "train":
             self.rollouts.on_step(self.made, self.state.global_step)
         return self._as_trl(self.made)
@@ -132,7 +144,7 @@ class RolloutTrainer(GRPOTrainer):
 
     def _as_trl(self, made: Sequence[Rollout]) -> tuple[Any, ...]:
         """The rollouts in the form that `GRPOTrainer._generate` returns."""
-        rows = [_Row.of(rollout, self.renderer.eos) for rollout in made]
+        rows = [TrainingRow.of(rollout, self.renderer.eos) for rollout in made]
         for row in rows:
             check_pictures(row.rendered, self.renderer)
         pictures = [row.rendered.pixels for row in rows]
@@ -203,7 +215,7 @@ class RolloutTrainer(GRPOTrainer):
 
 
 @dataclass(frozen=True)
-class _Row:
+class TrainingRow:
     """A rollout as a training row."""
 
     rendered: Rendered
@@ -212,7 +224,7 @@ class _Row:
     """First token of the completion: the first that was sampled."""
 
     @classmethod
-    def of(cls, rollout: Rollout, eos: int) -> _Row:
+    def of(cls, rollout: Rollout, eos: int) -> TrainingRow:
         """The row of a rollout. A failed one becomes an end-of-turn token that carries no loss."""
         rendered = rollout.rendered
         if not any(rendered.mask):

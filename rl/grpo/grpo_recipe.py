@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from lensgraph.agent.config import PolicyConfig
 from lensgraph.agent.policy.qwen.decode import CAPACITY
 from lensgraph.rl.grpo.credit import Credit
 from lensgraph.rl.rewards.reward_recipe import RewardRecipe
+from lensgraph.rl.rollout.failures import MAX_FAILED_SHARE
 from lensgraph.rl.run.base_recipes import RunRecipe
+
+
+def off(value: Any) -> Any:
+    """The word `off`, which YAML reads as False."""
+    return "off" if value is False else value
 
 
 class GRPORecipe(RunRecipe):
@@ -73,7 +79,7 @@ class GRPORecipe(RunRecipe):
     """Passes over each batch of rollouts."""
     temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature of the rollouts."""
-    loss_type: str = "dapo"
+    loss_type: Literal["dapo", "grpo", "bnpo", "dr_grpo", "cispo", "sapo", "luspo", "vespo"] = "dapo"
     """The loss, by TRL's names; it decides the normaliser."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
     """Rewards whose standard deviation divides the advantages: those of the task's group, of the whole batch,
@@ -102,13 +108,16 @@ class GRPORecipe(RunRecipe):
     """Keep the weights of the vision tower as they are."""
     lora: dict[str, Any] | None = None
     """Options of peft's LoraConfig; None: all weights are trained."""
-    vllm: Literal["off", "colocate", "server"] = "off"
+    vllm: Annotated[Literal["off", "colocate", "server"], BeforeValidator(off)] = "off"
     """Sample with vLLM in this process (`colocate`) or from a server (`server`, at `vllm_url`)."""
     vllm_url: str = "http://127.0.0.1:8000"
     """Address of the vLLM server that `vllm=server` samples from and sends its weights to."""
     sampler: Literal["auto", "thread", "process"] = "auto"
     """Without vLLM, sample in a thread beside the graphs, or in another process that shares the weights and
     has its own interpreter (on a CPU, without `lora`). `auto`: another process if there is a core for it."""
+    max_failed_share: float = Field(default=MAX_FAILED_SHARE, ge=0, le=1)
+    """Largest share of a step's episodes that may fail for no fault of the policy (a tool, a judge, a picture); with
+    more the run ends and says what failed. The same holds for the held-out tasks."""
     keep_trajectories: bool = True
     """Write every training trajectory to `output/trajectories`."""
     save_every: int = Field(default=20, ge=1)

@@ -26,13 +26,14 @@ import torch
 from accelerate.utils import gather_object
 
 from lensgraph.agent.policy.families import table as families
-from lensgraph.rl.grpo import credit, loss_mask, sharded, training_metrics
+from lensgraph.rl.grpo import credit, loss_mask, training_metrics
 from lensgraph.rl.grpo.finished_pixels import pixels_as_pictures
-from lensgraph.rl.grpo.generation import GraphRollouts
+from lensgraph.rl.grpo.generation import GraphRollouts, TrainingRow
 from lensgraph.rl.grpo.resuming import ResumableTrainer
 from lensgraph.rl.grpo.training_metrics import decisions_of
 from lensgraph.rl.grpo.zero_advantage import LOSSES, needed, worth_a_pass
-from lensgraph.rl.rollout.deciders import deciders
+from lensgraph.rl.rollout.deciders import check_nodes
+from lensgraph.rl.run import sharded
 
 
 class GraphGRPOTrainer(ResumableTrainer):
@@ -48,12 +49,7 @@ class GraphGRPOTrainer(ResumableTrainer):
                 f"a batch of rollouts is {each} rows a process, which splits groups of num_generations="
                 f"{self.num_generations}; change per_device_train_batch_size, steps_per_generation or the processes"
             )
-        nodes = deciders(rollouts.setup.graph)
-        if unknown := sorted(set(rollouts.train_nodes) - set(nodes)):
-            raise ValueError(
-                f"train_nodes: in {rollouts.setup.graph} the policy decides nothing in {', '.join(unknown)}; "
-                f"it decides in {', '.join(nodes)}"
-            )
+        check_nodes(rollouts.train_nodes, rollouts.setup.graph)
         self._generating = self._updating = 0.0
         if rollouts.sampler == "process" and not self.use_vllm:
             self._start_sampler()  # now, so that its imports run beside ours
@@ -86,14 +82,35 @@ class GraphGRPOTrainer(ResumableTrainer):
         sums = training_metrics.added(training_metrics.decisions(decisions, output, by_row=by_row))
         for name, value in training_metrics.of_decisions(sums).items():
             self._metrics[mode][name].append(value)
+        output["recorded_logps"] = self.recorded(output["completion_ids"])
+        seen = training_metrics.added(training_metrics.pictures(self.made, self.rollouts.tasks, output))
+        self._metrics[mode]["pictures"].append(seen["pictures"] / seen["rows"])
+        self._metrics[mode]["pictures/unseen"].append(seen["blind"] / max(1.0, seen["asked"]))
         self._generating += time.perf_counter() - started
         return output
+
+    def recorded(self, completions: torch.Tensor) -> torch.Tensor:
+        """The sampler's log-probabilities of the last batch of rollouts, in the shape of its completions; 0 elsewhere."""
+        found = torch.zeros(completions.shape, device=completions.device)
+        for row, rollout in zip(found, self.made, strict=True):
+            scores = TrainingRow.of(rollout, self.renderer.eos).logprobs
+            row[: len(scores)] = torch.tensor(scores)
+        return found
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
         plain = self.beta == 0 and self.top_entropy_quantile == 1.0 and not self.aux_loss_enabled
         if self.model.training and plain and not self._entropy_bonus_enabled and self.loss_type in LOSSES:
             inputs = worth_a_pass(inputs, max(gather_object([needed(inputs)])))
-        return loss_mask.per_kept_row(super()._compute_loss(model, inputs), inputs, self.loss_type)
+        loss = super()._compute_loss(model, inputs)
+        if "recorded_logps" in inputs:
+            # log-probabilities under the weights that sampled: TRL's own, which it keeps where a batch serves several
+            # steps, or else those of this pass, which is then of the first step
+            old = inputs.get("old_per_token_logps")
+            found = self.accelerator.gather(training_metrics.distance(self._found if old is None else old, inputs))
+            mode = "train" if self.model.training else "eval"
+            self._metrics[mode]["delta_logp/mean"].append(float(found[:, 0].sum() / found[:, 1].sum().clamp(min=1)))
+            self._metrics[mode]["delta_logp/max"].append(float(found[:, 2].max()))
+        return loss_mask.per_kept_row(loss, inputs, self.loss_type)
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -108,6 +125,7 @@ class GraphGRPOTrainer(ResumableTrainer):
         counts = rest.get("num_images")
         if rest.get("pixel_values") is None or rest.get("image_grid_thw") is None or counts is None:
             logprobs, *others = stock(model, input_ids, attention_mask, logits_to_keep, batch_size=batch_size, **rest)
+            self._found = logprobs.detach()
             return (logprobs + self._untouched_tower(), *others)
         made, size = [], batch_size or len(input_ids)
         for start in range(0, len(input_ids), size):
@@ -117,6 +135,7 @@ class GraphGRPOTrainer(ResumableTrainer):
         if not sum(counts):
             made[0] = (made[0][0] + self._untouched_tower(), *made[0][1:])
         logprobs = torch.cat([one[0] for one in made])
+        self._found = logprobs.detach()
         entropies = torch.cat([one[1] for one in made]) if made[0][1] is not None else None
         losses = torch.stack([one[2] for one in made]).mean() if made[0][2] is not None else None
         return logprobs, entropies, losses

@@ -50,9 +50,15 @@ def measure(
         model=name, temperature=0.0, max_new_tokens=recipe.max_new_tokens, reuse_bytes=recipe.reuse_bytes
     )
     policy.attach(network, Renderer(processor))
-    console.print(f"measuring {len(tasks)} tasks of {recipe.held_out}, {name} training")
+    console.print(f"measuring {len(tasks)} tasks of {recipe.held_out}, {name} training (held_out_limit=0: none)")
     records = evaluate(
-        tasks, graph=recipe.graph, config=config, records=path, policy=policy, weights=weights_in(network)
+        tasks,
+        graph=recipe.graph,
+        config=config,
+        records=path,
+        policy=policy,
+        weights=weights_in(network),
+        max_failed_share=recipe.max_failed_share,
     )
     network.train(training)
     return records

@@ -15,10 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from transformers import PrinterCallback
 
-from lensgraph.agent.config import Config, load_config
-from lensgraph.agent.context import Backends, Context
-from lensgraph.agent.dialects.base import Dialect
-from lensgraph.agent.pocket import checkpoint
+from lensgraph.agent.config import load_config
 from lensgraph.agent.policy.families import table as families
 from lensgraph.agent.policy.qwen.processor import load_processor
 from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
@@ -26,8 +23,8 @@ from lensgraph.agent.policy.render import Renderer
 from lensgraph.graphs import table
 from lensgraph.rl.evaluation.balance import sample
 from lensgraph.rl.evaluation.metrics import allowed_calls
+from lensgraph.rl.grpo import before_weights, held_out
 from lensgraph.rl.grpo import dry_run as dry
-from lensgraph.rl.grpo import held_out, sharded
 from lensgraph.rl.grpo.build_trainer import build_trainer, load_policy
 from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
 from lensgraph.rl.grpo.resuming import REWARD_STATE, SaveRewardState
@@ -36,10 +33,9 @@ from lensgraph.rl.pocket.rephrase import in_other_words
 from lensgraph.rl.recipes import FOLDER
 from lensgraph.rl.rewards.episode_reward import EpisodeReward
 from lensgraph.rl.rollout.episode import RolloutSetup
-from lensgraph.rl.rollout.own_loop import in_own_loop
 from lensgraph.rl.rollout.trajectory import TrajectoryStore
-from lensgraph.rl.run import jsonl, processes
-from lensgraph.rl.run.callbacks import StepLine
+from lensgraph.rl.run import jsonl, processes, sharded, start_from
+from lensgraph.rl.run.callbacks import Alarms, StepLine
 from lensgraph.rl.run.progress_plot import draw
 from lensgraph.rl.run.run_folder import begin
 from lensgraph.rl.tasks import Task, load_tasks
@@ -60,10 +56,11 @@ def train(
     console = Console(stderr=True)
     sharded.refuse_environment(os.environ)
     table.find(recipe.graph)
-    folder = _start(recipe)
+    folder = start_from.find(recipe.start_from)
     families.trained(folder)
     config, tasks = load_config(recipe.config, recipe.settings), chosen_tasks(recipe)
     reward = EpisodeReward.of(recipe.reward, recipe.judge)
+    dialect = before_weights.check(recipe, config, reward, folder)
     run = begin(recipe, resume=resume, max_steps=max_steps, also=(REWARD_STATE,), dry_run=dry_run)
     processor, network = load_processor(folder), load_policy(folder, frozen=recipe.lora is not None)
     policy = TransformersPolicy(
@@ -77,7 +74,7 @@ def train(
         config=config,
         policy=policy.attach(network, Renderer(processor)),
         temperature=recipe.temperature,
-        dialect=in_own_loop(_dialect(config)),
+        dialect=dialect,
         name=recipe.output.name,
         reward=reward,
         max_tokens=recipe.max_tokens,
@@ -87,10 +84,17 @@ def train(
             elsewhere = recipe.model_copy(update={"output": Path(nowhere)})
             trainer = build_trainer(elsewhere, setup, network, processor, tasks, reward)
             try:
-                dry.check(trainer, tasks, console, reward.judge)
+                dry.check(trainer, tasks, console)
             finally:
                 trainer.close_sampler()
         return None
+    if run.end < recipe.steps and recipe.held_out_limit:
+        recipe = recipe.model_copy(update={"held_out_limit": 0})
+        console.print(
+            f"held-out tasks are not measured: --max-steps ends this start at step {run.end} of {recipe.steps}; going on "
+            "with --resume to the end measures them",
+            highlight=False,
+        )
     before = held_out.measure(recipe, config, network, processor, "before", console, resume=resume)
     store = TrajectoryStore(recipe.output / "trajectories", writer=processes.rank())
     if run.last is None and recipe.keep_trajectories:
@@ -99,7 +103,7 @@ def train(
         recipe, setup, network, processor, tasks, reward, store if recipe.keep_trajectories else None
     )
     trainer.remove_callback(PrinterCallback)  # the same figures as one unreadable line; the log file has them all
-    for callback in (*run.callbacks(), SaveRewardState(reward), StepLine(console)):
+    for callback in (*run.callbacks(), SaveRewardState(reward), StepLine(console), Alarms(console)):
         trainer.add_callback(callback)
     run.train(trainer)
     trainer.close_sampler()
@@ -140,22 +144,6 @@ def chosen_tasks(recipe: GRPORecipe) -> list[Task]:
             "lower prompts or give more tasks"
         )
     return tasks
-
-
-def _start(recipe: GRPORecipe) -> Path:
-    """The folder of the policy to train, or a model name as it is.
-
-    Raises:
-        FileNotFoundError: it looks like a folder and does not exist.
-    """
-    folder = Path(checkpoint(recipe.start_from))
-    if not folder.exists() and len(folder.parts) > 2:  # a model name has one part or two
-        raise FileNotFoundError(f"start_from={recipe.start_from}: no checkpoint there; give a folder or a model name")
-    return folder
-
-
-async def _dialect(config: Config) -> Dialect:
-    return Backends(Context(config=config)).dialect
 
 
 def _plot(log: Path, path: Path, console: Console) -> None:

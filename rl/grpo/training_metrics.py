@@ -13,9 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from accelerate.utils import gather_object
 
 from lensgraph.rl.rollout.episode import Rollout
+from lensgraph.rl.rollout.failures import Failures, of_episode
+from lensgraph.rl.tasks import Task
 
 LAST_TURN = 16  # later turns are counted with this one, so that the number of a tracker's keys is bounded
 SEARCHES = ("image_search", "text_search")
@@ -115,6 +118,44 @@ def decisions(
 def added(sums: Sums) -> dict[str, float]:
     """Sums over all processes; every process gets them."""
     return total(gather_object([dict(sums)]))
+
+
+def failures(made: Sequence[Rollout], *, judged: bool) -> Failures:
+    """The failed episodes of a step, over all processes; `judged`: a judge is asked."""
+    found = Failures()
+    for episode in gather_object([of_episode(rollout.trajectory, judged=judged) for rollout in made]):
+        found.add(episode)
+    return found
+
+
+def distance(found: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
+    """Sum, number and largest of |delta log p|, in nats, over the tokens that the loss counts, as a row (1, 3).
+
+    Args:
+        found: The trainer's log-probabilities (rows, completion tokens) under the weights that sampled.
+        inputs: The batch, with the sampler's as `recorded_logps`.
+    """
+    counted = (inputs["completion_mask"] * inputs["tool_mask"]).bool()
+    away = (found.detach().float() - inputs["recorded_logps"]).abs()[counted]
+    most = away.max() if len(away) else away.sum()
+    return torch.stack([away.sum(), counted.sum().float(), most])[None]
+
+
+def pictures(made: Sequence[Rollout], tasks: Mapping[str, Task], output: Mapping[str, Any]) -> dict[str, float]:
+    """Sums for the metrics `pictures` and `pictures/unseen`: pictures of the batch, episodes, and those that went blind.
+
+    Raises:
+        ValueError: the batch lacks pictures that the policy saw; TRL drops all of a batch where one does not fit its tokens.
+    """
+    seen = sum(len(rollout.rendered.pixels) for rollout in made)
+    there = sum(output.get("num_images") or ()) if "pixel_values" in output else 0
+    if there != seen:
+        raise ValueError(
+            f"pictures: the policy saw {seen} in this batch, and the training batch holds {there}; the update would be blind"
+        )
+    asked = [one for one in made if any(one.rendered.mask) and tasks[one.trajectory.task].images]
+    blind = sum(not rollout.rendered.pixels for rollout in asked)
+    return {"pictures": seen, "rows": len(made), "asked": len(asked), "blind": blind}
 
 
 def slowest(seconds: float) -> float:

@@ -25,6 +25,7 @@ _COMPLETION = (
     "ref_per_token_logps",
     "sampling_per_token_logps",
     "importance_sampling_ratio",
+    "recorded_logps",
 )
 _BOTH = ("mm_token_type_ids", "token_type_ids")
 _PIXELS = ("pixel_values", "image_grid_thw")

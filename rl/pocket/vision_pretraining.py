@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from rich.console import Console
 from torch import nn
 from torch.nn import functional
 from transformers import Trainer, TrainingArguments
@@ -24,7 +25,7 @@ from lensgraph.rl.network.vision_attention import batch_pictures
 from lensgraph.rl.pocket.pocket_network import PocketSize, vision_config
 from lensgraph.rl.pocket.vision_recipe import SightRecipe
 from lensgraph.rl.pocket.vision_targets import LabelledPictures, collate
-from lensgraph.rl.run import processes
+from lensgraph.rl.run import processes, trainer_options
 from lensgraph.rl.run.base_recipes import rows_arguments
 from lensgraph.rl.run.run_folder import begin
 
@@ -32,6 +33,8 @@ SHARES: dict[str, float] = {
     "entity": 1.0, "sort": 0.5, "colour": 0.3, "background": 0.5, "items": 0.5, "flags": 0.5, "things": 0.5,
 }  # fmt: skip
 """Weight of each label's cross-entropy in the loss."""
+PICTURES = 4
+"""Pictures of a dry run."""
 
 
 class Sight(nn.Module):
@@ -92,25 +95,36 @@ def new_tower(size: PocketSize) -> Qwen2_5_VisionTransformerPretrainedModel:
     return tower
 
 
-def train(recipe: SightRecipe, *, resume: bool = False, max_steps: int | None = None) -> Path:
-    """Run the recipe; returns the folder of the finished tower.
+def train(
+    recipe: SightRecipe, *, resume: bool = False, max_steps: int | None = None, dry_run: bool = False
+) -> Path | None:
+    """Run the recipe; returns the folder of the finished tower, or None after a dry run, which writes nothing.
 
     Raises:
         FileExistsError: `output` holds another run.
         ValueError: `max_steps` is below 1, or a resumed run would see other pictures.
     """
+    trainer_options.check(TrainingArguments, recipe)
     devices = processes.devices()
-    run = begin(recipe, resume=resume, max_steps=max_steps, devices=devices)
+    run = begin(recipe, resume=resume, max_steps=max_steps, devices=devices, dry_run=dry_run)
     torch.manual_seed(recipe.seed)
     labelled = LabelledPictures(recipe.size, recipe.seed)
     tower = new_tower(recipe.size)
     model = Sight(tower, labelled.classes())
+    if dry_run:
+        with torch.no_grad():
+            loss = model(**collate(tower.config, [labelled.picture(number) for number in range(PICTURES)]))["loss"]
+        Console(stderr=True).print(
+            f"dry run: {PICTURES} pictures, a label for every token of the tower, loss {float(loss):.3f}; nothing was trained",
+            highlight=False,
+        )
+        return None
     dataset = Dataset.from_dict({"number": range(recipe.steps * recipe.batch * devices)}).with_transform(
         lambda rows: {"labelled": [labelled.picture(number) for number in rows["number"]]}
     )
     trainer = SightTrainer(
         model=model,
-        args=TrainingArguments(**rows_arguments(recipe)),
+        args=trainer_options.build(TrainingArguments, recipe, rows_arguments(recipe)),
         train_dataset=dataset,
         data_collator=lambda rows: collate(tower.config, [row["labelled"] for row in rows]),
         optimizers=(

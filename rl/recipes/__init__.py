@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from lensgraph.agent.config.problems import explain
 from lensgraph.agent.errors import UserError
-from lensgraph.tools.safety.one_line import first_problem, one_line
+from lensgraph.tools.safety.one_line import one_line
 
 FOLDER = Path(__file__).parent
 M = TypeVar("M", bound=BaseModel)
@@ -50,6 +51,4 @@ def read(recipe: str, model: type[M], overrides: Iterable[str] = ()) -> M:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        unknown = error.errors(include_url=False)[0]["type"] == "extra_forbidden"
-        hint = f"; keys are {', '.join(model.model_fields)}" if unknown else ""
-        raise RecipeError(f"{path.name}: {first_problem(error)}{hint}") from error
+        raise RecipeError(f"{path.name}: {explain(error, model)}") from error

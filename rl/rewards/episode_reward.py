@@ -8,12 +8,13 @@ from dataclasses import asdict
 
 from lensgraph.agent import policy as policies
 from lensgraph.agent.config import PolicyConfig
+from lensgraph.agent.limits import StopReason
 from lensgraph.rl.rewards.choice import find
 from lensgraph.rl.rewards.formulas import Score, ShadowPrice
 from lensgraph.rl.rewards.judge import Judge
 from lensgraph.rl.rewards.matches import MATCHES
 from lensgraph.rl.rewards.reward_recipe import RewardRecipe
-from lensgraph.rl.rewards.rules import RULES
+from lensgraph.rl.rewards.rules import RULES, check_dialect
 from lensgraph.rl.rollout.trajectory import Trajectory
 from lensgraph.rl.tasks import Task
 
@@ -36,9 +37,19 @@ class EpisodeReward:
         """The reward with the judge that an online recipe names."""
         return cls(recipe, None if judge is None else Judge(policies.build(judge)))
 
+    def check_dialect(self, dialect: str) -> None:
+        """Refuse a dialect that the rule does not read.
+
+        Raises:
+            UserError: the message is one line with the fix.
+        """
+        check_dialect(self.recipe.rule, dialect)
+
     async def __call__(self, trajectory: Trajectory, task: Task) -> dict[str, float] | None:
         """The parts of an episode's reward with their `total`; None: the episode has no reward."""
         if self.recipe.mask_tool_failures and trajectory.failed_tools():
+            return None
+        if self.recipe.mask_overlong and trajectory.stop_reason == StopReason.TOKEN_LIMIT.value:
             return None
         said = self.match(task, trajectory.answer, self.judge)
         right = await said if inspect.isawaitable(said) else said

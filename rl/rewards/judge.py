@@ -17,6 +17,8 @@ from weakref import WeakKeyDictionary
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import HumanMessage, SystemMessage
 
+from lensgraph.agent.errors import UserError
+
 RULES = """You decide whether an answer to a question is right. You get the question, one or more reference answers and the \
 answer to judge. It is right if it means the same as any one of the references.
 - Other names, abbreviations and translations of the same thing are right.
@@ -60,13 +62,30 @@ class Judge:
         """The semaphore of the running event loop: every batch of rollouts runs in a loop of its own."""
         return self._gates.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.concurrent))
 
+    async def check(self) -> None:
+        """Ask a plain question, which any judge can judge.
+
+        Raises:
+            UserError: the judge gives no verdict; the message says why.
+        """
+        if await self._verdict("What is the capital of France?", ("Paris",), "Paris", 1) is None:
+            raise UserError(f"judge: it gave no verdict on a plain question: {self.error or 'its reply was none'}")
+
     async def right(self, question: str, golds: Sequence[str], answer: str | None) -> bool | None:
         """Whether `answer` is right; None: the judge gave no verdict. A missing answer is wrong without asking."""
         if answer is None or not answer.strip():
             return False
+        said = await self._verdict(question, golds, answer, self.tries)
+        if said is None:
+            self.failed += 1
+            told = self.error or "no reply was a verdict"
+            _LOG.warning("the judge gave no verdict (%d so far): %s", self.failed, told)
+        return said
+
+    async def _verdict(self, question: str, golds: Sequence[str], answer: str, tries: int) -> bool | None:
         references = "\n".join(f"Reference {n}: {gold}" for n, gold in enumerate(golds, 1))
         asked = HumanMessage(f"Question: {question}\n{references}\nAnswer to judge: <answer>{_inert(answer)}</answer>")
-        for _ in range(self.tries):
+        for _ in range(tries):
             try:
                 async with self._gate():
                     reply = await self.model.ainvoke([SystemMessage(RULES), asked])
@@ -76,8 +95,6 @@ class Judge:
             said = verdict(str(reply.text))
             if said is not None:
                 return said
-        self.failed += 1
-        _LOG.warning("the judge gave no verdict (%d so far): %s", self.failed, self.error or "no reply was a verdict")
         return None
 
 

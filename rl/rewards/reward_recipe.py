@@ -50,6 +50,9 @@ class RewardRecipe(BaseModel):
     """Share of the reward that a well-formed episode earns, right or wrong."""
     mask_tool_failures: bool = True
     """Leave an episode out of the update if a tool was down or unreadable: it is not the policy's fault."""
+    mask_overlong: bool = False
+    """Leave an episode out of the update if the length limit ended it, so that nothing is learned from where the limit
+    lies (overlong filtering: DAPO, arXiv 2503.14476, section 3.4)."""
 
     def check(self, *, has_judge: bool) -> None:
         """Refuse a recipe that lacks what its rule or its way of judging needs.

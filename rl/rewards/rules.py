@@ -78,6 +78,18 @@ RULES = {rule.__name__: rule for rule in (penalty, priced, mmsearch_r1, deepmmse
 """Name in a recipe -> the rule. A new rule of this package is a function above and a name here."""
 NEEDS_PRICES = ("priced",)
 """Rules for which a recipe must give `reward.prices`."""
+OWN_DIALECT = ("mmsearch_r1", "deepmmsearch_r1")
+"""Rules that read the texts of the turns, in the dialect of their own name."""
+
+
+def check_dialect(rule: str, dialect: str) -> None:
+    """Refuse a dialect that a rule does not read.
+
+    Raises:
+        UserError: the message is one line with the fix.
+    """
+    if rule in OWN_DIALECT and rule != dialect:
+        raise UserError(f"reward.rule={rule} reads its own dialect, not {dialect}; use rule=penalty")
 
 
 def _turns(trajectory: Trajectory, dialect: str) -> list[str]:
@@ -86,8 +98,7 @@ def _turns(trajectory: Trajectory, dialect: str) -> list[str]:
     Raises:
         UserError: they are written in another dialect than the rule reads.
     """
-    if trajectory.dialect != dialect:
-        raise UserError(f"reward.rule={dialect} reads its own dialect, not {trajectory.dialect}; use rule=penalty")
+    check_dialect(dialect, trajectory.dialect)
     return [step.text for step in trajectory.decisions]
 
 

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lensgraph.graphs import table
 
 DECIDES = "reason"
 """Name of the policy's node in a record, for all graphs of this package."""
+
+
+def check_nodes(train_nodes: Sequence[str], graph: str) -> None:
+    """Refuse nodes in which the policy decides nothing.
+
+    Raises:
+        ValueError: there is such a node, or no such graph.
+    """
+    nodes = deciders(graph)
+    if unknown := sorted(set(train_nodes) - set(nodes)):
+        raise ValueError(
+            f"train_nodes: in {graph} the policy decides nothing in {', '.join(unknown)}; it decides in {', '.join(nodes)}"
+        )
 
 
 def deciders(name: str) -> tuple[str, ...]:

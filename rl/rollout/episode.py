@@ -96,8 +96,11 @@ def check_asks_nobody(config: Config) -> None:
 async def roll(task: Task, setup: RolloutSetup, number: int = 0) -> Rollout:
     """Run the graph on one task.
 
-    `number` is part of the trajectory's id, and tells the rollouts of one task apart. Only cancellation is
-    raised; any other exception becomes the trajectory's `error`.
+    `number` is part of the trajectory's id, and tells the rollouts of one task apart. An exception becomes the
+    trajectory's `error`.
+
+    Raises:
+        ConfigError: a setting cannot work, so that every other run would fail like this one.
     """
     base = Trajectory(
         id=f"{task.id}#{number}" + ("" if setup.step is None else f"@{setup.step}"),
@@ -114,6 +117,8 @@ async def roll(task: Task, setup: RolloutSetup, number: int = 0) -> Rollout:
     )
     try:
         return await _roll(base, task, setup)
+    except ConfigError:
+        raise
     except Exception as error:  # one bad run must not lose its group
         return Rollout(replace(base, error=named_line(error, 500)))
 
@@ -177,6 +182,9 @@ async def roll_all(
         concurrent: Most episodes at the same time.
         numbers: By task, the `number` for `roll`; None: 0 for all.
         on_done: Called with each rollout in a thread, one at a time, before another episode takes its place.
+
+    Raises:
+        ConfigError: see `roll`.
     """
     numbers = numbers if numbers is not None else [0] * len(tasks)
     queue = iter(list(enumerate(zip(tasks, numbers, strict=True))))
@@ -185,14 +193,14 @@ async def roll_all(
 
     async def worker() -> None:
         for index, (task, number) in queue:
-            rollout = await roll(task, setup, number)
-            if on_done is not None:
-                try:
+            try:
+                rollout = await roll(task, setup, number)
+                if on_done is not None:
                     async with one_at_a_time:
                         await asyncio.to_thread(on_done, rollout)
-                except Exception as error:  # a full disk, say: the caller must hear of it
-                    await done.put((index, error))
-                    return
+            except Exception as error:  # a wrong setting or a full disk, say: the caller must hear of it
+                await done.put((index, error))
+                return
             await done.put((index, rollout))
 
     workers = [asyncio.create_task(worker()) for _ in range(min(concurrent, len(tasks)))]

@@ -37,6 +37,9 @@ class RunRecipe(BaseModel):
     """Seed of everything random: data, sampling, new weights."""
     save_every: int = Field(ge=1)
     """Steps between two checkpoints to resume from."""
+    trainer: dict[str, Any] = {}
+    """Further options of TRL's GRPOConfig (`grpo`), SFTConfig (`sft`) or transformers' TrainingArguments (`sight`), by
+    their own names; those that a field of the recipe or this package decides are refused."""
 
 
 class RowsRecipe(RunRecipe):

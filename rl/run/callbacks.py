@@ -1,4 +1,4 @@
-"""Callbacks of a training run: its own log, a printed line a step, and an early end with a checkpoint."""
+"""Callbacks of a training run: its own log, a printed line a step, alarms, and an early end with a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ from typing import Any
 
 from rich.console import Console
 from transformers import TrainerCallback
+
+ROUNDING = 0.1
+"""Mean |delta log p|, in nats, between sampler and trainer that bfloat16 explains."""
+ALARMS = {
+    "delta_logp/mean": (
+        ROUNDING, "mean |delta log p| between sampler and trainer is {:.3f} nats, more than rounding explains",
+    ),
+    "pictures/unseen": (0.0, "{:.2f} of the episodes whose task has pictures had none in the policy's prompt"),
+    "failures": (0.0, "{:.2f} of the episodes failed for no fault of the policy"),
+}  # fmt: skip
+"""Metric of a step -> the value above which it is told, and the words for it."""
 
 
 class SummaryLog(TrainerCallback):
@@ -61,3 +72,21 @@ class StepLine(TrainerCallback):
             f"update {seconds['update']:.2f}",
             highlight=False,
         )
+
+
+class Alarms(TrainerCallback):
+    """Tells of a step whose checks are off, and of the tools that failed in it."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Print a line for every alarm, in the main process."""
+        if not state.is_world_process_zero:
+            return
+        logs = logs or {}
+        for name, (limit, says) in ALARMS.items():
+            if logs.get(name, 0.0) > limit:
+                kinds = [f"{key.partition('/')[2]} {logs[key]:.2f}" for key in logs if key.startswith(f"{name}/")]
+                told = says.format(logs[name]) + (f": {', '.join(kinds)}" if kinds else "")
+                self.console.print(f"ALARM step {state.global_step}: {told}", style="bold red", highlight=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,22 +26,38 @@ from lensgraph.rl.supervised.trajectory_rows import TrajectoryRows
 Start = tuple[PictureProcessor, Any, DemonstrationRows | TrajectoryRows]
 
 
-def start(recipe: SFTRecipe) -> Start:
-    """Processor, network and rows of a recipe; missing demonstrations are made first."""
+def start(recipe: SFTRecipe, *, dry_run: bool = False) -> Start:
+    """Processor, network and rows of a recipe; missing demonstrations are made first (a few, for a dry run, which writes
+    none)."""
     if recipe.trajectories is not None and recipe.start_from is not None:
         return _from_trajectories(recipe.start_from, recipe.trajectories, recipe.seed)
-    return _from_demonstrations(recipe)
+    return _from_demonstrations(recipe, _few() if dry_run and not recipe.demonstrations.is_file() else _all(recipe))
 
 
-def _from_demonstrations(recipe: SFTRecipe) -> Start:
-    """A policy of the pocket's size, new or from a checkpoint, and rows about the embedded world."""
+def _few() -> list[Demonstration]:
+    """The right runs of one task of every kind."""
+    with tempfile.TemporaryDirectory() as nowhere:
+        path = Path(nowhere) / "few.jsonl"
+        demonstrations.make(
+            path, {kind: dict.fromkeys(families, 1) for kind, families in demonstrations.COUNTS.items()}
+        )
+        return demonstrations.load_right(path)
+
+
+def _all(recipe: SFTRecipe) -> list[Demonstration]:
+    """The right runs of the recipe's file, which is made first if it is missing."""
     recipe.demonstrations.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{recipe.demonstrations}.lock"):  # one process makes them, the others wait
         if not recipe.demonstrations.is_file():
             partial = recipe.demonstrations.with_suffix(".part")  # a killed build must not pass for a whole one
             demonstrations.make(partial)
             partial.replace(recipe.demonstrations)
-    shown, lexicon = demonstrations.load_right(recipe.demonstrations), demonstrations.lexicon()
+    return demonstrations.load_right(recipe.demonstrations)
+
+
+def _from_demonstrations(recipe: SFTRecipe, shown: list[Demonstration]) -> Start:
+    """A policy of the pocket's size, new or from a checkpoint, and rows about the embedded world."""
+    lexicon = demonstrations.lexicon()
     if recipe.start_from is None:
         tokenizer = pocket_network.train_tokenizer(_tokenizer_texts(shown, recipe, lexicon), recipe.size.vocabulary)
         processor = pocket_network.build_processor(tokenizer, recipe.size)
@@ -69,6 +86,7 @@ def _tokenizer_texts(shown: Sequence[Demonstration], recipe: SFTRecipe, lexicon:
 def _from_trajectories(model: Path, folder: Path, seed: int) -> Start:
     """A checkpoint of the family, and the trajectories that it imitates."""
     processor = load_processor(model)
+    rows = TrajectoryRows(TrajectoryStore(folder), Renderer(processor), seed)
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     policy = families.load_network(model, dtype)
-    return processor, policy, TrajectoryRows(TrajectoryStore(folder), Renderer(processor), seed)
+    return processor, policy, rows

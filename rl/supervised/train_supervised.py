@@ -7,19 +7,21 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from rich.console import Console
 from rich.text import Text
 from trl import SFTConfig
 
 from lensgraph.agent.policy.families import table as families
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
-from lensgraph.rl.network import optimizers
+from lensgraph.rl.network import checkpointing, memory, optimizers
 from lensgraph.rl.network.collate import Collator, check_pictures
 from lensgraph.rl.network.vision_attention import batch_pictures
 from lensgraph.rl.pocket.pocket_network import save
-from lensgraph.rl.run import processes
+from lensgraph.rl.rollout.trajectory import TrajectoryStore
+from lensgraph.rl.run import processes, start_from, trainer_options
 from lensgraph.rl.run.base_recipes import rows_arguments
+from lensgraph.rl.run.lora import lora_config
 from lensgraph.rl.run.run_folder import begin
 from lensgraph.rl.supervised.demonstration_rows import DemonstrationRows
 from lensgraph.rl.supervised.sft_recipe import SFTRecipe
@@ -43,7 +45,7 @@ def train(
     _check(recipe)
     devices = processes.devices()
     run = begin(recipe, resume=resume, max_steps=max_steps, devices=devices, dry_run=dry_run)
-    processor, network, rows = start(recipe)
+    processor, network, rows = start(recipe, dry_run=dry_run)
     if recipe.sight is not None or recipe.freeze_vision:
         for part in (network.model.visual.patch_embed, network.model.visual.blocks):
             part.requires_grad_(False)
@@ -59,10 +61,8 @@ def train(
     plain, network.__class__ = network.__class__, own_tokens_only(network.__class__)
     trained: Any = network
     if recipe.lora is not None:
-        every = families.decoder_modules(network, families.PROJECTIONS)
-        trained = get_peft_model(
-            network, LoraConfig(**{"task_type": "CAUSAL_LM", "target_modules": every, **recipe.lora})
-        )
+        modules = families.decoder_modules(network, families.PROJECTIONS)
+        trained = get_peft_model(network, lora_config(modules, recipe.lora))
     if not torch.cuda.is_available():
         # on a CPU the fused attention kernel's backward takes twice the time of plain products on rows this short
         network.model.language_model.set_attn_implementation("eager")
@@ -95,11 +95,6 @@ def _check(recipe: SFTRecipe) -> None:
     """Refuse a recipe whose fields contradict each other or name missing folders, before anything is loaded."""
     if recipe.sight is not None and not (recipe.sight / "config.json").is_file():
         raise FileNotFoundError(f"sight={recipe.sight}: no tower there; give a folder with a config.json")
-    # up to two parts may be a hub model's name
-    if recipe.start_from is not None and len(recipe.start_from.parts) > 2 and not recipe.start_from.is_dir():
-        raise FileNotFoundError(
-            f"start_from={recipe.start_from}: no checkpoint there; give a folder with a config.json"
-        )
     if recipe.trajectories is not None and recipe.start_from is None:
         raise ValueError("trajectories= needs start_from=: imitation begins with a policy that can read")
     if recipe.trajectories is not None and (recipe.sight is not None or recipe.lookalike_share):
@@ -109,23 +104,31 @@ def _check(recipe: SFTRecipe) -> None:
     if recipe.freeze_vision and recipe.start_from is None and recipe.sight is None:
         raise ValueError("freeze_vision=true of a new network would keep a blind tower; give sight= or start_from=")
     if recipe.start_from is not None:
-        families.trained(recipe.start_from)
+        folder = start_from.find(recipe.start_from)
+        families.trained(folder)
+        each = memory.ADAM if recipe.optimizer == "adamw" else memory.MUON
+        memory.refuse(folder, lora=recipe.lora is not None, each=each)
+    if recipe.trajectories is not None:
+        next(iter(TrajectoryStore(recipe.trajectories)), None)
+    trainer_options.check(SFTConfig, recipe)
+    lora_config([], recipe.lora or {})
 
 
 def _arguments(recipe: SFTRecipe) -> SFTConfig:
     """The recipe as TRL's settings."""
     gpu = torch.cuda.is_available()
-    return SFTConfig(
+    decided = dict(
         **rows_arguments(recipe),
         gradient_accumulation_steps=recipe.accumulate,
         max_length=None,
-        gradient_checkpointing=gpu and recipe.lora is not None,
+        **checkpointing.argument(gpu and recipe.lora is not None),
         dataloader_num_workers=recipe.workers,
         dataloader_prefetch_factor=4 if recipe.workers else None,
         dataloader_persistent_workers=recipe.workers > 0,
         dataset_kwargs={"skip_prepare_dataset": True},
         disable_tqdm=False,
     )
+    return trainer_options.build(SFTConfig, recipe, decided)
 
 
 def _dry_run(rows: DemonstrationRows | TrajectoryRows, processor: PictureProcessor, recipe: SFTRecipe) -> None:

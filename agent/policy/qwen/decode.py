@@ -24,7 +24,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from lensgraph.agent.limits import context_problem
 from lensgraph.agent.policy.errors import ContextFull
 from lensgraph.agent.policy.positions import mrope_positions
-from lensgraph.agent.policy.qwen.kv_rows import KVRows, empty
+from lensgraph.agent.policy.qwen.kv_rows import CACHE, KVRows, empty
 from lensgraph.agent.policy.qwen.prefix_cache import PrefixCache
 from lensgraph.agent.policy.render import Pixels, Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled
@@ -131,8 +131,8 @@ class Decoder:
             **inputs,
             attention_mask=mask.to(device),
             position_ids=positions.to(device),
-            past_key_values=Cache(layers=[_PrefillLayer(layer[0], layer[1], before) for layer in states]),
             use_cache=True,
+            **{CACHE: Cache(layers=[_PrefillLayer(layer[0], layer[1], before) for layer in states])},
         )
         logits = self.network.lm_head(out.last_hidden_state[:, -1])
         parts = [

@@ -8,11 +8,15 @@ Invariant: `states[:, :, row, :, :length(row)]` are exactly the tokens of that r
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel
 
+CACHE = "cache" if "cache" in inspect.signature(Qwen2_5_VLTextModel.forward).parameters else "past_key_values"
+"""The name that the installed transformers gives the argument with the cache."""
 BLOCK = 128
 """Tokens to a multiple of which the buffer grows, so that it is not copied at every token."""
 SPARE = 4
@@ -87,8 +91,8 @@ class KVRows:
             inputs_embeds=self._network.get_input_embeddings()(torch.tensor(tokens, device=device)[:, None]),
             attention_mask=mask,
             position_ids=following[None, :, None].expand(3, -1, 1),
-            past_key_values=Cache(layers=layers),
             use_cache=True,
+            **{CACHE: Cache(layers=layers)},
         )
         self._lengths = [length + 1 for length in self._lengths]
         self._following = [place + 1 for place in self._following]

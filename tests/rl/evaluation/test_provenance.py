@@ -21,6 +21,8 @@ from lensgraph.rl.pocket import pocket_network as pocket
 from lensgraph.rl.pocket.pocket_network import PocketSize
 from lensgraph.rl.run import jsonl
 from lensgraph.rl.tasks import Task, load_tasks, match
+from lensgraph.tools.local.search_pages import LocalTextSearch
+from lensgraph.tools.results import ToolFailure
 
 SCRIPTED = ["policy.kind=lensgraph.agent.testing:ScriptedPolicy", "policy.options.turns=['<answer>red</answer>']"]
 
@@ -157,7 +159,7 @@ def test_a_run_that_raises_is_recorded_and_the_others_go_on(
         return await ask(task, *rest)
 
     monkeypatch.setattr(run_tasks, "ask", breaks)
-    assert _run(tmp_path, f"policy.options.turns={['<answer>x</answer>']}") == 0
+    assert _run(tmp_path, "--max-failed-share", "0.5", f"policy.options.turns={['<answer>x</answer>']}") == 0
     told = capsys.readouterr()
     assert "failed runs: 1 of 2, counted as wrong; the first: RuntimeError: the picture is gone" in told.err
     assert "failed runs: 1 of 2" in " ".join(told.out.split())
@@ -171,12 +173,32 @@ def test_a_run_that_raises_is_recorded_and_the_others_go_on(
     assert read_records(tmp_path / "r.jsonl")[broken].error is None
 
 
-def test_an_evaluation_in_which_every_run_failed_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation_in_which_every_run_failed_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     async def breaks(*rest: Any) -> Record:
         raise RuntimeError("no policy")
 
     monkeypatch.setattr(run_tasks, "ask", breaks)
-    assert _run(tmp_path) == 1
+    assert _run(tmp_path, "--max-failed-share", "1") == 1
+    assert _run(tmp_path) == 2
+    assert "2 of 2 episodes failed: run x2 (RuntimeError: no policy)" in capsys.readouterr().err
+
+
+def test_a_tool_that_is_down_ends_an_evaluation_and_its_questions_are_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = f"policy.options.turns={['<text_search>capital</text_search>', '<answer>x</answer>']}"
+
+    def down(*rest: Any) -> Any:
+        raise ToolFailure("unavailable", "the index is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalTextSearch, "_search", down)
+        assert _run(tmp_path, search, graph="search_agent") == 2
+    assert "2 of 2 episodes failed: text_search/unavailable x2 (the index is gone)" in capsys.readouterr().err
+    assert _run(tmp_path, search, graph="search_agent") == 0
+    assert [record.text_searches for record in read_records(tmp_path / "r.jsonl").values()] == [1, 1]
 
 
 def test_a_header_is_plain(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Pixels, Rendered, Renderer
 from lensgraph.agent.policy.sampled import Sampled
 from lensgraph.agent.testing import FixedImage, FixedLocator, FixedText
-from lensgraph.rl.grpo import credit, resuming, sharded, training_metrics
+from lensgraph.rl.grpo import credit, resuming, training_metrics
 from lensgraph.rl.grpo import grpo_trainer as graph_trainer
 from lensgraph.rl.grpo.credit import decision_advantages
 from lensgraph.rl.grpo.finished_pixels import pixels_as_pictures
@@ -41,14 +41,17 @@ from lensgraph.rl.grpo.generation import EnginePolicy, GraphRollouts
 from lensgraph.rl.grpo.grpo_trainer import GraphGRPOTrainer
 from lensgraph.rl.grpo.training_metrics import Decision
 from lensgraph.rl.grpo.zero_advantage import worth_a_pass
+from lensgraph.rl.network import checkpointing
 from lensgraph.rl.network.collate import check_pictures
 from lensgraph.rl.pocket import pocket_network as pocket
 from lensgraph.rl.pocket.pocket_network import PocketSize
 from lensgraph.rl.rollout import wait_clock
 from lensgraph.rl.rollout.episode import RolloutSetup
+from lensgraph.rl.rollout.failures import TooManyFailed
 from lensgraph.rl.rollout.own_loop import in_own_loop
 from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStore
 from lensgraph.rl.rollout.wait_clock import WaitClock
+from lensgraph.rl.run import sharded
 from lensgraph.rl.tasks import Task
 
 SEARCH, CROP = "<img_search><img></img_search>", "<img_search>the flag</img_search>"
@@ -137,7 +140,7 @@ def _trainer(
     return GraphGRPOTrainer(
         model=network,
         args=GRPOConfig(
-            output_dir=str(folder), use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[],
+            output_dir=str(folder), use_cpu=True, bf16=False, **checkpointing.argument(False), report_to=[],
             logging_steps=1, save_strategy="no", disable_tqdm=True, **fields,
         ),
         train_dataset=_data(tasks),
@@ -365,7 +368,7 @@ def test_a_failed_tool_is_not_the_policys_fault(
     """Its episode counts in no normaliser: the tokens of the loss are those of the others."""
     tasks = _tasks(2)
     tools = {"text_search": FixedText(hits=[]), "image_search": FixedImage(hits=[]), "locate": FixedLocator()}
-    trainer = _trainer(processor, size, tmp_path, tasks, tools=tools)
+    trainer = _trainer(processor, size, tmp_path, tasks, tools=tools, options={"max_failed_share": 1.0})
     batch = _batch(trainer, tasks)
     mask = batch["completion_mask"] * batch["tool_mask"]
     kept = 0
@@ -378,6 +381,15 @@ def test_a_failed_tool_is_not_the_policys_fault(
             kept += sum(rollout.rendered.mask)
     assert any(rollout.trajectory.failed_tools() for rollout in trainer.made)
     assert int(batch["num_items_in_batch"]) == int(mask.sum()) == kept > 0
+    logged = trainer._metrics["train"]
+    assert logged["failures"] == [sum(one.trajectory.failed_tools() for one in trainer.made) / 8]
+    assert logged["failures/image_search/unavailable"][0] > 0
+
+    trainer.rollouts.max_failed_share = 0.2
+    with pytest.raises(
+        TooManyFailed, match=r"of 8 episodes failed: .*image_search/unavailable x\d+ \(the image search is down"
+    ):
+        _batch(trainer, tasks)
 
 
 @pytest.mark.parametrize("loss_type", ["grpo", "dapo", "dr_grpo"])
@@ -731,7 +743,7 @@ def test_a_failed_engine_is_told(
         raise ConnectionError("no server at port 8000")
 
     monkeypatch.setattr(trainer, "_generate_single_turn", down)
-    with pytest.raises(RuntimeError, match="every rollout of the step failed; the first: .*no server at port 8000"):
+    with pytest.raises(TooManyFailed, match="4 of 4 episodes failed: run x4 .*no server at port 8000"):
         trainer._generate([[{"role": "user", "content": "t0"}]] * 4)
 
 

@@ -27,6 +27,7 @@ from lensgraph.agent.policy.scripted import ScriptedPolicy
 from lensgraph.agent.testing import FixedImage, FixedLocator, FixedText
 from lensgraph.rl.evaluation.run_tasks import ask
 from lensgraph.rl.evaluation.trajectories.export import conversations
+from lensgraph.rl.network import checkpointing
 from lensgraph.rl.pocket import pocket_network as pocket
 from lensgraph.rl.pocket.pocket_network import PocketSize
 from lensgraph.rl.rollout.episode import Rollout, RolloutSetup, roll
@@ -252,7 +253,7 @@ def test_a_step_of_training_learns_from_calls(
     trainer = GraphGRPOTrainer(
         model=network,
         args=GRPOConfig(
-            output_dir=str(tmp_path), use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[],
+            output_dir=str(tmp_path), use_cpu=True, bf16=False, **checkpointing.argument(False), report_to=[],
             save_strategy="no", disable_tqdm=True, per_device_train_batch_size=4, num_generations=4, max_steps=1,
             learning_rate=1e-3, max_completion_length=200, temperature=1.0,
         ),

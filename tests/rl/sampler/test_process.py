@@ -38,6 +38,7 @@ from lensgraph.rl.grpo.build_trainer import sampled_in
 from lensgraph.rl.grpo.generation import GraphRollouts
 from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
 from lensgraph.rl.grpo.grpo_trainer import GraphGRPOTrainer
+from lensgraph.rl.network import checkpointing
 from lensgraph.rl.pocket import pocket_network as pocket
 from lensgraph.rl.pocket.pocket_network import PocketSize
 from lensgraph.rl.rollout.episode import RolloutSetup
@@ -425,7 +426,7 @@ def test_what_is_trained_is_what_the_process_sampled_with_the_weights_of_that_st
     trainer = GraphGRPOTrainer(
         model=network,
         args=GRPOConfig(
-            output_dir=str(tmp_path), use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[], max_steps=3,
+            output_dir=str(tmp_path), use_cpu=True, bf16=False, **checkpointing.argument(False), report_to=[], max_steps=3,
             save_strategy="no", disable_tqdm=True, per_device_train_batch_size=8, num_generations=4, learning_rate=3e-2,
             max_completion_length=12, temperature=1.0, max_grad_norm=0.0,
         ),

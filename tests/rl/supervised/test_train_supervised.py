@@ -24,6 +24,7 @@ from lensgraph.rl.run import trackers
 from lensgraph.rl.run.run_folder import RECIPE, keep_recipe, remove_half_checkpoints, whole_checkpoint
 from lensgraph.rl.supervised import train_supervised as sft
 from lensgraph.rl.supervised.sft_recipe import SFTRecipe
+from lensgraph.rl.supervised.start import start
 from lensgraph.rl.supervised.trajectory_rows import TrajectoryRows
 
 
@@ -108,10 +109,10 @@ def test_demonstrations_of_a_killed_build_do_not_pass_for_all(
     chosen = recipe.model_copy(update={"demonstrations": tmp_path / "made.jsonl"})
     monkeypatch.setattr(demonstrations, "make", killed)
     with pytest.raises(KeyboardInterrupt):
-        sft.train(chosen, dry_run=True)
+        start(chosen)
     assert not chosen.demonstrations.exists()
     monkeypatch.setattr(demonstrations, "make", goes_on)
-    sft.train(chosen, dry_run=True)
+    start(chosen)
     assert chosen.demonstrations.read_text() == whole
 
 

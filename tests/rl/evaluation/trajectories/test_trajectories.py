@@ -13,6 +13,7 @@ from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.rl.__main__ import main
 from lensgraph.rl.evaluation.trajectories.export import export
 from lensgraph.rl.evaluation.trajectories.stats import stats
+from lensgraph.rl.network import checkpointing
 from lensgraph.rl.pocket import pocket_network as pocket
 from lensgraph.rl.pocket.pocket_network import PocketSize
 from lensgraph.rl.rollout.trajectory import (
@@ -85,7 +86,7 @@ def test_trl_s_own_trainer_learns_the_policys_turns_from_an_export_and_nothing_e
     before = network.lm_head.weight.detach().clone()
     options = SFTConfig(
         output_dir=str(tmp_path / "run"), max_steps=1, per_device_train_batch_size=5, max_length=None, use_cpu=True,
-        bf16=False, gradient_checkpointing=False, report_to=[], save_strategy="no", learning_rate=1e-2,
+        bf16=False, **checkpointing.argument(False), report_to=[], save_strategy="no", learning_rate=1e-2,
         assistant_only_loss=True,
     )  # fmt: skip
     if form == "folder":
