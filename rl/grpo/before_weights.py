@@ -42,7 +42,7 @@ def check(recipe: GRPORecipe, config: Config, reward: EpisodeReward, folder: Pat
     if recipe.held_out_limit:
         load_tasks(recipe.held_out, 1)
     given = arguments(recipe)
-    lora_config([], recipe.lora or {})
+    lora_config("", recipe.lora or {})
     if not sharded.by_deepspeed(os.environ):  # which may keep the optimizer's part elsewhere
         each = memory.OTHER if "optim" in recipe.trainer else memory.ADAM
         memory.refuse(folder, lora=recipe.lora is not None, freeze_vision=recipe.freeze_vision, each=each)

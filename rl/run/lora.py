@@ -11,7 +11,7 @@ from peft import LoraConfig
 from lensgraph.rl.run import option_names
 
 
-def lora_config(target_modules: list[str] | str, given: Mapping[str, Any]) -> LoraConfig:
+def lora_config(target_modules: str, given: Mapping[str, Any]) -> LoraConfig:
     """The configuration of adapters on `target_modules`, each option of which a recipe's `lora` may replace.
 
     Raises:

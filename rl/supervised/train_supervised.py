@@ -111,7 +111,7 @@ def _check(recipe: SFTRecipe) -> None:
     if recipe.trajectories is not None:
         next(iter(TrajectoryStore(recipe.trajectories)), None)
     trainer_options.check(SFTConfig, recipe)
-    lora_config([], recipe.lora or {})
+    lora_config("", recipe.lora or {})
 
 
 def _arguments(recipe: SFTRecipe) -> SFTConfig:
