@@ -6,9 +6,9 @@ A field's docstring is what `lensgraph config` prints above it.
 from __future__ import annotations
 
 import urllib.parse
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from lensgraph.agent.dialects import DialectName
 from lensgraph.tools import guard
@@ -79,12 +79,21 @@ class PolicyConfig(Section):
         return value
 
 
+def _dialect(name: str) -> str:
+    """The name of a dialect, or an import path, which is followed only when the dialect is built."""
+    if name not in get_args(DialectName) and ":" not in name:
+        valid = ", ".join(map(repr, get_args(DialectName)))
+        raise ValueError(f"Input should be {valid} or an import path package.module:Class")
+    return name
+
+
 class DialectConfig(Section):
     """The dialect: the form in which actions are written. It must be the one that the policy was trained on."""
 
-    name: DialectName = "compact"
+    name: Annotated[str, AfterValidator(_dialect)] = "compact"
     """`compact` for the pocket policy; `mmsearch_r1` and `deepmmsearch_r1` for the published protocols, the latter
-    also for a model that was not trained to search."""
+    also for a model that was not trained to search; `tools` for a model that calls tools; or `package.module:Class` of
+    your own."""
     lenient: bool = False
     """Also accept near misses (other spellings, unclosed tags, bare answers). Off for parity with the papers."""
     prompts: str | None = None

@@ -26,8 +26,15 @@ class PromptError(UserError):
 
 
 def packaged(dialect: str) -> dict[str, str]:
-    """The wording that ships with the package."""
-    text = resources.files(__name__).joinpath(f"{dialect}.yaml").read_text(encoding="utf-8")
+    """The wording that ships with the package.
+
+    Raises:
+        PromptError: none does.
+    """
+    place = resources.files(__name__).joinpath(f"{dialect}.yaml")
+    if not place.is_file():
+        raise PromptError(f"dialect.prompts: no wording ships for {dialect!r}; give a .yaml file of your own.")
+    text = place.read_text(encoding="utf-8")
     return _checked(yaml.safe_load(text), f"{dialect}.yaml")
 
 
