@@ -67,6 +67,8 @@ def build_trainer(
             store=store,
             train_nodes=tuple(recipe.train_nodes),
             credit=recipe.credit,
+            refill=recipe.refill,
+            seed=recipe.seed,
             max_failed_share=recipe.max_failed_share,
             on_step=lambda made, step: reward.observe(
                 gather_object(reward.costs([one.trajectory for one in made])), step

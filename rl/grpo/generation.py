@@ -11,6 +11,7 @@ agree row by row, because TRL would otherwise silently train without any picture
 from __future__ import annotations
 
 import contextlib
+import random
 import time
 import warnings
 from collections import Counter
@@ -19,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
@@ -63,10 +65,18 @@ class GraphRollouts:
     empty: all."""
     credit: Credit = "trajectory"
     """Advantage of a decision: that of its episode, or that of its own choice (`lensgraph.rl.grpo.credit`)."""
+    refill: int = 0
+    """Most times that the groups of a batch without any signal are replaced by groups of other tasks."""
+    seed: int = 0
+    """Seed of the tasks that replace others."""
     max_failed_share: float = MAX_FAILED_SHARE
     """Largest share of a step's episodes that may fail for no fault of the policy; with more the run ends."""
     on_step: Callable[[Sequence[Rollout], int], None] | None = None
     """Called with every batch of training rollouts and the step; the shadow price of the reward listens here."""
+
+
+WAITED = ("seconds/rollout", "seconds/policy", "seconds/tools")
+"""Metrics of the seconds that a batch of rollouts took."""
 
 
 class EnginePolicy(TransformersPolicy):
@@ -112,12 +122,48 @@ class RolloutTrainer(GRPOTrainer):
             self.rollouts.max_failed_share,
             then=f"in step {self.state.global_step + 1}; mend it and go on from the last checkpoint (--resume)",
         )
-        if self.rollouts.on_step is not None and mode == "train":
-            self.rollouts.on_step(self.made, self.state.global_step)
+        if mode == "train":
+            if self.rollouts.on_step is not None:
+                self.rollouts.on_step(self.made, self.state.global_step)
+            if self.rollouts.refill:
+                self._refill()
         return self._as_trl(self.made)
 
-    def _roll(self, tasks: Sequence[Task], mode: str) -> list[Rollout]:
-        """Run the graph once for each task, and log the seconds that it took."""
+    def _refill(self) -> None:
+        """Replace the groups of the last batch in which no reward differs, a few times, and log what that cost.
+
+        The step's other metrics are those of the tasks that were due: they are no choice of groups.
+        """
+        size, due, spent = self.num_generations, len(self.made), 0
+        rank, count = self.accelerator.process_index, self.accelerator.num_processes
+        pool = [task for _, task in sorted(self.rollouts.tasks.items())]
+        random.Random(f"{self.rollouts.seed}/{self.state.global_step}").shuffle(pool)
+        taken = {rollout.trajectory.task for rollout in self.made}
+        pool = [task for task in pool[rank::count] if task.id not in taken]  # each process has a part of its own
+        for rounds in range(1, self.rollouts.refill + 1):
+            flat = [start for start in range(0, due, size) if not _has_signal(self.made[start : start + size])]
+            chosen, pool = pool[: len(flat)], pool[len(flat) :]
+            if not any(gather_object([bool(chosen)])):  # processes roll out together
+                break
+            fresh = self._roll([task for task in chosen for _ in range(size)], "train", first=rounds * due)
+            self._add_seconds()
+            spent += len(fresh)
+            for place, start in zip(range(0, len(fresh), size), flat, strict=False):
+                if _has_signal(fresh[place : place + size]):
+                    self.made[start : start + size] = fresh[place : place + size]
+        flat = [start for start in range(0, due, size) if not _has_signal(self.made[start : start + size])]
+        told = training_metrics.added({"due": due, "spent": spent, "groups": due // size, "flat": len(flat)})
+        self._metrics["train"]["refill/episodes"].append(told["spent"] / told["due"])
+        self._metrics["train"]["refill/without_signal"].append(told["flat"] / told["groups"])
+
+    def _add_seconds(self) -> None:
+        """Count the seconds of the last rollouts with those of the ones before: they are of one batch."""
+        for name, seconds in self._metrics["train"].items():
+            if name in WAITED and len(seconds) > 1:
+                seconds[-2:] = [seconds[-2] + seconds[-1]]
+
+    def _roll(self, tasks: Sequence[Task], mode: str, first: int = 0) -> list[Rollout]:
+        """Run the graph once for each task, and log the seconds that it took; numbers of rollouts begin at `first`."""
         started, clock = time.perf_counter(), WaitClock()
         store = self.rollouts.store if mode == "train" else None
         with self._policy() as policy:
@@ -133,7 +179,7 @@ class RolloutTrainer(GRPOTrainer):
                     tasks,
                     setup,
                     concurrent=self.rollouts.concurrent,
-                    numbers=_numbers(tasks),
+                    numbers=[first + number for number in _numbers(tasks)],
                     # as they finish: a kill loses those that are under way, not the whole step
                     on_done=None if store is None else lambda one: store.append(one.trajectory, one.pictures),
                 )
@@ -239,6 +285,11 @@ def reward(completions: Sequence[Any], graph_reward: Sequence[float | None], **k
     TRL names its metrics after this function: `rewards/reward/mean`.
     """
     return list(graph_reward)
+
+
+def _has_signal(group: Sequence[Rollout]) -> bool:
+    """Whether two rollouts of a group earned different rewards."""
+    return len({one.trajectory.total_reward for one in group} - {None}) > 1
 
 
 def _no_tool() -> None:

@@ -48,6 +48,9 @@ class GRPORecipe(RunRecipe):
     """Task set that is measured before and after training."""
     held_out_limit: int = Field(default=60, ge=0)
     """Number of its tasks that are measured; 0: nothing is measured."""
+    eval_every: int = Field(default=0, ge=0)
+    """Steps between two measurements of the held-out tasks during training, the best policy of which is kept in
+    `output/best`; 0: only before and after."""
     graph: str = "search_agent"
     """Graph of the rollout: `search_agent`, `rag`, `direct`, or `package.module:attribute` of a compiled one."""
     config: Path | None = None
@@ -101,6 +104,9 @@ class GRPORecipe(RunRecipe):
     train_nodes: list[str] = []
     """Nodes whose decisions are trained, by the names in the records (`lensgraph.rl.rollout.deciders`);
     empty: all."""
+    refill: int = Field(default=0, ge=0)
+    """Most times that tasks whose rollouts all got the same reward, and teach nothing, are replaced by others before a batch
+    is trained (dynamic sampling: DAPO, arXiv 2503.14476, section 3.2); the log has the cost as `refill/episodes`."""
     credit: Credit = "trajectory"
     """Advantage of a decision: `trajectory` gives it that of its episode, `decision` that of its own choice
     (`lensgraph.rl.grpo.credit`)."""

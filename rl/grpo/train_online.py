@@ -105,6 +105,8 @@ def train(
     trainer.remove_callback(PrinterCallback)  # the same figures as one unreadable line; the log file has them all
     for callback in (*run.callbacks(), SaveRewardState(reward), StepLine(console), Alarms(console)):
         trainer.add_callback(callback)
+    if recipe.eval_every and recipe.held_out_limit:
+        trainer.add_callback(held_out.MeasureEvery(recipe, config, trainer, console))
     run.train(trainer)
     trainer.close_sampler()
     trained = trainer.accelerator.unwrap_model(trainer.model)

@@ -214,18 +214,31 @@ def build_network(
 
 
 def save(network: Any, processor: PictureProcessor, folder: Path) -> None:
-    """Write a checkpoint folder that `TransformersPolicy(model=folder)` loads. Weights go in bfloat16."""
+    """Write a checkpoint folder that `TransformersPolicy(model=folder)` loads. Weights go in bfloat16, adapters merged."""
     folder.mkdir(parents=True, exist_ok=True)
     network.config.vision_config._name_or_path = ""  # else the folder that the tower was loaded from
     tied = network.config.tie_word_embeddings
     weights = {
         name: tensor.detach().to("cpu", torch.bfloat16)
-        for name, tensor in network.state_dict().items()
+        for name, tensor in merged(network).items()
         if not (tied and name.startswith("lm_head."))  # the embeddings again
     }
     network.save_pretrained(folder, state_dict=weights, max_shard_size="15MB")
     processor.tokenizer.save_pretrained(folder)
     processor.image_processor.save_pretrained(folder)
+
+
+def merged(network: Any) -> dict[str, torch.Tensor]:
+    """The weights of a network under the names that they have without peft's layers; those stay as they are."""
+    weights = {
+        name.replace(".base_layer.", "."): tensor
+        for name, tensor in network.state_dict().items()
+        if ".lora_" not in name
+    }
+    for name, layer in network.named_modules():
+        for adapter in getattr(layer, "active_adapters", ()) if hasattr(layer, "get_delta_weight") else ():
+            weights[f"{name}.weight"] = weights[f"{name}.weight"] + layer.get_delta_weight(adapter)
+    return weights
 
 
 def load_network(folder: Path) -> Any:

@@ -69,7 +69,8 @@ class StepLine(TrainerCallback):
             f"accuracy {logs.get('reward/match', logs['accuracy']):.3f}  "
             f"searches {logs['searches']:.2f}  malformed {logs['malformed_turns']:.3f}  failed {logs['failed']:.2f}  "
             f"seconds: rollout {seconds['rollout']:.1f} (policy {seconds['policy']:.2f}, tools {seconds['tools']:.2f}), "
-            f"update {seconds['update']:.2f}",
+            f"update {seconds['update']:.2f}"
+            + (f"  refilled with {logs['refill/episodes']:.2f} of a batch more" if "refill/episodes" in logs else ""),
             highlight=False,
         )
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,19 @@ import torch
 from lensgraph.agent.config import ConfigError
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.rl import recipes, train
+from lensgraph.rl.evaluation.record import Record
+from lensgraph.rl.evaluation.run_tasks import failed
+from lensgraph.rl.grpo import held_out, training_metrics
 from lensgraph.rl.grpo import train_online as grpo
-from lensgraph.rl.grpo import training_metrics
 from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
 from lensgraph.rl.grpo.grpo_trainer import GraphGRPOTrainer
 from lensgraph.rl.pocket import pocket_network
 from lensgraph.rl.pocket.pocket_network import PocketSize
+from lensgraph.rl.rewards.episode_reward import EpisodeReward
 from lensgraph.rl.rollout import episode
+from lensgraph.rl.rollout.trajectory import Trajectory, TrajectoryStore
 from lensgraph.rl.run import jsonl
+from lensgraph.rl.tasks import Task, load_tasks
 
 
 @pytest.fixture
@@ -129,3 +135,67 @@ def test_a_distance_counts_the_tokens_of_the_loss() -> None:
         "recorded_logps": torch.tensor([[-1.0, -9.0, -9.0]]),
     }  # fmt: skip
     assert training_metrics.distance(torch.tensor([[-1.5, 0.0, 0.0]]), inputs).tolist() == [[0.5, 1.0, 0.5]]
+
+
+def scored(monkeypatch: pytest.MonkeyPatch, dull: str) -> None:
+    """Rollouts earn their number, except those of tasks whose id ends with a letter of `dull`: all the same."""
+
+    async def score(self: EpisodeReward, trajectory: Trajectory, task: Task) -> dict[str, float]:
+        number = int(trajectory.id.partition("#")[2].partition("@")[0])
+        return {"total": 0.5 if task.id[-1] in dull else float(number % 4)}
+
+    monkeypatch.setattr(EpisodeReward, "__call__", score)
+
+
+@pytest.mark.parametrize(("dull", "left"), [("", 0.0), ("01", 0.0), ("01234567", 1.0)])
+def test_groups_that_teach_nothing_are_refilled(
+    recipe: GRPORecipe, dull: str, left: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored(monkeypatch, dull)
+    tasks = [replace(task, id=f"t{n}") for n, task in enumerate(load_tasks("world/train", 8))]
+    monkeypatch.setattr(grpo, "chosen_tasks", lambda recipe: tasks)
+    batches: list[list[str]] = []
+    stock = GraphGRPOTrainer._as_trl
+    monkeypatch.setattr(
+        GraphGRPOTrainer, "_as_trl",
+        lambda self, made: batches.append([one.trajectory.id for one in made]) or stock(self, made),
+    )  # fmt: skip
+    grpo.train(recipe.model_copy(update={"refill": 2, "prompts": 4, "batch": 8, "seed": 3}))
+    (ids,), log = batches, log_of(recipe)
+    trained = [identity.partition("#")[0] for identity in ids[::4]]
+    assert len(set(ids)) == 16
+    assert log["refill/without_signal"] == left
+    if left == 0:
+        assert not set(trained) & {f"t{letter}" for letter in dull}
+    kept = [one.id for one in TrajectoryStore(recipe.output / "trajectories")]
+    assert len(set(kept)) == len(kept) == 16 + round(16 * log["refill/episodes"])
+    assert log["refill/episodes"] == (0.0 if not dull else 1.0 if left else log["refill/episodes"])
+    assert log["frac_reward_zero_std"] == left
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 2}])
+def test_the_best_policy_is_kept(
+    recipe: GRPORecipe, lora: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its adapters merged, so that it can be asked and trained on like any other."""
+    scored(monkeypatch, "")
+    accuracies = {"step_1": 0.5, "step_2": 1.0, "step_3": 0.5}
+    measured: dict[str, dict[str, torch.Tensor]] = {}
+
+    def evaluate(tasks: list[Task], *, policy: Any, records: Path, **rest: Any) -> list[Record]:
+        name = records.stem.removeprefix("held_out_")
+        measured[name] = {key: value.clone() for key, value in pocket_network.merged(policy.network).items()}
+        right = round(accuracies.get(name, 0.0) * len(tasks))
+        return [replace(failed(task, ValueError()), correct=n < right) for n, task in enumerate(tasks)]
+
+    monkeypatch.setattr(held_out, "evaluate", evaluate)
+    monkeypatch.setattr(held_out, "report", lambda *rest: None)
+    changes = {"steps": 4, "held_out_limit": 2, "lora": lora, "learning_rate": 1e-2, "eval_every": 1}
+    grpo.train(recipe.model_copy(update=changes))
+    assert list(measured) == ["before", "step_1", "step_2", "step_3", "after"]
+    best = recipe.output / "best"
+    assert json.loads((best / "held_out.json").read_text())["step"] == 2
+    assert [row["step"] for row in jsonl.peek(recipe.output / "log.jsonl") if "held_out/accuracy" in row] == [1, 2, 3]
+    kept = pocket_network.load_network(best).state_dict()
+    assert all(torch.equal(kept[name], measured["step_2"][name].bfloat16().float()) for name in measured["step_2"])
+    assert any(not torch.equal(measured["step_2"][name], measured["step_1"][name]) for name in kept)

@@ -17,7 +17,7 @@ import trl
 from PIL import Image
 
 from lensgraph.agent.actions import Answer, Crop, SearchByImage, SearchByText
-from lensgraph.agent.config import Config, load_config
+from lensgraph.agent.config import Config, ConfigError, load_config
 from lensgraph.agent.dialects.table import build
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
@@ -152,8 +152,8 @@ async def test_rows_made_of_trajectories_are_rendered_with_the_tools(
 async def test_a_template_that_offers_no_tools_or_in_another_form_is_refused(
     template: str, speaker: Callable[..., Speaker]
 ) -> None:
-    one = (await rolled(speaker(EPISODE, template))).trajectory
-    assert one.error is not None and "chat template does not offer tools in the form of Hermes" in one.error
+    with pytest.raises(ConfigError, match="chat template does not offer tools in the form of Hermes"):
+        await rolled(speaker(EPISODE, template))
 
 
 async def test_a_cut_call_is_a_mistake_and_its_ids_stay(speaker: Callable[..., Speaker]) -> None:
