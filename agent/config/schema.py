@@ -41,7 +41,7 @@ class PolicyConfig(Section):
     """`pocket` is the embedded policy; else a model's name or folder, as the kind understands it."""
     kind: str = Field(default_factory=lambda known: "pocket" if known.get("model") == "pocket" else "transformers")
     """`pocket` (a small Qwen2.5-VL on this CPU, loaded in a blink), `transformers` (in this process, any vision-language
-    model of the hub, on the GPU if there is one; Qwen2.5-VL many questions at a time), `openai_compatible` (a server
+    model of the hub, on the GPU if there is one; Qwen-VL many questions at a time), `openai_compatible` (a server
     such as vLLM), or an import path `package.module:Class` of a LangChain chat model. Not set: `pocket` for the model
     `pocket`, else `transformers`."""
     max_new_tokens: int | None = Field(default=None, ge=1)

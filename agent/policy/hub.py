@@ -5,8 +5,8 @@ them; a processor without a picture part is refused, because the model would the
 than the model's context loses its oldest thumbnails, and the reply says which.
 
 For asking, not for training: a model's own processor expands its pictures, so every turn renders the dialogue anew from
-text. Qwen2.5-VL checkpoints run in `lensgraph.agent.policy.qwen.transformers_policy`, which keeps sampled ids. Not covered:
-batching (calls wait for each other).
+text. Checkpoints of a family (`lensgraph.agent.policy.families.table`) run in
+`lensgraph.agent.policy.qwen.transformers_policy`, which keeps sampled ids. Not covered: batching (calls wait for each other).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from lensgraph.agent.chat import tool_calls
 from lensgraph.agent.limits import context_problem
 from lensgraph.agent.policy import pieces
 from lensgraph.agent.policy.errors import ContextFull
+from lensgraph.agent.policy.families.table import load_whole
 from lensgraph.agent.policy.hub_processor import load_processor
 from lensgraph.agent.policy.model_types import AsyncManager, Manager, Messages, Stop
 from lensgraph.agent.policy.render import ROLES, picture_bytes
@@ -94,13 +95,18 @@ class HubPolicy(BaseChatModel):
         return str(self._processor.apply_chat_template(chat, tools=list(tools), tokenize=False))
 
     def load(self) -> HubPolicy:
-        """Load everything now rather than at the first question."""
+        """Load everything now rather than at the first question.
+
+        Raises:
+            ValueError: the processor lacks a part that a policy needs, or the weights are not those of the network.
+            OSError: transformers found no such model.
+        """
         with self._lock:
             if self._network is None:
                 self._processor = load_processor(self.model)
                 device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
                 dtype = torch.float32 if device == "cpu" else torch.bfloat16
-                network = AutoModelForImageTextToText.from_pretrained(self.model, dtype=dtype)
+                network = load_whole(AutoModelForImageTextToText, self.model, dtype)
                 self._network = network.to(device).eval()
         return self
 

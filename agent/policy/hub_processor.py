@@ -22,7 +22,9 @@ def load_processor(model: str) -> Any:
     """
     try:
         processor = AutoProcessor.from_pretrained(model)
-    except ImportError:  # every video processor needs torchvision; pictures do without
+    except (ImportError, ValueError) as error:  # every video processor needs torchvision; pictures do without
+        if "torchvision" not in str(error).lower():
+            raise
         processor = _without_video(model)
     if getattr(processor, "image_processor", None) is None:
         raise ValueError(f"{model}: its processor takes no pictures; use a vision-language checkpoint")
@@ -51,8 +53,12 @@ def _without_video(model: str) -> Any:
     def check(self: Any, name: str, argument: Any) -> Any:
         return None if isinstance(argument, _NoVideo) else original(self, name, argument)
 
-    original = processor_class.check_argument_for_proper_class
-    pictures_only = type(processor_class.__name__, (processor_class,), {"check_argument_for_proper_class": check})
+    def written(self: Any) -> dict[str, Any]:
+        return {key: value for key, value in as_dict(self).items() if not isinstance(value, _NoVideo)}
+
+    original, as_dict = processor_class.check_argument_for_proper_class, processor_class.to_dict
+    changed = {"check_argument_for_proper_class": check, "to_dict": written}
+    pictures_only = type(processor_class.__name__, (processor_class,), changed)
     stored, _ = processor_class.get_processor_dict(model)
     takes = set(inspect.signature(processor_class.__init__).parameters) - set(processor_class.get_attributes())
     return pictures_only(

@@ -28,10 +28,10 @@ Tell = Callable[[Sampled], None]
 
 
 class InProcessPolicy(BaseChatModel):
-    """Base of the policies that sample from a Qwen2.5-VL network in this process."""
+    """Base of the policies that sample in this process and keep the sampled ids."""
 
     model: str = "pocket"
-    """`pocket`, or a checkpoint of the Qwen2.5-VL family."""
+    """`pocket`, or a checkpoint of a family that the policy knows."""
     max_new_tokens: int = Field(default=160, ge=1, validation_alias=AliasChoices("max_new_tokens", "max_tokens"))
     """Most tokens of one turn; a longer one is cut and counts as malformed."""
     temperature: float = Field(default=0.0, ge=0.0)

@@ -15,7 +15,7 @@ import base64
 import hashlib
 import io
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -27,6 +27,8 @@ from lensgraph.agent.chat import tool_calls
 
 IMAGE_PAD, VIDEO_PAD = "<|image_pad|>", "<|video_pad|>"
 VISION_START, VISION_END = "<|vision_start|>", "<|vision_end|>"
+PICTURE = f"{VISION_START}{IMAGE_PAD}{VISION_END}"
+"""A picture in the text of a message, before the chat template; text from outside cannot hold it."""
 PICTURE_TOKENS = [IMAGE_PAD, VIDEO_PAD, VISION_START, VISION_END, "<|vision_pad|>"]
 """Tokens that a policy may not sample: there would be no pixels behind them."""
 ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
@@ -55,11 +57,16 @@ class Pixels:
     id: str
     """sha256 of the picture's encoded bytes, or of its raw pixels if it came as a PIL image."""
     values: np.ndarray
-    """(patches, channels * temporal * patch * patch), float32, normalised."""
+    """(patches, channels * temporal * patch * patch), float32, normalised; the families' own processors give views of a
+    picture, (..., channels, height, width)."""
     grid: tuple[int, int, int]
-    """(time, height, width) in patches."""
+    """(time, height, width) in patches; of a picture with a `text` of its own, (1, 1, placeholders)."""
     picture: Image.Image | None = field(default=None, repr=False, compare=False)
     """The picture itself, RGB, for an engine that processes pictures on its own; None unless the renderer keeps them."""
+    text: str = ""
+    """The text in the picture's place, placeholders among it. Empty: as many placeholders as the grid asks for."""
+    more: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
+    """Arrays that the network takes with this picture besides, by argument name."""
 
 
 @dataclass
@@ -97,8 +104,8 @@ class Processor(Protocol):
     def chat(self, messages: list[dict[str, str]], *, generate: bool, tools: Sequence[dict[str, Any]] = ()) -> str:
         """Render messages, and the tools that the policy may call, through the chat template."""
 
-    def patches(self, picture: Image.Image) -> tuple[np.ndarray, tuple[int, int, int]]:
-        """The patches of a picture, and their grid (time, height, width)."""
+    def patches(self, picture: Image.Image) -> tuple[Any, ...]:
+        """The patches of a picture, and their grid (time, height, width); maybe also `Pixels.text` and `Pixels.more`."""
 
 
 class Renderer:
@@ -107,7 +114,9 @@ class Renderer:
     def __init__(self, processor: Processor, *, cached_pictures: int = 256, keep_pictures: bool = False) -> None:
         self.processor = processor
         self.tokenizer = processor.tokenizer
-        self.eos: int = self.tokenizer.eos_token_id
+        self._end: str = getattr(processor, "end_of_turn", self.tokenizer.eos_token)
+        self.eos: int = self.tokenizer.convert_tokens_to_ids(self._end)
+        """Id of the token that ends a turn."""
         self.image_pad: int = processor.image_token_id
         self._merge: int = processor.merge_size**2
         self._cache: OrderedDict[str, Pixels] = OrderedDict()
@@ -171,7 +180,8 @@ class Renderer:
             picture = Image.open(io.BytesIO(data))
         picture = picture.convert("RGB")
         key = key or hashlib.sha256(picture.tobytes()).hexdigest()
-        pixels = Pixels(key, *self.processor.patches(picture), picture if self._keep_pictures else None)
+        values, grid, *own = self.processor.patches(picture)
+        pixels = Pixels(key, values, grid, picture if self._keep_pictures else None, *own)
         self._cache[key] = pixels
         while len(self._cache) > self._cached_pictures:
             self._cache.popitem(last=False)
@@ -201,8 +211,26 @@ class Renderer:
                     "the chat template rewrites earlier turns; training and serving need one that only appends"
                 )
             # the policy's own end-of-turn token is already there; the template's text behind it is not
-            cut = self._dummy_text.rindex(self.tokenizer.eos_token) + len(self.tokenizer.eos_token)
+            cut = self._dummy_text.rindex(self._end) + len(self._end)
             text = text[cut:]
+        out.extend(self._ids(text, pictures), 0)
+        out.pixels += pictures
+
+    def _ids(self, text: str, pictures: Sequence[Pixels]) -> list[int]:
+        """The ids of a text in which every picture has one placeholder.
+
+        Raises:
+            ValueError: it has more or fewer of them.
+        """
+        mark = getattr(self.processor, "image_token", IMAGE_PAD)
+        if text.count(mark) != len(pictures):
+            raise ValueError(
+                f"the chat template shows {text.count(mark)} of {len(pictures)} pictures; use one that shows all"
+            )
+        if any(picture.text for picture in pictures):
+            between = text.split(mark)
+            whole = "".join(a + b.text for a, b in zip(between, pictures, strict=False)) + between[-1]
+            return list(self.tokenizer.encode(whole, add_special_tokens=False))
         ids: list[int] = []
         remaining = iter(pictures)
         for token in self.tokenizer.encode(text, add_special_tokens=False):
@@ -211,8 +239,7 @@ class Renderer:
                 continue
             picture = next(remaining)
             ids += [token] * (int(np.prod(picture.grid)) // self._merge)
-        out.extend(ids, 0)
-        out.pixels += pictures
+        return ids
 
     def _content(self, message: BaseMessage) -> tuple[str, list[Pixels]]:
         """A message as one string with image placeholders, and its pictures."""
@@ -224,7 +251,7 @@ class Renderer:
                 parts.append(self.clean(block))
             elif block.get("type") in ("image", "image_url"):
                 pictures.append(self.pixels(block))
-                parts.append(f"{VISION_START}{IMAGE_PAD}{VISION_END}")
+                parts.append(PICTURE)
             elif block.get("type") == "text":
                 parts.append(self.clean(block["text"]))
             else:
@@ -233,8 +260,11 @@ class Renderer:
 
     def clean(self, text: str) -> str:
         """The text with control tokens broken up, so that no text from outside can end a turn or announce a picture."""
-        return text.replace("<|", "<\u200b|") if "<|" in text else text
+        text = text.replace("<|", "<\u200b|") if "<|" in text else text
+        own = getattr(self.processor, "control", None)  # of families whose control tokens look otherwise
+        return text if own is None else own.sub(lambda found: f"{found[0][0]}\u200b{found[0][1:]}", text)
 
     def picture_tokens(self) -> list[int]:
         """Ids that a policy may not sample."""
-        return [i for i in self.tokenizer.convert_tokens_to_ids(PICTURE_TOKENS) if i is not None]
+        names = getattr(self.processor, "picture_tokens", PICTURE_TOKENS)
+        return [i for i in self.tokenizer.convert_tokens_to_ids(names) if i is not None]

@@ -14,7 +14,6 @@ from datasets import Dataset
 from trl import GRPOConfig
 
 from lensgraph.agent.policy.families import table as families
-from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.grpo.generation import GraphRollouts
 from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
@@ -36,7 +35,7 @@ def build_trainer(
     recipe: GRPORecipe,
     setup: RolloutSetup,
     network: Any,
-    processor: PictureProcessor,
+    processor: Any,
     tasks: Sequence[Task],
     reward: EpisodeReward,
     store: TrajectoryStore | None = None,

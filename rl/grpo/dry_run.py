@@ -94,7 +94,7 @@ def _row(rollout: Rollout, row: int, batch: Mapping[str, Any], trainer: GraphGRP
 
 def _pixels(made: Sequence[Rollout], batch: Mapping[str, Any]) -> None:
     pictures = [picture for rollout in made for picture in rollout.rendered.pixels]
-    if not pictures:
+    if not pictures or "pixel_values" not in batch:  # a family that is not Qwen-VL trains on these very objects
         return
     values = torch.cat([torch.from_numpy(picture.values) for picture in pictures])
     if not torch.equal(batch["pixel_values"].cpu(), values):

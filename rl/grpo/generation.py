@@ -24,6 +24,7 @@ from accelerate.utils import gather_object
 from trl import GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
+from lensgraph.agent.policy.families import table as families
 from lensgraph.agent.policy.qwen.batching import StaticBatching, Worker
 from lensgraph.agent.policy.qwen.decode import CAPACITY
 from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
@@ -85,7 +86,9 @@ class EnginePolicy(TransformersPolicy):
     engine: Any = None
     """Function (prompt ids, pictures) of a batch -> (sampled ids, their log-probabilities)."""
 
-    def sample(self, batch: Sequence[Rendered], stops: Sequence[Sequence[str]] = ()) -> list[Sampled]:
+    def sample(
+        self, batch: Sequence[Rendered], stops: Sequence[Sequence[str]] = (), goes_on: Any = None
+    ) -> list[Sampled]:
         """Sample one turn of every dialogue with the engine."""
         ids, logprobs = self.engine([row.ids for row in batch], [row.pixels for row in batch])
         return [Sampled(list(said), list(scores)) for said, scores in zip(ids, logprobs, strict=True)]
@@ -104,6 +107,10 @@ class RolloutTrainer(GRPOTrainer):
         self.renderer = Renderer(self.processing_class, keep_pictures=self.use_vllm)
         self.made: list[Rollout] = []
         """The last batch of rollouts."""
+        self.rows: list[Rendered] = []
+        """The training rows of that batch."""
+        self.grids = families.of(self._own_network).pictures == "grids"
+        """Pictures go to TRL as patches and grids; else they stay in `rows`, as TRL knows other layouts only in part."""
         self._sampler: SamplerProcess | None = None
         # a flag only: it selects TRL's own branch in which pictures may stand in the completion
         self.tools = [_no_tool]
@@ -193,7 +200,8 @@ class RolloutTrainer(GRPOTrainer):
         rows = [TrainingRow.of(rollout, self.renderer.eos) for rollout in made]
         for row in rows:
             check_pictures(row.rendered, self.renderer)
-        pictures = [row.rendered.pixels for row in rows]
+        self.rows = [row.rendered for row in rows]
+        pictures = [row.rendered.pixels if self.grids else [] for row in rows]
         return (
             [row.rendered.ids[: row.border] for row in rows],
             [row.rendered.ids[row.border :] for row in rows],

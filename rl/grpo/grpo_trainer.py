@@ -10,7 +10,8 @@ replaced, and their signatures are tested:
   (`lensgraph.rl.grpo.loss_mask`) and assigns credit (`lensgraph.rl.grpo.credit`);
 - `_compute_loss` leaves out rows that cannot change the loss (`lensgraph.rl.grpo.zero_advantage`);
 - `_get_per_token_logps_and_entropies` leaves the vision tower out of chunks without pictures, which TRL's
-  cannot do.
+  cannot do, and gives the families that are not Qwen-VL their pictures in their own layout: in TRL's batch a
+  row of them is the number of its rollout only.
 
 Others are extended: `training_step` measures the seconds of the update; `train`, `_save_checkpoint`,
 `_load_from_checkpoint` and `_get_train_sampler` make runs resumable (`lensgraph.rl.grpo.resuming`).
@@ -26,12 +27,16 @@ import torch
 from accelerate.utils import gather_object
 
 from lensgraph.agent.policy.families import table as families
+from lensgraph.agent.policy.families.generate import on
+from lensgraph.agent.policy.families.picture_batch import picture_inputs
+from lensgraph.agent.policy.render import Rendered
 from lensgraph.rl.grpo import credit, loss_mask, training_metrics
 from lensgraph.rl.grpo.finished_pixels import pixels_as_pictures
 from lensgraph.rl.grpo.generation import GraphRollouts, TrainingRow
 from lensgraph.rl.grpo.resuming import ResumableTrainer
 from lensgraph.rl.grpo.training_metrics import decisions_of
 from lensgraph.rl.grpo.zero_advantage import LOSSES, needed, worth_a_pass
+from lensgraph.rl.network.collate import IGNORE
 from lensgraph.rl.rollout.deciders import check_nodes
 from lensgraph.rl.run import sharded
 
@@ -51,6 +56,8 @@ class GraphGRPOTrainer(ResumableTrainer):
             )
         check_nodes(rollouts.train_nodes, rollouts.setup.graph)
         self._generating = self._updating = 0.0
+        self._kept: dict[str, list[Rendered]] = {}
+        self._present: list[Rendered] | None = None
         if rollouts.sampler == "process" and not self.use_vllm:
             self._start_sampler()  # now, so that its imports run beside ours
 
@@ -70,6 +77,9 @@ class GraphGRPOTrainer(ResumableTrainer):
         with pixels_as_pictures(self.processing_class):
             output = super()._generate_and_score_completions(inputs)
         mode = "train" if self.model.training else "eval"
+        if not self.grids:
+            self._kept[mode] = self.rows
+            output["rollout"] = torch.arange(len(self.rows), device=self.accelerator.device)
         rewards = [rollout.trajectory.total_reward for rollout in self.made]
         size = self.num_generations if mode == "train" else self.num_generations_eval
         credit.zero_equal_groups(output["advantages"], rewards, size)
@@ -101,7 +111,11 @@ class GraphGRPOTrainer(ResumableTrainer):
         plain = self.beta == 0 and self.top_entropy_quantile == 1.0 and not self.aux_loss_enabled
         if self.model.training and plain and not self._entropy_bonus_enabled and self.loss_type in LOSSES:
             inputs = worth_a_pass(inputs, max(gather_object([needed(inputs)])))
+        if not self.grids:
+            kept = self._kept["train" if self.model.training else "eval"]
+            self._present = [kept[row] for row in inputs["rollout"].tolist()]
         loss = super()._compute_loss(model, inputs)
+        self._present = None
         if "recorded_logps" in inputs:
             # log-probabilities under the weights that sampled: TRL's own, which it keeps where a batch serves several
             # steps, or else those of this pass, which is then of the first step
@@ -121,6 +135,9 @@ class GraphGRPOTrainer(ResumableTrainer):
         batch_size: int | None = None,
         **rest: Any,
     ) -> Any:
+        if not self.grids:
+            rows = self.rows if self._present is None else self._present
+            return self._with_pictures(model, rows, input_ids, attention_mask, logits_to_keep, batch_size)
         stock = super()._get_per_token_logps_and_entropies
         counts = rest.get("num_images")
         if rest.get("pixel_values") is None or rest.get("image_grid_thw") is None or counts is None:
@@ -139,6 +156,43 @@ class GraphGRPOTrainer(ResumableTrainer):
         entropies = torch.cat([one[1] for one in made]) if made[0][1] is not None else None
         losses = torch.stack([one[2] for one in made]).mean() if made[0][2] is not None else None
         return logprobs, entropies, losses
+
+    def _with_pictures(
+        self,
+        model: Any,
+        rows: Sequence[Rendered],
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        keep: int,
+        size: int | None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+        """TRL's pass over a batch, with the pictures of `rows` in the layout of their family."""
+        labels = ids.masked_fill(mask == 0, IGNORE)
+        labels[:, :-keep] = IGNORE
+        made = []
+        for start in range(0, len(ids), size or len(ids)):
+            part = slice(start, start + (size or len(ids)))
+            family, network = families.of(self._own_network), self._own_network
+            pictures = on(picture_inputs(family, rows[part], ids[part], self.renderer.image_pad), network)
+            with self.accelerator.autocast():
+                made.append(
+                    model(
+                        input_ids=ids[part],
+                        attention_mask=mask[part],
+                        labels=labels[part],
+                        fused_lm_head=True,
+                        **pictures,
+                    )
+                )
+        logprobs = torch.cat([one.log_probs[:, -keep:] for one in made])
+        self._found = logprobs.detach()
+        if not any(row.pixels for row in rows):
+            logprobs = logprobs + self._untouched_tower()
+        return (
+            logprobs,
+            torch.cat([one.entropy[:, -keep:] for one in made]) if made[0].entropy is not None else None,
+            None,
+        )
 
     def _untouched_tower(self) -> torch.Tensor:
         """Zero, as a function of every trained weight of the vision tower.

@@ -11,7 +11,6 @@ from rich.console import Console
 from transformers import TrainerCallback
 
 from lensgraph.agent.config import Config
-from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.agent.policy.qwen.transformers_policy import TransformersPolicy
 from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.evaluation.metrics import by_group
@@ -35,7 +34,7 @@ def measure(
     recipe: GRPORecipe,
     config: Config,
     network: Any,
-    processor: PictureProcessor,
+    processor: Any,
     name: str,
     console: Console,
     *,

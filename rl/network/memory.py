@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from lensgraph.agent.policy.families import table as families
+
 ADAM = 16
 """Bytes of a trained weight: float32 itself, its gradient, and AdamW's two moments."""
 MUON = 12
@@ -35,8 +37,8 @@ def refuse(model: Path, *, lora: bool, freeze_vision: bool = False, each: int = 
     with torch.device("meta"):
         network = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(model))
     every = sum(weight.numel() for weight in network.parameters())
-    tower = getattr(network.model, "visual", None)
-    seeing = sum(weight.numel() for weight in tower.parameters()) if tower is not None and freeze_vision else 0
+    eyes = families.eyes(network) if freeze_vision else []
+    seeing = sum(weight.numel() for part in eyes for weight in part.parameters())
     kept = 2 if torch.cuda.is_available() else 4
     needed = every * kept if lora else (every - seeing) * each + seeing * 4
     have = device_bytes()

@@ -23,6 +23,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from lensgraph.agent.policy.families import table as families
+from lensgraph.agent.policy.families.own_processor import OwnProcessor
 from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.rl.pocket.copy_heads import seed_copying
 
@@ -213,7 +214,7 @@ def build_network(
     return network
 
 
-def save(network: Any, processor: PictureProcessor, folder: Path) -> None:
+def save(network: Any, processor: PictureProcessor | OwnProcessor, folder: Path) -> None:
     """Write a checkpoint folder that `TransformersPolicy(model=folder)` loads. Weights go in bfloat16, adapters merged."""
     folder.mkdir(parents=True, exist_ok=True)
     network.config.vision_config._name_or_path = ""  # else the folder that the tower was loaded from
@@ -224,6 +225,9 @@ def save(network: Any, processor: PictureProcessor, folder: Path) -> None:
         if not (tied and name.startswith("lm_head."))  # the embeddings again
     }
     network.save_pretrained(folder, state_dict=weights, max_shard_size="15MB")
+    if isinstance(processor, OwnProcessor):
+        processor.save(folder)
+        return
     processor.tokenizer.save_pretrained(folder)
     processor.image_processor.save_pretrained(folder)
 

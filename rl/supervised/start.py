@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock
 
 from lensgraph.agent.policy.families import table as families
-from lensgraph.agent.policy.qwen.processor import PictureProcessor, load_processor
+from lensgraph.agent.policy.qwen.processor import load_processor
 from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.pocket import demonstrations, pocket_network
 from lensgraph.rl.pocket.invent import Demonstration, Lexicon, rewrite
@@ -23,7 +23,7 @@ from lensgraph.rl.supervised.demonstration_rows import DemonstrationRows
 from lensgraph.rl.supervised.sft_recipe import SFTRecipe
 from lensgraph.rl.supervised.trajectory_rows import TrajectoryRows
 
-Start = tuple[PictureProcessor, Any, DemonstrationRows | TrajectoryRows]
+Start = tuple[Any, Any, DemonstrationRows | TrajectoryRows]
 
 
 def start(recipe: SFTRecipe, *, dry_run: bool = False) -> Start:

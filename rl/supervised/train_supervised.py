@@ -13,7 +13,6 @@ from rich.text import Text
 from trl import SFTConfig
 
 from lensgraph.agent.policy.families import table as families
-from lensgraph.agent.policy.qwen.processor import PictureProcessor
 from lensgraph.rl.network import checkpointing, memory, optimizers
 from lensgraph.rl.network.collate import Collator, check_pictures
 from lensgraph.rl.network.vision_attention import batch_pictures
@@ -47,7 +46,7 @@ def train(
     run = begin(recipe, resume=resume, max_steps=max_steps, devices=devices, dry_run=dry_run)
     processor, network, rows = start(recipe, dry_run=dry_run)
     if recipe.sight is not None or recipe.freeze_vision:
-        for part in (network.model.visual.patch_embed, network.model.visual.blocks):
+        for part in families.tower(network):
             part.requires_grad_(False)
     if dry_run:
         _dry_run(rows, processor, recipe)
@@ -65,7 +64,7 @@ def train(
         trained = get_peft_model(network, lora_config(modules, recipe.lora))
     if not torch.cuda.is_available():
         # on a CPU the fused attention kernel's backward takes twice the time of plain products on rows this short
-        network.model.language_model.set_attn_implementation("eager")
+        families.decoder(network).set_attn_implementation("eager")
     optimizer = optimizers.build(
         trained.named_parameters(),
         name=recipe.optimizer,
@@ -131,7 +130,7 @@ def _arguments(recipe: SFTRecipe) -> SFTConfig:
     return trainer_options.build(SFTConfig, recipe, decided)
 
 
-def _dry_run(rows: DemonstrationRows | TrajectoryRows, processor: PictureProcessor, recipe: SFTRecipe) -> None:
+def _dry_run(rows: DemonstrationRows | TrajectoryRows, processor: Any, recipe: SFTRecipe) -> None:
     """Check two rows and print the second; the loss is on the bold tokens.
 
     Raises:

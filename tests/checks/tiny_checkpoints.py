@@ -7,6 +7,8 @@ published checkpoint's where TRL ships none.
 from __future__ import annotations
 
 import functools
+import importlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,11 +47,11 @@ def _words() -> str:
     return str(made.to_str())
 
 
-def tokenizer(special: list[str], template: str, **named: str) -> PreTrainedTokenizerFast:
+def tokenizer(special: list[str], template: str, **named: Any) -> PreTrainedTokenizerFast:
     """A tokenizer with these control tokens; `named` are those that transformers knows by name."""
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(_words()), additional_special_tokens=special, **named
-    )
+    words = Tokenizer.from_str(_words())
+    words.add_special_tokens(special)
+    made = PreTrainedTokenizerFast(tokenizer_object=words, **named)
     made.chat_template = template
     return made
 
@@ -75,6 +77,8 @@ def _write(folder: Path, kind: str, config: PretrainedConfig, words: PreTrainedT
     network = getattr(transformers, FAMILIES[kind].network)(config)
     with torch.no_grad():
         for name, weight in network.named_parameters():
+            if not weight.any():
+                weight.normal_(0, 0.1)  # Gemma's eyes begin at zero
             if "norm" not in name:
                 weight.mul_(3.0)  # large enough that a picture changes what is said
     network.generation_config.eos_token_id = words.eos_token_id
@@ -118,7 +122,134 @@ def _qwen(kind: str, folder: Path) -> None:
     _write(folder, kind, config, words)
 
 
+SIGHT = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28,
+    "patch_size": 14,
+}  # fmt: skip
+"""Sizes of the other families' vision towers: a view of 28 x 28 pixels is 2 x 2 patches."""
+
+
+def _parts(folder: Path, words: PreTrainedTokenizerFast, pictures: Any, processor: str, **settings: Any) -> None:
+    """Write a processor's parts as a checkpoint keeps them."""
+    pictures.save_pretrained(folder)
+    words.save_pretrained(folder)
+    (folder / "processor_config.json").write_text(json.dumps({"processor_class": processor, **settings}))
+
+
+def _idefics(kind: str, folder: Path) -> None:
+    """Pictures are split into views, with a small one of the whole behind them."""
+    cells = [f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)]
+    words = tokenizer(
+        ["<fake_token_around_image>", "<image>", "<global-img>", "<end_of_utterance>", *cells],
+        shipped(kind), bos_token="<|im_start|>" if kind == "smolvlm" else "<|begin_of_text|>",
+        eos_token="<end_of_utterance>" if kind == "smolvlm" else "<|end_of_text|>", pad_token="<pad>",
+    )  # fmt: skip
+    module = importlib.import_module(f"transformers.models.{kind}.image_processing_pil_{kind}")
+    name = "SmolVLM" if kind == "smolvlm" else "Idefics3"
+    pictures = getattr(module, f"{name}ImageProcessorPil")(
+        size={"longest_edge": 56}, max_image_size={"longest_edge": 28}, do_image_splitting=True
+    )
+    _parts(folder, words, pictures, f"{name}Processor", image_seq_len=1)
+    config = transformers.CONFIG_MAPPING[kind](
+        vision_config=SIGHT, text_config={"model_type": "llama", **text(words)}, scale_factor=2,
+        image_token_id=words.convert_tokens_to_ids("<image>"), pad_token_id=words.pad_token_id,
+    )  # fmt: skip
+    _write(folder, kind, config, words)
+
+
+def _llava_onevision(folder: Path) -> None:
+    """Pictures are views of the best fitting grid, and a small one of the whole before them."""
+    from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
+
+    words = tokenizer(
+        ["<|im_start|>", "<|im_end|>", "<image>", "<video>"], ONEVISION, eos_token="<|im_end|>", pad_token="<pad>"
+    )
+    grid = [[28, 28], [28, 56], [56, 28], [56, 56]]
+    pictures = LlavaOnevisionImageProcessorPil(size={"height": 28, "width": 28}, image_grid_pinpoints=grid)
+    _parts(
+        folder, words, pictures, "LlavaOnevisionProcessor", num_image_tokens=4, vision_feature_select_strategy="full"
+    )
+    number = words.convert_tokens_to_ids
+    config = transformers.CONFIG_MAPPING["llava_onevision"](
+        vision_config={"model_type": "siglip_vision_model", "vision_use_head": False, **SIGHT},
+        text_config={"model_type": "qwen2", **text(words)}, image_grid_pinpoints=grid, vision_feature_layer=-1,
+        vision_feature_select_strategy="full", image_token_id=number("<image>"), video_token_id=number("<video>"),
+    )  # fmt: skip
+    _write(folder, "llava_onevision", config, words)
+
+
+ONEVISION = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ '\n' + content['text'] }}{% endfor %}"
+    "{{ '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""After the template of llava-onevision-qwen2: pictures first, then texts."""
+
+
+def _internvl(folder: Path) -> None:
+    """Pictures are tiles, and a small one of the whole behind them."""
+    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+    marks = {
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    }
+    words = tokenizer(
+        ["<|im_start|>", "<|im_end|>"], INTERNVL, eos_token="<|im_end|>", pad_token="<pad>", extra_special_tokens=marks
+    )
+    pictures = GotOcr2ImageProcessorPil(
+        size={"height": 28, "width": 28}, crop_to_patches=True, min_patches=1, max_patches=4
+    )
+    _parts(folder, words, pictures, "InternVLProcessor", image_seq_length=1)
+    config = transformers.CONFIG_MAPPING["internvl"](
+        vision_config={**SIGHT, "image_size": [28, 28], "patch_size": [14, 14]}, image_seq_length=1,
+        text_config={"model_type": "qwen2", **text(words)}, image_token_id=words.convert_tokens_to_ids("<IMG_CONTEXT>"),
+    )  # fmt: skip
+    _write(folder, "internvl", config, words)
+
+
+INTERNVL = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' %}{{ '<IMG_CONTEXT>\n' }}{% elif content['type'] == 'text' %}{{ content['text'] }}"
+    "{% endif %}{% endfor %}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""After the template of InternVL3-hf."""
+
+
+def _gemma3(folder: Path) -> None:
+    """A picture is one view, read in both directions; most layers see a window of the dialogue only."""
+    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+    marks = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
+    words = tokenizer(
+        ["<start_of_turn>", "<end_of_turn>"], shipped("gemma3"), bos_token="<bos>", eos_token="<eos>", pad_token="<pad>",
+        extra_special_tokens=marks,
+    )  # fmt: skip
+    pictures = Gemma3ImageProcessorPil(size={"height": 28, "width": 28})
+    _parts(folder, words, pictures, "Gemma3Processor", image_seq_length=4)
+    number = words.convert_tokens_to_ids
+    config = transformers.CONFIG_MAPPING["gemma3"](
+        vision_config={"model_type": "siglip_vision_model", "vision_use_head": False, **SIGHT}, mm_tokens_per_image=4,
+        text_config={
+            "model_type": "gemma3_text", **text(words), "layer_types": ["sliding_attention", "full_attention"],
+            "sliding_window": 256, "query_pre_attn_scalar": 16,
+        },
+        image_token_id=number("<image_soft_token>"), boi_token_id=number("<start_of_image>"),
+        eoi_token_id=number("<end_of_image>"),
+    )  # fmt: skip
+    _write(folder, "gemma3", config, words)
+
+
 TINY: dict[str, Callable[[Path], None]] = {
-    kind: functools.partial(_qwen, kind) for kind in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
+    **{kind: functools.partial(_qwen, kind) for kind in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")},
+    **{kind: functools.partial(_idefics, kind) for kind in ("smolvlm", "idefics3")},
+    "llava_onevision": _llava_onevision,
+    "internvl": _internvl,
+    "gemma3": _gemma3,
 }
 """`model_type` -> writes a checkpoint of it into a folder."""

@@ -24,6 +24,8 @@ ATTENTION = "q_proj|k_proj|v_proj|o_proj"
 PROJECTIONS = f"{ATTENTION}|gate_proj|up_proj|down_proj"
 """Every projection of a decoder block."""
 
+PROJECTED = ("vision_tower", "multi_modal_projector")
+
 
 @dataclass(frozen=True)
 class Family:
@@ -35,9 +37,9 @@ class Family:
     """Name of its class in transformers."""
     tower: tuple[str, ...]
     """Modules of the network's `model` that see: the vision tower, and what leads from it to the language model."""
-    pictures: Literal["grids"] = "grids"
-    """Layout of a batch of pictures. `grids`: patches one after another, with `image_grid_thw`, and rotary positions in
-    three parts (M-RoPE)."""
+    pictures: Literal["grids", "rows", "views", "flat", "typed"] = "grids"
+    """Layout of a batch of pictures (`lensgraph.agent.policy.families.picture_batch`). `grids` is Qwen-VL's, with rotary
+    positions in three parts (M-RoPE); its families have our own processor and sampler, the others transformers'."""
     decoder: str = "language_model"
     """Module of the network's `model` that reads and writes."""
     trained: bool = True
@@ -49,6 +51,15 @@ FAMILIES = {
     "qwen2_5_vl": Family("Qwen2.5-VL", "Qwen2_5_VLForConditionalGeneration", ("visual",)),
     "qwen3_vl": Family("Qwen3-VL", "Qwen3VLForConditionalGeneration", ("visual",)),
     "qwen3_vl_moe": Family("Qwen3-VL MoE", "Qwen3VLMoeForConditionalGeneration", ("visual",), trained=False),
+    "smolvlm": Family(
+        "SmolVLM", "SmolVLMForConditionalGeneration", ("vision_model", "connector"), "rows", decoder="text_model"
+    ),
+    "idefics3": Family(
+        "Idefics 3", "Idefics3ForConditionalGeneration", ("vision_model", "connector"), "rows", decoder="text_model"
+    ),
+    "llava_onevision": Family("LLaVA-OneVision", "LlavaOnevisionForConditionalGeneration", PROJECTED, "views"),
+    "internvl": Family("InternVL", "InternVLForConditionalGeneration", PROJECTED, "flat"),
+    "gemma3": Family("Gemma 3", "Gemma3ForConditionalGeneration", PROJECTED, "typed"),
 }
 """`model_type` in a checkpoint's config.json -> its family."""
 
@@ -91,6 +102,17 @@ def of(network: Any) -> Family:
 def decoder_modules(network: Any, names: str) -> str:
     """peft's pattern of the decoder's modules of these names (`q_proj|k_proj`); a tower's may have the same names."""
     return rf".*\b{of(network).decoder}\b.*\.({names})"
+
+
+def decoder(network: Any) -> Any:
+    """The module of a network that reads and writes."""
+    return getattr(network.model, of(network).decoder)
+
+
+def tower(network: Any) -> list[Any]:
+    """The modules of a network's vision tower, without what leads from it to the decoder."""
+    first = eyes(network)[0]
+    return [first.patch_embed, first.blocks] if of(network).pictures == "grids" else [first]
 
 
 def eyes(network: Any) -> list[Any]:

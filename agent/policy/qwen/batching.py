@@ -48,6 +48,15 @@ class Waiting:
         if self.future.set_running_or_notify_cancel():
             self.future.set_result(self.job.said)
 
+    def goes_on(self) -> bool:
+        """Tell the caller of its turn so far; False: it does not wait any more."""
+        if self.tell is not None:
+            try:
+                self.tell(self.job.said)
+            except Exception as error:  # its reader is gone
+                self.fail(error)
+        return not self.future.done()
+
     def fail(self, error: Exception) -> None:
         """Give the caller an error."""
         if self.future.set_running_or_notify_cancel():
@@ -139,22 +148,13 @@ class ContinuousBatching(Worker):
                     since += 1
                     for job in ended:
                         live.pop(id(job)).deliver()
-                    for one in [one for one in live.values() if not self._goes_on(one)]:
+                    for one in [one for one in live.values() if not one.goes_on()]:
                         running.drop(live.pop(id(one.job)).job)
             except Exception as error:  # the state of this batch is unknown
                 waiting = [] if running else self._take(len(self._inbox))  # the batch could not even begin
                 for one in (*live.values(), *waiting):
                     one.fail(error)
                 live, running = {}, None
-
-    @staticmethod
-    def _goes_on(one: Waiting) -> bool:
-        if one.tell is not None:
-            try:
-                one.tell(one.job.said)
-            except Exception as error:  # its reader is gone
-                one.fail(error)
-        return not one.future.done()
 
     def _admit(self, running: RunningBatch, live: dict[int, Waiting]) -> None:
         coming = self._take(self._most - len(live))
@@ -172,18 +172,25 @@ class ContinuousBatching(Worker):
 class StaticBatching(Worker):
     """Whole batches, one after another."""
 
-    def __init__(self, sample: Callable[[list[Rendered], list[list[str]]], list[Sampled]], most: int) -> None:
-        """`sample` answers dialogues, given with their stop strings; `most` is the largest batch."""
+    def __init__(self, sample: Callable[..., list[Sampled]], most: int, *, telling: bool = False) -> None:
+        """`sample` answers dialogues, given with their stop strings; `most` is the largest batch. With `telling` it is also
+        given a function (row, turn so far) to call after every token, which says whether the caller still waits."""
         super().__init__()
-        self._sample, self._most = sample, most
+        self._sample, self._most, self._telling = sample, most, telling
 
     def _work(self) -> None:
         self._gather()
         batch = self._take(self._most)
         if not batch:
             return
+
+        def goes_on(row: int, said: Sampled) -> bool:
+            batch[row].job.said = said
+            return batch[row].goes_on()
+
+        told = [goes_on] if self._telling else []
         try:
-            said = self._sample([one.job.rendered for one in batch], [list(one.job.stops) for one in batch])
+            said = self._sample([one.job.rendered for one in batch], [list(one.job.stops) for one in batch], *told)
         except Exception as error:  # each caller gets it; the graph records it as the policy's failure
             for one in batch:
                 one.fail(error)

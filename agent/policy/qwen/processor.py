@@ -21,6 +21,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from lensgraph.agent.policy.families.own_processor import load_own_processor
+from lensgraph.agent.policy.families.table import FAMILIES, model_type
 from lensgraph.agent.policy.render import IMAGE_PAD, VIDEO_PAD
 
 
@@ -73,13 +75,20 @@ def patches_of(image_processor: Any, picture: Image.Image) -> tuple[np.ndarray, 
     return np.asarray(out["pixel_values"], dtype=np.float32), (time, height, width)
 
 
-def load_processor(model: str | Path) -> PictureProcessor:
-    """The processor of a checkpoint folder or hub name of a Qwen-VL family.
+def load_processor(model: str | Path) -> Any:
+    """The processor of a checkpoint folder or hub name of any family, as the renderer and TRL use it.
 
     Raises:
-        ValueError: the tokenizer has no `<|image_pad|>`, so it is not of this family.
+        ValueError: the checkpoint is of no family, or lacks a part that a policy needs.
         OSError: transformers found no such model.
     """
+    kind = model_type(model)
+    if kind not in FAMILIES:
+        raise ValueError(f"{model}: model_type {kind!r} is of no family; known: {', '.join(FAMILIES)}")
+    return load_own_processor(model) if FAMILIES[kind].pictures != "grids" else _load(model)
+
+
+def _load(model: str | Path) -> PictureProcessor:
     tokenizer = AutoTokenizer.from_pretrained(model)
     if tokenizer.convert_tokens_to_ids(IMAGE_PAD) in (None, tokenizer.unk_token_id):
         raise ValueError(f"{model}: its tokenizer has no {IMAGE_PAD}; use a Qwen-VL checkpoint")

@@ -1,7 +1,8 @@
-"""A Qwen2.5-VL policy in this process, through transformers: the pocket policy, or any checkpoint of that architecture.
+"""A policy in this process, through transformers: the pocket policy, or a checkpoint of any family.
 
-Calls that wait at the same time are sampled together, token by token, whatever loop or thread they come from; no call waits
-for another's turn to end (`lensgraph.agent.policy.qwen.batching`). Every turn carries the ids that were sampled
+Calls that wait at the same time are sampled together, whatever loop or thread they come from. In a Qwen-VL network that goes
+token by token, and no call waits for another's turn to end (`lensgraph.agent.policy.qwen.batching`); the others answer a
+batch at a time (`lensgraph.agent.policy.families.generate`). Every turn carries the ids that were sampled
 (`response_metadata["token_ids"]`), and a turn that comes back in a dialogue is fed with those ids, so the policy sees exactly
 its own tokens.
 
@@ -22,8 +23,9 @@ from pydantic import Field, PrivateAttr
 
 from lensgraph.agent.pocket import checkpoint
 from lensgraph.agent.policy.families import table as families
+from lensgraph.agent.policy.families.generate import Generator, GoesOn
 from lensgraph.agent.policy.in_process import InProcessPolicy, Tell
-from lensgraph.agent.policy.qwen.batching import ContinuousBatching, Worker
+from lensgraph.agent.policy.qwen.batching import ContinuousBatching, StaticBatching, Worker
 from lensgraph.agent.policy.qwen.decode import CAPACITY, Decoder, RunningBatch
 from lensgraph.agent.policy.qwen.processor import load_processor
 from lensgraph.agent.policy.render import Rendered, Renderer
@@ -31,7 +33,7 @@ from lensgraph.agent.policy.sampled import Sampled
 
 
 class TransformersPolicy(InProcessPolicy):
-    """A Qwen2.5-VL policy through transformers, on the GPU where there is one."""
+    """A policy of any family through transformers, on the GPU where there is one."""
 
     device: str | None = None
     """`cpu`, `cuda`, `cuda:1`, `mps`; None takes CUDA where there is one."""
@@ -76,16 +78,20 @@ class TransformersPolicy(InProcessPolicy):
             self._decoder = Decoder(self.network, self.renderer, self.reuse_bytes)
         return self._decoder
 
-    def sample(self, batch: Sequence[Rendered], stops: Sequence[Sequence[str]] = ()) -> list[Sampled]:
-        """Sample one turn for every dialogue of `batch`, together; `stops` are stop strings row by row.
+    def sample(
+        self, batch: Sequence[Rendered], stops: Sequence[Sequence[str]] = (), goes_on: GoesOn | None = None
+    ) -> list[Sampled]:
+        """Sample one turn for every dialogue of `batch`, together; `stops` are stop strings row by row. `goes_on` is asked
+        after every token, for families that are not Qwen-VL.
 
         Raises:
             ValueError: a dialogue with pictures and one whose placeholders do not match its pictures' grids.
         """
+        how: dict[str, Any] = {"temperature": self.temperature, "max_new_tokens": self.max_new_tokens, "stops": stops}
         with self._lock:
-            return self.decoder.sample(
-                batch, temperature=self.temperature, max_new_tokens=self.max_new_tokens, stops=stops
-            )
+            if families.of(self.network).pictures != "grids":
+                return Generator(self.network, self.renderer).sample(batch, goes_on=goes_on, **how)
+            return self.decoder.sample(batch, **how)
 
     def submit(
         self, rendered: Rendered, stops: Sequence[str] = (), tell: Callable[[Sampled], None] | None = None
@@ -99,6 +105,10 @@ class TransformersPolicy(InProcessPolicy):
 
     def worker(self) -> Worker:
         """The batching of callers; a subclass may choose another."""
+        if families.of(self.network).pictures != "grids":
+            return StaticBatching(
+                lambda rows, stops, told: self.sample(rows, stops, told), self.max_batch, telling=True
+            )
         return ContinuousBatching(self._running, self._lock, self.max_batch)
 
     def _running(self) -> RunningBatch:

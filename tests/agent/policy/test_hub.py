@@ -1,12 +1,10 @@
-"""Any vision-language model of the hub: tiny random ones of three architectures, made from their configurations.
+"""Any vision-language model of the hub that is of no family: a tiny random LLaVA, made from its configuration.
 
-Their processors differ in what matters: LLaVA's has no video part, SmolVLM's and Qwen2-VL's have one and need torchvision
-for it, which is not there.
+The families have tests of their own (`families/test_families.py`); Qwen2-VL stands here for a template that offers tools.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,8 +26,6 @@ from transformers import (
     Qwen2VLConfig,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from transformers.models.smolvlm.configuration_smolvlm import SmolVLMConfig
-from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from lensgraph.agent import testing
 from lensgraph.agent.chat import tool_calls
@@ -101,28 +97,10 @@ def qwen2_vl(folder: Path) -> Any:
     )  # fmt: skip
 
 
-def smolvlm(folder: Path) -> Any:
-    special = ["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
-    words = tokenizer(folder, "<image>", special)
-    SmolVLMImageProcessorPil(
-        size={"longest_edge": 56}, max_image_size={"longest_edge": 28}, do_image_splitting=False
-    ).save_pretrained(folder)
-    (folder / "processor_config.json").write_text('{"image_seq_len": 1, "processor_class": "SmolVLMProcessor"}')
-    vision = {
-        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28,
-        "patch_size": 14,
-    }  # fmt: skip
-    return SmolVLMConfig(
-        vision_config=vision, text_config={"model_type": "llama", "pad_token_id": words.pad_token_id, **TEXT},
-        image_token_id=words.convert_tokens_to_ids("<image>"), scale_factor=2,
-    )  # fmt: skip
-
-
-@pytest.fixture(params=[llava, smolvlm], ids=["llava", "smolvlm"])
-def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A folder with a tiny random model of an architecture, its tokenizer and its image processor."""
-    make: Callable[[Path], Any] = request.param
-    config = make(tmp_path)
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A folder with a tiny random LLaVA, its tokenizer and its image processor."""
+    config = llava(tmp_path)
     torch.manual_seed(0)  # some random weights say only special tokens, which are no text
     AutoModelForImageTextToText.from_config(config).save_pretrained(tmp_path)
     return tmp_path
