@@ -93,7 +93,8 @@ class GraphGRPOTrainer(ResumableTrainer):
         for name, value in training_metrics.of_decisions(sums).items():
             self._metrics[mode][name].append(value)
         output["recorded_logps"] = self.recorded(output["completion_ids"])
-        seen = training_metrics.added(training_metrics.pictures(self.made, self.rollouts.tasks, output))
+        kept = 0 if self.grids else sum(len(row.pixels) for row in self._kept[mode])
+        seen = training_metrics.added(training_metrics.pictures(self.made, self.rollouts.tasks, output, kept))
         self._metrics[mode]["pictures"].append(seen["pictures"] / seen["rows"])
         self._metrics[mode]["pictures/unseen"].append(seen["blind"] / max(1.0, seen["asked"]))
         self._generating += time.perf_counter() - started

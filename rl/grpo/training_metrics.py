@@ -141,14 +141,17 @@ def distance(found: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
     return torch.stack([away.sum(), counted.sum().float(), most])[None]
 
 
-def pictures(made: Sequence[Rollout], tasks: Mapping[str, Task], output: Mapping[str, Any]) -> dict[str, float]:
+def pictures(
+    made: Sequence[Rollout], tasks: Mapping[str, Task], output: Mapping[str, Any], kept: int = 0
+) -> dict[str, float]:
     """Sums for the metrics `pictures` and `pictures/unseen`: pictures of the batch, episodes, and those that went blind.
+    `kept` are the pictures that the trainer keeps beside the batch.
 
     Raises:
         ValueError: the batch lacks pictures that the policy saw; TRL drops all of a batch where one does not fit its tokens.
     """
     seen = sum(len(rollout.rendered.pixels) for rollout in made)
-    there = sum(output.get("num_images") or ()) if "pixel_values" in output else 0
+    there = sum(output.get("num_images") or ()) if "pixel_values" in output else kept
     if there != seen:
         raise ValueError(
             f"pictures: the policy saw {seen} in this batch, and the training batch holds {there}; the update would be blind"

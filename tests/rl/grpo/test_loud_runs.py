@@ -74,7 +74,9 @@ def test_a_sampler_with_other_weights_raises_the_alarm(
 def test_a_batch_that_lost_its_pictures_ends_the_run(recipe: GRPORecipe, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = training_metrics.pictures
     monkeypatch.setattr(
-        training_metrics, "pictures", lambda made, tasks, output: pictures(made, tasks, {**output, "num_images": [1]})
+        training_metrics,
+        "pictures",
+        lambda made, tasks, output, kept: pictures(made, tasks, {**output, "num_images": [1]}, kept),
     )
     with pytest.raises(ValueError, match=r"the policy saw \d+ in this batch, and the training batch holds 1"):
         grpo.train(recipe)

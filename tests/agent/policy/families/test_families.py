@@ -41,6 +41,7 @@ from lensgraph.rl.grpo.build_trainer import lora as peft_of
 from lensgraph.rl.grpo.generation import GraphRollouts
 from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
 from lensgraph.rl.grpo.grpo_trainer import GraphGRPOTrainer
+from lensgraph.rl.network import checkpointing
 from lensgraph.rl.network.collate import check_pictures
 from lensgraph.rl.rollout.episode import RolloutSetup
 from lensgraph.rl.rollout.trajectory import Said, Seen, Trajectory, TrajectoryStore
@@ -193,7 +194,7 @@ def _trainer(folder: Path, output: Path, dialect: Dialect, lora: dict[str, Any] 
     return GraphGRPOTrainer(
         model=network,
         args=GRPOConfig(
-            output_dir=str(output), use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[], logging_steps=1,
+            output_dir=str(output), use_cpu=True, bf16=False, **checkpointing.argument(False), report_to=[], logging_steps=1,
             save_strategy="no", disable_tqdm=True, per_device_train_batch_size=4, gradient_accumulation_steps=3,
             num_generations=4, max_steps=2, learning_rate=1e-3, max_completion_length=24, temperature=1.0,
         ),
