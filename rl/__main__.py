@@ -71,6 +71,17 @@ COMMANDS = {
             _FIGURES, _TABLE, option("--plot", type=Path, help="draw accuracy against searches here"), _SEARCH_FREE,
         ),
     ),
+    "servers": Command(
+        f"{_BENCH}.compare_servers:run", "Compare a policy in this process with model servers that serve it.",
+        (
+            option("urls", nargs="+", metavar="URL", help="address, /v1 included; URL#NAME if the model has another name"),
+            _TEST, option("--limit", type=int, default=96, help="the first so many tasks (96)"),
+            option("--least", type=float, default=0.85, help="smallest share of equal answers that is right (0.85)"),
+            option("--context", type=int, default=4096, help="the servers' context in tokens (4096); 0: it is not outgrown"),
+            _concurrent(8, "questions"), _FIGURES, option("--config", type=Path, help="a configuration file"),
+            option("--set", dest="overrides", action="append", default=[], metavar="key=value", help="a setting"),
+        ),
+    ),
     "reading": Command(
         f"{_EVALUATION}.reading_only:run", "Measure accuracy when the page with the answer is given.",
         (

@@ -45,16 +45,28 @@ COMMANDS: dict[str, Command] = {
     ),
     "config": Command(f"{_PROGRAM}.config:run", "Print the effective configuration with its meaning.", _SETTINGS),
     "serve": Command(
-        f"{_PROGRAM}.serve:run", "Start vLLM for the policy that a configuration names, and wait until it is ready.",
+        f"{_PROGRAM}.serve:run", "Start a model server for the policy that a configuration names, and wait until it is ready.",
         (
             *_SETTINGS,
+            option(
+                "--engine", choices=["vllm", "llama_cpp", "transformers"], default="vllm",
+                help="the server: vLLM (default), llama.cpp's (see export gguf), or `transformers serve`",
+            ),
             option("--print", action="store_true", dest="only_print", help="print the command and start nothing"),
             option("--gpus", type=int, metavar="N", help="GPUs to use (default: those that torch sees)"),
             option("--wait", type=float, default=900.0, metavar="SECONDS", help="give up on a start after this (900)"),
             option(
-                "--vllm", action="append", default=[], metavar="ARG",
-                help="further argument for vLLM, such as --vllm=--enforce-eager",
+                "--vllm", "--pass", dest="vllm", action="append", default=[], metavar="ARG",
+                help="further argument for the server, such as --pass=--enforce-eager",
             ),
+        ),
+    ),
+    "export gguf": Command(
+        f"{_PROGRAM}.gguf_command:gguf", "Write a Qwen2.5-VL checkpoint as the two files that llama.cpp's server takes.",
+        (
+            option("model", nargs="?", default="pocket", help="folder of the checkpoint (default: the embedded policy)"),
+            option("--out", type=Path, required=True, metavar="FOLDER", help="where model.gguf and mmproj.gguf go"),
+            option("--numbers", choices=["bf16", "f16", "f32"], default="bf16", help="numbers of the weights (bf16)"),
         ),
     ),
     "mcp": Command(

@@ -79,7 +79,7 @@ class LightProcessor:
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
         )
         environment.filters["tojson"] = _json_text
-        self._template = environment.from_string(_template(folder, settings))
+        self._template = environment.from_string(chat_template(folder, settings))
         self._tokens = {key: _text(value) for key, value in settings.items() if key.endswith("_token") and value}
 
     def chat(self, messages: list[dict[str, str]], *, generate: bool, tools: Sequence[dict[str, Any]] = ()) -> str:
@@ -92,7 +92,7 @@ class LightProcessor:
         return self._patches(picture)
 
 
-def _template(folder: Path, settings: dict[str, Any]) -> str:
+def chat_template(folder: Path, settings: dict[str, Any]) -> str:
     """The chat template, from any of the three places where checkpoints keep it."""
     path = folder / "chat_template.jinja"
     found = path.read_text("utf-8") if path.is_file() else settings.get("chat_template")

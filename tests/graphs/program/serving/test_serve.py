@@ -19,7 +19,9 @@ import pytest
 from lensgraph.agent import config
 from lensgraph.agent.config import ConfigError
 from lensgraph.agent.limits import CONTEXT_STEP
-from lensgraph.graphs.program import vllm_server
+from lensgraph.agent.pocket import checkpoint
+from lensgraph.agent.policy.light.gguf_export import export
+from lensgraph.graphs.program.serving import other_engines, run_server, vllm_server
 
 STAND_IN = """#!{python}
 import http.server, json, os, signal, sys, time
@@ -151,10 +153,41 @@ def test_a_turn_as_long_as_the_models_context_is_refused(tmp_path: Path) -> None
 def test_pictures_are_as_large_as_the_checkpoint_wants_them(
     tmp_path: Path, stated: dict[str, Any], wanted: tuple[int, int]
 ) -> None:
+    (tmp_path / "config.json").write_text("{}")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
     settings = config.load_config("mmsearch_r1", [f"policy.model={tmp_path}"], environ={})
     found = flags(vllm_server.command(settings, gpus=1))["--mm-processor-kwargs"]
     assert (found["min_pixels"], found["max_pixels"]) == wanted
+
+
+def test_the_embedded_policy_is_served_from_its_folder_under_its_name() -> None:
+    settings = config.load_config(None, ["policy.kind=openai_compatible", "policy.model=pocket"], environ={})
+    line = vllm_server.command(settings, gpus=1)
+    assert line[2] == checkpoint("pocket")
+    found = flags(line)
+    assert (found["--served-model-name"], found["--max-model-len"]) == ("pocket", "4096")
+    assert found["--mm-processor-kwargs"] == {"min_pixels": 11760, "max_pixels": 23520}
+
+
+def test_llama_cpp_is_told_the_sizes_of_the_checkpoint_that_was_exported(tmp_path: Path) -> None:
+    export(Path(checkpoint("pocket")), tmp_path)
+    given = ["policy.kind=openai_compatible", f"policy.model={tmp_path}", "policy.base_url=http://127.0.0.1:9002/v1"]
+    line = other_engines.llama_cpp(config.load_config(None, given, environ={}), ["--threads", "1"])
+    found = dict(zip(line[1::2], line[2::2], strict=False))
+    assert (found["--model"], found["--mmproj"]) == (str(tmp_path / "model.gguf"), str(tmp_path / "mmproj.gguf"))
+    assert (found["--alias"], found["--port"]) == (str(tmp_path), "9002")
+    assert (found["--image-min-tokens"], found["--image-max-tokens"]) == ("15", "30")
+    assert int(found["--ctx-size"]) == 4096 * int(found["--parallel"])
+    assert line[-3:] == ["--jinja", "--threads", "1"]
+    with pytest.raises(ConfigError, match="no model.gguf in that folder; make it with `lensgraph export gguf"):
+        other_engines.llama_cpp(config.load_config(None, [*given, f"policy.model={checkpoint('pocket')}"], environ={}))
+
+
+def test_transformers_serves_the_checkpoints_folder() -> None:
+    given = ["policy.kind=openai_compatible", "policy.model=pocket", "policy.base_url=http://127.0.0.1:9003/v1"]
+    line = other_engines.transformers(config.load_config(None, given, environ={}))
+    assert line[1:] == ["serve", "--host", "127.0.0.1", "--port", "9003", checkpoint("pocket")]
+    assert other_engines.obstacles("/nowhere/transformers")[0].startswith("transformers is not installed: pip install")
 
 
 @pytest.mark.parametrize(
@@ -237,8 +270,8 @@ def test_a_server_that_dies_or_never_gets_ready_is_a_failure(vllm: Path) -> None
     one = program("--config", "mmsearch_r1", where, "--gpus", "1", "--vllm=--die")
     _, err = one.communicate(timeout=170)
     assert one.returncode == 7
-    assert "vLLM ended with exit code 7; its last lines say why" in err
+    assert "vllm ended with exit code 7; its last lines say why" in err
     one = program("--config", "mmsearch_r1", where, "--gpus", "1", "--wait", "1", "--vllm=--never")
     _, err = one.communicate(timeout=170)
-    assert one.returncode == vllm_server.FAILED
+    assert one.returncode == run_server.FAILED
     assert "not ready after 1 s (--wait); stopped" in err

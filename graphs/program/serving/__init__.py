@@ -1,0 +1,1 @@
+"""The servers that `lensgraph serve` starts: their command lines, and their life."""
