@@ -16,7 +16,7 @@ from lensgraph.agent.policy.render import Renderer
 from lensgraph.rl.evaluation.metrics import by_group
 from lensgraph.rl.evaluation.provenance import weights_in
 from lensgraph.rl.evaluation.record import Record
-from lensgraph.rl.evaluation.report import table
+from lensgraph.rl.evaluation.report import markdown, table
 from lensgraph.rl.evaluation.run_tasks import evaluate
 from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
 from lensgraph.rl.pocket.pocket_network import save
@@ -119,14 +119,16 @@ def report(
     after: Sequence[Record],
     allowed: int,
     console: Console,
-) -> None:
-    """Print both measurements and write them to `output/held_out.json`; `allowed` is the graph's limit of
-    tool calls."""
+) -> list[str]:
+    """Print both measurements, write them to `output/held_out.json`, and return them in Markdown; `allowed` is the graph's
+    limit of tool calls."""
     if not before or not after:
-        return
+        return []
     figures = {name: by_group(records, allowed) for name, records in (("before", before), ("after", after))}
     for name, measured in figures.items():
         console.print(table(measured, f"{name}: {recipe.graph} on {recipe.held_out}"))
     (recipe.output / "held_out.json").write_text(json.dumps(figures, indent=1), "utf-8")
     kinds = Counter(record.stop_reason for record in after)
     console.print(f"episodes after training ended: {dict(kinds)}")
+    title = f"training: {recipe.graph} on {recipe.held_out}, greedy"
+    return [markdown(measured, f"{name.capitalize()} {title}") for name, measured in figures.items()]

@@ -34,7 +34,7 @@ from lensgraph.rl.recipes import FOLDER
 from lensgraph.rl.rewards.episode_reward import EpisodeReward
 from lensgraph.rl.rollout.episode import RolloutSetup
 from lensgraph.rl.rollout.trajectory import TrajectoryStore
-from lensgraph.rl.run import jsonl, processes, sharded, start_from
+from lensgraph.rl.run import jsonl, model_card, processes, sharded, start_from
 from lensgraph.rl.run.callbacks import Alarms, StepLine
 from lensgraph.rl.run.progress_plot import draw
 from lensgraph.rl.run.run_folder import begin
@@ -115,7 +115,8 @@ def train(
     if trainer.accelerator.is_main_process:
         save(trained, processor, recipe.output / "policy")
         after = held_out.measure(recipe, config, trained, processor, "after", console)
-        held_out.report(recipe, before, after, allowed_calls(recipe.graph, setup.dialect.limits), console)
+        figures = held_out.report(recipe, before, after, allowed_calls(recipe.graph, setup.dialect.limits), console)
+        model_card.write(recipe.output / "policy", "grpo", recipe.start_from, recipe, figures)
         _plot(run.log, recipe.output / "plot.png", console)
     return recipe.output / "policy"
 

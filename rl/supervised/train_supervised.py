@@ -18,7 +18,7 @@ from lensgraph.rl.network.collate import Collator, check_pictures
 from lensgraph.rl.network.vision_attention import batch_pictures
 from lensgraph.rl.pocket.pocket_network import save
 from lensgraph.rl.rollout.trajectory import TrajectoryStore
-from lensgraph.rl.run import processes, start_from, trainer_options
+from lensgraph.rl.run import model_card, processes, start_from, trainer_options
 from lensgraph.rl.run.base_recipes import rows_arguments
 from lensgraph.rl.run.lora import lora_config
 from lensgraph.rl.run.run_folder import begin
@@ -27,6 +27,12 @@ from lensgraph.rl.supervised.sft_recipe import SFTRecipe
 from lensgraph.rl.supervised.sft_trainer import ColdStartTrainer, own_tokens_only
 from lensgraph.rl.supervised.start import start
 from lensgraph.rl.supervised.trajectory_rows import TrajectoryRows
+
+FIGURES = {
+    "loss": "cross-entropy, nats a token of the policy's own",
+    "mean_token_accuracy": "share of them guessed right",
+}
+"""Key of the last logged step -> its words on the model card."""
 
 
 def train(
@@ -87,6 +93,9 @@ def train(
     policy = recipe.output / "policy"
     if trainer.is_world_process_zero():
         save(network, processor, policy)
+        last = next((row for row in reversed(trainer.state.log_history) if "loss" in row), {})
+        figures = [f"- {name} on training rows: {last[key]:.4f}" for key, name in FIGURES.items() if key in last]
+        model_card.write(policy, "sft", str(recipe.start_from or ""), recipe, figures)
     return policy
 
 

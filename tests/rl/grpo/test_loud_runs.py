@@ -191,7 +191,7 @@ def test_the_best_policy_is_kept(
         return [replace(failed(task, ValueError()), correct=n < right) for n, task in enumerate(tasks)]
 
     monkeypatch.setattr(held_out, "evaluate", evaluate)
-    monkeypatch.setattr(held_out, "report", lambda *rest: None)
+    monkeypatch.setattr(held_out, "report", lambda *rest: [])
     changes = {"steps": 4, "held_out_limit": 2, "lora": lora, "learning_rate": 1e-2, "eval_every": 1}
     grpo.train(recipe.model_copy(update=changes))
     assert list(measured) == ["before", "step_1", "step_2", "step_3", "after"]

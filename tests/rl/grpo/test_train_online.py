@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 import lensgraph
@@ -62,6 +63,11 @@ def test_a_run_is_measured_drawn_and_leaves_a_policy(recipe: GRPORecipe) -> None
     assert (policy / "model.safetensors").is_file()
     assert (recipe.output / "plot.png").stat().st_size > 1000
     assert set(json.loads((recipe.output / "held_out.json").read_text())) == {"before", "after"}
+    head, body = ModelCard.load(policy / "README.md").data, (policy / "README.md").read_text()
+    assert (head.pipeline_tag, head.library_name, head.base_model) == ("image-text-to-text", "transformers", None)
+    assert "### Before training: search_agent on world/validation, greedy" in body
+    assert "### After training" in body
+    assert f"max_new_tokens: {recipe.max_new_tokens}" in body
     kept = list(TrajectoryStore(recipe.output / "trajectories"))
     assert len(kept) == 16
     assert {trajectory.step for trajectory in kept} == {0, 1}

@@ -210,6 +210,7 @@ def test_trajectories_of_a_teacher_are_imitated(
     chosen = {"start_from": tmp_path / "base", "trajectories": tmp_path / "teacher", "lora": lora}
     before = _weights(tmp_path / "base")
     after = _weights(sft.train(recipe.model_copy(update=chosen)))
+    assert "cross-entropy, nats a token" in (recipe.output / "policy" / "README.md").read_text()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("language_model" in name for name in moved)
     assert any("visual" in name for name in moved) == (lora is None)
