@@ -93,7 +93,7 @@ def train(
     policy = recipe.output / "policy"
     if trainer.is_world_process_zero():
         save(network, processor, policy)
-        last = next((row for row in reversed(trainer.state.log_history) if "loss" in row), {})
+        last: dict[str, Any] = next((row for row in reversed(trainer.state.log_history) if "loss" in row), {})
         figures = [f"- {name} on training rows: {last[key]:.4f}" for key, name in FIGURES.items() if key in last]
         model_card.write(policy, "sft", str(recipe.start_from or ""), recipe, figures)
     return policy
