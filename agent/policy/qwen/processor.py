@@ -1,8 +1,8 @@
-"""Load the processor of a Qwen-VL checkpoint, with or without torchvision.
+"""Load the processor of a checkpoint of any family; Qwen-VL's is here.
 
 transformers' processor class insists on a video processor, and every video processor needs torchvision. This package
 shows pictures only, so the class below leaves video out and works with the PIL image processor, which gives the same
-pixels. Where torchvision imports, the checkpoint's own (faster) image processor is used.
+pixels. The other families have a processor of transformers (`lensgraph.agent.policy.families.own_processor`).
 
 Invariant: what comes back always has `image_processor` and `tokenizer`; a bare tokenizer, which AutoProcessor returns
 silently when it does not know a processor class, is refused, because training would then go on without pictures.
