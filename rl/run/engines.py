@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from importlib import metadata
 from importlib.util import find_spec
 
+from packaging.version import Version
 from trl import GRPOConfig
 
 from lensgraph.tools.safety.one_line import one_line
 
+LOWEST, BEYOND = Version("0.22"), Version("0.32")
+"""Versions of vLLM that TRL 1.16 speaks with: from the first up to, but not with, the second."""
 SECONDS = 5.0
 """A server that is ready answers within 5 seconds."""
 
@@ -28,6 +32,13 @@ def check(arguments: GRPOConfig) -> None:
         raise ValueError(
             f"vllm={arguments.vllm_mode}: vLLM is not installed here; pip install '.[train-vllm]' in a clone of LensGraph, on "
             "Linux with a GPU, or sample without it (vllm=off)"
+        )
+
+    version = Version(Version(metadata.version("vllm")).base_version)
+    if not LOWEST <= version < BEYOND:
+        raise ValueError(
+            f"vllm={arguments.vllm_mode}: vLLM {version} is installed, and TRL 1.16 speaks with {LOWEST} up to, but not with, "
+            f"{BEYOND}, which names the sampled tokens otherwise; pip install '.[train-vllm]' in a clone of LensGraph"
         )
 
 

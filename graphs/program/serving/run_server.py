@@ -108,14 +108,14 @@ def run(line: Sequence[str], config: Config, wait: float) -> int:
         if child.poll() is None:
             print(f"ready after {time.monotonic() - began:.0f} s: {without_logins(config.policy.base_url)}", flush=True)
         code = child.wait()
-    if code < 0:  # ended by a signal, as asked
+    if code in (-signal.SIGTERM, -signal.SIGINT):  # as asked
         return 128 - code
     if code:
         print(
             f"lensgraph serve: {Path(line[0]).name} ended with exit code {code}; its last lines say why",
             file=sys.stderr,
         )
-    return code
+    return code if code >= 0 else 128 - code
 
 
 def _healthy(url: str) -> bool:

@@ -29,6 +29,8 @@ print("stand-in", json.dumps(sys.argv[1:]), flush=True)
 print("key", os.environ.get("VLLM_API_KEY"), flush=True)
 if "--die" in sys.argv:
     sys.exit(7)
+if "--crash" in sys.argv:
+    os.kill(os.getpid(), signal.SIGILL)
 started = time.monotonic()
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -271,6 +273,11 @@ def test_a_server_that_dies_or_never_gets_ready_is_a_failure(vllm: Path) -> None
     _, err = one.communicate(timeout=170)
     assert one.returncode == 7
     assert "vllm ended with exit code 7; its last lines say why" in err
+    # vLLM's build for CPUs with AVX-512, on one without
+    one = program("--config", "mmsearch_r1", where, "--gpus", "1", "--pass=--crash")
+    _, err = one.communicate(timeout=170)
+    assert one.returncode == 128 + signal.SIGILL
+    assert f"vllm ended with exit code {-signal.SIGILL}; its last lines say why" in err
     one = program("--config", "mmsearch_r1", where, "--gpus", "1", "--wait", "1", "--vllm=--never")
     _, err = one.communicate(timeout=170)
     assert one.returncode == run_server.FAILED
