@@ -2,6 +2,7 @@
 
 python -m rl.train                                     the quick online run: GRPO from the shipped policy, on a CPU
 python -m rl.train grpo --recipe my.yaml steps=200     a recipe of one's own, with a value replaced
+python -m rl.train --plan --card 80                    the memory that a recipe needs, by part, on a card of 80 GiB
 python -m rl.train grpo --dry-run                      build everything, one batch and its checks; trains nothing
 python -m rl.train sft                                 the pocket policy's cold start, and with `--recipe` world_sft_longer and
                                                        world_sft_wary its second and third part
@@ -80,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
         )
         stage.add_argument("--max-steps", type=int, help="stop after this many steps; the schedule stays the recipe's")
         stage.add_argument("--dry-run", action="store_true", help=f"{DRY[kind]}; trains and writes nothing")
+        if kind == "grpo":
+            stage.add_argument(
+                "--plan", action="store_true", help="print the memory that the recipe needs; loads nothing"
+            )
+            stage.add_argument("--card", type=float, metavar="GIB", help="with --plan: a GPU of so much memory")
         stage.add_argument("overrides", nargs="*", metavar="key=value", help="replace values of the recipe")
     return parser
 
@@ -105,10 +111,15 @@ def _sft(args: argparse.Namespace) -> Path | None:
 
 
 def _grpo(args: argparse.Namespace) -> Path | None:
-    from lensgraph.rl.grpo import train_online as grpo
     from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
 
     recipe = recipes.read(args.recipe, GRPORecipe, args.overrides)
+    if args.plan:
+        from lensgraph.rl.plan.report import show_plan
+
+        return _told(args, lambda: show_plan(recipe, args.card))
+    from lensgraph.rl.grpo import train_online as grpo
+
     return _told(args, lambda: grpo.train(recipe, resume=args.resume, max_steps=args.max_steps, dry_run=args.dry_run))
 
 
