@@ -186,8 +186,8 @@ def _action(record: Any, limits: LimitsConfig) -> Action | None:
         raise BadInput(
             f"Command(update=...): `action` is longer than {limits.question_chars:,} characters; shorten it."
         )
-    texts = [value for key, value in record.items() if key in ("query", "region", "text")]
-    if not all(isinstance(text, str) or text is None for text in texts):
+    texts = {key: value for key, value in record.items() if key in ("query", "region", "text")}
+    if not all(isinstance(text, str) or (text is None and key == "region") for key, text in texts.items()):
         raise BadInput("Command(update=...): `action` holds something that is no text.")
     return action
 

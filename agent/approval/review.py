@@ -1,6 +1,6 @@
 """Stop the graph before a call, and go on with the decision of a person.
 
-Invariants: a question keeps the approvals that it was asked under, so a caller who leaves them out on resume does not get
+Invariants: one answer decides one call; a question keeps the approvals that it was asked under, so a caller who leaves them out on resume does not get
 past them; nothing is spent before the decision; the time in which a person decides is not the question's (`limits.seconds`).
 """
 
@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Generic
 
 from langgraph.checkpoint.base.id import UUID
+from langgraph.config import get_config
 from langgraph.errors import is_invalid_resume
 from langgraph.runtime import Runtime
-from langgraph.types import interrupt
+from langgraph.types import Interrupt, interrupt
 from pydantic import ValidationError
 
 from lensgraph.agent import usage
@@ -22,10 +23,13 @@ from lensgraph.agent.approval.decision import A, Approve, Edit, Reject, decision
 from lensgraph.agent.approval.request import request
 from lensgraph.agent.config import ApprovalKind
 from lensgraph.agent.context import Backends, Context
+from lensgraph.agent.errors import BadInput
 from lensgraph.agent.images import Picture
-from lensgraph.agent.state import AgentState, Update
+from lensgraph.agent.state import AgentState, Update, this_question
 from lensgraph.tools.results import ToolError
 
+SCRATCHPAD = "__pregel_scratchpad"
+"""LangGraph's key for what a task has been answered; tests hold it to the version in use."""
 REJECTED = "a person rejected this"
 """The beginning of the error that the policy is told."""
 
@@ -70,6 +74,7 @@ def review(
         kind, args.model_dump(mode="json"), description=description, price=price, picture=picture,
         question=state["asked"], turn=usage.turn_of(state),
     )  # fmt: skip
+    _refuse_a_used_answer(kind, state, backends, runtime)
     try:
         decision: Any = interrupt(asked, response_schema=decision_type(kind, type(args), check))
     except ValidationError as error:
@@ -87,6 +92,27 @@ def review(
             return Reviewed(args, rejection=ToolError(reason="rejected", message=said), update=update)
         case _:
             raise TypeError(f"no decision: {decision!r}")
+
+
+def _refuse_a_used_answer(kind: ApprovalKind, state: AgentState, backends: Backends, runtime: Runtime[Context]) -> None:
+    """Within another graph LangGraph keeps an answer without an id at the outer graph's checkpoint, and would give it to the next
+    call as well, as soon as the run goes on. So only the first call of a question is decided by such an answer there.
+
+    Raises:
+        BadInput: an answer without an id is at hand, which may have decided an earlier call.
+    """
+    namespace = runtime.execution_info.checkpoint_ns if runtime.execution_info else ""
+    kinds = {*backends.approve, *state.get("approve", ())}
+    if "|" not in namespace or not any(step["node"] in kinds for step in this_question(state)):
+        return
+    pad = get_config()["configurable"].get(SCRATCHPAD)
+    if pad is None or pad.resume or pad.get_null_resume(True) is None:  # read once a run
+        return
+    waiting = Interrupt.from_ns(None, namespace).id
+    raise BadInput(
+        f"The {kind} still waits: within another graph, a further call of a question is decided by its id; give "
+        f'Command(resume={{"{waiting}": {{"type": "approve"}}}}).'
+    )
 
 
 def _reached(runtime: Runtime[Context]) -> float:

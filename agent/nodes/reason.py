@@ -78,11 +78,12 @@ async def think(state: AgentState, backends: Backends, runtime: Runtime[Context]
     """
     steps = this_question(state)
     number = len(usage.policy_turns(steps)) + 1
+    policy, tools = await backends.chat(), await backends.tools()
     limit = backends.dialect.limits.price
-    if limit is not None and (paid := usage.price_of(steps)) > limit:  # a call cost more than its tool had said
+    priced = any(policy.per_million)
+    if limit is not None and ((paid := usage.price_of(steps)) > limit or (priced and paid >= limit)):
         over = PriceSpent(f"${paid:.4f} spent, the limit is ${limit:.4f} (limits.price)")
         return _failed(over, number, 0.0)
-    policy, tools = await backends.chat(), await backends.tools()
     if not state.get("pictures") and getattr(policy.inner, "about_pictures_only", False):
         return _failed(NoPicture(ABOUT_PICTURES), number, 0.0)
     crops = {cut["id"]: cut for step in state.get("steps") or [] if (cut := step.get("crop"))}

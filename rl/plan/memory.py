@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from lensgraph.agent.errors import UserError
-from lensgraph.agent.policy import families
+from lensgraph.agent.policy.families import table as families
 from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
 from lensgraph.rl.plan.saved import saved_per_token
 from lensgraph.rl.plan.shapes import adapter_size, load_shape, size, vision_size
