@@ -115,7 +115,7 @@ def _grpo(args: argparse.Namespace) -> Path | None:
 
     recipe = recipes.read(args.recipe, GRPORecipe, args.overrides)
     if args.plan:
-        from lensgraph.rl.plan.report import show_plan
+        from lensgraph.rl.plan.plan_table import show_plan
 
         return _told(args, lambda: show_plan(recipe, args.card))
     from lensgraph.rl.grpo import train_online as grpo

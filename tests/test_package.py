@@ -24,6 +24,10 @@ TRAINING_ONLY = ["trl", "datasets", "peft", "accelerate", "matplotlib"]
 HUB_ONLY = ["torch", "transformers", "safetensors", "scipy"]
 """Come with `lensgraph[hub]`: models of the hub in this process."""
 NEED_TORCH = [
+    "lensgraph.agent.policy.families.generate",
+    "lensgraph.agent.policy.families.own_processor",
+    "lensgraph.agent.policy.families.picture_batch",
+    "lensgraph.agent.policy.families.table",
     "lensgraph.agent.policy.hub",
     "lensgraph.agent.policy.hub_processor",
     "lensgraph.agent.policy.qwen.batching",

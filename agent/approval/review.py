@@ -1,7 +1,8 @@
 """Stop the graph before a call, and go on with the decision of a person.
 
-Invariants: one answer decides one call; a question keeps the approvals that it was asked under, so a caller who leaves them out on resume does not get
-past them; nothing is spent before the decision; the time in which a person decides is not the question's (`limits.seconds`).
+Invariants: one answer decides one call; a question keeps the approvals that it was asked under, so a caller who leaves them
+out on resume does not get past them; nothing is spent before the decision; the time in which a person decides is not the
+question's (`limits.seconds`).
 """
 
 from __future__ import annotations

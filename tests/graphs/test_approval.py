@@ -539,6 +539,40 @@ async def test_as_a_node_of_a_parent_graph_it_waits_under_the_parents_thread(tmp
     assert (result["answer"], made(context)) == ("1987", (1, 0, 0))
 
 
+@pytest.mark.parametrize("called", [False, True], ids=["as a node", "in a node"])
+@pytest.mark.parametrize(
+    "answer", [Command(resume="approve"), edit("text_search", query="light"), Command(resume="reject")]
+)
+async def test_one_answer_in_a_parent_graph_decides_one_call(called: bool, answer: Command[Any]) -> None:
+    """LangGraph keeps an answer without an id at the parent's checkpoint, and gives it again when the run goes on."""
+
+    class Both(TypedDict, total=False):
+        question: str
+        images: list[Any]
+        answer: str
+        stop_reason: str
+
+    async def look(state: Both) -> dict[str, Any]:
+        return {"answer": (await search_agent.graph.ainvoke({"question": state["question"]}))["answer"]}
+
+    wiring = StateGraph(Both, context_schema=Context)
+    wiring.add_node("look", look if called else search_agent.graph)
+    wiring.add_edge(START, "look")
+    parent = wiring.compile(checkpointer=InMemorySaver())
+    context = scripted(TEXT, "<text_search>second</text_search>", ANSWER)
+    await parent.ainvoke({"question": "When?"}, THREAD, context=context)
+    first = await parent.ainvoke(answer, THREAD, context=context)
+    (waiting,) = first["__interrupt__"]
+    assert waiting.value["action_requests"][0]["args"] == {"query": "second"}
+    paid = list(context.text_search.asked)
+    for given in (None, answer, None):
+        with pytest.raises(BadInput, match=f"is decided by its id; .*{waiting.id}"):
+            await parent.ainvoke(given, THREAD, context=context)
+    assert context.text_search.asked == paid
+    result = await parent.ainvoke(Command(resume={waiting.id: {"type": "approve"}}), THREAD, context=context)
+    assert (result["answer"], context.text_search.asked) == ("1987", [*paid, "second"])
+
+
 async def test_a_tool_that_asks_as_well_gets_the_second_answer() -> None:
     class Asking(testing.FixedText):
         async def asearch(self, query: str) -> SearchResult:

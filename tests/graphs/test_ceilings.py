@@ -209,6 +209,7 @@ async def test_the_baseline_that_always_searches_counts_as_well() -> None:
         Command(goto="text_search", update={"action": {"kind": "nothing"}}), Command(update={"action": "text_search"}),
         Command(goto="text_search", update={"action": {"kind": "text_search", "query": "x" * 9000}}),
         Command(goto="text_search", update={"action": {"kind": "text_search", "query": ["x"]}}),
+        Command(goto="text_search", update={"action": {"kind": "text_search", "query": None}}),
         Command(goto="crop", update={"action": {"kind": "image_search", "region": None}}),
         Command(goto="receive", update={"question": "?", "images": ["/etc/passwd"]}),
     ],

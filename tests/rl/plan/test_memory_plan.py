@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from lensgraph.agent.pocket import WEIGHTS
 from lensgraph.rl import recipes, train
 from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
-from lensgraph.rl.plan.memory import memory_plan
+from lensgraph.rl.plan.memory_plan import memory_plan
 from lensgraph.rl.plan.shapes import adapter_size, load_shape, size, vision_size
 
 GIB = 2**30
@@ -65,7 +65,7 @@ print(json.dumps(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - be
 
 @pytest.mark.parametrize(("rows", "length"), [(2, 1200), (6, 500)])
 def test_the_plan_of_the_pocket_policy_is_what_an_update_takes(rows: int, length: int) -> None:
-    """What comes with the rows, which is nearly all: a process of its own grows by it, from a small step to a large one."""
+    """A process of its own grows by what comes with the rows, which is nearly all."""
     done = subprocess.run(
         [sys.executable, "-c", UPDATE, str(WEIGHTS), str(rows), str(length)],
         capture_output=True,

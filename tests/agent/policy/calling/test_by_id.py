@@ -150,6 +150,9 @@ def test_tokens_cost_what_the_settings_say_where_the_reply_names_no_price() -> N
     assert run(Foreign(), config=config)["usage"]["price"]["reason"] == 0.25, "a reply's own price comes first"
     limited = load_config(overrides=[*prices, "limits.price=12"], environ={})
     assert run(Silent(), config=limited)["stop_reason"] == "price_limit"
+    free = load_config(overrides=[*prices, "limits.price=0"], environ={})
+    state = run(Silent(), config=free)
+    assert (state["stop_reason"], state["usage"]["price"]["reason"]) == ("price_limit", 0.0), "nothing was asked"
 
 
 def test_a_model_that_streams_is_streamed_for_callbacks_that_want_tokens() -> None:

@@ -45,7 +45,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """The memory of a run on one device."""
 
     parts: list[Part]
@@ -58,7 +58,7 @@ class Plan:
         return phases["always"] + max(phases["sampling"], phases["updating"])
 
 
-def memory_plan(recipe: GRPORecipe, card: float, *, gpu: bool = True) -> Plan:
+def memory_plan(recipe: GRPORecipe, card: float, *, gpu: bool = True) -> MemoryPlan:
     """The plan of a recipe on a device of `card` bytes; `gpu`: bfloat16 by autocast and gradient checkpointing, as our trainer
     sets them there.
 
@@ -88,7 +88,7 @@ def memory_plan(recipe: GRPORecipe, card: float, *, gpu: bool = True) -> Plan:
         parts.append(Part("reference", 4 * whole, f"beta={recipe.beta:g}: the policy of the start, float32"))
     parts += _sampling(recipe, network, card, wide, gpu=gpu)
     parts += _updating(recipe, network, kind, frozen=frozen, gpu=gpu, trained=trained)
-    return Plan([*parts, *([Part("runtime", RUNTIME, "CUDA's context and gaps, an estimate")] if gpu else [])])
+    return MemoryPlan([*parts, *([Part("runtime", RUNTIME, "CUDA's context and gaps, an estimate")] if gpu else [])])
 
 
 def _sampling(recipe: GRPORecipe, network: Any, card: float, wide: int, *, gpu: bool) -> list[Part]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from lensgraph.agent.errors import UserError
 from lensgraph.rl.grpo.grpo_recipe import GRPORecipe
-from lensgraph.rl.plan.memory import Plan, memory_plan
+from lensgraph.rl.network.memory import device_bytes
+from lensgraph.rl.plan.memory_plan import MemoryPlan, memory_plan
 
 GIB = 2**30
 LEAST = 0.05
@@ -24,7 +23,7 @@ def show_plan(recipe: GRPORecipe, card: float | None) -> None:
         UserError: it cannot fit; the message names the largest parts and what would make them smaller.
     """
     gpu = card is not None or torch.cuda.is_available()
-    room = _here() if card is None else card * GIB
+    room = device_bytes() if card is None else card * GIB
     plan = memory_plan(recipe, room, gpu=gpu)
     table = Table(title=f"{recipe.start_from}: memory of one {'GPU' if gpu else 'process on a CPU'}")
     for name, side in (("part", "left"), ("GiB", "right"), ("when", "left"), ("of", "left")):
@@ -38,7 +37,7 @@ def show_plan(recipe: GRPORecipe, card: float | None) -> None:
         raise UserError(refusal(recipe, plan, room))
 
 
-def refusal(recipe: GRPORecipe, plan: Plan, room: float) -> str:
+def refusal(recipe: GRPORecipe, plan: MemoryPlan, room: float) -> str:
     """One line: what is too large, and what to change."""
     largest = sorted(plan.parts, key=lambda part: -part.bytes)[:3]
     named = ", ".join(f"{part.name} {part.bytes / GIB:.1f}" for part in largest)
@@ -54,9 +53,3 @@ def refusal(recipe: GRPORecipe, plan: Plan, room: float) -> str:
         f"does not fit: {plan.bytes / GIB:.1f} GiB of {room / GIB:.1f} GiB, {LEAST:.0%} to be left free ({named}); "
         f"try {', '.join(advice)}"
     )
-
-
-def _here() -> float:
-    if torch.cuda.is_available():
-        return float(torch.cuda.get_device_properties(0).total_memory)
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
