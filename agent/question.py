@@ -19,6 +19,7 @@ from lensgraph.agent.chat import (
     Block,
     as_messages,
     blocks_of,
+    hidden_data,
     last_human,
     latest_pictures,
     pictures_of,
@@ -139,7 +140,7 @@ async def _read(state: AgentState, store: ImageStore, limits: LimitsConfig) -> A
         sources = [*_pictures(asked), *sources]
     if not isinstance(text, str):
         raise BadInput(f"The question is a {type(text).__name__}; give a text.")
-    text = whole(text.strip())
+    text = hidden_data(whole(text.strip()))
     if not text:
         raise BadInput("The question is empty; ask something about the picture.")
     if len(text) > limits.question_chars:

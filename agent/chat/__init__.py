@@ -4,6 +4,7 @@ from lensgraph.agent.chat.messages import (
     Block,
     as_messages,
     blocks_of,
+    hidden_data,
     last_human,
     latest_pictures,
     pictures_of,

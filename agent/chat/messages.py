@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from lensgraph.agent.chat.picture_blocks import source_of
 from lensgraph.agent.errors import BadInput
 from lensgraph.tools.safety.one_line import one_line
+from lensgraph.tools.safety.redact import HIDDEN, without_data
 from lensgraph.tools.safety.surrogates import whole
 
 ATTACHED = ("images", "experimental_attachments")
@@ -21,6 +23,10 @@ UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError, N
 """Raised by LangChain for what is no message: it has no error of its own for it."""
 DEPTH = 4
 """Levels of content within content that are read; clients write two."""
+MAY_HOLD_DATA = ("content", "additional_kwargs", "response_metadata", "tool_calls", "invalid_tool_calls", "artifact")
+"""Fields of messages in which clients and tools put pictures."""
+_PERHAPS_DATA = re.compile(r"(base64,)[\w+/=-]+|[\w+/=-]{200,}")
+"""A data URI, or a run that is too long for an id and may be base64."""
 Block = dict[str, Any]
 _SERIALIZER = JsonPlusSerializer()
 """Writes values as LangGraph's checkpointers do."""
@@ -44,17 +50,49 @@ def as_messages(given: Any) -> list[AnyMessage]:
 
 
 def storable(message: AnyMessage) -> AnyMessage:
-    """The message as a checkpoint can hold it: with U+FFFD for half characters.
+    """The message as a checkpoint can hold it: without the bytes of pictures that nothing reads (in a tool's artifact, the
+    arguments of a call, a text), and with U+FFFD for half characters.
 
     Raises:
         BadInput: it holds what cannot be stored, such as a number of more than 64 bits or lists within lists without end.
     """
+    message = _without_data(message)
     if _unstorable(message) is None:
         return message
     message = _mended(message)
     if (wrong := _unstorable(message)) is None:
         return message
     raise BadInput(f"`messages` holds what no thread can keep ({wrong}); send text and pictures.")
+
+
+def _without_data(message: AnyMessage) -> AnyMessage:
+    held = {name: getattr(message, name, None) for name in MAY_HOLD_DATA}
+    swept = {name: _swept(value) for name, value in held.items() if value}
+    changed = {name: value for name, value in swept.items() if value is not held[name]}
+    return message.model_copy(update=changed) if changed else message
+
+
+def _swept(value: Any, depth: int = 20) -> Any:
+    """The value with data of pictures hidden; the same object if it holds none, or lies deeper than anybody writes."""
+    if isinstance(value, bytes | bytearray):
+        return HIDDEN
+    if isinstance(value, str):
+        return hidden_data(value)
+    if not isinstance(value, dict | list | tuple) or not depth:
+        return value
+    items = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+    new = [(key, _swept(held, depth - 1)) for key, held in items]
+    if all(one[1] is other[1] for one, other in zip(new, items, strict=True)):
+        return value
+    return dict(new) if isinstance(value, dict) else [held for _, held in new]
+
+
+def hidden_data(text: str) -> str:
+    """The text without data URIs and long runs of base64; ids and addresses stay. The same object if it holds none."""
+    if text.startswith(("http://", "https://")):
+        return text
+    swept = _PERHAPS_DATA.sub(lambda run: f"base64,{HIDDEN}" if run[1] else without_data(run[0]), text)
+    return text if swept == text else swept
 
 
 def _unstorable(message: AnyMessage) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from PIL import Image
@@ -106,6 +106,51 @@ async def test_a_bad_picture_of_the_question_is_bad_input_before_anything_ran() 
 @pytest.mark.parametrize("given", [None, {}, {"images": []}, {"messages": [AIMessage("hello")]}])
 async def test_what_holds_no_question_is_left_to_the_first_node(given: Any) -> None:
     assert await deposited(given) == given
+
+
+CALLED = AIMessage("", tool_calls=[{"name": "look", "args": {}, "id": "call-1"}])
+
+
+def hidden_chats(data: bytes) -> dict[str, list[Any]]:
+    """Chats that carry a picture where nothing reads one."""
+    text = base64.b64encode(data).decode()
+    address = f"data:image/jpeg;base64,{text}"
+    source = {"type": "base64", "media_type": "image/jpeg", "data": text}
+    answered = ToolMessage("seen", tool_call_id="call-1")
+    return {
+        "a tool's artifact": [CALLED, answered.model_copy(update={"artifact": {"image": data}})],
+        "an artifact of blocks": [CALLED, answered.model_copy(update={"artifact": [{"type": "image", "data": text}]})],
+        "the arguments of a call": [
+            AIMessage("", tool_calls=[{"name": "look", "args": {"image": address}, "id": "call-1"}]),
+            answered,
+        ],
+        "a tool's text": [CALLED, ToolMessage(f'{{"image": "{address}"}}', tool_call_id="call-1")],
+        "a call's output": [AIMessage([{"type": "function_call_output", "output": [{"image_url": address}]}])],  # type: ignore[list-item]
+        "a document of blocks": [HumanMessage([{"type": "document", "source": {"content": [{"source": source}]}}])],
+        "tool outputs": [AIMessage("done", additional_kwargs={"tool_outputs": [{"result": text}]})],
+        "attachments": [HumanMessage("old", additional_kwargs={"attachments": [{"url": address}]})],
+        "a text": [HumanMessage(f"what is {address} about?")],
+    }
+
+
+@pytest.mark.parametrize("where", list(hidden_chats(b"")))
+async def test_a_picture_where_nothing_reads_one_is_not_kept(where: str) -> None:
+    picture, memory = jpeg(), InMemorySaver()
+    earlier = "https://example.org/" + "a1b2" * 60
+    first = HumanMessage([{"type": "image_url", "image_url": {"url": earlier}}, {"type": "text", "text": "Before?"}])
+    chat = [
+        first,
+        *hidden_chats(picture)[where],
+        HumanMessage([block(jpeg(32, 24)), {"type": "text", "text": "When?"}]),
+    ]
+    context = testing.context([ANSWER])
+    modes: Any = ["values", "updates", "messages", "debug", "checkpoints"]
+    streamed = direct.build(memory).astream({"messages": chat}, THREAD, context=context, stream_mode=modes)
+    parts = [part async for part in streamed]
+    kept = str(parts) + str([one async for one in memory.alist(None)]) + str([memory.writes, memory.blobs])
+    assert base64.b64encode(picture).decode()[400:440] not in kept
+    assert repr(picture[300:330])[2:-1] not in kept
+    assert (earlier in kept and "call-1" in kept) or "call" not in where, "addresses and ids stay"
 
 
 async def test_pictures_without_a_question_are_kept_by_id_and_join_the_threads_last_question() -> None:

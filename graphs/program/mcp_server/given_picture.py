@@ -11,8 +11,8 @@ from typing import Any
 
 from lensgraph.agent.chat import source_of
 from lensgraph.agent.errors import BadInput
-from lensgraph.agent.images import names_file, read_named
-from lensgraph.graphs.program.mcp_server.episode_shelf import SCHEME, EpisodeShelf
+from lensgraph.agent.images import ID, names_file, read_named
+from lensgraph.graphs.program.mcp_server.episode_shelf import PICTURE, SCHEME, EpisodeShelf
 from lensgraph.tools import guard
 
 Given = str | dict[str, Any]
@@ -37,6 +37,10 @@ async def picture_of(given: Given, folder: bool | str, shelf: EpisodeShelf) -> s
         keys = ", ".join(sorted(map(str, block)))[:80]
         raise BadInput(
             f"`image` holds an object that is no picture: its keys are {keys}; give type, data and mimeType."
+        )
+    if isinstance(source, str) and ID.fullmatch(source.strip()) and shelf.picture(f"{PICTURE}{source.strip()}") is None:
+        raise BadInput(
+            f"{source.strip()}: no such picture here; give one that a kept episode names, or send it itself."
         )
     if not names_file(source):
         return source  # type: ignore[no-any-return]

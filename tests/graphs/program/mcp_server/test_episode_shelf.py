@@ -92,6 +92,16 @@ async def test_a_picture_of_nobodys_episode_is_not_given_out(uri: str, picture: 
             with pytest.raises(MCPError, match="Unknown resource") as caught:
                 await client.read_resource(f"lensgraph://{name}")
             assert caught.value.code == -32602
+        identity = other["id"]
+        for named in (
+            identity,
+            f" {identity}\n",
+            {"type": "image", "id": identity},
+            {"type": "image", "url": identity},
+        ):
+            asked = await client.call_tool("ask", {"question": "When?", "image": named})
+            assert asked.is_error and "no such picture here" in asked.content[0].text, named
+        assert all(identity not in one.uri for one in (await client.list_resources()).resources)
 
 
 async def test_a_picture_that_was_dropped_from_memory_is_an_error_of_one_line(uri: str) -> None:
