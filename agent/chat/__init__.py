@@ -15,6 +15,6 @@ from lensgraph.agent.chat.messages import (
 from lensgraph.agent.chat.picture_blocks import source_of, unreadable
 
 __all__ = [
-    "Block", "as_messages", "blocks_of", "last_human", "latest_pictures", "pictures_of", "source_of", "storable", "text_of",
-    "unreadable", "with_blocks",
+    "Block", "as_messages", "blocks_of", "hidden_data", "last_human", "latest_pictures", "pictures_of", "source_of",
+    "storable", "text_of", "unreadable", "with_blocks",
 ]  # fmt: skip
