@@ -101,7 +101,12 @@ def run(questions: int, rounds: int, faults: Faults, *, timeout: float) -> tuple
 async def _rounds(questions: int, rounds: int, url: str, timeout: float) -> list[Round]:
     graph = search_agent.graph
     policy = OpenAICompatiblePolicy(
-        model="scripted", base_url=f"{url}/v1", timeout=timeout, server="other", concurrency=questions
+        model="scripted",
+        base_url=f"{url}/v1",
+        timeout=timeout,
+        server="other",
+        concurrency=questions,
+        counts_pictures=False,  # a script, and no model that sees
     )
     context = Context(
         policy=policy,

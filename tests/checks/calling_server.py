@@ -32,6 +32,7 @@ class CallingServer:
         """Calls have ids."""
         self.finish: str | None = None
         self.requests: list[dict[str, Any]] = []
+        self.pictures = 0
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -40,7 +41,12 @@ class CallingServer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                outer.requests.append(body)
+                parts = [
+                    part for message in body["messages"] for part in message["content"] or [] if isinstance(part, dict)
+                ]
+                outer.pictures = sum(part["type"] == "image_url" for part in parts)
+                if body.get("max_tokens") != 1:  # which only counts the tokens of a prompt
+                    outer.requests.append(body)
                 anthropic = self.path.endswith("/messages")
                 problem = outer.anthropic_problem(body) if anthropic else outer.openai_problem(body)
                 if problem:
@@ -128,6 +134,10 @@ class CallingServer:
     def _finish(self, turn: dict[str, Any]) -> str:
         return self.finish or ("tool_calls" if turn["calls"] else "stop")
 
+    def _usage(self) -> dict[str, int]:
+        prompt = 50 + self.pictures
+        return {"prompt_tokens": prompt, "completion_tokens": 9, "total_tokens": prompt + 9}
+
     def openai(self, turn: dict[str, Any]) -> dict[str, Any]:
         """A whole completion. A turn that only calls has no content."""
         message = {"role": "assistant", "content": turn["text"] or None, "refusal": None}
@@ -135,7 +145,7 @@ class CallingServer:
             message[self.thought_field] = turn["thought"]
         if turn["calls"]:
             message["tool_calls"] = self._calls(turn)
-        usage = {"prompt_tokens": 50, "completion_tokens": 9, "total_tokens": 59}
+        usage = self._usage()
         choice = {"index": 0, "message": message, "finish_reason": self._finish(turn), "logprobs": None}
         return {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
 
@@ -145,7 +155,7 @@ class CallingServer:
         for delta in ({"role": "assistant", "content": None}, *self._deltas(turn)):
             yield {**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
         yield {**frame, "choices": [{"index": 0, "delta": {}, "finish_reason": self._finish(turn)}]}
-        yield {**frame, "choices": [], "usage": {"prompt_tokens": 50, "completion_tokens": 9, "total_tokens": 59}}
+        yield {**frame, "choices": [], "usage": self._usage()}
 
     def _deltas(self, turn: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from ({self.thought_field: word} for word in turn["thought"].partition(" ") if word)

@@ -4,6 +4,7 @@ import asyncio
 import io
 import itertools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,8 @@ async def test_an_episode_with_several_calls_in_a_turn_through(client: str, call
     assert (state["answer"], state["stop_reason"]) == ("1987", "answered")
     assert nodes(state) == ["reason", "crop", "image_search", "text_search", "reason", "crop", "reason"]
     assert state["usage"]["searches"] == {"image": 1, "text": 1}
-    assert state["usage"]["tokens"] == {"in": 150, "out": 27}
+    shown = re.findall(r'"type": "image_url"', json.dumps([body["messages"] for body in server.requests]))
+    assert state["usage"]["tokens"] == {"in": 150 + len(shown), "out": 27}
     assert state["context"].text_search.asked == ["kestrel"]
     assert len(server.requests) == 3
     sent = json.dumps(server.requests[-1])

@@ -38,7 +38,7 @@ class GroundingDinoLocator(PhraseDetector):
             text_threshold=self.text_threshold,
             target_sizes=[(image.height, image.width)],
         )[0]
-        labels = found.get("text_labels") or found["labels"]
+        labels = found["text_labels"] if "text_labels" in found else found["labels"]
         return found["scores"], found["boxes"], [str(label).replace("[SEP]", "").strip(" .") for label in labels]
 
 

@@ -499,7 +499,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_option_and_an_unknown_command(capsys: Any, png: Path) -> None:
     assert "unrecognized arguments: --jsn" in refused(capsys, str(png), "?", "--jsn")
     assert main(["aks"]) == 2
-    valid = "ask, config, serve, mcp, index, search, cache, world, bench, load, siblings"
+    valid = "ask, config, serve, export, mcp, index, search, cache, world, bench, load, siblings"
     assert capsys.readouterr().err == f"lensgraph: unknown command 'aks'; valid: {valid}\n"
     assert main(["cache", "stat"]) == 2
     assert capsys.readouterr().err == "lensgraph cache: unknown command 'stat'; valid: stats, clear\n"

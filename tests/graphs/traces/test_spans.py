@@ -61,8 +61,8 @@ async def test_a_question_is_a_tree_in_the_applications_own_trace(spans: Any, ch
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.agent.name": "search_agent",
         "gen_ai.conversation.id": "7",
-        "gen_ai.usage.input_tokens": 21,
-        "gen_ai.usage.output_tokens": sum(map(len, TURNS)),
+        "gen_ai.usage.input_tokens": 121,
+        "gen_ai.usage.output_tokens": sum(map(len, TURNS)) + len(TURNS),  # each with its end
         "lensgraph.price": 0.01,
         "lensgraph.stop_reason": "answered",
     }
@@ -70,7 +70,7 @@ async def test_a_question_is_a_tree_in_the_applications_own_trace(spans: Any, ch
     assert told["gen_ai.operation.name"] == "chat"
     assert told["gen_ai.provider.name"] == "lensgraph-openai-compatible"
     assert told["gen_ai.request.model"] == "Qwen/Qwen2.5-VL-7B-Instruct"
-    assert (told["gen_ai.usage.input_tokens"], told["gen_ai.response.finish_reasons"]) == (7, ("stop",))
+    assert (told["gen_ai.usage.input_tokens"], told["gen_ai.response.finish_reasons"]) == (47, ("stop",))
     assert (searched.attributes or {})["gen_ai.tool.name"] == "image_search"
     assert (searched.attributes or {})["lensgraph.price"] == 0.01
     assert "tower" not in str([span.to_json() for span in inside]), "no content unless it is asked for"
