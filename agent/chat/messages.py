@@ -25,8 +25,8 @@ DEPTH = 4
 """Levels of content within content that are read; clients write two."""
 MAY_HOLD_DATA = ("content", "additional_kwargs", "response_metadata", "tool_calls", "invalid_tool_calls", "artifact")
 """Fields of messages in which clients and tools put pictures."""
-_PERHAPS_DATA = re.compile(r"(base64,)[\w+/=-]+|[\w+/=-]{200,}")
-"""A data URI, or a run that is too long for an id and may be base64."""
+_PERHAPS_DATA = re.compile(r"(base64,)[\w+/=-]+(?:\r?\n[\w+/=-]{30,})*|(?:[\w+/=-]{70,}\r?\n)+[\w+/=-]*|[\w+/=-]{200,}")
+"""A data URI, or base64 perhaps: in lines as mail writes it, or a run that is too long for an id."""
 Block = dict[str, Any]
 _SERIALIZER = JsonPlusSerializer()
 """Writes values as LangGraph's checkpointers do."""
@@ -91,7 +91,12 @@ def hidden_data(text: str) -> str:
     """The text without data URIs and long runs of base64; ids and addresses stay. The same object if it holds none."""
     if text.startswith(("http://", "https://")):
         return text
-    swept = _PERHAPS_DATA.sub(lambda run: f"base64,{HIDDEN}" if run[1] else without_data(run[0]), text)
+
+    def hide(run: re.Match[str]) -> str:
+        whole_run = "".join(run[0].split())  # one line of a picture may look like a word
+        return f"{run[1] or ''}{HIDDEN}" if run[1] or without_data(whole_run) != whole_run else run[0]
+
+    swept = _PERHAPS_DATA.sub(hide, text)
     return text if swept == text else swept
 
 

@@ -23,7 +23,7 @@ class GrowingCalls:
         """The index of the first call."""
         self._name, self._arguments, self._answered = "", "", ""
         self._thought, self._space = False, ""
-        """Whether reasoning was told, and the white space behind it."""
+        """True once reasoning was told; and the white space that came behind it and is not told yet."""
 
     def hear(self, chunk: AIMessageChunk) -> Iterator[tuple[Part, str]]:
         """The pieces of thought and answer that this piece of the turn brings."""

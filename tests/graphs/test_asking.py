@@ -129,6 +129,7 @@ def hidden_chats(data: bytes) -> dict[str, list[Any]]:
         "a document of blocks": [HumanMessage([{"type": "document", "source": {"content": [{"source": source}]}}])],
         "tool outputs": [AIMessage("done", additional_kwargs={"tool_outputs": [{"result": text}]})],
         "attachments": [HumanMessage("old", additional_kwargs={"attachments": [{"url": address}]})],
+        "a tool's text in lines": [CALLED, ToolMessage(base64.encodebytes(data).decode(), tool_call_id="call-1")],
         "a text": [HumanMessage(f"what is {address} about?")],
     }
 
@@ -148,7 +149,9 @@ async def test_a_picture_where_nothing_reads_one_is_not_kept(where: str) -> None
     streamed = direct.build(memory).astream({"messages": chat}, THREAD, context=context, stream_mode=modes)
     parts = [part async for part in streamed]
     kept = str(parts) + str([one async for one in memory.alist(None)]) + str([memory.writes, memory.blobs])
-    assert base64.b64encode(picture).decode()[400:440] not in kept
+    for at in (400, 800):
+        assert base64.b64encode(picture).decode()[at : at + 30] not in kept
+    assert base64.encodebytes(picture).decode()[7 * 77 : 7 * 77 + 60] not in kept, "the eighth line"
     assert repr(picture[300:330])[2:-1] not in kept
     assert earlier in kept, "an address stays"
     assert ("call-1" in str(chat)) == ("call-1" in kept), "ids stay"

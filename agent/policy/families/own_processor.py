@@ -2,7 +2,7 @@
 
 The processor itself says what stands in a picture's place: it is asked for one picture at a time, so what a picture becomes
 does not depend on the others, and a dialogue can grow. (LLaVA-OneVision's would show several pictures of one text more
-coarsely; vLLM too shows each as if it were alone.)
+coarsely.)
 """
 
 from __future__ import annotations
